@@ -1,0 +1,17 @@
+"""Check that a training would do what it says: mask, labels, tokens, adapter. Trains nothing."""
+
+from palitune import data, models, report, training
+from palitune.config import Check, recipe
+
+
+@recipe(Check)
+def check(run: Check) -> None:
+    train = data.load(run.data, run.task, run.training.split)
+    training.seed(run.seed)
+    processor = models.load_processor(run.model)
+    network = models.load_trainable(run.model, run.adapter)
+    report.say(training.check(network, processor, train, run.training, run.adapter))
+
+
+if __name__ == "__main__":
+    check()

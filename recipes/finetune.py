@@ -1,0 +1,44 @@
+"""Fine-tune PaliGemma with LoRA or QLoRA, judged before and after on held-out examples."""
+
+from palitune import data, evaluation, models, report, training
+from palitune.config import Finetune, recipe, to_yaml
+
+
+@recipe(Finetune)
+def finetune(run: Finetune) -> None:
+    folder = report.open_run(run.output_dir, to_yaml(run))
+    train = data.load(run.data, run.task, run.training.split)
+    test = data.load(run.data, run.task, run.evaluation.split)
+    validation = data.load(run.data, run.task, run.training.validation_split)
+
+    training.seed(run.seed)
+    processor = models.load_processor(run.model)
+    network = models.load_trainable(run.model, run.adapter)
+    if run.training.self_check:
+        report.say(training.check(network, processor, train, run.training, run.adapter))
+
+    before = None
+    if run.evaluate_before:
+        before = evaluation.evaluate(network, processor, test, run.evaluation, title="before")
+
+    limit = run.training.validation_limit
+    measure = evaluation.measure(network, processor, validation, run.evaluation, limit)
+    with report.tracking(run.tracking, folder) as log:
+        training.train(
+            network,
+            processor,
+            train,
+            run.training,
+            seed=run.seed,
+            folder=folder,
+            measure=measure,
+            log=log,
+        )
+    models.save_adapter(network, folder / "adapter", run.model)
+
+    after = evaluation.evaluate(network, processor, test, run.evaluation, title="after")
+    report.finish(folder, run.evaluation.split, after, before, skipped=train + validation + test)
+
+
+if __name__ == "__main__":
+    finetune()

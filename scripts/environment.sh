@@ -1,0 +1,30 @@
+# Sourced by `quickstart` and `test`: a virtual environment with the tested set of versions.
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
+        if [ -n "$candidate" ] && "$candidate" -c \
+            'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "Palitune needs Python 3.11 or newer; set PYTHON to one" >&2
+    return 1
+}
+
+# install_into FOLDER WHAT [PIP OPTION...]: pins everything by scripts/constraints.txt.
+install_into() {
+    local folder=$1 what=$2 python
+    shift 2
+    if [ ! -x "$folder/bin/python" ]; then
+        python=$(find_python)
+        echo "making $folder with $("$python" --version)"
+        "$python" -m venv "$folder"
+    fi
+    echo "installing into $folder (the first time takes minutes)"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --constraint scripts/constraints.txt 'torch==2.13.0'
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --constraint scripts/constraints.txt "$@" "$what"
+}

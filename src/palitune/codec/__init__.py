@@ -1,0 +1,1 @@
+"""Text <-> geometry: `<loc>` boxes. Pure functions, no torch."""

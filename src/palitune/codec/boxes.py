@@ -1,0 +1,121 @@
+"""Boxes as `<loc>` text: `<locY0><locX0><locY1><locX1> label ; ...`, and back.
+
+Follows big_vision's `pp/proj/paligemma/segmentation.py`: y before x, a coordinate is
+`round(c / side * 1023)` (half to even) and is read back as `token / 1023 * side`. The public demo
+divides by 1024 instead, which moves a box by up to 0.1 % of the side; 1023 keeps the round trip.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from palitune.examples import Box, Instance, Size
+
+BINS = 1024
+SEPARATOR = " ; "
+
+_LOC = re.compile(r"<loc([0-9]{4})>")
+# A run of <loc> tokens, perhaps <seg> tokens, and the label up to the next object or separator.
+_OBJECT = re.compile(
+    r"(?P<locs>(?:<loc[0-9]{4}>\s*)+)(?:<seg[0-9]{3}>\s*)*"
+    r"(?P<label>(?:(?!<loc[0-9]{4}>|<seg[0-9]{3}>|;).)*)",
+    re.DOTALL,
+)
+_UNWRITABLE = re.compile(r";|<loc[0-9]{4}>|<seg[0-9]{3}>")
+
+Confidence = Callable[[int, int], float]
+"""Gives the model's confidence in the characters [start, end) of its own text."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a text held: the objects that could be read, and how many fragments could not."""
+
+    instances: tuple[Instance, ...]
+    malformed: int
+
+
+def encode_box(box: Box, size: Size) -> str:
+    """Write one box in pixels as four `<loc>` tokens; sides outside the image are clipped.
+
+    A side that rounds to nothing is widened by one bin: a box of zero area cannot be read back.
+    Raises ValueError where the corners are swapped or not a number.
+    """
+    width, height = size
+    x0, y0, x1, y1 = box
+    if not (x0 <= x1 and y0 <= y1):
+        raise ValueError(f"box {box} is inverted; boxes are x0,y0,x1,y1 in pixels, x0 left of x1")
+    top, bottom = _bins(y0 / height, y1 / height)
+    left, right = _bins(x0 / width, x1 / width)
+    return "".join(f"<loc{value:04d}>" for value in (top, left, bottom, right))
+
+
+def encode(instances: Sequence[Instance], size: Size, *, labelled: bool = True) -> str:
+    """Write instances in the given order.
+
+    `size` is (width, height) in pixels. Raises ValueError where an instance cannot be read back:
+    an inverted box, a label with tokens or `;` in it, and (where `labelled`) an empty label.
+    """
+    return SEPARATOR.join(
+        f"{encode_box(instance.box, size)} {_checked(instance.label, labelled)}".rstrip()
+        for instance in instances
+    )
+
+
+def decode(
+    text: str, size: Size, *, labelled: bool = True, confidence: Confidence | None = None
+) -> Decoded:
+    """Read every well-formed object out of a model's text, in order; never raises.
+
+    Garbage between objects, a truncated tail, coordinates above 1023, a run of other than four
+    `<loc>`, an inverted or empty box, and (where `labelled`) a missing label each count as one
+    malformed fragment. `confidence` fills `Instance.score` from the span of the object's own text.
+    """
+    instances: list[Instance] = []
+    malformed = 0
+    end = 0
+    for match in _OBJECT.finditer(text):
+        malformed += _is_garbage(text[end : match.start()])
+        end = match.end()
+        label = match["label"].strip()
+        box = _box([int(value) for value in _LOC.findall(match["locs"])], size)
+        if box is None or (labelled and not label):
+            malformed += 1
+            continue
+        score = None
+        if confidence is not None:
+            score = confidence(match.start(), match.start() + len(match[0].rstrip()))
+        instances.append(Instance(label=label, box=box, score=score))
+    return Decoded(tuple(instances), malformed + _is_garbage(text[end:]))
+
+
+def _bins(low: float, high: float) -> tuple[int, int]:
+    first, last = (min(max(round(side * (BINS - 1)), 0), BINS - 1) for side in (low, high))
+    if last > first:
+        return first, last
+    return (first, first + 1) if first < BINS - 1 else (first - 1, first)
+
+
+def _checked(label: str, labelled: bool) -> str:
+    if labelled and not label:
+        raise ValueError("an object has an empty label and could not be read back; name its class")
+    if _UNWRITABLE.search(label) or label != label.strip():
+        raise ValueError(
+            f"label {label!r} holds ';', a <loc>/<seg> token or outer spaces and could not be read "
+            "back; rename the class"
+        )
+    return label
+
+
+def _box(locs: list[int], size: Size) -> Box | None:
+    if len(locs) != 4 or max(locs) >= BINS:
+        return None
+    y0, x0, y1, x1 = (value / (BINS - 1) for value in locs)
+    if y1 <= y0 or x1 <= x0:
+        return None
+    width, height = size
+    return (x0 * width, y0 * height, x1 * width, y1 * height)
+
+
+def _is_garbage(between: str) -> bool:
+    return bool(between.replace(";", "").strip())

@@ -1,0 +1,31 @@
+"""From annotation files to batches: sources, mixtures, examples on disk, images.
+
+Importing this package is cheap; what needs Pillow or Arrow is imported by the first call.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from palitune.data.sources import SOURCES, Data, Source
+from palitune.examples import Example
+from palitune.tasks import Task
+
+if TYPE_CHECKING:
+    from palitune.data.dataset import Part
+
+
+def load(data: Data, task: Task | None, split: str) -> "list[Part]":
+    """Return the parts of a data set for one split; see `palitune.data.dataset.load`."""
+    from palitune.data import dataset
+
+    return dataset.load(data, task, split)
+
+
+def concatenate(parts: "list[Part]") -> Sequence[Example]:
+    """Return the training set out of all parts; see `palitune.data.dataset.concatenate`."""
+    from palitune.data import dataset
+
+    return dataset.concatenate(parts)
+
+
+__all__ = ["SOURCES", "Data", "Source", "concatenate", "load"]

@@ -1,0 +1,110 @@
+"""Examples -> tensors: the only place that tokenizes.
+
+One row is `<image> * N  <bos> prefix \\n | suffix <eos>`, with prefix, newline and suffix tokenized
+each on its own, as big_vision does, so that a newline never merges with its neighbours. Training
+rows are padded on the right, because positions count from the left; prompts are padded on the left,
+because generation goes on at the right.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from palitune.data.images import open_image
+from palitune.data.visits import Visit
+from palitune.examples import DataError, Example
+
+Batch = dict[str, torch.Tensor]
+"""input_ids, attention_mask, token_type_ids: (batch, tokens) int64; labels likewise, -100 where no
+loss is taken; pixel_values: (images, 3, height, width) uint8, the images of all rows in order."""
+
+IGNORED = -100
+
+
+class Collator:
+    """Tokenizes and pads, and loads images; runs inside the data loader's workers."""
+
+    def __init__(self, processor: Any, *, max_length: int | None = None) -> None:
+        self.tokenizer = processor.tokenizer
+        self.max_length = max_length
+        size = processor.image_processor.size
+        self.image_size = (size["width"], size["height"])
+        self.resample = Image.Resampling(processor.image_processor.resample)
+        self.tokens_per_image: int = processor.image_seq_length
+        self.image_token: int = processor.image_token_id
+        self.newline = self._ids("\n")
+
+    def train(self, visits: Sequence[Visit]) -> Batch:
+        """Right-padded rows with labels on suffix and EOS.
+
+        Raises DataError for a row longer than `max_length`: a suffix is never cut.
+        """
+        prompts = [self._prompt(visit.example) for visit in visits]
+        targets = [[*self._ids(visit.suffix), self.tokenizer.eos_token_id] for visit in visits]
+        for visit, prompt, target in zip(visits, prompts, targets, strict=True):
+            self._check_length(visit.example, len(prompt) + len(target))
+        width = max(len(p) + len(t) for p, t in zip(prompts, targets, strict=True))
+        batch = self._blank(len(visits), width)
+        batch["labels"] = torch.full((len(visits), width), IGNORED)
+        for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
+            start, end = len(prompt), len(prompt) + len(target)
+            batch["input_ids"][row, :end] = torch.tensor(prompt + target)
+            batch["attention_mask"][row, :end] = 1
+            batch["token_type_ids"][row, start:end] = 1
+            batch["labels"][row, start:end] = torch.tensor(target)
+        return self._with_images(batch, [visit.example for visit in visits])
+
+    def prompt(self, examples: Sequence[Example]) -> Batch:
+        """Left-padded prompts without suffix, for generation."""
+        prompts = [self._prompt(example) for example in examples]
+        batch = self._blank(len(examples), max(map(len, prompts)))
+        for row, prompt in enumerate(prompts):
+            batch["input_ids"][row, -len(prompt) :] = torch.tensor(prompt)
+            batch["attention_mask"][row, -len(prompt) :] = 1
+        return self._with_images(batch, examples)
+
+    def length(self, example: Example) -> int:
+        """Tokens of the example with its longest suffix, image tokens and EOS included."""
+        longest = max(len(self._ids(suffix)) for suffix in example.suffixes)
+        return len(self._prompt(example)) + longest + 1
+
+    def pixels(self, path: str) -> torch.Tensor:
+        """(3, height, width) uint8: upright, RGB, resized to the model's square."""
+        image = open_image(path).resize(self.image_size, self.resample)
+        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+    def _prompt(self, example: Example) -> list[int]:
+        images = [self.image_token] * (self.tokens_per_image * len(example.images))
+        bos: int = self.tokenizer.bos_token_id
+        return [*images, bos, *self._ids(example.prefix), *self.newline]
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _check_length(self, example: Example, length: int) -> None:
+        if self.max_length is not None and length > self.max_length:
+            raise DataError(
+                f"{example.place}: the example has {length} tokens (image included) and "
+                f"training.max_length is {self.max_length}; raise it or shorten the row"
+            )
+
+    def _blank(self, rows: int, width: int) -> Batch:
+        return {
+            "input_ids": torch.full((rows, width), int(self.tokenizer.pad_token_id)),
+            "attention_mask": torch.zeros((rows, width), dtype=torch.long),
+            "token_type_ids": torch.zeros((rows, width), dtype=torch.long),
+        }
+
+    def _with_images(self, batch: Batch, examples: Sequence[Example]) -> Batch:
+        loaded: list[torch.Tensor] = []
+        for example in examples:
+            try:
+                loaded += [self.pixels(path) for path in example.images]
+            except DataError as fault:
+                raise DataError(f"{example.place}: {fault}") from fault
+        batch["pixel_values"] = torch.stack(loaded)
+        return batch

@@ -1,0 +1,34 @@
+"""Where the annotation file of a split lies, when the user has not said it."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+SPLITS = ("train", "validation", "test")
+"""The splits that recipes ask for; any other name may be asked for too."""
+
+_VALIDATION = ("validation", "val", "valid")
+
+
+def canonical(split: str) -> str:
+    """Return the one name under which a split is known: `val` and `valid` are `validation`."""
+    return "validation" if split in _VALIDATION else split
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """Return every name under which the files of a split are looked for."""
+    return _VALIDATION if split == "validation" else (split,)
+
+
+def find(folder: Path, patterns: Sequence[str], split: str) -> list[Path]:
+    """Return the files that match the first pattern with any match.
+
+    `patterns` are relative to `folder`, with `{split}` and wildcards. More than one file means
+    that the caller has to ask.
+    """
+    for name in spellings(split):
+        for pattern in patterns:
+            wanted = pattern.format(split=glob.escape(name))
+            if found := sorted(path for path in folder.glob(wanted) if path.is_file()):
+                return found
+    return []

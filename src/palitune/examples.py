@@ -1,0 +1,134 @@
+"""The nouns every other module speaks in: Instance, Row, Example, Prediction; their JSON forms.
+
+Boxes are `(x0, y0, x1, y1)` in pixels of the upright image (EXIF orientation applied), origin at
+the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Box = tuple[float, float, float, float]
+Size = tuple[int, int]
+Mask = npt.NDArray[np.bool_]
+
+
+class DataError(ValueError):
+    """A fault in the user's data; its text names the place (`file:line`) and the way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One object in an image: what it is and where."""
+
+    label: str
+    box: Box
+    """x0, y0, x1, y1 in pixels."""
+    mask: Mask | None = None
+    """(height, width) bool over the whole image, or None where only the box is known."""
+    score: float | None = None
+    """Confidence in [0, 1] of a predicted instance; None for a reference."""
+    crowd: bool = False
+    """A region of many objects that the annotators did not separate (COCO's `iscrowd`)."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instance) and (
+            (self.label, self.box, self.score, self.crowd)
+            == (other.label, other.box, other.score, other.crowd)
+            and (self.mask is None) == (other.mask is None)
+            and (self.mask is None or np.array_equal(self.mask, other.mask))  # type: ignore[arg-type]
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.label, self.box))
+
+
+Value = str | tuple[Instance, ...]
+"""What a task reads out of a model's text: an answer, or objects."""
+Reference = tuple[str, ...] | tuple[Instance, ...]
+"""What a prediction is judged against: every acceptable answer, or all objects of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One annotated record as a data source yields it; None marks a column it does not have."""
+
+    id: str
+    images: tuple[str, ...]
+    """Absolute paths of the image files."""
+    size: Size
+    """(width, height) in pixels of the first image, upright."""
+    place: str
+    """`file:line` (or `file, image id 17`) of the record, for messages."""
+    prefix: str | None = None
+    suffix: str | None = None
+    question: str | None = None
+    answers: tuple[str, ...] | None = None
+    choices: tuple[str, ...] | None = None
+    captions: tuple[str, ...] | None = None
+    text: str | None = None
+    instances: tuple[Instance, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    """Every class the source knows, in its own order; None where the source has no class list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One prompt with its targets, as a task writes it: what the collator turns into tokens."""
+
+    id: str
+    images: tuple[str, ...]
+    size: Size
+    prefix: str
+    suffixes: tuple[str, ...]
+    """All acceptable targets; training takes one of them per visit (`training.suffixes`)."""
+    reference: Reference
+    place: str
+    part: str = ""
+    """The part of a mixture the example belongs to; empty outside mixtures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model wrote for one example, and what the task read out of it."""
+
+    id: str
+    text: str
+    value: Value | None
+    """None where the text is malformed: counted, scored as an empty answer, shown in the report."""
+
+
+def instance_to_json(instance: Instance) -> dict[str, Any]:
+    """Write label, box and what else is set; masks are not written."""
+    written: dict[str, Any] = {"label": instance.label, "box": list(instance.box)}
+    if instance.score is not None:
+        written["score"] = instance.score
+    if instance.crowd:
+        written["crowd"] = True
+    return written
+
+
+def instance_from_json(written: dict[str, Any]) -> Instance:
+    x0, y0, x1, y1 = written["box"]
+    return Instance(
+        label=written["label"],
+        box=(x0, y0, x1, y1),
+        score=written.get("score"),
+        crowd=written.get("crowd", False),
+    )
+
+
+def value_to_json(value: Value | Reference | None) -> Any:
+    """Strings stay strings, instances become objects, None stays null."""
+    if value is None or isinstance(value, str):
+        return value
+    return [v if isinstance(v, str) else instance_to_json(v) for v in value]
+
+
+def value_from_json(written: Any) -> Any:
+    """Invert `value_to_json`; the caller knows which of the forms it wrote."""
+    if written is None or isinstance(written, str):
+        return written
+    return tuple(w if isinstance(w, str) else instance_from_json(w) for w in written)

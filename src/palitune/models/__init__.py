@@ -1,0 +1,83 @@
+"""Base models and what is trained on them.
+
+The names that need torch are imported when they are called, so that reading a configuration and
+`--help` stay fast.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from palitune.models.adapters import ADAPTERS, Adapter
+from palitune.models.checkpoints import MODELS, Model, ModelError, Network
+
+__all__ = [
+    "ADAPTERS",
+    "MODELS",
+    "Adapter",
+    "Model",
+    "ModelError",
+    "add_adapter",
+    "load",
+    "load_adapter",
+    "load_processor",
+    "load_trainable",
+    "load_trained",
+    "resolved_targets",
+    "save_adapter",
+]
+
+# It reports an optional CPU kernel that is not installed, and with int8 every layer of every step.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def load_processor(model: Model) -> Any:
+    """Read tokenizer and image processor of a base model, checked."""
+    from palitune.models import loading
+
+    return loading.load_processor(model)
+
+
+def load(model: Model, adapter: Adapter | None = None) -> Network:
+    """Read a base model, quantized where `adapter` is qlora; the adapter is not put on."""
+    from palitune.models import loading
+
+    return loading.load(model, adapter)
+
+
+def load_trainable(model: Model, adapter: Adapter) -> Network:
+    """Read a base model and put the adapter on, to be trained: new, or saved in its `path`."""
+    from palitune.models import loading
+
+    return loading.load_trainable(model, adapter)
+
+
+def load_trained(model: Model, adapter: Adapter) -> Network:
+    """Read a base model with the adapter saved in its `path`; without a path, alone."""
+    from palitune.models import loading
+
+    return loading.load_trained(model, adapter)
+
+
+def add_adapter(network: Network, adapter: Adapter) -> Network:
+    """Make the adapter's targets trainable and nothing else; use the network that is returned."""
+    return adapter.attach(network)
+
+
+def resolved_targets(network: Network, adapter: Adapter) -> list[str]:
+    """Name the modules (adapter=full: the parameters) that the adapter trains."""
+    return adapter.hits(network)
+
+
+def save_adapter(network: Network, folder: str | Path, model: Model) -> None:
+    """Write what was trained on `model`, with a record of its base, into a folder."""
+    from palitune.models import adapter_files
+
+    adapter_files.save_adapter(network, folder, model)
+
+
+def load_adapter(network: Network, folder: str | Path, *, trainable: bool = False) -> Network:
+    """Put a saved adapter on the base it was trained on; refuse one that does not fit in full."""
+    from palitune.models import adapter_files
+
+    return adapter_files.load_adapter(network, folder, trainable=trainable)

@@ -1,0 +1,185 @@
+"""Prefix-LM attention: torch's own kernel, or an exact soft-capped one of linear memory.
+
+Gemma 2 passes attention scores through `cap * tanh(score / cap)`, which torch's kernel cannot do;
+transformers then falls back to a form that holds every score of every layer. `chunked_attention`
+holds the scores of 256 queries at a time, in both passes, and gives the same numbers.
+
+Both refuse to run without a mask: for PaliGemma a missing mask means a batch without
+`token_type_ids`, and the suffix would see its own future.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+# transformers reads meaning into names: one that holds "sdpa", "flash_attention" or
+# "flex_attention" is refused for Gemma 2 or taken for another kernel.
+TORCH_KERNEL = "prefix_lm"
+CHUNKED = "prefix_lm_chunked"
+
+QUERIES_PER_CHUNK = 256
+
+
+def register() -> None:
+    """Make both kinds known to transformers under their names; may be called again.
+
+    Without the mask function of the same name transformers would pass no mask, silently.
+    """
+    AttentionInterface.register(TORCH_KERNEL, torch_attention)
+    AttentionInterface.register(CHUNKED, chunked_attention)
+    AttentionMaskInterface.register(TORCH_KERNEL, sdpa_mask)
+    AttentionMaskInterface.register(CHUNKED, sdpa_mask)
+
+
+def torch_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attend with torch's scaled_dot_product_attention; shapes as in `chunked_attention`."""
+    _refuse_missing_mask(query, attention_mask)
+    attended: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, **options
+    )
+    return attended
+
+
+def chunked_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend exactly, with or without a soft-cap, in memory linear in the number of tokens.
+
+    query: (batch, heads, queries, width); key and value: (batch, key heads, keys, width).
+    attention_mask: (batch or 1, 1, queries, keys), bool (True is seen) or added to the scores.
+    Returns (batch, queries, heads, width) and no weights.
+    """
+    _refuse_missing_mask(query, attention_mask)
+    if dropout:
+        raise ValueError("attention dropout is not supported here; use model.attention=eager")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Under autocast the rotary embedding promotes query and key, but not value, to float32.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    with torch.autocast(query.device.type, enabled=False):
+        attended: Tensor = _ChunkedAttention.apply(  # type: ignore[no-untyped-call]
+            query.contiguous(), key.contiguous(), value.contiguous(), attention_mask, scale, softcap
+        )
+    return attended.transpose(1, 2).contiguous(), None
+
+
+def _refuse_missing_mask(query: Tensor, mask: Tensor | None) -> None:
+    if mask is None and query.shape[2] > 1:
+        raise ValueError(
+            "attention over several tokens came without a mask, so suffix tokens would see their "
+            "own future; pass token_type_ids (0 on image and prefix, 1 on the suffix)"
+        )
+
+
+class _ChunkedAttention(torch.autograd.Function):
+    """Keeps the output and one number per query; recomputes the scores in the backward pass.
+
+    Query heads that share a key head are laid out as further queries of it, so keys and values are
+    never repeated: rows are (batch, key heads, queries of a chunk x heads per key head, width).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        cap: float | None,
+    ) -> Tensor:
+        output = torch.empty_like(query)
+        log_sums = query.new_empty(query.shape[:-1], dtype=torch.float32).unsqueeze(-1)
+        for chunk in _chunks(query):
+            scores, _ = _scores(_rows(query, chunk, key), key, _of(mask, chunk), scale, cap)
+            log_sum = torch.logsumexp(scores, -1, keepdim=True)
+            log_sum = log_sum.where(log_sum.isfinite(), 0)  # a query that sees nothing gets zeros
+            weights = scores.sub_(log_sum).exp_()
+            _put(output, chunk, torch.matmul(weights.to(value.dtype), value))
+            _put(log_sums, chunk, log_sum)
+        ctx.save_for_backward(query, key, value, output, log_sums, mask)
+        ctx.scale, ctx.cap = scale, cap
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, log_sums, mask = ctx.saved_tensors
+        from_above = gradients[0].contiguous()
+        d_query = torch.empty_like(query)
+        d_key = torch.zeros_like(key, dtype=torch.float32)
+        d_value = torch.zeros_like(value, dtype=torch.float32)
+        for chunk in _chunks(query):
+            rows, d_rows = _rows(query, chunk, key), _rows(from_above, chunk, key)
+            scores, bent = _scores(rows, key, _of(mask, chunk), ctx.scale, ctx.cap)
+            weights = scores.sub_(_rows(log_sums, chunk, key)).exp_()
+            d_value += torch.matmul(weights.to(d_rows.dtype).transpose(-1, -2), d_rows)
+            # Softmax: d_score = weight * (d_weight - sum of weight * d_weight over the keys), and
+            # that sum is the inner product of the output with its gradient.
+            inner = (d_rows.float() * _rows(output, chunk, key).float()).sum(-1, keepdim=True)
+            d_scores = torch.matmul(d_rows, value.transpose(-1, -2)).float()
+            d_scores.sub_(inner).mul_(weights)
+            if bent is not None:  # d tanh(x) / dx = 1 - tanh(x) ** 2
+                d_scores.mul_(bent.square_().neg_().add_(1))
+            d_logits = d_scores.mul_(ctx.scale).to(key.dtype)
+            _put(d_query, chunk, torch.matmul(d_logits, key))
+            d_key += torch.matmul(d_logits.transpose(-1, -2), rows)
+        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None, None
+
+
+def _chunks(query: Tensor) -> list[slice]:
+    starts = range(0, query.shape[2], QUERIES_PER_CHUNK)
+    return [slice(start, min(start + QUERIES_PER_CHUNK, query.shape[2])) for start in starts]
+
+
+def _rows(tensor: Tensor, chunk: slice, key: Tensor) -> Tensor:
+    """Lay out a chunk of (batch, heads, queries, width) as rows of the key heads."""
+    batch, key_heads = key.shape[:2]
+    return tensor[:, :, chunk].reshape(batch, key_heads, -1, tensor.shape[-1])
+
+
+def _put(target: Tensor, chunk: slice, rows: Tensor) -> None:
+    """Invert `_rows`, in place."""
+    part = target[:, :, chunk]
+    part.copy_(rows.reshape(part.shape))
+
+
+def _of(mask: Tensor | None, chunk: slice) -> Tensor | None:
+    return None if mask is None else mask[:, :, chunk]
+
+
+def _scores(
+    rows: Tensor, key: Tensor, mask: Tensor | None, scale: float, cap: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return masked scores in float32, and where they are capped also tanh(score / cap)."""
+    scores = torch.matmul(rows, key.transpose(-1, -2)).float()
+    bent = None
+    if cap is None:
+        scores.mul_(scale)
+    else:
+        bent = scores.mul_(scale / cap).tanh_()
+        scores = bent * cap
+    if mask is not None:
+        by_head = scores.view(*scores.shape[:2], -1, *mask.shape[-2:])
+        if mask.dtype == torch.bool:
+            by_head.masked_fill_(~mask.unsqueeze(2), float("-inf"))
+        else:
+            by_head.add_(mask.unsqueeze(2))
+    return scores, bent

@@ -1,0 +1,54 @@
+"""LoRA layers inside a network: put there by PEFT, found, checked, read."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from palitune.models.checkpoints import ModelError, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PEFT_PREFIX = "base_model.model."
+"""What PEFT puts before the names of the modules it has wrapped."""
+
+
+def inject(network: Network, config: Any) -> Network:
+    """Put LoRA of a PEFT configuration on the network, in place, and return it wrapped."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a property by the name it had before.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        adapted = get_peft_model(network, config)
+    # What LoRA took out of the base weights when it started, by the names of `lora_weights`.
+    adapted.moved_out_of_base = {}
+    return adapted
+
+
+def lora_weights(adapted: Network) -> dict[str, "Tensor"]:
+    """Give the adapter's tensors by the names they are saved under."""
+    from peft import get_peft_model_state_dict
+
+    weights: dict[str, Tensor] = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    return weights
+
+
+def adapted_modules(adapted: Network) -> set[str]:
+    """Name the modules that carry LoRA weights, as the base network names them."""
+    return {
+        name.removeprefix(PEFT_PREFIX)
+        for name, module in adapted.named_modules()
+        if hasattr(module, "lora_A")
+    }
+
+
+def check_adapted(adapted: Network, expected: set[str], *, trainable: bool = True) -> None:
+    """Refuse a network whose adapter sits elsewhere than expected, or that trains anything else."""
+    if odd := sorted(adapted_modules(adapted) ^ expected):
+        raise ModelError(f"adapter: {len(odd)} modules were not adapted as asked, first {odd[0]}")
+    for name, parameter in adapted.named_parameters():
+        ours = "lora_" in name
+        if parameter.requires_grad != (ours and trainable):
+            raise ModelError(f"adapter: {name} is trained or frozen against what was asked")
+        if ours and str(parameter.dtype) != "torch.float32":
+            raise ModelError(f"adapter: {name} is {parameter.dtype}, not float32")

@@ -1,0 +1,10 @@
+"""What a run shows: numbers in the terminal, `report.html`, trackers.
+
+Light to import: Pillow, Jinja and the trackers are imported where they are used.
+"""
+
+from palitune.report.page import write
+from palitune.report.summary import metrics_markdown, metrics_table
+from palitune.report.writing import finish, open_run, say, tracking
+
+__all__ = ["finish", "metrics_markdown", "metrics_table", "open_run", "say", "tracking", "write"]

@@ -1,0 +1,62 @@
+"""Choose which examples a report shows: some at random, the worst, the most changed."""
+
+import math
+import random
+from collections.abc import Iterable
+
+from palitune.metrics import higher_is_better
+from palitune.report.run_folder import Answer, Judged
+
+
+def by_part(judged: Iterable[Judged]) -> dict[str, list[Judged]]:
+    parts: dict[str, list[Judged]] = {}
+    for example in judged:
+        parts.setdefault(example.part, []).append(example)
+    return parts
+
+
+def at_random(judged: list[Judged], count: int, seed: int = 0) -> list[Judged]:
+    """Draw examples, always the same ones for the same seed, in the order of the file."""
+    drawn = random.Random(seed).sample(range(len(judged)), min(count, len(judged)))
+    return [judged[index] for index in sorted(drawn)]
+
+
+def worst(judged: list[Judged], count: int) -> list[Judged]:
+    """The lowest by the main score, ties by the other scores; none that is without fault."""
+    faulty = [example for example in judged if goodness(example.after) < 1]
+    return sorted(faulty, key=lambda example: _all_goodness(example.after))[:count]
+
+
+def most_changed(judged: list[Judged], count: int, *, better: bool) -> list[Judged]:
+    """Those whose main score rose (or fell) most from before to after."""
+    sign = 1 if better else -1
+    changed = [example for example in judged if sign * change(example) > 0]
+    return sorted(changed, key=lambda example: -sign * change(example))[:count]
+
+
+def main_score(answer: Answer) -> tuple[str, float] | None:
+    """The score that the task is judged by first; None where the example has none."""
+    scores = [(name, score) for name, score in answer.scores.items() if not math.isnan(score)]
+    return scores[0] if scores else None
+
+
+def goodness(answer: Answer) -> float:
+    """The main score turned so that more is better and 1 is without fault; NaN without one."""
+    found = main_score(answer)
+    return math.nan if found is None else _good(*found)
+
+
+def change(example: Judged) -> float:
+    """How much better the main score became; NaN where one side of it is missing."""
+    found = main_score(example.after)
+    if found is None or example.before is None or found[0] not in example.before.scores:
+        return math.nan
+    return _good(*found) - _good(found[0], example.before.scores[found[0]])
+
+
+def _good(name: str, score: float) -> float:
+    return score if higher_is_better(name) else 1 - score
+
+
+def _all_goodness(answer: Answer) -> tuple[float, ...]:
+    return tuple(_good(*item) for item in answer.scores.items() if not math.isnan(item[1]))

@@ -1,0 +1,149 @@
+"""The numbers of a run, before and after: as data, as a terminal table, as Markdown."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from palitune.metrics import higher_is_better
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# What a detection result is quoted by; the other COCO numbers are detail.
+_DETECTION = ("f1@.5", "AP50", "AP")
+_SHARES = ("malformed", "unfinished")
+# Half of the last digit shown: a smaller change reads as none.
+_NO_CHANGE = 5e-4
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """One number of one part, before and after adaptation; NaN where it is not defined."""
+
+    part: str
+    """Empty where the number belongs to no part."""
+    name: str
+    before: float | None
+    """None where nothing was measured before."""
+    after: float
+    rank: int
+    """0 for the number that the part is quoted by, 1 for those beside it, 2 for detail."""
+
+    @property
+    def change(self) -> float:
+        return math.nan if self.before is None else self.after - self.before
+
+    @property
+    def improved(self) -> bool | None:
+        """Whether the change is one for the better; None where nothing changed or is known."""
+        if math.isnan(self.change) or abs(self.change) < _NO_CHANGE:
+            return None
+        return (self.change > 0) == higher_is_better(self.name)
+
+    @property
+    def cells(self) -> list[str]:
+        """The values as text: before, after, change; the value alone where there is no before."""
+        after = written(self.name, self.after)
+        if self.before is None:
+            return [after]
+        return [written(self.name, self.before), after, written(self.name, self.change, "+")]
+
+
+def numbers(metrics: Mapping[str, Any]) -> list[Number]:
+    """List the numbers of a `metrics.json`, part by part, the most important ones first."""
+    by_part: dict[str, list[str]] = {}
+    for key in metrics["after"]:
+        part, slash, name = key.partition("/")
+        by_part.setdefault(part if slash else "", []).append(name if slash else key)
+    before = metrics.get("before")
+    found: list[Number] = []
+    for part, names in by_part.items():
+        for name, rank in ranked(names).items():
+            key = f"{part}/{name}" if part else name
+            found.append(
+                Number(
+                    part=part,
+                    name=name,
+                    before=None if before is None else _number(before.get(key)),
+                    after=_number(metrics["after"][key]),
+                    rank=rank,
+                )
+            )
+    return found
+
+
+def ranked(names: list[str]) -> dict[str, int]:
+    """Order the names of one part by importance, with their rank (see `Number.rank`)."""
+    shares = [name for name in names if name in _SHARES]
+    others = [name for name in names if name not in _SHARES]
+    if "AP" in others:
+        quoted = [name for name in _DETECTION if name in others]
+        detail = [name for name in others if name not in quoted]
+    else:
+        quoted, detail = others, []
+    main = dict.fromkeys(quoted[:1], 0)
+    return main | dict.fromkeys(quoted[1:] + shares, 1) | dict.fromkeys(detail, 2)
+
+
+def written(name: str, value: float, sign: str = "") -> str:
+    """Write a number as reports do: three digits, shares in percent, a dash where undefined."""
+    if math.isnan(value):
+        return NOTHING
+    if sign and abs(value) < _NO_CHANGE:
+        return "±0"
+    text = f"{value * 100:{sign}.1f} %" if name in _SHARES else f"{value:{sign}.3f}"
+    return text.replace("-", "−")
+
+
+def part_title(part: str, metrics: Mapping[str, Any]) -> str:
+    """Name a part with its number of examples, `ocr (n = 300)`."""
+    count = metrics.get("examples", {}).get(part)
+    return part if count is None else f"{part} (n = {count})".strip()
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> "Table":
+    """Build the terminal's table of a `metrics.json`: what matters, not every COCO number."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"split {metrics['split']}" if "split" in metrics else None)
+    for place, heading in enumerate(_headings(metrics)):
+        table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=place >= 2)
+    last = None
+    for number in _quoted(metrics):
+        starts = number.part != last
+        if starts and last is not None:
+            table.add_section()
+        last = number.part
+        part = Text(part_title(number.part, metrics) if starts else "")
+        *values, final = number.cells
+        colour = {True: "green", False: "red", None: ""}[number.improved]
+        name = Text(number.name, style="bold" if number.rank == 0 else "")
+        table.add_row(part, name, *values, Text(final, style=colour))
+    return table
+
+
+def metrics_markdown(metrics: Mapping[str, Any]) -> str:
+    """Write the same numbers as a Markdown table, for a README or a model card."""
+    headings = _headings(metrics)
+    rows = [headings, ["---", "---", *["---:"] * (len(headings) - 2)]]
+    for number in _quoted(metrics):
+        named = [part_title(number.part, metrics), number.name]
+        rows.append([cell.replace("|", "\\|") for cell in named] + number.cells)
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _quoted(metrics: Mapping[str, Any]) -> list[Number]:
+    return [number for number in numbers(metrics) if number.rank < 2]
+
+
+def _headings(metrics: Mapping[str, Any]) -> list[str]:
+    values = ["value"] if metrics.get("before") is None else ["before", "after", "change"]
+    return ["part", "number", *values]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,134 @@
+"""Where numbers go while a run goes on, besides its folder: nowhere, or Weights & Biases."""
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """An open connection to a tracker."""
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """Record numbers by name at an optimizer step."""
+
+    def finish(self) -> None:
+        """Write out what is left and close."""
+
+
+@dataclass(kw_only=True)
+class Tracking(ABC):
+    """Which tracker follows a run."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
+        """Open the tracker; it may raise anything, and may raise later: see `tracking.start`."""
+
+
+class Nowhere:
+    """The tracker that records nothing."""
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+@dataclass(kw_only=True)
+class NoTracking(Tracking):
+    """Only the run folder: `history.jsonl` and `report.html` hold everything."""
+
+    name: ClassVar[str] = "none"
+
+    def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
+        return Nowhere()
+
+
+class Mode(Enum):
+    """How Weights & Biases is reached."""
+
+    auto = "auto"
+    """WANDB_MODE where it is set; else online where a key is known, offline where none is."""
+    online = "online"
+    offline = "offline"
+    """Into the run folder; `wandb sync` sends it later."""
+    disabled = "disabled"
+
+
+@dataclass(kw_only=True)
+class Wandb(Tracking):
+    name: ClassVar[str] = "wandb"
+
+    project: str = "palitune"
+    """Project that the run is filed under."""
+    entity: str | None = None
+    """User or team that owns the project; null: the key's own."""
+    run_name: str | None = None
+    """Name of the run; null: the name of the run folder."""
+    tags: list[str] = field(default_factory=list)
+    """Words to find the run by."""
+    mode: Mode = Mode.auto
+    """auto | online | offline | disabled."""
+
+    def __post_init__(self) -> None:
+        if not self.project.strip() or set(self.project) & set("/\\#?%:"):
+            raise ValueError(
+                f"tracking.project {self.project!r}: a name without any of / \\ # ? % :"
+            )
+
+    def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
+        mode = self.resolved_mode()
+        if mode == "offline":
+            # Else the library resolves its host name to report its own faults.
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+            _log.info("wandb is offline; send the run later: wandb sync %s/wandb/offline-*", folder)
+        wandb = _quiet_wandb()
+        return wandb.init(  # type: ignore[no-any-return]
+            project=self.project,
+            entity=self.entity,
+            name=self.run_name or folder.resolve().name,
+            tags=self.tags,
+            dir=folder,
+            config=dict(config),
+            mode=mode,
+            # A run of its own per folder, also where the process has tracked another before.
+            reinit="create_new",
+            settings=wandb.Settings(console="off", disable_job_creation=True),
+        )
+
+    def resolved_mode(self) -> str:
+        """Decide what `auto` means here: online | offline | disabled.
+
+        Raises RuntimeError where online is asked for and no key is set: it would be prompted for.
+        """
+        mode = self.mode.value
+        if self.mode is Mode.auto:
+            mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        if mode == "online" and not has_key():
+            raise RuntimeError("no key is set; set WANDB_API_KEY or tracking.mode=offline")
+        return mode
+
+
+def has_key() -> bool:
+    """Tell whether a key for Weights & Biases is set, in WANDB_API_KEY or the netrc file."""
+    return bool(_quiet_wandb().login(prompt=False, verify=False))
+
+
+def _quiet_wandb() -> Any:
+    """Import the library so that it says nothing in the terminal; it keeps its own log files."""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    return wandb
+
+
+TRACKING: dict[str, type[Tracking]] = {kind.name: kind for kind in (NoTracking, Wandb)}

@@ -1,0 +1,119 @@
+"""Write a run folder: configuration, environment, metrics, predictions."""
+
+import json
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palitune.report.page import write
+from palitune.report.summary import metrics_table
+from palitune.report.trackers import Tracking
+from palitune.report.tracking import start
+
+if TYPE_CHECKING:
+    from palitune.data.dataset import Part
+    from palitune.evaluation.loop import Results
+
+_PACKAGES = ("palitune", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+
+
+def open_run(output_dir: str, configuration: str) -> Path:
+    """Create the run folder with `config.yaml` and `environment.json`; return it."""
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(configuration, encoding="utf-8")
+    write_json(folder / "environment.json", environment())
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """Versions and device that a result depends on; nothing about the user or the host."""
+    import torch
+
+    versions = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"CPU, {torch.get_num_threads()} threads",
+        "system": platform.platform(terse=True),
+    }
+
+
+def say(sentences: Sequence[str]) -> None:
+    """Print what was checked, a line each."""
+    from rich import print as show
+    from rich.markup import escape
+
+    for sentence in sentences:
+        show(f"[green]✓[/green] {escape(sentence)}")
+
+
+@contextmanager
+def tracking(
+    settings: Tracking, folder: Path, configuration: Mapping[str, Any]
+) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    """Open the run's tracker and give its `log`; it is closed whatever happens."""
+    tracker = start(settings, folder, configuration)
+    try:
+        yield tracker.log
+    finally:
+        tracker.finish()
+
+
+def finish(
+    folder: Path,
+    split: str,
+    after: "Results",
+    before: "Results | None" = None,
+    *,
+    parts: "Sequence[Part]",
+) -> None:
+    """Write predictions, metrics and skipped rows, build the report, show the table."""
+    from rich import print as show
+
+    after.write_predictions(folder / "predictions.jsonl")
+    if before is not None:
+        before.write_predictions(folder / "predictions_before.jsonl")
+    metrics = {
+        "split": split,
+        "examples": after.examples,
+        "before": before and before.metrics,
+        "after": after.metrics,
+    }
+    write_json(folder / "metrics.json", metrics)
+    if skipped := list(dict.fromkeys(row for part in parts for row in part.examples.skipped)):
+        (folder / "skipped.txt").write_text("\n".join(skipped) + "\n", encoding="utf-8")
+        show(f"{len(skipped)} bad rows were skipped; they are listed in {folder / 'skipped.txt'}")
+    show(metrics_table(metrics))
+    show(f"report: {write(folder)}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write strict JSON: NaN, which JSON does not have, becomes null."""
+    text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return value
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

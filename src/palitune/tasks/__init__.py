@@ -1,0 +1,12 @@
+"""The tasks by name; a name here is also a file in `conf/task/`."""
+
+from palitune.tasks.base import Task
+from palitune.tasks.caption import Caption
+from palitune.tasks.detection import Detection
+from palitune.tasks.ocr import Ocr
+from palitune.tasks.text import Text
+from palitune.tasks.vqa import Vqa
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Caption, Vqa, Ocr, Detection, Text)}
+
+__all__ = ["TASKS", "Task"]

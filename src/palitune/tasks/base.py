@@ -1,0 +1,120 @@
+"""What every task is: the only place that writes prefix and suffix text, and that reads it back."""
+
+import string
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from palitune.codec.boxes import Confidence
+from palitune.examples import DataError, Example, Reference, Row, Size, Value
+from palitune.metrics import METRICS
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Task(ABC):
+    """Turn a row into a prompt with its targets, and a model's text into a value."""
+
+    name: ClassVar[str]
+
+    metrics: list[str] = field(default_factory=list)
+    """Names out of `palitune.metrics.METRICS`."""
+    max_new_tokens: int = 32
+    """Tokens that generation may write for one answer, EOS included."""
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise ValueError(
+                    f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
+                )
+        if self.max_new_tokens < 1:
+            raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
+
+    @abstractmethod
+    def prefix(self, row: Row) -> str:
+        """Write the prompt of a row that does not bring its own."""
+
+    @abstractmethod
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        """Write every acceptable suffix, and the reference that predictions are judged against."""
+
+    @abstractmethod
+    def parse(self, text: str, size: Size, confidence: Confidence | None = None) -> Value | None:
+        """Read a model's text; None where it is malformed. Never raises."""
+
+    def given(self, row: Row, suffix: str) -> Reference:
+        """Read the reference out of a suffix that the row brings itself."""
+        value = self.parse(suffix, row.size)
+        if value is None:
+            raise DataError(f"{row.place}: suffix {suffix!r} cannot be read by task {self.name}")
+        return (value,) if isinstance(value, str) else value
+
+    def example(self, row: Row) -> Example:
+        """Write the example of one row. Raises DataError, naming the row's place."""
+        if row.suffix is None:
+            suffixes, reference = self.targets(row)
+        else:
+            suffixes, reference = (row.suffix,), self.given(row, row.suffix)
+        return Example(
+            id=row.id,
+            images=row.images,
+            size=row.size,
+            prefix=self.prefix(row) if row.prefix is None else row.prefix,
+            suffixes=suffixes,
+            reference=reference,
+            place=row.place,
+        )
+
+
+@dataclass(kw_only=True)
+class TextTask(Task):
+    """A task whose answer is the text itself."""
+
+    def parse(self, text: str, size: Size, confidence: Confidence | None = None) -> str | None:
+        return text.strip()
+
+    def given(self, row: Row, suffix: str) -> Reference:
+        return texts(row, "suffix", (suffix,))
+
+
+def needed(row: Row, column: str, value: T | None) -> T:
+    """Return the value of a column that the task cannot do without."""
+    if value is None:
+        raise DataError(f"{row.place}: column '{column}' is missing; this task needs it")
+    return value
+
+
+def texts(row: Row, column: str, values: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the stripped texts of a column; at least one, none of them empty."""
+    stripped = tuple(value.strip() for value in needed(row, column, values))
+    if not stripped or not all(stripped):
+        raise DataError(
+            f"{row.place}: column '{column}' holds an empty text; a target must not be empty, "
+            "drop the row or fill it in"
+        )
+    return stripped
+
+
+def placeholders(template: str) -> set[str]:
+    """Return what stands between braces, format instructions included."""
+    fields = string.Formatter().parse(template)
+    return {
+        name + (f"!{conversion}" if conversion else "") + (f":{style}" if style else "")
+        for _, name, style, conversion in fields
+        if name is not None
+    }
+
+
+def check_template(setting: str, template: str, allowed: set[str]) -> None:
+    """Refuse a template with a placeholder that no row can fill."""
+    try:
+        used = placeholders(template)
+    except ValueError as mistake:
+        raise ValueError(f"{setting}: {template!r} is not a template: {mistake}") from mistake
+    if unknown := used - allowed:
+        raise ValueError(
+            f"{setting}: unknown placeholder {{{sorted(unknown)[0]}}}; "
+            f"valid are {', '.join(sorted(allowed))}"
+        )

@@ -1,0 +1,24 @@
+"""`ocr` -> all text of the image in reading order."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from palitune.examples import Reference, Row
+from palitune.tasks.base import TextTask, needed, texts
+
+
+@dataclass(kw_only=True)
+class Ocr(TextTask):
+    name: ClassVar[str] = "ocr"
+
+    metrics: list[str] = field(
+        default_factory=lambda: ["exact_match", "character_error_rate", "word_error_rate"]
+    )
+    max_new_tokens: int = 256
+
+    def prefix(self, row: Row) -> str:
+        return "ocr"
+
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        written = texts(row, "text", (needed(row, "text", row.text),))
+        return written, written

@@ -1,0 +1,42 @@
+"""`answer en where is the cow?` -> a short answer.
+
+The prefix is a template: `answer {language} {question}` as most transfers of the PaliGemma report
+write it, `{question}` alone as DocVQA and ChartQA do, or with `{choices}` for multiple choice.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from palitune.examples import Reference, Row
+from palitune.tasks.base import TextTask, check_template, needed, placeholders, texts
+
+
+@dataclass(kw_only=True)
+class Vqa(TextTask):
+    name: ClassVar[str] = "vqa"
+
+    template: str = "answer {language} {question}"
+    """The prompt; {language}, {question} and {choices} are filled in."""
+    language: str = "en"
+    """Language code of the answer."""
+    choice_separator: str = " \t "
+    """Between choices; big_vision writes space, tab, space."""
+    metrics: list[str] = field(default_factory=lambda: ["exact_match", "anls_rrc"])
+    max_new_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_template("task.template", self.template, {"language", "question", "choices"})
+
+    def prefix(self, row: Row) -> str:
+        used = placeholders(self.template)
+        question = choices = ""
+        if "question" in used:
+            question = needed(row, "question", row.question).strip()
+        if "choices" in used:
+            choices = self.choice_separator.join(needed(row, "choices", row.choices))
+        return self.template.format(language=self.language, question=question, choices=choices)
+
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        answers = texts(row, "answers", row.answers)
+        return answers, answers

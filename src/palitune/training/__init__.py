@@ -1,0 +1,70 @@
+"""The engine: self-check, training, checkpoints. Heavy parts are imported where they are called."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palitune.training.settings import Training
+
+if TYPE_CHECKING:
+    from palitune.data.dataset import Part
+    from palitune.models import Adapter
+
+
+def seed(number: int) -> None:
+    """Seed everything random of this process: initial weights, dropout, sampling."""
+    from transformers import set_seed
+
+    set_seed(number)
+
+
+def check(
+    network: Any,
+    processor: Any,
+    parts: "list[Part]",
+    settings: Training,
+    adapter: "Adapter",
+) -> list[str]:
+    """Run the self-check on the real network and data; return what was checked, a sentence each.
+
+    Raises `palitune.training.self_check.SelfCheckError`, or DataError for over-long examples.
+    """
+    from palitune import data
+    from palitune.data.collator import Collator
+    from palitune.data.visits import Visits
+    from palitune.training.lengths import check_lengths
+    from palitune.training.self_check import self_check
+
+    examples = data.concatenate(parts)
+    collator = Collator(processor, max_length=settings.max_length)
+    lengths, probes = check_lengths(collator, examples, settings.max_length)
+    visits = Visits(examples, settings.suffixes, seed=0)
+    chosen = [visits[index] for index in probes]
+    return [lengths, *self_check(network, processor, collator.train, chosen, adapter)]
+
+
+def train(
+    network: Any,
+    processor: Any,
+    parts: "list[Part]",
+    settings: Training,
+    *,
+    seed: int,
+    folder: Path,
+    measure: Callable[[], dict[str, float]] | None = None,
+    log: Callable[[dict[str, float], int], None] | None = None,
+) -> None:
+    """Train in place; see `palitune.training.trainer.train`."""
+    from palitune import data
+    from palitune.data.collator import Collator
+    from palitune.data.visits import Visits
+    from palitune.training import trainer
+
+    collator = Collator(processor, max_length=settings.max_length)
+    visits = Visits(data.concatenate(parts), settings.suffixes, seed)
+    trainer.train(
+        network, collator, visits, settings, seed=seed, folder=folder, measure=measure, log=log
+    )
+
+
+__all__ = ["Training", "check", "seed", "train"]

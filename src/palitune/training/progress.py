@@ -1,0 +1,101 @@
+"""What a person sees and keeps of a running training: a progress line and `history.jsonl`."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich.progress
+from transformers import TrainerCallback
+
+_KEPT = {"loss", "learning_rate", "grad_norm", "epoch"}
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Rich progress with loss, metrics and time left; every log entry also goes to a file."""
+
+    def __init__(
+        self, history: Path, log: Callable[[dict[str, float], int], None] | None = None
+    ) -> None:
+        self.history = history
+        self.log = log
+        self.bar: rich.progress.Progress | None = None
+        self.task: rich.progress.TaskID | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._forget_after(state.global_step)
+        if state.is_world_process_zero:
+            self.bar = rich.progress.Progress(
+                rich.progress.TextColumn("training"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeElapsedColumn(),
+                rich.progress.TextColumn("left"),
+                rich.progress.TimeRemainingColumn(),
+                rich.progress.TextColumn("{task.fields[status]}"),
+            )
+            self.task = self.bar.add_task(
+                "training", total=state.max_steps, completed=state.global_step, status=""
+            )
+            self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        entry = _entry(logs or {})
+        if not state.is_world_process_zero or not entry.keys() - {"epoch"}:
+            return
+        if not math.isfinite(entry.get("loss", 0.0)):
+            raise FloatingPointError(
+                f"the loss became {entry['loss']} at step {state.global_step}; lower "
+                "training.learning_rate or check the data"
+            )
+        with self.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **entry}) + "\n")
+        if self.log is not None:
+            self.log(entry, state.global_step)
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, status=_status(entry))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what an interrupted run logged after the checkpoint that is resumed."""
+        if not self.history.exists():
+            return
+        lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        self.history.write_text("".join(kept), encoding="utf-8")
+
+
+def _entry(logs: dict[str, float]) -> dict[str, float]:
+    """Our names: `eval_ocr/exact_match` becomes `validation/ocr/exact_match`."""
+    kept = {name: value for name, value in logs.items() if name in _KEPT}
+    measured = {
+        "validation/" + name.removeprefix("eval_"): value
+        for name, value in logs.items()
+        if name.startswith("eval_") and "/" in name
+    }
+    return kept | measured
+
+
+def _status(entry: dict[str, float]) -> str:
+    shown = [f"loss {entry['loss']:.3f}"] if "loss" in entry else []
+    shown += [
+        f"{name.removeprefix('validation/')} {value:.3f}"
+        for name, value in entry.items()
+        if name.startswith("validation/")
+    ][:4]
+    return "  ".join(shown)

@@ -1,0 +1,253 @@
+"""Seconds before a training that save days after it: is what will be trained what was meant?
+
+Every check looks at the real network, the real collator and real examples. The mask is probed by
+gradients: the derivative of a logit with respect to the embedding of a token is exactly zero where
+the mask hides the token, in every precision and with quantized weights.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from palitune.data.collator import IGNORED, Batch
+from palitune.data.visits import Visit
+from palitune.models.adapters import Adapter, Qlora, part_of
+from palitune.models.loading import DTYPES
+from palitune.training.loss import loss_positions
+
+Collate = Callable[[Sequence[Visit]], Batch]
+
+
+class SelfCheckError(RuntimeError):
+    """Training would not do what it says; the text names the fault and the way out."""
+
+
+def self_check(
+    network: Any, processor: Any, collate: Collate, visits: Sequence[Visit], adapter: Adapter
+) -> list[str]:
+    """Run every check and return what was checked, a sentence each.
+
+    `visits` are a few real ones, of different lengths where the data has them. Raises
+    SelfCheckError at the first fault.
+    """
+    batch = collate(visits)
+    return [
+        check_special_tokens(processor),
+        check_labels(batch, processor, visits),
+        check_types(batch),
+        check_adapter(network, adapter),
+        *check_mask(network, batch),
+        check_padding(network, collate, visits),
+    ]
+
+
+def check_special_tokens(processor: Any) -> str:
+    """Every `<loc>` and `<seg>` is one token, and they are numbered in order."""
+    tokenizer = processor.tokenizer
+    for kind, count, digits in (("loc", 1024, 4), ("seg", 128, 3)):
+        texts = [f"<{kind}{index:0{digits}d}>" for index in range(count)]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for text, pieces in zip(texts, ids, strict=True):
+            _demand(
+                len(pieces) == 1,
+                f"the tokenizer cuts {text} into {len(pieces)} pieces; load the processor of a "
+                "PaliGemma checkpoint, whose tokenizer has the location and segmentation tokens",
+            )
+        _demand(
+            [pieces[0] for pieces in ids] == list(range(ids[0][0], ids[0][0] + count)),
+            f"the <{kind}> tokens are not numbered in order; the tokenizer does not fit PaliGemma",
+        )
+    return "tokens: 1024 <loc> and 128 <seg>, each a single id, in order"
+
+
+def check_types(batch: Batch) -> str:
+    """`token_type_ids` are there: 0 up to the newline, 1 on suffix and EOS."""
+    _demand(
+        "token_type_ids" in batch,
+        "the batch has no token_type_ids: the suffix could see its own future, or the prompt would "
+        "be causal, depending on padding; build batches with palitune.data.collator",
+    )
+    types, real = batch["token_type_ids"], batch["attention_mask"].bool()
+    labelled = batch["labels"] != IGNORED
+    _demand(
+        bool((types[labelled] == 1).all()),
+        "token_type_ids are 0 on the suffix: it would see its own future and the loss would be a "
+        "leak; the suffix needs type 1",
+    )
+    _demand(
+        bool((types[real & ~labelled] == 0).all()),
+        "token_type_ids are 1 on the prompt: it would be read causally, unlike PaliGemma's "
+        "pre-training; image and prefix need type 0",
+    )
+    return "token types: 0 on image and prefix, 1 on suffix and EOS"
+
+
+def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
+    """Labels are the whole suffix and EOS of every row, and nothing else."""
+    eos = processor.tokenizer.eos_token_id
+    for row, visit in enumerate(visits):
+        ids = batch["labels"][row]
+        ids = ids[ids != IGNORED].tolist()
+        where = visit.example.place
+        _demand(bool(ids), f"{where}: no token has a label, so nothing would be learnt from it")
+        _demand(
+            processor.image_token_id not in ids,
+            f"{where}: image tokens are labels; the loss belongs on suffix and EOS only",
+        )
+        _demand(
+            ids[-1] == eos,
+            f"{where}: the last label is not EOS; the model would never learn to stop",
+        )
+        written = processor.tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False)
+        _demand(
+            written == visit.suffix,
+            f"{where}: the labels read {written!r} and the suffix is {visit.suffix!r}: it was cut "
+            "or changed on the way",
+        )
+        inputs = batch["input_ids"][row][batch["labels"][row] != IGNORED].tolist()
+        _demand(inputs == ids, f"{where}: labels and inputs disagree on the suffix")
+    return f"labels: suffix and EOS, read back from {len(visits)} rows"
+
+
+def check_adapter(network: Any, adapter: Adapter) -> str:
+    """Something is trainable, each part is adapted wholly or not at all, precision is as asked."""
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    _demand(trainable > 0, "no parameter is trainable; choose adapter.targets or adapter.train")
+    hit = _parts_hit(network)
+    for part, (adapted, layers) in hit.items():
+        _demand(
+            adapted in (0, layers),
+            f"the adapter hits {adapted} of {layers} layers of {part}: module names were matched "
+            "by their last word; name parts with adapter.targets instead",
+        )
+    if isinstance(adapter, Qlora):
+        _check_precision(network, adapter)
+    named = ", ".join(f"{part} {adapted}" for part, (adapted, _) in hit.items() if adapted)
+    total = sum(p.numel() for p in network.parameters())
+    return f"adapter: {trainable:,} trainable of {total:,} stored parameters ({named or 'full'})"
+
+
+def _parts_hit(network: Any) -> dict[str, tuple[int, int]]:
+    """Adapted and existing linear layers of each part of the network."""
+    hit: dict[str, tuple[int, int]] = {}
+    for name, module in network.named_modules():
+        part = part_of(name)
+        if isinstance(module, torch.nn.Linear) and part is not None and "lora_" not in name:
+            adapted, layers = hit.get(part, (0, 0))
+            hit[part] = (adapted + name.endswith(".base_layer"), layers + 1)
+    return hit
+
+
+def _check_precision(network: Any, adapter: Qlora) -> None:
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    quantized = [m for m in network.modules() if isinstance(m, Linear4bit | Linear8bitLt)]
+    _demand(bool(quantized), "adapter qlora was asked for, but no layer is quantized")
+    unquantized = next(network.get_input_embeddings().parameters()).dtype
+    asked = DTYPES.get(adapter.compute_dtype, unquantized)
+    for module in quantized:
+        if isinstance(module, Linear4bit):
+            _demand(
+                module.compute_dtype == asked,
+                f"4-bit layers compute in {module.compute_dtype} and adapter.compute_dtype asked "
+                f"for {asked}",
+            )
+
+
+def check_mask(network: Any, batch: Batch) -> list[str]:
+    """Probe who sees whom on the real batch, in training and in evaluation mode."""
+    batch = {key: value.to(network.device) for key, value in batch.items()}
+    was_training = network.training
+    for mode in (True, False):
+        network.train(mode)
+        _probe(network, batch, "training" if mode else "evaluation")
+    network.train(was_training)
+    return [
+        "mask: no suffix token sees a later one, no token sees padding (training and evaluation)",
+        "mask: image and prefix see each other in both directions (training and evaluation)",
+    ]
+
+
+def _probe(network: Any, batch: Batch, mode: str) -> None:
+    suffix = batch["labels"] != IGNORED
+    position = torch.arange(suffix.shape[1], device=suffix.device)
+    first = torch.where(suffix, position, suffix.shape[1]).amin(dim=1)
+    real = batch["attention_mask"].bool()
+
+    # The logit before the first suffix token predicts it, so no suffix token may move it.
+    seen = _influence(network, batch, position == (first - 1)[:, None])
+    _demand(
+        not bool((seen & suffix).any()),
+        f"a suffix token influences the logit that predicts it (in {mode} mode): the labels leak",
+    )
+    # Nor may a suffix token see the ones after it.
+    last = torch.where(suffix, position, -1).amax(dim=1)
+    middle = (first + last) // 2
+    seen = _influence(network, batch, position == middle[:, None])
+    _demand(
+        not bool((seen & (position > middle[:, None])).any()),
+        f"a suffix token sees later ones or padding (in {mode} mode): the labels leak",
+    )
+    # The very first position, an image token, must see the text of the prompt. Half of it is
+    # enough: attention to a single token may round to zero, and a causal prompt shows none.
+    seen = _influence(network, batch, (position == 0).expand(suffix.shape))
+    text = (position < first[:, None]) & (batch["input_ids"] != network.config.image_token_id)
+    _demand(
+        bool(((seen & text).sum(1) * 2 >= text.sum(1)).all()),
+        f"the image does not see the prompt (in {mode} mode): the prefix is read causally, unlike "
+        "PaliGemma's pre-training",
+    )
+    _demand(not bool((seen & ~real).any()), f"image tokens see padding (in {mode} mode)")
+
+
+def _influence(network: Any, batch: Batch, at: torch.Tensor) -> torch.Tensor:
+    """Which tokens move the logits at the chosen position of their row: (batch, tokens) bool."""
+    captured: list[torch.Tensor] = []
+
+    def capture(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        captured.append(output.detach().requires_grad_())
+        return captured[-1]
+
+    handle = network.get_input_embeddings().register_forward_hook(capture)
+    inputs = {key: value for key, value in batch.items() if key not in ("labels", "pixel_values")}
+    try:
+        # Image tokens keep their own embedding, so that their influence is seen as well.
+        logits = network(**inputs, logits_to_keep=at, use_cache=False).logits
+    finally:
+        handle.remove()
+    # A square, since a plain sum of logits could cancel.
+    (gradient,) = torch.autograd.grad(logits.float().square().sum(), captured[0])
+    return gradient.abs().amax(-1) > 0
+
+
+def check_padding(network: Any, collate: Collate, visits: Sequence[Visit]) -> str:
+    """A row alone and the same row padded beside a longer one give the same logits."""
+    lengths = [int(collate([visit])["attention_mask"].sum()) for visit in visits]
+    short, long = visits[lengths.index(min(lengths))], visits[lengths.index(max(lengths))]
+    was_training = network.training
+    network.eval()
+    alone = _suffix_logits(network, collate([short]))
+    padded = _suffix_logits(network, collate([short, long]))[: alone.shape[0]]
+    network.train(was_training)
+    error = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-6))
+    half = next(network.get_input_embeddings().parameters()).dtype != torch.float32
+    bound = 5e-2 if half else 1e-3
+    _demand(
+        error < bound,
+        f"padding changes the logits of a row by {error:.1e} of their size (bound {bound:.0e})",
+    )
+    return f"padding: the logits of a padded row equal those of the row alone (to {error:.0e})"
+
+
+def _suffix_logits(network: Any, batch: Batch) -> torch.Tensor:
+    batch = {key: value.to(network.device) for key, value in batch.items()}
+    positions = loss_positions(batch.pop("labels"))
+    with torch.no_grad():
+        logits: torch.Tensor = network(**batch, logits_to_keep=positions).logits
+    return logits.float()
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SelfCheckError(otherwise)

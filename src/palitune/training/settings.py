@@ -1,0 +1,128 @@
+"""What a training run is told: one field, one sentence, one default."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from palitune.data.visits import Suffixes
+from palitune.metrics import higher_is_better
+
+
+class Optimizer(Enum):
+    adamw = "adamw"
+    adamw_8bit = "adamw_8bit"
+    """bitsandbytes' block-wise 8-bit states: a quarter of the optimizer memory."""
+
+
+class Schedule(Enum):
+    cosine = "cosine"
+    linear = "linear"
+    constant = "constant"
+
+
+class LossReduction(Enum):
+    example = "example"
+    """Mean over an example's suffix tokens, then over examples: what PaliGemma was trained with."""
+    token = "token"
+    """Mean over all suffix tokens of the batch: long suffixes weigh more."""
+
+
+@dataclass(kw_only=True)
+class Training:
+    batch_size: int = 16
+    """Examples per optimizer step, over all devices and accumulation steps."""
+    micro_batch_size: int = 4
+    """Examples per forward pass and device; divides batch_size."""
+    epochs: float = 1.0
+    """Passes over the training examples; ignored where max_steps is set."""
+    max_steps: int | None = None
+    """Optimizer steps."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of the adapter (LoRA; full fine-tuning wants about 1e-5)."""
+    optimizer: Optimizer = Optimizer.adamw
+    """adamw | adamw_8bit."""
+    adam_beta2: float = 0.999
+    """Decay of the squared-gradient average."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW's meaning: multiplied by the learning rate)."""
+    schedule: Schedule = Schedule.cosine
+    """Learning rate after warm-up: cosine | linear (both to zero) | constant."""
+    warmup: float = 0.05
+    """Share of all steps with a linearly rising learning rate."""
+    max_gradient_norm: float = 1.0
+    """Gradients are clipped to this global norm."""
+    label_smoothing: float = 0.0
+    """Probability mass spread over the other tokens of the vocabulary."""
+    loss_reduction: LossReduction = LossReduction.example
+    """example | token."""
+    suffixes: Suffixes = Suffixes.sample
+    """Which of several targets a visit trains on: sample | cycle | first."""
+    max_length: int = 4608
+    """Tokens of one example, image included; a longer one is refused, never cut."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    split: str = "train"
+    """Split to train on."""
+    validation_split: str | None = None
+    """Split on which task metrics are measured during training; null: none."""
+    validation_limit: int | None = 256
+    """Examples per part in a measurement during training; null: all."""
+    validate_every: int | None = None
+    """Optimizer steps between measurements; null: once per epoch."""
+    best_metric: str | None = None
+    """Metric whose best checkpoint becomes the adapter, e.g. `ocr/exact_match`; null: the last."""
+    save_every: int | None = None
+    """Optimizer steps between checkpoints; null: with every measurement, and at the end."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept on disk (the best one is always kept)."""
+    resume: str | None = None
+    """`auto`: from the newest checkpoint of the run folder, if any; or a checkpoint folder."""
+    log_every: int = 10
+    """Optimizer steps between logged losses."""
+    workers: int = 2
+    """Processes that decode images; 0: decode in the training process."""
+    self_check: bool = True
+    """Probe mask, labels, tokens and trainable parameters before the first step."""
+
+    def __post_init__(self) -> None:
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("micro_batch_size", self.micro_batch_size, 1)
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"training.micro_batch_size {self.micro_batch_size} must divide "
+                f"training.batch_size {self.batch_size}"
+            )
+        _at_least("learning_rate", self.learning_rate, 0)
+        _at_least("weight_decay", self.weight_decay, 0)
+        _within("warmup", self.warmup, 0, 1)
+        _within("label_smoothing", self.label_smoothing, 0, 0.999)
+        _within("adam_beta2", self.adam_beta2, 0, 0.999999)
+        if self.epochs <= 0:
+            raise ValueError(f"training.epochs must be above 0, not {self.epochs}")
+        if self.max_gradient_norm <= 0:
+            raise ValueError(
+                f"training.max_gradient_norm must be above 0, not {self.max_gradient_norm}"
+            )
+        for name in ("max_steps", "validate_every", "save_every", "validation_limit"):
+            if (value := getattr(self, name)) is not None:
+                _at_least(name, value, 1)
+        for name in ("keep_checkpoints", "log_every", "max_length"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("workers", self.workers, 0)
+        if self.best_metric is not None and self.validation_split is None:
+            raise ValueError(
+                "training.best_metric needs training.validation_split, the split it is measured on"
+            )
+
+    @property
+    def best_is_highest(self) -> bool:
+        return self.best_metric is None or higher_is_better(self.best_metric)
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if value < low:
+        raise ValueError(f"training.{name} must be at least {low}, not {value}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"training.{name} must lie in [{low}, {high}], not {value}")

@@ -1,0 +1,105 @@
+"""Every YAML file composes, says what it is, and bears the name of what it configures."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from palitune import commands, config
+from palitune.config import ConfigError, Run
+from palitune.data.sources import SOURCES
+from palitune.models.adapters import ADAPTERS
+from palitune.models.checkpoints import MODELS
+from palitune.report.trackers import TRACKING
+from palitune.runs import GROUPS, RUNS
+from palitune.tasks import TASKS
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [file for file in FILES if file.parent != CONF]
+ELSEWHERE = ["data=handwriting", "task=ocr", "model=tiny"]
+
+
+def composed(recipe: str, overrides: list[str]) -> Run:
+    """Compose as a user does, who gives what the sentences ask for."""
+    try:
+        return config.compose(recipe, overrides)
+    except ConfigError as mistake:
+        missing = re.match(r"([\w.]+) is missing: write", str(mistake))
+        assert missing, mistake
+        return composed(recipe, [*overrides, f"{missing[1]}=somewhere"])
+
+
+def choice(file: Path) -> str:
+    return f"{file.relative_to(CONF).parts[0]}={option(file)}"
+
+
+def option(file: Path) -> str:
+    return Path(*file.relative_to(CONF).parts[1:]).with_suffix("").as_posix()
+
+
+def overrides_for(file: Path) -> list[str]:
+    """What a user writes to choose an option: an experiment or a mixture needs nothing besides."""
+    if file.is_relative_to(CONF / "experiment"):
+        return [choice(file)]
+    if choice(file) == "data=mixture":
+        return ["experiment=quickstart", choice(file)]
+    return [*(text for text in ELSEWHERE if not choice(file).startswith(text[:5])), choice(file)]
+
+
+@pytest.mark.parametrize("file", OPTIONS, ids=lambda file: file.relative_to(CONF).as_posix())
+@pytest.mark.parametrize("recipe", RUNS)
+def test_every_option_composes_in_its_place_for_every_recipe(recipe: str, file: Path) -> None:
+    run = composed(recipe, overrides_for(file))
+    assert type(run) is RUNS[recipe]
+    group = file.relative_to(CONF).parts[0]
+    if group in GROUPS:
+        assert type(getattr(run, group)) is GROUPS[group][option(file)]
+
+
+@pytest.mark.parametrize("recipe", RUNS)
+def test_every_recipe_has_a_root_and_every_root_a_recipe(recipe: str) -> None:
+    assert {file.stem for file in CONF.glob("*.yaml")} == set(RUNS)
+    assert (CONF.parent / "recipes" / f"{recipe}.py").is_file()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
+def test_every_file_says_in_its_header_what_it_is(file: Path) -> None:
+    line = commands.first_line(file)
+    assert 20 < len(line) < 100
+    assert line.endswith((".", "?"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
+def test_no_file_names_code(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert "_target_" not in text
+    assert "palitune." not in text
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    {
+        "task": TASKS,
+        "data": SOURCES,
+        "model": MODELS,
+        "adapter": ADAPTERS,
+        "tracking": TRACKING,
+    }.items(),
+)
+def test_the_options_of_a_group_are_the_names_of_its_types(
+    group: str, names: dict[str, type]
+) -> None:
+    assert set(commands.options(group)) == set(names) == set(GROUPS[group])
+    assert {name: schema.name for name, schema in names.items()} == {name: name for name in names}
+
+
+def test_every_group_of_a_run_has_a_folder_and_every_folder_is_a_group() -> None:
+    roots = [config.default_options(recipe) for recipe in RUNS]
+    assert all(set(groups) == set(commands.groups()) for groups in roots)
+    assert set(commands.groups()) == {*GROUPS, "experiment", "debug"}
+
+
+def test_all_recipes_have_the_same_defaults_so_that_an_experiment_fits_them_all() -> None:
+    finetune, *others = (config.default_options(recipe) for recipe in RUNS)
+    assert all(other == finetune for other in others)

@@ -1,0 +1,70 @@
+"""Fixtures that several test files share: tiny random models, and drawn examples."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import hypothesis
+import pytest
+from PIL import Image, ImageDraw
+
+from palitune.examples import Example
+
+
+# The first call of a test may import a library, and CI machines are busy: no deadline.
+hypothesis.settings.register_profile("palitune", deadline=None)
+hypothesis.settings.load_profile("palitune")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["PALITUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny("paligemma2")`: the folder of a random model of that family with its processor."""
+    from tiny_models import build_tiny
+
+    return cache(lambda family: build_tiny(tmp_path_factory.mktemp(family), family))
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    """Five examples with prompts and suffixes of different lengths, one with two targets."""
+    folder = tmp_path_factory.mktemp("images")
+    texts = [
+        ("ocr", ("73",)),
+        ("detect boat ; buoy", ("<loc0000><loc0100><loc0500><loc0700> boat",)),
+        ("answer en how many boats are there?", ("two", "2")),
+        ("caption en", ("a red boat beside two yellow buoys",)),
+        (
+            "detect boat",
+            (
+                "<loc0010><loc0100><loc0500><loc0700> boat ; <loc0001><loc0002><loc0003><loc0004> boat",
+            ),
+        ),
+    ]
+    made = []
+    for number, (prefix, suffixes) in enumerate(texts):
+        image = Image.new("RGB", (160 + 20 * number, 120), (250, 240, 10 * number))
+        ImageDraw.Draw(image).rectangle((10, 20, 60 + 10 * number, 90), fill=(20, 60 * number, 90))
+        path = folder / f"{number}.png"
+        image.save(path)
+        made.append(
+            Example(
+                id=str(number),
+                images=(str(path),),
+                size=image.size,
+                prefix=prefix,
+                suffixes=suffixes,
+                reference=suffixes,
+                place=f"drawn:{number}",
+            )
+        )
+    return made

@@ -1,0 +1,178 @@
+"""Equivalences of training: accumulation, padding, resuming, and the loss it starts from."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from palitune.data.collator import Collator
+from palitune.data.visits import Suffixes, Visit, Visits
+from palitune.examples import Example
+from palitune.models.adapters import Lora
+from palitune.models.checkpoints import Local
+from palitune.models.loading import load
+from palitune.training.loss import loss_positions, token_losses, token_weights
+from palitune.training.settings import LossReduction, Schedule, Training
+from palitune.training.trainer import train
+
+
+def settings(**changed: Any) -> Training:
+    base: dict[str, Any] = {
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "max_steps": 3,
+        "learning_rate": 1e-2,
+        "schedule": Schedule.constant,
+        "warmup": 0.0,
+        "log_every": 1,
+        "workers": 0,
+        "suffixes": Suffixes.first,
+    }
+    return Training(**(base | changed))
+
+
+def history(folder: Path, logged: str) -> list[float]:
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    return [entry[logged] for entry in map(json.loads, lines) if logged in entry]
+
+
+def losses(folder: Path) -> list[float]:
+    return history(folder, "loss")
+
+
+def trained(
+    base: Path, examples: Sequence[Example], folder: Path, chosen: Training, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(7)
+    network = Lora(rank=4, targets=["language", "projector"]).attach(load(Local(path=str(base))))
+    collator = Collator(AutoProcessor.from_pretrained(base))
+    visits = Visits(examples, chosen.suffixes, seed)
+    train(network, collator, visits, chosen, seed=seed, folder=folder)
+    return {
+        name: value.detach().clone()
+        for name, value in network.named_parameters()
+        if value.requires_grad
+    }
+
+
+@pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
+@pytest.mark.parametrize("reduction", list(LossReduction))
+def test_one_batch_of_four_equals_four_of_one(
+    family: str,
+    reduction: LossReduction,
+    tiny: Callable[[str], Path],
+    examples: list[Example],
+    tmp_path: Path,
+) -> None:
+    once = settings(loss_reduction=reduction)
+    four_times = settings(loss_reduction=reduction, micro_batch_size=1)
+    trained(tiny(family), examples[:4], tmp_path / "1x4", once)
+    trained(tiny(family), examples[:4], tmp_path / "4x1", four_times)
+    for logged in ("loss", "grad_norm"):
+        whole, pieces = (history(tmp_path / run, logged) for run in ("1x4", "4x1"))
+        assert len(whole) == 3
+        assert whole == pytest.approx(pieces, rel=2e-6), logged
+
+
+def test_the_first_logged_loss_is_the_mean_over_examples_of_their_token_means(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    trained(tiny("paligemma2"), examples[:4], tmp_path, settings(max_steps=1))
+    network = load(Local(path=str(tiny("paligemma2"))))
+    collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma2")))
+    by_hand = []
+    for example in examples[:4]:
+        batch = collator.train([Visit(example, example.suffixes[0])])
+        labels = batch.pop("labels")
+        with torch.no_grad():
+            logits = network(**batch).logits[0, :-1]
+        kept = labels[0, 1:] != -100
+        nll = torch.nn.functional.cross_entropy(logits[kept], labels[0, 1:][kept])
+        by_hand.append(float(nll))
+    # The history rounds to four digits.
+    assert losses(tmp_path)[0] == pytest.approx(sum(by_hand) / 4, abs=1e-4)
+
+
+def test_gradient_checkpointing_changes_no_weight(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    plain = trained(tiny("paligemma2"), examples, tmp_path / "plain", settings())
+    saving = settings(gradient_checkpointing=True)
+    recomputed = trained(tiny("paligemma2"), examples, tmp_path / "saving", saving)
+    for name, value in plain.items():
+        assert torch.allclose(value, recomputed[name], atol=1e-6), name
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    base = tiny("paligemma")
+    chosen: dict[str, Any] = {"batch_size": 2, "micro_batch_size": 1, "save_every": 2}
+    chosen |= {"suffixes": Suffixes.sample, "epochs": 2}
+    whole = trained(base, examples, tmp_path / "whole", settings(max_steps=6, **chosen))
+    halves = settings(max_steps=6, resume="auto", **chosen)
+    trained(base, examples, tmp_path / "halves", settings(max_steps=4, **chosen))
+    resumed = trained(base, examples, tmp_path / "halves", halves)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_training_that_learns_lowers_the_loss_of_its_examples(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    trained(tiny("paligemma2"), examples[:4], tmp_path, settings(max_steps=30))
+    assert losses(tmp_path)[-1] < 0.5 * losses(tmp_path)[0]
+
+
+def test_the_best_measurement_is_what_the_network_ends_with(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    base = tiny("paligemma")
+    network = Lora(rank=4).attach(load(Local(path=str(base))))
+    collator = Collator(AutoProcessor.from_pretrained(base))
+    chosen = settings(
+        max_steps=6,
+        validation_split="validation",
+        validate_every=2,
+        best_metric="ocr/exact_match",
+    )
+    scores = iter([0.3, 0.9, 0.1])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def measure() -> dict[str, float]:
+        weights = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+        seen.append(weights)
+        return {"ocr/exact_match": next(scores)}
+
+    visits = Visits(examples, Suffixes.first, 0)
+    train(network, collator, visits, chosen, seed=0, folder=tmp_path, measure=measure)
+    ended = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    assert all(torch.equal(ended[name], value) for name, value in seen[1].items())
+    history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    measured = [e["validation/ocr/exact_match"] for e in history if len(e) and "loss" not in e]
+    assert measured == [0.3, 0.9, 0.1]
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    with pytest.raises(FloatingPointError, match="the loss became"):
+        trained(tiny("paligemma"), examples, tmp_path, settings(learning_rate=1e30, max_steps=20))
+
+
+def test_weights_of_a_row_do_not_depend_on_its_padding() -> None:
+    short = torch.tensor([[-100, 3, 4, -100, -100, -100]])
+    assert torch.equal(
+        token_weights(short, LossReduction.example),
+        token_weights(short[:, :3], LossReduction.example),
+    )
+    assert loss_positions(short).sum() == 2
+    assert token_losses(torch.zeros(2, 8), torch.tensor([3, 4])).tolist() == pytest.approx(
+        [2.0794415] * 2
+    )

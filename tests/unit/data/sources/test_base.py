@@ -1,0 +1,219 @@
+"""Splits are found by name, named by hand or held out of train; what is missing is one sentence."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from toy_data import SPLITS
+
+from palitune.data.sources.base import Source
+from palitune.data.sources.coco import Annotations, Coco
+from palitune.data.sources.jsonl import Jsonl
+from palitune.examples import DataError, Row
+from palitune.tasks.ocr import Ocr
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def found(source: Source, split: str) -> str:
+    return str(source.annotation_file(split).relative_to(source.folder()))
+
+
+def failure(source: Source, split: str) -> str:
+    with pytest.raises(DataError) as caught:
+        source.annotation_file(split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "train.jsonl",
+        "train/metadata.jsonl",
+        "train/annotations.jsonl",
+        "train/train.jsonl",
+        "annotations/train.jsonl",
+        "_annotations.train.jsonl",
+        "dataset/_annotations.train.jsonl",
+        "train.json",
+    ],
+)
+def test_jsonl_files_are_found(tmp_path: Path, file: str) -> None:
+    touch(tmp_path, file)
+    assert found(Jsonl(path=str(tmp_path)), "train") == file
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "annotations/instances_train2017.json",
+        "annotations/instances_train.json",
+        "annotations/captions_train2014.json",
+        "instances_train.json",
+        "train/instances_default.json",
+        "train.json",
+        "annotations/train.json",
+        "train/_annotations.coco.json",
+        "train/annotations.json",
+        "train/labels.json",
+        "train/train.json",
+    ],
+)
+def test_coco_files_are_found(tmp_path: Path, file: str) -> None:
+    touch(tmp_path, file)
+    assert found(Coco(path=str(tmp_path)), "train") == file
+
+
+@pytest.mark.parametrize("kind", list(Annotations))
+def test_a_setting_chooses_between_instances_and_captions(tmp_path: Path, kind: Annotations) -> None:
+    touch(tmp_path, "annotations/instances_train.json", "annotations/captions_train.json")
+    file = f"annotations/{kind.value}_train.json"
+    assert found(Coco(path=str(tmp_path), annotations=kind), "train") == file
+
+
+@pytest.mark.parametrize("asked", ["validation", "val", "valid"])
+@pytest.mark.parametrize("written", ["validation", "val", "valid"])
+def test_validation_has_three_spellings(tmp_path: Path, asked: str, written: str) -> None:
+    touch(tmp_path, f"{written}.jsonl")
+    assert found(Jsonl(path=str(tmp_path)), asked) == f"{written}.jsonl"
+    named = Jsonl(path=str(tmp_path), splits={written: "other.jsonl"})
+    touch(tmp_path, "other.jsonl")
+    assert found(named, asked) == "other.jsonl"
+
+
+def test_a_split_of_any_name_can_be_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "testA.jsonl", "test[1].jsonl")
+    assert found(Jsonl(path=str(tmp_path)), "testA") == "testA.jsonl"
+    assert found(Jsonl(path=str(tmp_path)), "test[1]") == "test[1].jsonl"
+
+
+def test_a_file_as_path_is_the_split_train(tmp_path: Path) -> None:
+    touch(tmp_path, "boats.jsonl", "test.jsonl")
+    source = Jsonl(path=str(tmp_path / "boats.jsonl"))
+    assert found(source, "train") == "boats.jsonl"
+    assert source.available_splits() == ["train"]
+    assert failure(source, "test") == (
+        f"{tmp_path}/boats.jsonl: no split 'test' (data.path is a file, which is the split "
+        "'train'; splits found: train); name its file with data.splits.test=FILE"
+    )
+    named = Jsonl(path=str(tmp_path / "boats.jsonl"), splits={"test": "test.jsonl"})
+    assert found(named, "test") == "test.jsonl"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    touch(tmp_path, "boats/train.jsonl")
+    assert found(Jsonl(path="~/boats"), "train") == "train.jsonl"
+
+
+def test_a_missing_split_says_what_was_looked_for_and_what_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "train.jsonl", "test.jsonl")
+    source = Jsonl(path=str(tmp_path))
+    assert failure(source, "val") == (
+        f"{tmp_path}: no split 'validation' (looked for validation.jsonl, "
+        "validation/metadata.jsonl, validation/annotations.jsonl, validation/validation.jsonl, "
+        "annotations/validation.jsonl, _annotations.validation.jsonl, "
+        "*/_annotations.validation.jsonl, validation.json, also as val and valid; "
+        "splits found: train, test); name its file with data.splits.validation=FILE or hold out "
+        "a share of train with data.validation_fraction=0.1"
+    )
+    assert source.available_splits() == ["train", "test"]
+
+
+def test_a_missing_folder_or_file_is_one_sentence(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    assert failure(Jsonl(path=str(gone)), "train") == (
+        f"data.path: {gone} does not exist; give the folder of the data"
+    )
+    assert failure(Jsonl(path=str(tmp_path), splits={"train": "b.jsonl"}), "train") == (
+        f"{tmp_path}/b.jsonl cannot be read (No such file or directory); "
+        "check data.path and data.splits"
+    )
+
+
+def test_two_files_for_one_split_have_to_be_told_apart(tmp_path: Path) -> None:
+    touch(tmp_path, "annotations/instances_val2014.json", "annotations/instances_val2017.json")
+    assert failure(Coco(path=str(tmp_path)), "validation") == (
+        f"{tmp_path}: several files could be split 'validation': "
+        "annotations/instances_val2014.json, annotations/instances_val2017.json; "
+        "say which with data.splits.validation=FILE"
+    )
+
+
+def test_settings_are_checked_before_anything_is_read() -> None:
+    for setting, value in (("limit", 0), ("validation_fraction", 1.0), ("max_bad_rows", -1)):
+        with pytest.raises(ValueError, match=rf"^data\.{setting} must be .*, not {value}$"):
+            Jsonl(path="x", **{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_source_needs_a_task_and_names_its_part_after_it() -> None:
+    source = Jsonl(path="x")
+    with pytest.raises(ValueError, match=r"^task is missing: choose one of caption, .* task=NAME$"):
+        source.pairings(None)
+    [pairing] = source.pairings(task := Ocr())
+    assert (pairing.name, pairing.task, pairing.source, pairing.repeat) == ("ocr", task, source, 1)
+
+
+def many_images(folder: Path, images: int = 200, rows_per_image: int = 3) -> Path:
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "images/0.png")
+    for image in range(1, images):
+        os.link(folder / "images/0.png", folder / f"images/{image}.png")
+    rows = [{"image": f"images/{n % images}.png"} for n in range(images * rows_per_image)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def images_of(source: Source, split: str) -> list[str]:
+    rows = list(source.rows(split))
+    assert all(isinstance(row, Row) for row in rows)
+    return [row.images[0] for row in rows if isinstance(row, Row)]
+
+
+def test_a_held_out_share_is_the_same_everywhere_and_divides_by_image(tmp_path: Path) -> None:
+    sides = []
+    for name in ("here", "there"):
+        folder = many_images(tmp_path / name)
+        source = Jsonl(path=str(folder), validation_fraction=0.2)
+        train, validation = images_of(source, "train"), images_of(source, "valid")
+        assert len(train) + len(validation) == 600
+        assert not set(train) & set(validation)
+        assert 20 <= len(set(validation)) <= 60
+        assert source.available_splits() == ["train", "validation"]
+        sides.append([os.path.relpath(image, folder) for image in validation])
+    assert sides[0] == sides[1]
+
+
+def test_a_larger_share_holds_out_what_the_smaller_did_and_more(tmp_path: Path) -> None:
+    folder = many_images(tmp_path / "a", rows_per_image=1)
+    sources = (Jsonl(path=str(folder), validation_fraction=share) for share in (0.1, 0.5))
+    small, large = (set(images_of(source, "validation")) for source in sources)
+    assert small < large
+
+
+def test_a_validation_file_and_a_share_exclude_each_other(toy_jsonl: Path) -> None:
+    source = Jsonl(path=str(toy_jsonl), validation_fraction=0.2)
+    for split in ("train", "validation"):
+        assert failure(source, split) == (
+            f"{toy_jsonl}/validation.jsonl: the data has a validation file already; set "
+            "data.validation_fraction=0 to use it"
+        )
+    assert len(list(source.rows("test"))) == SPLITS["test"]
+
+
+def test_rows_of_several_images_cannot_be_divided(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "train.jsonl").write_text('{"images": ["a.png", "a.png"]}\n{"image": "b.png"}')
+    rows = list(Jsonl(path=str(tmp_path), validation_fraction=0.5).rows("train"))
+    assert [str(row) for row in rows] == [
+        f"{tmp_path}/train.jsonl:1: data.validation_fraction cannot divide rows of several images; "
+        "put the validation rows into a file of their own",
+        f"{tmp_path}/train.jsonl:2: image {tmp_path}/b.png does not exist",
+    ]

@@ -1,0 +1,257 @@
+"""COCO files: the same instances as JSON Lines, and one sentence for each way to be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from toy_data import COLOURS, SPLITS
+
+from palitune.data.sources.base import Source
+from palitune.data.sources.coco import FORM, Annotations, Coco
+from palitune.data.sources.jsonl import Jsonl
+from palitune.examples import DataError, Instance, Row
+
+Content = dict[str, Any]
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Content:
+    """One image of 40 x 30 px with one box; its file stands in `tmp_path`."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    return {
+        "images": [{"id": 17, "file_name": "a.png", "width": 40, "height": 30}],
+        "annotations": [annotation(5, [1, 2, 10, 20])],
+        "categories": [{"id": 3, "name": "buoy"}, {"id": 1, "name": "boat"}],
+    }
+
+
+def annotation(key: int, bbox: Any, **more: Any) -> Content:
+    return {"id": key, "image_id": 17, "category_id": 3, "bbox": bbox, "iscrowd": 0} | more
+
+
+def rows_of(folder: Path, content: Any, **settings: Any) -> list[Row | DataError]:
+    (folder / "train.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return list(Coco(path=str(folder), **settings).rows("train"))
+
+
+def good(source: Source, split: str) -> list[Row]:
+    rows = list(source.rows(split))
+    assert all(isinstance(row, Row) for row in rows)
+    return [row for row in rows if isinstance(row, Row)]
+
+
+def row_of(folder: Path, content: Content, **settings: Any) -> Row:
+    [row] = rows_of(folder, content, **settings)
+    assert isinstance(row, Row), row
+    return row
+
+
+def error_of(folder: Path, content: Content) -> str:
+    [row] = [row for row in rows_of(folder, content) if isinstance(row, DataError)]
+    start = f"{folder}/train.json"
+    assert str(row).startswith(start)
+    assert "\n" not in str(row)
+    return str(row).removeprefix(start)
+
+
+def file_error(folder: Path, content: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        rows_of(folder, content)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{folder}/train.json: ")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_coco_and_jsonl_give_the_same_instances(
+    toy_coco: Path, toy_jsonl: Path, split: str
+) -> None:
+    ours, theirs = (
+        [(row.instances, row.size, Path(row.images[0]).name) for row in good(source, split)]
+        for source in (Coco(path=str(toy_coco)), Jsonl(path=str(toy_jsonl)))
+    )
+    assert ours == theirs
+    assert len(ours) == SPLITS[split]
+
+
+def test_captions_are_gathered_by_image(toy_coco: Path, toy_jsonl: Path) -> None:
+    ours = good(Coco(path=str(toy_coco), annotations=Annotations.captions), "train")
+    theirs = good(Jsonl(path=str(toy_jsonl)), "train")
+    assert [row.captions for row in ours] == [row.captions for row in theirs]
+    assert all(row.instances is None and row.classes is None for row in ours)
+
+
+def test_a_row_is_read_in_full(tmp_path: Path, content: Content) -> None:
+    content["annotations"].append(annotation(6, [0, 0, 40, 30], category_id=1, iscrowd=1))
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    assert row_of(tmp_path, content) == Row(
+        id="17",
+        images=(str(tmp_path / "a.png"),),
+        size=(40, 30),
+        place=f"{tmp_path}/train.json, image id 17",
+        instances=(
+            Instance("buoy", (1, 2, 11, 22)),
+            Instance("boat", (0, 0, 40, 30), crowd=True),
+        ),
+        classes=("buoy", "boat"),
+    )
+
+
+def test_classes_keep_the_order_of_the_file_and_occur_once(toy_coco: Path, tmp_path: Path) -> None:
+    row = next(Coco(path=str(toy_coco)).rows("train"))
+    assert isinstance(row, Row)
+    assert row.classes == tuple(sorted(COLOURS))
+
+
+def test_an_image_without_annotations_is_a_row_without_instances(
+    tmp_path: Path, content: Content
+) -> None:
+    assert row_of(tmp_path, content | {"annotations": []}).instances == ()
+
+
+def test_the_size_may_be_left_to_the_image(tmp_path: Path, content: Content) -> None:
+    content["images"] = [{"id": 17, "file_name": "a.png"}]
+    assert row_of(tmp_path, content).size == (40, 30)
+
+
+def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> None:
+    content["annotations"] = [annotation(5, [-0.6, 0, 41, 30.5])]
+    assert row_of(tmp_path, content).instances == (Instance("buoy", (0, 0, 40, 30)),)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (
+            {"image_id": 18},
+            "image_id 18 is none of the file's images; drop the annotation or add its image",
+        ),
+        (
+            {"image_id": [1]},
+            "image_id [1] is none of the file's images; drop the annotation or add its image",
+        ),
+        (
+            {"category_id": 2},
+            "category_id 2 is none of the file's categories; "
+            "drop the annotation or add its category",
+        ),
+        (
+            {"bbox": [30, 2, 60, 20]},
+            f"box x1=90 lies outside the image (40 px); boxes are {FORM}",
+        ),
+        (
+            {"bbox": [1, 2, 0, 20]},
+            f"box [1.0, 2.0, 1.0, 22.0] has no area; boxes are {FORM}",
+        ),
+        ({"bbox": None}, f"box None is not four numbers; boxes are {FORM}"),
+        (
+            {"bbox": [0.1, 0.1, 0.5, 0.5]},
+            f"box [0.1, 0.1, 0.6, 0.6] is in fractions; boxes are {FORM}",
+        ),
+    ],
+)
+def test_a_bad_annotation_is_one_sentence(
+    tmp_path: Path, content: Content, changed: Content, why: str
+) -> None:
+    content["annotations"] = [annotation(5, [1, 2, 10, 20], **{}) | changed]
+    assert error_of(tmp_path, content) == f", annotation id 5: {why}"
+
+
+def test_a_bad_annotation_costs_its_own_image_only(tmp_path: Path, content: Content) -> None:
+    content["images"].append({"id": 18, "file_name": "a.png", "width": 40, "height": 30})
+    content["annotations"].append(annotation(6, [1, 2, 3, 4], image_id=18, category_id=9))
+    assert [type(row) for row in rows_of(tmp_path, content)] == [Row, DataError]
+
+
+def test_a_size_that_is_not_the_images_own_is_one_sentence(
+    tmp_path: Path, content: Content
+) -> None:
+    content["images"][0] |= {"width": 80}
+    assert error_of(tmp_path, content) == (
+        f", image id 17: the file says 80x30 px, but {tmp_path}/a.png has 40x30 px; annotate the "
+        "image as it is shown, or replace it"
+    )
+
+
+def test_a_rotated_image_says_so(tmp_path: Path, content: Content) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png", exif=exif)
+    assert error_of(tmp_path, content) == (
+        f", image id 17: the file says 40x30 px, but {tmp_path}/a.png has 30x40 px once its EXIF "
+        "orientation is applied, which the boxes do not know; annotate the image as it is shown, "
+        "or replace it"
+    )
+
+
+def test_a_missing_image_is_one_sentence(tmp_path: Path, content: Content) -> None:
+    content["images"].append({"id": 18, "file_name": "b.png", "width": 40, "height": 30})
+    assert error_of(tmp_path, content) == f", image id 18: image {tmp_path}/b.png does not exist"
+
+
+def test_an_image_without_id_or_name_is_one_sentence(tmp_path: Path, content: Content) -> None:
+    content["images"].append({"id": 18})
+    assert error_of(tmp_path, content) == (
+        ": image {'id': 18} must have an id and a file_name; add them"
+    )
+
+
+def test_a_url_is_refused(tmp_path: Path, content: Content) -> None:
+    content["images"][0]["file_name"] = "http://example.org/a.png"
+    assert error_of(tmp_path, content) == (
+        ", image id 17: image 'http://example.org/a.png' is a URL; download the images and give "
+        "paths relative to the data"
+    )
+
+
+def test_a_caption_must_be_a_text(tmp_path: Path, content: Content) -> None:
+    del content["categories"]
+    content["annotations"] = [{"id": 5, "image_id": 17, "caption": 3}]
+    assert error_of(tmp_path, content) == ", annotation id 5: caption 3 must be a text"
+
+
+def test_a_file_that_is_no_coco_is_one_sentence(tmp_path: Path, content: Content) -> None:
+    assert file_error(tmp_path, "{") == (
+        "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
+        "export the annotations anew"
+    )
+    for wrong in ([], {"images": []}, {"images": [], "annotations": {}}):
+        assert "is this a COCO annotation file?" in file_error(tmp_path, wrong)
+    assert file_error(tmp_path, content | {"categories": [{"id": 1}]}) == (
+        "category {'id': 1} must have an id and a name"
+    )
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["", "images", "data", "train", "train2017", "images/train", "images/train2017", "train/images"],
+)
+def test_the_image_folder_is_found(tmp_path: Path, content: Content, folder: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "a.png").rename(tmp_path / folder / "a.png")
+    (tmp_path / "annotations/instances_train2017.json").write_text(json.dumps(content))
+    [row] = Coco(path=str(tmp_path)).rows("train")
+    assert isinstance(row, Row)
+    assert row.images == (str(tmp_path / folder / "a.png"),)
+
+
+def test_the_image_folder_can_be_named(tmp_path: Path, content: Content) -> None:
+    (tmp_path / "data/pictures").mkdir(parents=True)
+    (tmp_path / "a.png").rename(tmp_path / "data/pictures/a.png")
+    with pytest.raises(DataError, match=r"image 'a\.png' is in none of the folders \., images, .*"):
+        rows_of(tmp_path / "data", content)
+    assert row_of(tmp_path / "data", content, images="pictures").size == (40, 30)
+    with pytest.raises(DataError, match=r"^data\.images: folder .*/nowhere does not exist$"):
+        rows_of(tmp_path / "data", content, images="nowhere")
+
+
+def test_validation_out_of_train_finds_the_images_of_train(
+    tmp_path: Path, content: Content
+) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "train/a.png")
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    source = Coco(path=str(tmp_path), validation_fraction=0.5)
+    assert len([*source.rows("train"), *source.rows("validation")]) == 1

@@ -1,0 +1,268 @@
+"""Each kind of bad row is one sentence with file, line and way out; good rows are read in full."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from palitune.data.sources.jsonl import FORM, SPELLINGS, Jsonl
+from palitune.examples import DataError, Instance, Row
+
+
+def rows_of(folder: Path, *lines: Any, **columns: str) -> list[Row | DataError]:
+    """Read lines (bytes as they are, anything else as JSON) beside an image of 40 x 30 px."""
+    if not (folder / "a.png").exists():
+        Image.new("RGB", (40, 30)).save(folder / "a.png")
+    raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    (folder / "train.jsonl").write_bytes(b"\n".join(raw))
+    return list(Jsonl(path=str(folder), columns=columns).rows("train"))
+
+
+def row_of(folder: Path, line: Any, **columns: str) -> Row:
+    [row] = rows_of(folder, line, **columns)
+    assert isinstance(row, Row), row
+    return row
+
+
+def error_of(folder: Path, line: Any, **columns: str) -> str:
+    [row] = rows_of(folder, line, **columns)
+    assert isinstance(row, DataError), row
+    start = f"{folder}/train.jsonl:1: "
+    assert str(row).startswith(start)
+    assert "\n" not in str(row)
+    return str(row).removeprefix(start)
+
+
+def test_a_row_is_read_in_full(tmp_path: Path) -> None:
+    written = {
+        "image": "a.png",
+        "id": 7,
+        "prefix": "p",
+        "suffix": "s",
+        "question": "q?",
+        "answers": ["x", "y"],
+        "choices": ["x", "z"],
+        "captions": ["c"],
+        "text": "t",
+        "instances": [{"label": "boat", "box": [1, 2.5, 40, 30]}],
+        "licence": "ignored",
+    }
+    assert row_of(tmp_path, written) == Row(
+        id="7",
+        images=(str(tmp_path / "a.png"),),
+        size=(40, 30),
+        place=f"{tmp_path}/train.jsonl:1",
+        prefix="p",
+        suffix="s",
+        question="q?",
+        answers=("x", "y"),
+        choices=("x", "z"),
+        captions=("c",),
+        text="t",
+        instances=(Instance("boat", (1, 2.5, 40, 30)),),
+    )
+
+
+def test_singular_names_and_single_texts_mean_the_same(tmp_path: Path) -> None:
+    singular = {"image": "a.png", "answer": "x", "caption": "c", "objects": []}
+    plural = {"images": ["a.png"], "answers": ["x"], "captions": ["c"], "instances": []}
+    assert row_of(tmp_path, singular) == row_of(tmp_path, plural)
+
+
+def test_an_id_is_made_of_file_and_line(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, {"image": "a.png"}, b"", {"image": "a.png"}, b"  ")
+    assert [row.id for row in rows if isinstance(row, Row)] == ["train-1", "train-3"]
+
+
+def test_null_is_an_absent_column(tmp_path: Path) -> None:
+    row = row_of(tmp_path, {"image": "a.png", "id": None, "answers": None, "answer": "x"})
+    assert (row.id, row.answers) == ("train-1", ("x",))
+
+
+def test_columns_can_have_other_names(tmp_path: Path) -> None:
+    written = {"file_name": "a.png", "query": "q?", "image": 5, "label": ["x"]}
+    row = row_of(tmp_path, written, image="file_name", question="query", answers="label")
+    assert (row.images, row.question, row.answers) == ((str(tmp_path / "a.png"),), "q?", ("x",))
+
+
+def test_several_images_keep_their_order_and_the_first_gives_the_size(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 8)).save(tmp_path / "b.png")
+    row = row_of(tmp_path, {"images": ["b.png", "a.png"]})
+    assert row.images == (str(tmp_path / "b.png"), str(tmp_path / "a.png"))
+    assert row.size == (9, 8)
+
+
+def test_images_may_lie_beside_the_folder_or_anywhere(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 8)).save(tmp_path / "b.png")
+    (tmp_path / "data").mkdir()
+    for name in ("../b.png", str(tmp_path / "b.png"), "../data/.././b.png"):
+        assert row_of(tmp_path / "data", {"image": name}).images == (str(tmp_path / "b.png"),)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -> None:
+    line = b'\xef\xbb\xbf{"image": "a.png", "text": "\\u00e9\\ud83d\\ude00"}\r'
+    assert row_of(tmp_path, line).text == "é😀"
+
+
+OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in UTF-8'
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b'{"image": "a.png",', "Expecting property name enclosed in double quotes, column 19"),
+        (b"[", "Expecting value, column 2"),
+        (b'["a.png"]', "found ['a.png']"),
+        (b'"a.png"', "found 'a.png'"),
+        (
+            b'{"image": "\xff.png"}',
+            "'utf-8' codec can't decode byte 0xff in position 11: invalid start byte",
+        ),
+        (
+            b'{"image": "a.png", "text": "\\ud83d"}',
+            "'utf-8' codec can't encode character '\\ud83d' in position 28: surrogates not allowed",
+        ),
+    ],
+)
+def test_a_line_that_is_no_object_is_one_sentence(tmp_path: Path, line: bytes, why: str) -> None:
+    assert error_of(tmp_path, line) == f"not an object in JSON ({why}); {OBJECT}"
+
+
+def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
+    assert error_of(tmp_path, b"[" * 200_000).startswith("not an object in JSON (")
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        (
+            {"file_name": "a.png", "text": "t"},
+            "column 'image' is missing; the row has 'file_name, text'; name the right one with "
+            "data.columns.image=COLUMN",
+        ),
+        (
+            {},
+            "column 'image' is missing; the row has no columns; name the right one with "
+            "data.columns.image=COLUMN",
+        ),
+        (
+            {"image": 3},
+            "image 3 must be the path of an image file, or a list of paths, relative to the "
+            "annotation file",
+        ),
+        (
+            {"images": []},
+            "image [] must be the path of an image file, or a list of paths, relative to the "
+            "annotation file",
+        ),
+        (
+            {"image": "a.png", "images": ["a.png"]},
+            "the row has 'images' and 'image'; keep one, or choose with data.columns.images=images",
+        ),
+        (
+            {"image": "https://example.org/a.png"},
+            "image 'https://example.org/a.png' is a URL; download the images and give paths "
+            "relative to the data",
+        ),
+        ({"image": "a.png", "id": 1.5}, "id 1.5 must be a text or a whole number"),
+        ({"image": "a.png", "id": ""}, "id '' must be a text or a whole number"),
+        (
+            {"image": "a.png", "question": ["q"]},
+            "column 'question' must be a text, not ['q']; change it, or map another one with "
+            "data.columns.question=COLUMN",
+        ),
+        (
+            {"image": "a.png", "answer": 4},
+            "column 'answers' must be a text or a list of texts, not 4; change it, or map another "
+            "one with data.columns.answers=COLUMN",
+        ),
+        (
+            {"image": "a.png", "answers": [{"answer": "x"}]},
+            "column 'answers' must be a text or a list of texts, not [{'answer': 'x'}]; change it, "
+            "or map another one with data.columns.answers=COLUMN",
+        ),
+        (
+            {"image": "a.png", "objects": {"bbox": [], "category": []}},
+            "column 'instances' must be a list of {\"label\": ..., \"box\": [x0, y0, x1, y1] in "
+            "pixels}, not {'bbox': [], 'category': []}",
+        ),
+        (
+            {"image": "a.png", "objects": [{"label": "boat", "bbox": [1, 2, 3, 4]}]},
+            "instance {'label': 'boat', 'bbox': [1, 2, 3, 4]} is not "
+            '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
+        ),
+        (
+            {"image": "a.png", "objects": [{"label": 3, "box": [1, 2, 3, 4]}]},
+            "instance {'label': 3, 'box': [1, 2, 3, 4]} is not "
+            '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
+        ),
+        (
+            {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 3]}]},
+            f"box [1, 2, 3] is not four numbers; boxes are {FORM}",
+        ),
+        (
+            {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 42, 4]}]},
+            f"box x1=42 lies outside the image (40 px); boxes are {FORM}",
+        ),
+    ],
+)
+def test_a_bad_column_is_one_sentence(tmp_path: Path, written: dict[str, Any], why: str) -> None:
+    assert error_of(tmp_path, written) == why
+
+
+def test_a_missing_or_broken_image_names_line_and_image(tmp_path: Path) -> None:
+    assert error_of(tmp_path, {"image": "b.png"}) == f"image {tmp_path}/b.png does not exist"
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    assert error_of(tmp_path, {"image": "c.png"}).startswith(f"image {tmp_path}/c.png is truncated")
+
+
+def test_a_mapped_column_must_be_there(tmp_path: Path) -> None:
+    assert error_of(tmp_path, {"image": "a.png", "q": "?"}, question="query") == (
+        "column 'query', named by data.columns.question, is missing; the row has 'image, q'"
+    )
+
+
+def test_unknown_columns_are_refused_before_any_file_is_read() -> None:
+    with pytest.raises(ValueError, match=r"data\.columns: 'img' is not a column; valid are images"):
+        Jsonl(path="x", columns={"img": "a"})
+    with pytest.raises(ValueError, match=r"data\.columns: answers and answer are one column"):
+        Jsonl(path="x", columns={"answer": "a", "answers": "b"})
+
+
+def test_a_bad_row_does_not_stop_the_next_ones(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, {"image": "a.png"}, b"{", {"image": "b.png"}, {"image": "a.png"})
+    assert [type(row) for row in rows] == [Row, DataError, DataError, Row]
+    assert [str(row).split(": ")[0] for row in rows[1:3]] == [
+        f"{tmp_path}/train.jsonl:2",
+        f"{tmp_path}/train.jsonl:3",
+    ]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+names = st.sampled_from([name for spelled in SPELLINGS.values() for name in spelled])
+boxes = st.fixed_dictionaries({"label": st.text(), "box": st.lists(anything, max_size=5)})
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    written=st.dictionaries(names, anything | st.lists(boxes, max_size=2), max_size=4),
+    image=st.none() | st.just("a.png"),
+    raw=st.none() | st.binary(max_size=40).filter(lambda line: b"\n" not in line),
+)
+def test_any_line_gives_a_row_or_one_sentence(
+    tmp_path: Path, written: dict[str, Any], image: str | None, raw: bytes | None
+) -> None:
+    line = {"image": image, **written} if raw is None else raw
+    for row in rows_of(tmp_path, line):
+        if isinstance(row, DataError):
+            assert str(row).startswith(f"{tmp_path}/train.jsonl:1: ")
+        else:
+            assert all(0 <= x <= 40 for i in row.instances or () for x in (i.box[0], i.box[2]))

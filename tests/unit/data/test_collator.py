@@ -1,0 +1,147 @@
+"""The collator against the Hugging Face processor, and against the text it was given."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor
+
+from palitune.data.collator import IGNORED, Collator
+from palitune.data.visits import Suffixes, Visit, Visits
+from palitune.examples import DataError, Example
+from palitune.models.prefix_lm import normalize
+
+
+@pytest.fixture(scope="module")
+def processor(tiny: Callable[[str], Path]) -> AutoProcessor:
+    return AutoProcessor.from_pretrained(tiny("paligemma2"))
+
+
+@pytest.fixture
+def visits(examples: list[Example]) -> list[Visit]:
+    return [Visit(example, example.suffixes[0]) for example in examples]
+
+
+def test_a_training_row_reads_image_bos_prefix_newline_suffix_eos_pad(
+    processor: AutoProcessor, visits: list[Visit]
+) -> None:
+    batch = Collator(processor).train(visits)
+    width = batch["input_ids"].shape[1]
+    for row, visit in enumerate(visits):
+        text = processor.tokenizer.decode(
+            batch["input_ids"][row], clean_up_tokenization_spaces=False
+        )
+        written = "<image>" * 64 + "<bos>" + visit.example.prefix + "\n" + visit.suffix + "<eos>"
+        padding = width - int(batch["attention_mask"][row].sum())
+        assert text == written + "<pad>" * padding
+
+
+def test_a_training_batch_equals_the_processors_own(
+    processor: AutoProcessor, visits: list[Visit]
+) -> None:
+    ours = Collator(processor).train(visits)
+    theirs = processor(
+        images=[[Image.open(visit.example.images[0])] for visit in visits],
+        text=["<image>" + visit.example.prefix for visit in visits],
+        suffix=[visit.suffix for visit in visits],
+        padding="longest",
+        return_tensors="pt",
+    )
+    for name in ("input_ids", "attention_mask", "token_type_ids", "labels"):
+        assert torch.equal(ours[name], theirs[name]), name
+    assert torch.allclose(normalize(ours["pixel_values"]), theirs["pixel_values"], atol=1e-6)
+
+
+def test_a_prompt_batch_equals_the_processors_own_with_left_padding(
+    processor: AutoProcessor, examples: list[Example]
+) -> None:
+    ours = Collator(processor).prompt(examples)
+    theirs = processor(
+        images=[[Image.open(example.images[0])] for example in examples],
+        text=["<image>" + example.prefix for example in examples],
+        padding="longest",
+        padding_side="left",
+        return_tensors="pt",
+    )
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert torch.equal(ours[name], theirs[name]), name
+    assert "labels" not in ours
+
+
+def test_labels_are_suffix_and_eos_only(processor: AutoProcessor, visits: list[Visit]) -> None:
+    batch = Collator(processor).train(visits)
+    assert torch.equal(batch["labels"] != IGNORED, batch["token_type_ids"] == 1)
+    for row, visit in enumerate(visits):
+        labels = batch["labels"][row]
+        text = processor.tokenizer.decode(
+            labels[labels != IGNORED], clean_up_tokenization_spaces=False
+        )
+        assert text == visit.suffix + "<eos>"
+
+
+def test_two_images_are_two_blocks_of_image_tokens(
+    processor: AutoProcessor, examples: list[Example]
+) -> None:
+    both = replace(examples[0], images=examples[0].images + examples[1].images)
+    batch = Collator(processor).prompt([both])
+    assert int((batch["input_ids"] == processor.image_token_id).sum()) == 2 * 64
+    assert batch["pixel_values"].shape == (2, 3, 112, 112)
+
+
+def test_a_newline_at_the_end_of_a_prefix_stays_a_token_of_its_own(
+    processor: AutoProcessor, examples: list[Example]
+) -> None:
+    collator = Collator(processor)
+    batch = collator.prompt([replace(examples[0], prefix="Question: x\n")])
+    assert batch["input_ids"][0, -2:].tolist() == collator.newline * 2
+
+
+def test_a_row_above_max_length_is_refused_with_its_place(
+    processor: AutoProcessor, visits: list[Visit]
+) -> None:
+    longest = max(Collator(processor).length(visit.example) for visit in visits)
+    Collator(processor, max_length=longest).train(visits)
+    with pytest.raises(DataError, match=r"drawn:\d: the example has \d+ tokens"):
+        Collator(processor, max_length=longest - 1).train(visits)
+
+
+def test_an_unreadable_image_is_named_with_its_row(
+    processor: AutoProcessor, examples: list[Example], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(examples[0].images[0]).read_bytes()[:60])
+    with pytest.raises(DataError, match=r"drawn:0: .*broken\.png"):
+        Collator(processor).prompt([replace(examples[0], images=(str(broken),))])
+
+
+def test_cycling_visits_every_target_equally_often(examples: list[Example]) -> None:
+    visits = Visits(examples, Suffixes.cycle, seed=3)
+    seen = []
+    for epoch in range(4):
+        visits.set_epoch(epoch)
+        seen.append(visits[2].suffix)
+    assert sorted(seen) == ["2", "2", "two", "two"]
+    assert seen[:2] == seen[2:]
+
+
+def test_sampled_targets_depend_on_seed_and_epoch_alone(examples: list[Example]) -> None:
+    def drawn(seed: int) -> list[str]:
+        visits = Visits(examples, Suffixes.sample, seed)
+        chosen = []
+        for epoch in range(20):
+            visits.set_epoch(epoch)
+            chosen.append(visits[2].suffix)
+        return chosen
+
+    assert drawn(0) == drawn(0)
+    assert drawn(0) != drawn(1)
+    assert set(drawn(0)) == {"two", "2"}
+
+
+def test_first_takes_the_first_target(examples: list[Example]) -> None:
+    assert [visit.suffix for visit in Visits(examples, Suffixes.first, 0)] == [
+        example.suffixes[0] for example in examples
+    ]

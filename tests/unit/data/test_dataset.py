@@ -1,0 +1,322 @@
+"""Examples: the same from the cache as from the rows, rebuilt when anything they follow from is."""
+
+import json
+import logging
+import os
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from toy_data import SPLITS, write_toy_jsonl
+
+from palitune.data import concatenate, load
+from palitune.data.dataset import Examples, cache_folder
+from palitune.data.mixture import Mixture, MixturePart
+from palitune.data.sources.base import Data, Source
+from palitune.data.sources.coco import Coco
+from palitune.data.sources.jsonl import Jsonl
+from palitune.examples import DataError, Example, Row
+from palitune.tasks import TASKS, Task
+from palitune.tasks.caption import Caption
+from palitune.tasks.detection import Detection
+from palitune.tasks.ocr import Ocr
+from palitune.tasks.vqa import Vqa
+
+CLASSES = ["blue", "green", "red"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "examples"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_toy_jsonl(tmp_path / "toy")
+
+
+def examples_of(data: Data, task: Task | None = None, split: str = "train") -> Examples:
+    [part] = load(data, task or Ocr(), split)
+    return part.examples
+
+
+def write_rows(folder: Path, *rows: Any) -> Jsonl:
+    """Write rows (text as it is) beside an image `a.png`."""
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (40, 30)).save(folder / "a.png")
+    lines = [row if isinstance(row, str) else json.dumps({"image": "a.png"} | row) for row in rows]
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    return Jsonl(path=str(folder))
+
+
+def failure(data: Data, task: Task | None = None, split: str = "train") -> str:
+    with pytest.raises(DataError) as caught:
+        load(data, task or Ocr(), split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("task", ["ocr", "vqa", "caption", "detection"])
+def test_examples_from_disk_are_what_the_task_wrote(folder: Path, task: str, split: str) -> None:
+    chosen = Detection(classes=CLASSES) if task == "detection" else TASKS[task]()
+    source = Jsonl(path=str(folder))
+    rows = [row for row in source.rows(split) if isinstance(row, Row)]
+    expected = [vars(chosen.example(row)) | {"part": task} for row in rows]
+    [part] = load(source, chosen, split)
+    assert (part.name, part.task, part.repeat) == (task, chosen, 1)
+    assert [vars(example) for example in part.examples] == expected
+    assert len(part.examples) == SPLITS[split]
+    assert part.examples.skipped == []
+
+
+def test_coco_examples_ask_for_the_classes_of_the_file(toy_coco: Path) -> None:
+    example = examples_of(Coco(path=str(toy_coco)), Detection())[0]
+    assert example.prefix == "detect blue ; green ; red"
+    assert example.part == "detection"
+
+
+def test_examples_are_a_sequence(folder: Path) -> None:
+    examples = examples_of(Jsonl(path=str(folder)))
+    assert [e.id for e in examples] == [f"train-{n}" for n in range(12)]
+    assert examples[-1] == examples[11]
+    assert examples[2:5] == [examples[2], examples[3], examples[4]]
+    for outside in (12, -13):
+        with pytest.raises(IndexError, match="of 12"):
+            examples[outside]
+
+
+def test_more_examples_than_one_batch_keep_their_order(tmp_path: Path) -> None:
+    rows = [{"text": str(number)} for number in range(2345)]
+    examples = examples_of(write_rows(tmp_path / "d", *rows))
+    assert len(examples) == 2345
+    assert [examples[n].suffixes[0] for n in (0, 999, 1000, 1999, 2000, 2344)] == [
+        "0", "999", "1000", "1999", "2000", "2344"
+    ]  # fmt: skip
+
+
+def test_limit_takes_the_first_examples_and_reads_no_further(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d", {"text": "a"}, {"text": "b"}, "{ not read")
+    source.limit = 2
+    assert [e.suffixes for e in examples_of(source)] == [("a",), ("b",)]
+
+
+def test_a_copy_in_another_process_carries_the_folder_only(folder: Path) -> None:
+    examples = examples_of(Jsonl(path=str(folder)))
+    pickled = pickle.dumps(examples)
+    assert len(pickled) < 500
+    assert list(pickle.loads(pickled)) == list(examples)
+
+
+class Counting(Jsonl):
+    """A source that counts how often it is read."""
+
+    times = 0
+
+    def rows(self, split: str) -> Any:
+        Counting.times += 1
+        return super().rows(split)
+
+
+def reads(source: Source, task: Task | None = None, split: str = "train") -> int:
+    before = Counting.times
+    examples_of(source, task, split)
+    return Counting.times - before
+
+
+def test_a_second_load_comes_from_the_cache(folder: Path) -> None:
+    source = Counting(path=str(folder))
+    assert [reads(source) for _ in range(3)] == [1, 0, 0]
+    assert reads(source, split="val") == 1
+    assert reads(source, split="validation") == 0
+
+
+def test_whatever_examples_follow_from_makes_new_ones(folder: Path) -> None:
+    source = Counting(path=str(folder))
+    assert reads(source, Caption()) == 1
+    assert reads(source, Caption(language="de")) == 1
+    assert reads(source, Vqa()) == 1
+    assert reads(Counting(path=str(folder), limit=3), Vqa()) == 1
+    moved = time.time_ns()
+    os.utime(folder / "train.jsonl", ns=(moved, moved))
+    assert reads(source, Vqa()) == 1
+    (folder / "train.jsonl").write_text((folder / "train.jsonl").read_text() + "\n")
+    os.utime(folder / "train.jsonl", ns=(moved, moved))
+    assert reads(source, Vqa()) == 1
+    assert reads(source, Vqa()) == 0
+
+
+def test_a_changed_task_makes_new_examples(folder: Path, tmp_path: Path) -> None:
+    source = Counting(path=str(folder))
+    for text, count in (("read", 1), ("read", 0), ("look", 1)):
+        (tmp_path / "my_task.py").write_text(
+            "from dataclasses import dataclass\nfrom palitune.tasks.ocr import Ocr\n"
+            f"@dataclass(kw_only=True)\nclass Mine(Ocr):\n"
+            f"    def prefix(self, row):\n        return {text!r}\n"
+        )
+        assert reads(source, imported(tmp_path / "my_task.py").Mine()) == count
+
+
+def imported(file: Path) -> Any:
+    import importlib.util
+    import sys
+
+    spec = importlib.util.spec_from_file_location("my_task", file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["my_task"] = module = importlib.util.module_from_spec(spec)
+    sys.dont_write_bytecode = True
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_cache_lies_where_the_user_says_or_at_home(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cache_folder() == cache
+    monkeypatch.delenv("PALITUNE_CACHE")
+    assert cache_folder() == Path.home() / ".cache/palitune/examples"
+
+
+def test_several_builders_at_once_agree_and_leave_nothing_behind(folder: Path, cache: Path) -> None:
+    source = Jsonl(path=str(folder))
+    with ThreadPoolExecutor(4) as pool:
+        built = list(pool.map(lambda _: list(examples_of(source)), range(8)))
+    assert all(examples == built[0] for examples in built)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_failed_build_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    source = write_rows(tmp_path / "d", {"text": "a"}, "{")
+    failure(source)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_names_the_way_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALITUNE_CACHE", str(folder / "train.jsonl"))
+    assert failure(Jsonl(path=str(folder))).endswith(
+        "name a folder with free space in the environment variable PALITUNE_CACHE"
+    )
+
+
+def test_the_first_bad_row_is_an_error(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d", {"text": "a"}, {"text": ""}, {"text": "c"})
+    assert failure(source) == (
+        f"{tmp_path}/d/train.jsonl:2: column 'text' holds an empty text; a target must not be "
+        "empty, drop the row or fill it in (1 bad row so far; data.max_bad_rows=0 are skipped)"
+    )
+
+
+def test_bad_rows_up_to_the_limit_are_skipped_and_told_again_from_the_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_rows(tmp_path / "d", {"text": "a"}, "{", {"text": "b"}, {"id": 4})
+    source.max_bad_rows = 2
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            examples = examples_of(source)
+        assert [example.suffixes for example in examples] == [("a",), ("b",)]
+        assert [line.split(": ")[0] for line in examples.skipped] == [
+            f"{tmp_path}/d/train.jsonl:2",
+            f"{tmp_path}/d/train.jsonl:4",
+        ]
+        assert caplog.messages == [
+            f"ocr train: skipped 2 bad rows, the first: {examples.skipped[0]}"
+        ]
+
+
+def test_one_bad_row_too_many_tells_the_first_and_the_setting(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d", {"id": 1}, {"text": "a"}, "{", "{", "{")
+    source.max_bad_rows = 2
+    assert failure(source) == (
+        f"{tmp_path}/d/train.jsonl:1: column 'text' is missing; this task needs it "
+        "(3 bad rows so far; data.max_bad_rows=2 are skipped)"
+    )
+
+
+def test_an_id_that_occurs_twice_is_a_bad_row(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d", {"id": "x", "text": "a"}, {"id": "x", "text": "b"})
+    assert failure(source).startswith(
+        f"{tmp_path}/d/train.jsonl:2: id 'x' is used already at {tmp_path}/d/train.jsonl:1; "
+        "give every row its own, or leave the column out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "task"),
+    [
+        ("answers", [], Vqa()),
+        ("answers", ["a", " "], Vqa()),
+        ("captions", "", Caption()),
+        ("text", "\n", Ocr()),
+    ],
+)
+def test_an_empty_target_is_a_bad_row(
+    tmp_path: Path, column: str, value: Any, task: Task
+) -> None:
+    source = write_rows(tmp_path / "d", {"question": "q", column: value})
+    assert failure(source, task).startswith(
+        f"{tmp_path}/d/train.jsonl:1: column '{column}' holds an empty text; "
+    )
+
+
+def test_a_split_without_examples_is_an_error(tmp_path: Path) -> None:
+    place = f"{tmp_path}/d/train.jsonl: split 'train' has no examples; "
+    source = write_rows(tmp_path / "d")
+    assert failure(source) == place + "check that the file is the right one"
+    source = write_rows(tmp_path / "d", "{")
+    source.max_bad_rows = 1
+    assert failure(source).startswith(place + "all 1 rows are bad, the first: ")
+    source = write_rows(tmp_path / "d", {"text": "a"})
+    source.validation_fraction = 0.01
+    assert failure(source, split="validation").endswith(
+        "data.validation_fraction=0.01 of so few images leaves none"
+    )
+
+
+def mixture(folder: Path) -> Mixture:
+    source = Jsonl(path=str(folder))
+    return Mixture(
+        parts={
+            "texts": MixturePart(task=Ocr(), data=source, repeat=2),
+            "questions": MixturePart(task=Vqa(), data=Jsonl(path=str(folder), limit=5), repeat=3),
+        }
+    )
+
+
+def test_a_mixture_gives_its_parts_by_name(folder: Path) -> None:
+    parts = load(mixture(folder), None, "train")
+    assert [(part.name, part.repeat, len(part.examples)) for part in parts] == [
+        ("texts", 2, 12),
+        ("questions", 3, 5),
+    ]
+    assert {example.part for part in parts for example in part.examples} == {"texts", "questions"}
+
+
+def test_concatenate_visits_every_example_as_often_as_its_part_says(folder: Path) -> None:
+    parts = load(mixture(folder), None, "train")
+    together = concatenate(parts)
+    texts, questions = (list(part.examples) for part in parts)
+    assert list(together) == texts * 2 + questions * 3
+    assert len(together) == 12 * 2 + 5 * 3
+    assert together[-1] == questions[-1]
+    assert together[11:13] == [texts[11], texts[0]]
+    assert isinstance(together[0], Example)
+    with pytest.raises(IndexError):
+        together[39]
+    assert list(pickle.loads(pickle.dumps(together))) == list(together)
+
+
+def test_a_task_is_needed_beside_a_source_and_refused_beside_a_mixture(folder: Path) -> None:
+    with pytest.raises(ValueError, match="^task is missing"):
+        load(Jsonl(path=str(folder)), None, "train")
+    with pytest.raises(ValueError, match="^task: the parts of a mixture"):
+        load(mixture(folder), Ocr(), "train")

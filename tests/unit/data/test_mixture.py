@@ -1,0 +1,52 @@
+"""A mixture brings its own tasks; sources and mixture are known by name and cheap to import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from palitune.data.mixture import Mixture, MixturePart
+from palitune.data.sources import SOURCES
+from palitune.data.sources.handwriting import Handwriting
+from palitune.tasks.ocr import Ocr
+from palitune.tasks.vqa import Vqa
+
+
+def part(repeat: int = 1) -> MixturePart:
+    return MixturePart(task=Vqa(), data=Handwriting(), repeat=repeat)
+
+
+def test_each_part_is_paired_with_its_own_task() -> None:
+    parts = {"ocr": MixturePart(task=Ocr(), data=Handwriting()), "questions": part(repeat=3)}
+    pairings = Mixture(parts=parts).pairings(None)
+    assert [(p.name, p.task, p.source, p.repeat) for p in pairings] == [
+        ("ocr", Ocr(), Handwriting(), 1),
+        ("questions", Vqa(), Handwriting(), 3),
+    ]
+
+
+def test_a_task_beside_a_mixture_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^task: the parts of a mixture .* task=ocr or choose"):
+        Mixture(parts={"a": part()}).pairings(Ocr())
+
+
+def test_a_mixture_has_parts_with_usable_names_and_visits() -> None:
+    with pytest.raises(ValueError, match=r"^data\.parts: a mixture needs at least one part"):
+        Mixture(parts={})
+    with pytest.raises(ValueError, match=r"^data\.parts: 'a/b' is not a name of letters"):
+        Mixture(parts={"a/b": part()})
+    with pytest.raises(ValueError, match=r"repeat must be at least 1, not 0$"):
+        part(repeat=0)
+
+
+def test_sources_are_known_by_their_names() -> None:
+    assert set(SOURCES) == {"jsonl", "coco", "handwriting", "mixture"}
+    assert all(source.name == name for name, source in SOURCES.items())
+
+
+@pytest.mark.parametrize("module", ["palitune.data", "palitune.data.mixture"])
+def test_the_settings_import_no_heavy_library(module: str) -> None:
+    heavy = "{'PIL', 'pyarrow', 'torch', 'transformers', 'datasets', 'rich'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,251 @@
+"""Both kinds of attention equal the eager oracle: outputs, gradients, generated tokens."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
+
+from palitune import models
+from palitune.data.collator import Collator
+from palitune.data.visits import Visit
+from palitune.examples import Example
+from palitune.models import attention
+from palitune.models.adapters import Full, Lora
+from palitune.models.checkpoints import Attention, Local
+from palitune.training.loss import loss_positions
+
+MODULE = SimpleNamespace(num_key_value_groups=4, training=True, head_dim=16)
+"""What the oracle asks of an attention layer: 8 heads over 2 key heads."""
+
+
+def heads(tokens: int, dtype: torch.dtype = torch.float32, queries: int | None = None) -> list[Any]:
+    torch.manual_seed(0)
+    shapes = [(2, 8, queries or tokens, 16), (2, 2, tokens, 16), (2, 2, tokens, 16)]
+    return [(3 * torch.randn(s)).to(dtype).requires_grad_() for s in shapes]
+
+
+def prefix_mask(tokens: int, prefix: int) -> Tensor:
+    """(2, 1, tokens, tokens): a prefix, a causal suffix; the second row has 5 tokens of padding."""
+    seen = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    seen[:prefix, :prefix] = True
+    both = seen.repeat(2, 1, 1, 1)
+    both[1, :, :, -5:] = False
+    return both
+
+
+def additive(mask: Tensor) -> Tensor:
+    return torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def attend(kind: Callable[..., Any], inputs: list[Any], mask: Tensor | None, **options: Any) -> Any:
+    """Output and gradients of every input, for a fixed gradient from above."""
+    output = kind(MODULE, *inputs, mask, scaling=0.25, **options)[0]
+    torch.manual_seed(1)
+    return [output, *torch.autograd.grad(output, inputs, torch.randn(output.shape).to(output))]
+
+
+@pytest.mark.parametrize("as_mask", [torch.Tensor.bool, additive], ids=["bool", "additive"])
+@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("tokens", [40, 600])
+def test_chunked_equals_eager_with_and_without_softcap(
+    tokens: int, softcap: float | None, as_mask: Callable[[Tensor], Tensor]
+) -> None:
+    mask = prefix_mask(tokens, tokens // 2)
+    wanted = attend(eager_attention_forward, heads(tokens), additive(mask), softcap=softcap)
+    found = attend(attention.chunked_attention, heads(tokens), as_mask(mask), softcap=softcap)
+    for one, other in zip(found, wanted, strict=True):
+        assert error(one, other) <= 5e-6
+
+
+def test_chunked_attends_from_one_new_token_without_a_mask() -> None:
+    inputs = heads(30, queries=1)
+    wanted = attend(eager_attention_forward, inputs, None, softcap=5.0)
+    found = attend(attention.chunked_attention, inputs, None, softcap=5.0)
+    assert all(error(one, other) <= 5e-6 for one, other in zip(found, wanted, strict=True))
+
+
+def test_a_query_that_sees_nothing_gets_zeros_and_finite_gradients() -> None:
+    mask = prefix_mask(40, 20)
+    mask[0, :, 3] = False
+    output, *gradients = attend(attention.chunked_attention, heads(40), mask, softcap=5.0)
+    assert not output[0, 3].any()
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_chunked_in_bfloat16_is_no_further_from_float32_than_eager() -> None:
+    mask = prefix_mask(300, 150)
+    exact = attend(eager_attention_forward, heads(300), additive(mask), softcap=5.0)
+    half = heads(300, torch.bfloat16)
+    eager = attend(eager_attention_forward, half, additive(mask).bfloat16(), softcap=5.0)
+    chunked = attend(attention.chunked_attention, half, mask, softcap=5.0)
+    for true, coarse, ours in zip(exact, eager, chunked, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert (ours - true).abs().mean() <= 1.1 * (coarse - true).abs().mean()
+
+
+def test_chunked_works_under_autocast_where_query_and_key_are_promoted() -> None:
+    query, key, value = heads(40)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = attention.chunked_attention(
+            MODULE, query, key, value.bfloat16(), prefix_mask(40, 20), softcap=5.0
+        )
+        output.float().sum().backward()
+    assert query.grad.dtype == torch.float32
+    assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_chunked_keeps_memory_linear_in_tokens_for_the_backward_pass(
+    softcap: float | None,
+) -> None:
+    def kept(tokens: int) -> int:
+        sizes: list[int] = []
+        mask = torch.ones(1, 1, tokens, tokens, dtype=torch.bool)  # shared by all layers
+
+        def count(tensor: Tensor) -> Tensor:
+            sizes.append(0 if tensor.dtype == torch.bool else tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            attention.chunked_attention(MODULE, *heads(tokens), mask, softcap=softcap)
+        return sum(sizes)
+
+    assert kept(800) == 2 * kept(400)
+
+
+@pytest.mark.parametrize("kind", [attention.chunked_attention, attention.torch_attention])
+def test_attention_over_several_tokens_without_a_mask_is_refused(kind: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="without a mask"):
+        kind(MODULE, *heads(40), None)
+
+
+def test_attention_dropout_is_refused_rather_than_ignored() -> None:
+    with pytest.raises(ValueError, match="dropout"):
+        attention.chunked_attention(MODULE, *heads(40), prefix_mask(40, 20), dropout=0.1)
+
+
+# Whole networks ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["paligemma", "paligemma2", "paligemma2, window of 32"])
+def folder(
+    request: pytest.FixtureRequest, tiny: Callable[[str], Path], tmp_path: Path
+) -> Path:
+    """A tiny model; PaliGemma 2 with a soft-cap so low that it matters for random weights."""
+    family, _, window = request.param.partition(", ")
+    shutil.copytree(tiny(family), tmp_path / family)
+    file = tmp_path / family / "config.json"
+    config = json.loads(file.read_text())
+    if family == "paligemma2":
+        config["text_config"]["attn_logit_softcapping"] = 1.5
+    if window:
+        config["text_config"]["sliding_window"] = 32
+    file.write_text(json.dumps(config))
+    return tmp_path / family
+
+
+def losses_and_gradients(model: Local, examples: list[Example]) -> list[Tensor]:
+    network = models.load(model)
+    collator = Collator(AutoProcessor.from_pretrained(model.path))
+    batch = collator.train([Visit(example, example.suffixes[0]) for example in examples])
+    positions = loss_positions(batch.pop("labels"))
+    Full().attach(network)
+    logits = network(**batch, logits_to_keep=positions).logits
+    logits.square().mean().backward()
+    return [logits.detach(), *(p.grad for p in network.model.language_model.parameters())]
+
+
+@pytest.mark.parametrize("softcapped", [True, False])
+def test_every_attention_gives_the_logits_and_gradients_of_eager(
+    folder: Path, softcapped: bool, examples: list[Example]
+) -> None:
+    wanted = losses_and_gradients(
+        Local(
+            path=str(folder), attention=Attention.eager, attention_logit_softcapping=softcapped
+        ),
+        examples,
+    )
+    kinds = [Attention.auto, Attention.chunked]
+    if "paligemma2" not in folder.name or not softcapped:
+        kinds.append(Attention.sdpa)
+    for kind in kinds:
+        found = losses_and_gradients(
+            Local(path=str(folder), attention=kind, attention_logit_softcapping=softcapped),
+            examples,
+        )
+        for one, other in zip(found, wanted, strict=True):
+            assert error(one, other) <= 1e-5
+
+
+def test_the_low_softcap_of_these_tests_does_something(
+    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
+) -> None:
+    capped, free = (
+        losses_and_gradients(
+            Local(path=str(tiny("paligemma2")), attention_logit_softcapping=cap), examples
+        )
+        for cap in (True, False)
+    )
+    assert not torch.equal(capped[0], free[0])
+
+
+def test_generation_from_a_left_padded_batch_writes_the_tokens_of_eager(
+    folder: Path, examples: list[Example]
+) -> None:
+    collator = Collator(AutoProcessor.from_pretrained(folder))
+    batch = collator.prompt(examples)
+    assert not batch["attention_mask"].all()
+    written = [
+        models.load(Local(path=str(folder), attention=kind)).generate(
+            **batch, max_new_tokens=12, do_sample=False
+        )
+        for kind in (Attention.eager, Attention.auto)
+    ]
+    assert torch.equal(*written)
+
+
+def test_the_stock_forward_pass_without_token_types_is_refused_where_it_would_leak(
+    tiny: Callable[[str], Path],
+) -> None:
+    attention.register()
+    stock = PaliGemmaForConditionalGeneration.from_pretrained(
+        tiny("paligemma"), attn_implementation={"text_config": attention.TORCH_KERNEL}
+    )
+    with pytest.raises(ValueError, match="without a mask"):
+        stock(input_ids=torch.tensor([[2, 10, 11, 12]]))
+
+
+def test_gradient_checkpointing_changes_no_gradient(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    collator = Collator(AutoProcessor.from_pretrained(model.path))
+    batch = collator.train([Visit(example, example.suffixes[0]) for example in examples])
+    positions = loss_positions(batch.pop("labels"))
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = models.add_adapter(models.load(model), Lora(rank=4)).train()
+        if checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+        network(**batch, logits_to_keep=positions).logits.square().mean().backward()
+        gradients.append([p.grad for p in network.parameters() if p.requires_grad])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_names_hold_none_of_the_words_that_transformers_reads_meaning_into() -> None:
+    for name in (attention.TORCH_KERNEL, attention.CHUNKED):
+        assert not any(word in name for word in ("sdpa", "flash_attention", "flex_attention"))

@@ -1,0 +1,104 @@
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palitune.report.curves import Chart, Series, charts, short, smoothed, svg, thinned, ticks
+
+HISTORY = [
+    {"step": 10.0, "epoch": 0.1, "loss": 2.0, "learning_rate": 1e-4},
+    {"step": 10.0, "validation/ocr/exact_match": 0.1, "validation/boats/AP": 0.2},
+    {"step": 20.0, "epoch": 0.2, "loss": math.nan, "learning_rate": 2e-4},
+    {"step": 20.0, "validation/ocr/exact_match": 0.3, "validation/vqa/exact_match": 0.4},
+    {"step": 20.0, "validation/boats/APs": 0.2, "validation/boats/f1@.5": 0.2},
+    {"step": 30.0, "loss": 1.0, "validation/ocr/loss": 1.5},
+]
+
+
+def test_validation_numbers_share_a_chart_by_name_and_a_line_by_part() -> None:
+    found = {chart.title: chart for chart in charts(HISTORY)}
+    assert [series.name for series in found["exact_match"].series] == ["ocr", "vqa"]
+    assert found["exact_match"].series[0].points == ((10.0, 0.1), (20.0, 0.3))
+
+
+def test_loss_comes_first_and_coco_detail_not_at_all() -> None:
+    titles = [chart.title for chart in charts(HISTORY)]
+    assert titles[:2] == ["loss", "learning_rate"]
+    assert {"AP", "f1@.5", "exact_match"} <= set(titles)
+    assert "APs" not in titles
+    assert "epoch" not in titles
+
+
+def test_validation_loss_stands_in_the_chart_of_the_training_loss() -> None:
+    loss = charts(HISTORY)[0]
+    assert [series.name for series in loss.series] == ["training", "validation ocr"]
+
+
+def test_what_is_not_a_number_is_left_out() -> None:
+    assert charts(HISTORY)[0].series[0].points == ((10.0, 2.0), (30.0, 1.0))
+    assert charts([{"step": 1.0, "loss": math.inf}]) == []
+    assert charts([]) == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**6), st.floats(-1e6, 1e6, allow_nan=False)),
+        min_size=1,
+        max_size=80,
+        unique_by=lambda point: point[0],
+    )
+)
+def test_every_drawing_is_well_formed_and_within_its_frame(points: list[tuple[int, float]]) -> None:
+    chart = Chart('<loss> & "more"', (Series("a<b", tuple(sorted(points))),))
+    root = ET.fromstring(svg(chart))
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    for path in root.iter("path"):
+        if path.attrib["class"] != "grid":
+            numbers = path.attrib["d"].replace("M", "").replace("L", " ").split()
+            assert all(0 <= float(x) <= width for x in numbers[0::2])
+            assert all(0 <= float(y) <= height for y in numbers[1::2])
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
+def test_ticks_are_few_and_cover_the_range(low: float, length: float, about: int) -> None:
+    high = low + length
+    found = ticks(low, high, about)
+    assert found == sorted(found)
+    assert len(found) <= about + 3
+    slack = 1e-6 * max(abs(low), abs(high), length)
+    assert found[0] <= low + slack
+    assert found[-1] >= high - slack
+
+
+def test_ticks_inside_a_range_do_not_leave_it() -> None:
+    assert ticks(10, 1000, 5, inside=True) == [200, 400, 600, 800, 1000]
+    assert ticks(7, 7, 5, inside=True) == [7]
+
+
+def test_a_long_curve_is_thinned_to_its_means() -> None:
+    points = [(float(step), float(step % 2)) for step in range(1200)]
+    found = thinned(points)
+    assert len(found) == 300
+    assert all(value == 0.5 for _, value in found)
+    assert thinned(points[:20]) == points[:20]
+
+
+def test_smoothing_keeps_a_constant_and_does_not_shift_a_line() -> None:
+    assert smoothed([(1.0, 3.0), (2.0, 3.0), (3.0, 3.0)]) == [(1.0, 3.0), (2.0, 3.0), (3.0, 3.0)]
+    line = [(float(step), float(step)) for step in range(100)]
+    assert smoothed(line)[50] == (50.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.25, "0.25"), (2e-4, "2e-4"), (1.5e-5, "1.5e-5"), (12000, "12k"), (2e6, "2M")],
+)
+def test_ticks_are_written_short(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_the_legend_gives_the_last_value() -> None:
+    chart = Chart("exact_match", (Series("ocr", ((1.0, 0.1), (2.0, 0.3))),))
+    assert chart.legend == [("ocr", "0.3")]

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageChops
+
+from palitune.examples import Instance
+from palitune.report.drawing import (
+    GHOST,
+    LONG,
+    SHORT,
+    SMALL,
+    colour_of,
+    draw_instances,
+    load_shown,
+    shown_size,
+)
+
+BOAT = Instance(label="boat", box=(20, 60, 80, 90), score=0.5)
+
+
+def blank(width: int = 300, height: int = 200) -> Image.Image:
+    return Image.new("RGB", (width, height), (128, 128, 128))
+
+
+def has_colour(image: Image.Image, colour: tuple[int, int, int]) -> bool:
+    return bool((np.asarray(image) == colour).all(axis=-1).any())
+
+
+def test_colours_are_the_same_in_every_process() -> None:
+    colours = [colour_of(label) for label in ("boat", "buoy", "7")]
+    assert colours == [(90, 120, 10), (30, 110, 40), (190, 80, 0)]
+
+
+def test_digits_have_ten_colours() -> None:
+    assert len({colour_of(str(digit)) for digit in range(10)}) == 10
+
+
+def test_drawing_leaves_the_image_as_it_was() -> None:
+    image = blank()
+    draw_instances(image, [BOAT], ghosts=[BOAT])
+    assert ImageChops.difference(image, blank()).getbbox() is None
+
+
+def test_a_box_is_drawn_where_it_is() -> None:
+    drawn = draw_instances(blank(), [Instance(label="boat", box=(20, 60, 80, 90))])
+    changed = ImageChops.difference(drawn, blank()).getbbox()
+    assert changed is not None
+    assert changed[0] in range(17, 21)
+    assert changed[3] in range(90, 94)
+    assert has_colour(drawn, colour_of("boat"))
+
+
+def test_boxes_follow_a_resized_image() -> None:
+    small = Instance(label="boat", box=(2, 6, 8, 9), score=0.5)
+    drawn = draw_instances(blank(), [small], size=(30, 20))
+    assert ImageChops.difference(drawn, draw_instances(blank(), [BOAT])).getbbox() is None
+
+
+def test_ghosts_are_green_and_behind() -> None:
+    assert has_colour(draw_instances(blank(), [], ghosts=[BOAT]), GHOST)
+    assert not has_colour(draw_instances(blank(), [BOAT]), GHOST)
+
+
+def test_a_mask_tints_its_pixels_only() -> None:
+    mask = np.zeros((200, 300), dtype=bool)
+    mask[150:160, 200:220] = True
+    drawn = draw_instances(blank(), [Instance(label="boat", box=(0, 0, 9, 9), mask=mask)])
+    assert drawn.getpixel((210, 155)) != (128, 128, 128)
+    assert drawn.getpixel((210, 165)) == (128, 128, 128)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    boxes=st.lists(
+        st.tuples(*[st.floats(-400, 900, allow_nan=False)] * 4),
+        max_size=4,
+    ),
+    label=st.text(max_size=60),
+)
+def test_any_box_and_label_can_be_drawn(
+    boxes: list[tuple[float, float, float, float]], label: str
+) -> None:
+    instances = [Instance(label=label, box=box, crowd=len(label) % 2 == 0) for box in boxes]
+    drawn = draw_instances(blank(64, 48), instances, ghosts=instances)
+    assert drawn.size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((112, 112), (336, 336)),
+        ((28, 14), (280, 140)),
+        ((300, 200), (300, 200)),
+        ((4000, 3000), (560, 420)),
+        ((1000, 20), (1000, 20)),
+        ((500, 5000), (120, 1200)),
+    ],
+)
+def test_images_are_shown_at_a_size_that_can_be_read(
+    size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    assert shown_size(size) == shown
+
+
+@given(st.tuples(st.integers(1, 20000), st.integers(1, 20000)))
+def test_shown_sizes_lie_within_the_bounds(size: tuple[int, int]) -> None:
+    width, height = shown_size(size)
+    assert min(width, height) >= 1
+    assert SMALL <= max(width, height) <= LONG
+    assert min(width, height) <= SHORT
+
+
+def test_a_missing_image_becomes_a_placeholder_of_its_size(tmp_path: Path) -> None:
+    assert load_shown(str(tmp_path / "gone.png"), (640, 480)).size == shown_size((640, 480))
+
+
+def test_an_unreadable_image_becomes_a_placeholder(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("not an image")
+    assert load_shown(str(broken), (112, 112)).size == (336, 336)
+
+
+def test_a_small_image_is_enlarged(tmp_path: Path) -> None:
+    Image.new("L", (112, 112), 200).save(tmp_path / "page.png")
+    shown = load_shown(str(tmp_path / "page.png"), (112, 112))
+    assert (shown.size, shown.mode) == ((336, 336), "RGB")

@@ -1,0 +1,78 @@
+import math
+
+from palitune.report.run_folder import Answer, Judged
+from palitune.report.selection import at_random, change, goodness, main_score, most_changed, worst
+
+
+def answer(**scores: float) -> Answer:
+    return Answer(text="", value="", scores=scores)
+
+
+def judged(name: str, after: Answer, before: Answer | None = None) -> Judged:
+    return Judged(
+        id=name,
+        part="ocr",
+        images=(),
+        size=(1, 1),
+        prefix="ocr",
+        reference=("7",),
+        after=after,
+        before=before,
+    )
+
+
+def names(examples: list[Judged]) -> list[str]:
+    return [example.id for example in examples]
+
+
+def test_the_sample_is_the_same_every_time_and_keeps_the_order_of_the_file() -> None:
+    examples = [judged(str(index), answer(anls_rrc=1.0)) for index in range(100)]
+    drawn = at_random(examples, 12)
+    assert names(drawn) == names(at_random(examples, 12))
+    assert [int(name) for name in names(drawn)] == sorted(int(name) for name in names(drawn))
+    assert names(drawn) != names(at_random(examples, 12, seed=1))
+
+
+def test_a_sample_of_few_examples_is_all_of_them() -> None:
+    examples = [judged(str(index), answer()) for index in range(3)]
+    assert at_random(examples, 12) == examples
+
+
+def test_the_worst_come_first_and_ties_go_by_the_next_score() -> None:
+    examples = [
+        judged("near", answer(exact_match=0.0, character_error_rate=0.1)),
+        judged("right", answer(exact_match=1.0, character_error_rate=0.0)),
+        judged("far", answer(exact_match=0.0, character_error_rate=0.9)),
+    ]
+    assert names(worst(examples, 5)) == ["far", "near"]
+
+
+def test_a_high_error_rate_is_bad() -> None:
+    assert goodness(answer(character_error_rate=0.0)) == 1.0
+    assert goodness(answer(character_error_rate=1.5)) == -0.5
+
+
+def test_examples_without_a_score_are_neither_good_nor_bad() -> None:
+    assert main_score(answer(anls_rrc=math.nan)) is None
+    assert worst([judged("none", answer(anls_rrc=math.nan))], 5) == []
+
+
+def test_the_main_score_is_the_first_that_is_defined() -> None:
+    assert main_score(answer(anls_rrc=math.nan, exact_match=0.5)) == ("exact_match", 0.5)
+
+
+def test_most_changed_sorts_by_the_size_of_the_change() -> None:
+    examples = [
+        judged("up", answer(anls_rrc=0.6), answer(anls_rrc=0.5)),
+        judged("far up", answer(anls_rrc=1.0), answer(anls_rrc=0.0)),
+        judged("same", answer(anls_rrc=0.5), answer(anls_rrc=0.5)),
+        judged("down", answer(anls_rrc=0.2), answer(anls_rrc=0.5)),
+        judged("new", answer(anls_rrc=1.0)),
+    ]
+    assert names(most_changed(examples, 5, better=True)) == ["far up", "up"]
+    assert names(most_changed(examples, 5, better=False)) == ["down"]
+
+
+def test_a_change_compares_the_same_score() -> None:
+    other = judged("x", answer(anls_rrc=1.0), answer(exact_match=0.0))
+    assert math.isnan(change(other))

@@ -1,0 +1,47 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from palitune.report.trackers import TRACKING, Mode, NoTracking, Wandb, has_key
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+def test_each_tracker_stands_under_its_name() -> None:
+    assert sorted(TRACKING.items()) == [("none", NoTracking), ("wandb", Wandb)]
+
+
+def test_every_setting_has_a_default() -> None:
+    for kind in TRACKING.values():
+        assert dataclasses.asdict(kind()) is not None
+
+
+@pytest.mark.parametrize("project", ["", " ", "a/b", "what?"])
+def test_a_project_that_cannot_exist_is_refused(project: str) -> None:
+    with pytest.raises(ValueError, match=r"tracking\.project"):
+        Wandb(project=project)
+
+
+@pytest.mark.usefixtures("no_key")
+def test_without_a_key_the_tracker_stays_offline() -> None:
+    assert not has_key()
+    assert Wandb().resolved_mode() == "offline"
+
+
+@pytest.mark.usefixtures("no_key")
+def test_online_without_a_key_is_an_error_and_not_a_prompt() -> None:
+    with pytest.raises(RuntimeError, match="WANDB_API_KEY"):
+        Wandb(mode=Mode.online).resolved_mode()
+
+
+@pytest.mark.usefixtures("no_key")
+def test_the_mode_of_the_environment_holds_for_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert Wandb().resolved_mode() == "disabled"
+    assert Wandb(mode=Mode.offline).resolved_mode() == "offline"

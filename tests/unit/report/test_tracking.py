@@ -1,0 +1,63 @@
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from palitune.report.trackers import Mode, NoTracking, Tracker, Tracking, Wandb
+from palitune.report.tracking import start
+
+
+@dataclass(kw_only=True)
+class Broken(Tracking):
+    """Fails when it is opened, or with the first number."""
+
+    name: ClassVar[str] = "broken"
+    opens: bool
+
+    def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
+        if not self.opens:
+            raise OSError("no network")
+        return self
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        raise OSError("no network")
+
+    def finish(self) -> None:
+        raise AssertionError("a stopped tracker is left alone")
+
+
+def test_no_tracking_takes_everything_and_writes_nothing(tmp_path: Path) -> None:
+    tracker = start(NoTracking(), tmp_path, {})
+    tracker.log({"loss": 1.0}, 1)
+    tracker.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_failing_tracker_warns_once_and_the_run_goes_on(
+    opens: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        tracker = start(Broken(opens=opens), tmp_path, {})
+        for step in range(3):
+            tracker.log({"loss": 1.0}, step)
+        tracker.finish()
+    assert len(caplog.records) == 1
+    assert "tracking with broken has stopped (OSError: no network)" in caplog.text
+
+
+def test_wandb_writes_an_offline_run_into_the_run_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="palitune")
+    tracker = start(Wandb(mode=Mode.offline, tags=["test"]), tmp_path, {"adapter": {"rank": 16}})
+    tracker.log({"loss": 1.0, "learning_rate": 1e-4}, 1)
+    tracker.log({"loss": float("nan")}, 2)
+    tracker.finish()
+    said = [r.getMessage() for r in caplog.records if r.name.startswith("palitune")]
+    assert said == [f"wandb is offline; send the run later: wandb sync {tmp_path}/wandb/offline-*"]
+    (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    assert b"learning_rate" in written.read_bytes()

@@ -1,0 +1,119 @@
+"""Detection: which classes the prompt names, in which order objects are listed, what is refused."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from palitune.examples import DataError, Instance, Row
+from palitune.tasks.detection import Ask, Detection, Order
+
+BOAT = Instance("boat", (20, 50, 30, 60))
+BUOY = Instance("buoy", (30, 20, 40, 30))
+SWARM = Instance("boat", (0, 0, 100, 10), crowd=True)
+GULL = Instance("gull", (0, 20, 8, 26))
+ROW = Row(
+    id="17",
+    images=("/harbour.jpg",),
+    size=(1023, 1023),
+    place="boats.json, image id 17",
+    instances=(BOAT, BUOY, SWARM, GULL),
+    classes=("boat", "buoy", "gull", "whale"),
+)
+BOAT_TEXT = "<loc0050><loc0020><loc0060><loc0030> boat"
+BUOY_TEXT = "<loc0020><loc0030><loc0030><loc0040> buoy"
+GULL_TEXT = "<loc0020><loc0000><loc0026><loc0008> gull"
+
+
+def with_columns(**columns: Any) -> Row:
+    return dataclasses.replace(ROW, **columns)
+
+
+def test_all_asks_for_every_class_of_the_source() -> None:
+    assert Detection().prefix(ROW) == "detect boat ; buoy ; gull ; whale"
+    assert Detection(classes=["whale", "boat"]).prefix(ROW) == "detect whale ; boat"
+
+
+def test_present_asks_for_the_classes_that_occur_and_for_all_where_none_does() -> None:
+    task = Detection(ask=Ask.present)
+    assert task.prefix(ROW) == "detect boat ; buoy ; gull"
+    assert task.prefix(with_columns(instances=())) == "detect boat ; buoy ; gull ; whale"
+    assert Detection(ask=Ask.present, classes=["whale", "gull"]).prefix(ROW) == "detect gull"
+
+
+@pytest.mark.parametrize(
+    ("order", "texts", "reference"),
+    [
+        (Order.reading, (GULL_TEXT, BUOY_TEXT, BOAT_TEXT), (SWARM, GULL, BUOY, BOAT)),
+        (Order.given, (BOAT_TEXT, BUOY_TEXT, GULL_TEXT), (BOAT, BUOY, SWARM, GULL)),
+    ],
+)
+def test_objects_are_listed_in_order_and_crowds_are_not_written(
+    order: Order, texts: tuple[str, ...], reference: tuple[Instance, ...]
+) -> None:
+    example = Detection(order=order).example(ROW)
+    assert example.suffixes == (" ; ".join(texts),)
+    assert example.reference == reference
+
+
+def test_random_order_is_the_same_for_the_same_example_only() -> None:
+    task = Detection(order=Order.random)
+    many = tuple(Instance("boat", (n, n, n + 5, n + 5)) for n in range(20))
+    first = task.example(with_columns(instances=many))
+    assert first == task.example(with_columns(instances=many))
+    assert first.suffixes != task.example(with_columns(instances=many, id="18")).suffixes
+    assert set(first.reference) == set(many)
+    assert first.reference != many
+
+
+def test_objects_of_classes_that_are_not_asked_for_are_left_out() -> None:
+    example = Detection(classes=["buoy", "whale"]).example(ROW)
+    assert (example.suffixes, example.reference) == ((BUOY_TEXT,), (BUOY,))
+
+
+def test_an_image_without_objects_has_an_empty_suffix_and_no_reference() -> None:
+    example = Detection().example(with_columns(instances=()))
+    assert (example.suffixes, example.reference) == (("",), ())
+    assert Detection().parse("", (9, 9)) == ()
+
+
+def test_text_without_one_readable_object_is_malformed() -> None:
+    task = Detection()
+    assert task.parse("no boats today", ROW.size) is None
+    assert task.parse(f"well ; {BOAT_TEXT} ; <loc9999>", ROW.size) == (BOAT,)
+    scored = task.parse(BOAT_TEXT, ROW.size, confidence=lambda start, end: 0.25)
+    assert scored == (dataclasses.replace(BOAT, score=0.25),)
+
+
+def test_a_suffix_of_the_row_is_the_reference() -> None:
+    example = Detection().example(with_columns(suffix=BOAT_TEXT, instances=None))
+    assert (example.suffixes, example.reference) == ((BOAT_TEXT,), (BOAT,))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"instances": None}, "column 'instances' is missing; this task needs it"),
+        ({"classes": None}, "the data names no classes; say which with task.classes=[...]"),
+        ({"classes": ()}, "the data names no classes"),
+        ({"suffix": "a boat"}, "suffix 'a boat' is not '<locY0><locX0><locY1><locX1> label ; ...'"),
+        (
+            {"instances": (dataclasses.replace(BOAT, label="a;b"),), "classes": ("a;b",)},
+            "label 'a;b' holds ';'",
+        ),
+        (
+            {"instances": (dataclasses.replace(BOAT, label=""),), "classes": ("",)},
+            "an object has an empty label",
+        ),
+        (
+            {"instances": (dataclasses.replace(BOAT, box=(9, 0, 5, 5)),)},
+            "box (9, 0, 5, 5) is inver",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_with_its_place(
+    columns: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError) as refusal:
+        Detection().example(with_columns(**columns))
+    assert str(refusal.value).startswith(f"boats.json, image id 17: {message}")

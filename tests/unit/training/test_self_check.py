@@ -1,0 +1,191 @@
+"""The self-check passes on what is right and trips on each planted fault."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoProcessor
+
+from palitune.data.collator import IGNORED, Batch, Collator
+from palitune.data.visits import Visit
+from palitune.examples import Example
+from palitune.models.adapters import Lora, Qlora
+from palitune.models.checkpoints import Dtype, Local
+from palitune.models.loading import load, load_processor
+from palitune.training.self_check import SelfCheckError, check_special_tokens, self_check
+
+FAMILIES = ["paligemma", "paligemma2"]
+Plant = Callable[[Batch], None]
+
+
+@pytest.fixture
+def visits(examples: list[Example]) -> list[Visit]:
+    return [Visit(example, example.suffixes[0]) for example in examples]
+
+
+def prepared(folder: Path, **settings: Any) -> tuple[Any, Any]:
+    model = Local(path=str(folder), **settings)
+    return Lora().attach(load(model)), load_processor(model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_sound_setup_passes(
+    family: str,
+    attention: str,
+    checkpointing: bool,
+    tiny: Callable[[str], Path],
+    visits: list[Visit],
+) -> None:
+    from palitune.models.checkpoints import Attention
+
+    network, processor = prepared(tiny(family), attention=Attention(attention))
+    if checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    said = self_check(network, processor, Collator(processor).train, visits, Lora())
+    assert [line.split(":")[0] for line in said] == [
+        "tokens", "labels", "token types", "adapter", "mask", "mask", "padding",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_unpadded_batch_of_one_row_passes(
+    family: str, tiny: Callable[[str], Path], visits: list[Visit]
+) -> None:
+    network, processor = prepared(tiny(family))
+    assert self_check(network, processor, Collator(processor).train, visits[:1], Lora())
+
+
+def drop_types(batch: Batch) -> None:
+    del batch["token_type_ids"]
+
+
+def zero_types(batch: Batch) -> None:
+    batch["token_type_ids"].zero_()
+
+
+def causal_prompt(batch: Batch) -> None:
+    text = (batch["input_ids"] != batch["input_ids"][0, 0]) & batch["attention_mask"].bool()
+    batch["token_type_ids"][text] = 1
+
+
+def no_eos(batch: Batch) -> None:
+    for row in batch["labels"]:
+        row[(row != IGNORED).nonzero()[-1]] = IGNORED
+
+
+def image_labels(batch: Batch) -> None:
+    image = batch["input_ids"] == batch["input_ids"][0, 0]
+    batch["labels"][image] = batch["input_ids"][image]
+
+
+def cut_suffix(batch: Batch) -> None:
+    for row in batch["labels"]:
+        row[(row != IGNORED).nonzero()[0]] = IGNORED
+
+
+def no_labels(batch: Batch) -> None:
+    batch["labels"].fill_(IGNORED)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (drop_types, "no token_type_ids"),
+        (zero_types, "would see its own future"),
+        (causal_prompt, "read causally"),
+        (no_eos, "last label is not EOS"),
+        (image_labels, "image tokens are labels"),
+        (cut_suffix, "it was cut or changed"),
+        (no_labels, "no token has a label"),
+    ],
+)
+def test_a_faulty_batch_trips(
+    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[Visit]
+) -> None:
+    network, processor = prepared(tiny(family))
+    sound = Collator(processor)
+
+    def faulty(rows: Sequence[Visit]) -> Batch:
+        batch = sound.train(rows)
+        plant(batch)
+        return batch
+
+    with pytest.raises(SelfCheckError, match=said):
+        self_check(network, processor, faulty, visits, Lora())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("plant", "said"), [(zero_types, "leak"), (causal_prompt, "the image does not see the prompt")]
+)
+def test_the_mask_probe_alone_finds_a_wrong_mask(
+    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[Visit]
+) -> None:
+    from palitune.training.self_check import check_mask
+
+    network, processor = prepared(tiny(family))
+    batch = Collator(processor).train(visits)
+    plant(batch)
+    with pytest.raises(SelfCheckError, match=said):
+        check_mask(network, batch)
+
+
+def test_a_tokenizer_that_cuts_loc_into_pieces_trips(tiny: Callable[[str], Path]) -> None:
+    class Bare:
+        tokenizer = AutoProcessor.from_pretrained(tiny("paligemma")).tokenizer
+
+    vocabulary = Bare.tokenizer.backend_tokenizer
+    bare = type(vocabulary).from_str(vocabulary.to_str())
+    import json
+
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    written = json.loads(bare.to_str())
+    written["added_tokens"] = [
+        token for token in written["added_tokens"] if not token["content"].startswith("<loc")
+    ]
+    Bare.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(written))
+    )
+    with pytest.raises(SelfCheckError, match="cuts <loc0000> into"):
+        check_special_tokens(Bare)
+
+
+def test_an_adapter_on_half_of_the_vision_tower_trips(
+    tiny: Callable[[str], Path], visits: list[Visit]
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    suffixes = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    network = get_peft_model(load(model), LoraConfig(target_modules=suffixes))
+    processor = load_processor(model)
+    with pytest.raises(SelfCheckError, match=r"hits 6 of 8 layers of vision\.attention"):
+        self_check(network, processor, Collator(processor).train, visits, Lora())
+
+
+def test_no_trainable_parameter_trips(tiny: Callable[[str], Path], visits: list[Visit]) -> None:
+    network, processor = prepared(tiny("paligemma"))
+    network.requires_grad_(False)
+    with pytest.raises(SelfCheckError, match="no parameter is trainable"):
+        self_check(network, processor, Collator(processor).train, visits, Lora())
+
+
+def test_four_bit_layers_computing_in_another_dtype_than_asked_trip(
+    tiny: Callable[[str], Path], visits: list[Visit]
+) -> None:
+    adapter = Qlora(compute_dtype=Dtype.bf16)
+    model = Local(path=str(tiny("paligemma2")))
+    network = adapter.attach(load(model, adapter))
+    processor = load_processor(model)
+    assert self_check(network, processor, Collator(processor).train, visits, adapter)
+    for module in network.modules():
+        if hasattr(module, "compute_dtype"):
+            module.compute_dtype = torch.float32
+    with pytest.raises(SelfCheckError, match=r"compute in torch\.float32 .* torch\.bfloat16"):
+        self_check(network, processor, Collator(processor).train, visits, adapter)
