@@ -8,12 +8,13 @@ from palitune.config import Evaluate, recipe, to_yaml
 def evaluate(run: Evaluate) -> None:
     folder = report.open_run(run.output_dir, to_yaml(run))
     test = data.load(run.data, run.task, run.evaluation.split)
+    report.list_skipped(folder, test)
 
     processor = models.load_processor(run.model)
     network = models.load_trained(run.model, run.adapter)
 
     results = evaluation.evaluate(network, processor, test, run.evaluation)
-    report.finish(folder, run.evaluation.split, results, skipped=test)
+    report.finish(folder, run.evaluation.split, results)
 
 
 if __name__ == "__main__":

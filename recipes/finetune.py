@@ -10,6 +10,7 @@ def finetune(run: Finetune) -> None:
     train = data.load(run.data, run.task, run.training.split)
     test = data.load(run.data, run.task, run.evaluation.split)
     validation = data.load(run.data, run.task, run.training.validation_split)
+    report.list_skipped(folder, train + test + validation)
 
     training.seed(run.seed)
     processor = models.load_processor(run.model)
@@ -21,9 +22,8 @@ def finetune(run: Finetune) -> None:
     if run.evaluate_before:
         before = evaluation.evaluate(network, processor, test, run.evaluation, title="before")
 
-    limit = run.training.validation_limit
-    measure = evaluation.measure(network, processor, validation, run.evaluation, limit)
-    with report.tracking(run.tracking, folder) as log:
+    measure = evaluation.measure(network, processor, validation, run.evaluation, run.training)
+    with report.tracked(run.tracking, folder) as log:
         training.train(
             network,
             processor,
@@ -37,7 +37,7 @@ def finetune(run: Finetune) -> None:
     models.save_adapter(network, folder / "adapter", run.model)
 
     after = evaluation.evaluate(network, processor, test, run.evaluation, title="after")
-    report.finish(folder, run.evaluation.split, after, before, skipped=train + validation + test)
+    report.finish(folder, run.evaluation.split, after, before)
 
 
 if __name__ == "__main__":

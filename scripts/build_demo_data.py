@@ -24,6 +24,7 @@ from demo_pages import (
     PAGE_SIZE,
     QUESTION_COUNT,
     QUESTION_LARGEST,
+    RULED_PAPER,
     Distortion,
     Glyph,
     Page,
@@ -55,8 +56,8 @@ levels). The pages are licensed under CC BY 4.0 too.
 
 `scripts/build_demo_data.py` enlarged each digit with bicubic interpolation, raised its contrast,
 cropped it to its ink, scaled it to a random height of {low} to {high} pixels, and put {counts}
-digits on a page of {size} x {size} pixels with a random grey of ink and paper. All digits of a row
-share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
+digits on a ruled page of {size} x {size} pixels with a random grey of ink and paper. All digits of
+a row share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
 
 Digits are taken in the order of the file and no digit is in two splits:
@@ -82,7 +83,8 @@ def compose_pages(split: str, number: int) -> Iterator[Page]:
         if len(deck) < count:
             deck += rng.sample(digits, len(digits))
         dealt = [deck.pop(0) for _ in range(count)]
-        yield compose([(label, distort(ink, distortion, rng)) for label, ink in dealt], rng)
+        glyphs = [(label, distort(ink, distortion, rng)) for label, ink in dealt]
+        yield compose(glyphs, rng, RULED_PAPER)
 
 
 def write_split(folder: Path, split: str, number: int) -> None:

@@ -24,7 +24,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -45,12 +45,15 @@ from demo_pages import (
     COLUMNS,
     LOC_BINS,
     PAGE_SIZE,
+    PLAIN_PAPER,
     QUESTION_COUNT,
     QUESTION_LARGEST,
     ROWS,
+    RULED_PAPER,
     Distortion,
     Glyph,
     Page,
+    Paper,
     PlacedDigit,
     distort,
     handwritten_digits,
@@ -74,7 +77,7 @@ FONTS = [
     *("DejaVuSerif", "DejaVuSerif-Bold", "STIXGeneral", "STIXGeneralBol"),
     *("cmr10", "cmb10", "cmss10", "cmtt10"),
 ]
-"""Upright fonts, hardly distorted: what the base knows of digits stays well short of handwriting."""
+"""Upright fonts, hardly distorted: handwriting is to stay foreign to the base."""
 
 PRINT = Distortion(degrees=3, shear=0.05, log_aspect=0.1, blurs=(0.0, 0.0, 0.6, 1.0))
 
@@ -92,6 +95,16 @@ class Phase:
     """Pages per step."""
 
     learning_rate: float
+
+    def __mul__(self, scale: float) -> Phase:
+        """Return the phase with its number of steps scaled."""
+        return replace(self, steps=round(self.steps * scale))
+
+
+DENSE = Phase(steps=1500, batch=32, learning_rate=2e-3)
+LANGUAGE = Phase(steps=1600, batch=64, learning_rate=3e-3)
+JOINT = Phase(steps=300, batch=64, learning_rate=1.25e-3)
+TEST_PAGES = 300
 
 
 # Building blocks ---------------------------------------------------------------------------------
@@ -464,17 +477,22 @@ def suffix_loss(
 
 
 class Pages:
-    """An endless supply of printed pages."""
+    """An endless supply of pages."""
 
-    def __init__(self, glyphs: Sequence[Sequence[Glyph]], seed: int) -> None:
-        self.glyphs = glyphs
+    def __init__(
+        self,
+        glyphs: Sequence[Sequence[Glyph]],
+        seed: int,
+        papers: Sequence[Paper] = (PLAIN_PAPER, PLAIN_PAPER, Paper(noise=4.0)),
+    ) -> None:
+        self.glyphs, self.papers = glyphs, papers
         self.rng = random.Random(seed)
 
     def draw(self, number: int, count: Callable[[random.Random], int]) -> list[Page]:
         """Compose pages; `count` draws how many digits each carries."""
         rng = self.rng
         return [
-            random_page(self.glyphs, count(rng), rng, noise=rng.choice([0.0, 0.0, 4.0]))
+            random_page(self.glyphs, count(rng), rng, rng.choice(self.papers))
             for _ in range(number)
         ]
 
@@ -616,9 +634,7 @@ def train_joint(
 
 @torch.no_grad()
 def evaluate(
-    model: PaliGemmaForConditionalGeneration,
-    encoder: Encoder,
-    pages: Sequence[Page],
+    model: PaliGemmaForConditionalGeneration, encoder: Encoder, pages: Sequence[Page]
 ) -> dict[str, float]:
     """Generate the answers to every task on every page and score them."""
     scores: dict[str, float] = {}
@@ -707,12 +723,12 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def print_table(columns: dict[str, dict[str, float]], pages: int) -> None:
+def print_table(columns: dict[str, dict[str, float]]) -> None:
     """Print scores with one column per kind of page."""
-    print(f"{'n = ' + str(pages):<18}" + "".join(f"{name:>14}" for name in columns))
-    for score in next(iter(columns.values())):
-        values = "".join(f"{column[score]:>14.3f}" for column in columns.values())
-        print(f"{score:<18}{values}", flush=True)
+    print(f"{f'n = {TEST_PAGES}':<18}" + "".join(f"{name:>14}" for name in columns))
+    for metric in next(iter(columns.values())):
+        values = "".join(f"{column[metric]:>14.3f}" for column in columns.values())
+        print(f"{metric:<18}{values}", flush=True)
 
 
 # The story ---------------------------------------------------------------------------------------
@@ -731,55 +747,28 @@ def main() -> None:
     glyphs = printed_glyphs(fonts, 28, PRINT, seed=arguments.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
-    phases: list[tuple[str, Callable[[Pages], None]]] = [
-        ("dense", lambda pages: train_dense(model, heads, pages, arguments.dense)),
-        ("language", lambda pages: train_language(model, encoder, pages, arguments.language)),
-        ("joint", lambda pages: train_joint(model, heads, encoder, pages, arguments.joint)),
-    ]
-    test_glyphs = printed_glyphs(fonts, 4, PRINT, seed=arguments.seed + 1000)
-    test_pages = Pages(test_glyphs, seed=arguments.seed + 1000).draw(300, random_count)
-    hand_pages = Pages(handwritten_glyphs(), seed=arguments.seed + 2000).draw(300, random_count)
-    for number, (name, train) in enumerate(phases):
-        checkpoint = arguments.work / f"{name}.pt" if arguments.work else None
-        if checkpoint and checkpoint.exists():
-            model_state, heads_state = torch.load(checkpoint)
-            model.load_state_dict(model_state)
-            heads.load_state_dict(heads_state)
-            continue
-        model.train()
-        train(Pages(glyphs, seed=arguments.seed + 1 + number))
-        if checkpoint:
-            checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            torch.save((model.state_dict(), heads.state_dict()), checkpoint)
-        with torch.no_grad():
-            embeddings = model.get_input_embeddings().weight
-            for kind, pages in {"print": test_pages, "handwriting": hand_pages}.items():
-                _, figures = heads(image_features(model, pages), embeddings, pages)
-                print(f"after {name}, patches of {kind}: {figures}", flush=True)
-        if name == "language":
-            print_table({"print": evaluate(model, encoder, test_pages)}, len(test_pages))
+    train_dense(model, heads, Pages(glyphs, seed=arguments.seed + 1), DENSE * arguments.scale)
+    train_language(model, encoder, Pages(glyphs, arguments.seed + 2), LANGUAGE * arguments.scale)
+    train_joint(model, heads, encoder, Pages(glyphs, arguments.seed + 3), JOINT * arguments.scale)
 
     save(model.to(torch.bfloat16), processor, arguments.output)
     saved = PaliGemmaForConditionalGeneration.from_pretrained(arguments.output, dtype=torch.float32)
+    fresh_print = Pages(printed_glyphs(fonts, 4, PRINT, arguments.seed + 1000), seed=1)
+    handwriting = Pages(handwritten_glyphs(), seed=1, papers=[RULED_PAPER])
     columns = {
-        "print": evaluate(saved, encoder, test_pages),
-        "handwriting": evaluate(saved, encoder, hand_pages),
+        kind: evaluate(saved, encoder, pages.draw(TEST_PAGES, random_count))
+        for kind, pages in {"print": fresh_print, "handwriting": handwriting}.items()
     }
-    print_table(columns, len(test_pages))
+    print_table(columns)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the finished model")
-    parser.add_argument("--work", type=Path, help="keep a checkpoint per phase here and resume")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="scales all numbers of steps")
-    arguments = parser.parse_args()
-    arguments.dense = Phase(round(1500 * arguments.scale), batch=32, learning_rate=2e-3)
-    arguments.language = Phase(round(1600 * arguments.scale), batch=64, learning_rate=3e-3)
-    arguments.joint = Phase(round(300 * arguments.scale), batch=64, learning_rate=1.25e-3)
-    return arguments
+    return parser.parse_args()
 
 
 def font_folder() -> Path:

@@ -153,8 +153,25 @@ def _to_ink(image: Image.Image) -> Glyph:
 # Pages -------------------------------------------------------------------------------------------
 
 
-def compose(glyphs: Sequence[tuple[int, Glyph]], rng: random.Random, noise: float = 0.0) -> Page:
-    """Put glyphs, in this order, into random cells of a page; `noise` is in grey levels."""
+@dataclass(frozen=True)
+class Paper:
+    """What a page is written on."""
+
+    ruled: bool = False
+    """Whether faint horizontal lines cross the page."""
+
+    noise: float = 0.0
+    """Standard deviation of the noise of a pixel, in grey levels."""
+
+
+PLAIN_PAPER = Paper()
+RULED_PAPER = Paper(ruled=True)
+
+
+def compose(
+    glyphs: Sequence[tuple[int, Glyph]], rng: random.Random, paper: Paper = PLAIN_PAPER
+) -> Page:
+    """Put glyphs, in this order, into random cells of a page."""
     cells = sorted(rng.sample(range(ROWS * COLUMNS), len(glyphs)))
     ink = np.zeros((PAGE_SIZE, PAGE_SIZE), np.float32)
     placed: list[PlacedDigit] = []
@@ -179,15 +196,15 @@ def compose(glyphs: Sequence[tuple[int, Glyph]], rng: random.Random, noise: floa
                 top + height + BOX_MARGIN,
             )
             placed.append(PlacedDigit(label, box))
-    return Page(_develop(ink, rng, noise), tuple(placed))
+    return Page(_develop(ink, rng, paper), tuple(placed))
 
 
 def random_page(
-    glyphs: Sequence[Sequence[Glyph]], count: int, rng: random.Random, noise: float = 0.0
+    glyphs: Sequence[Sequence[Glyph]], count: int, rng: random.Random, paper: Paper = PLAIN_PAPER
 ) -> Page:
     """Compose a page of `count` digits drawn uniformly, with repetition, from a bank of glyphs."""
     labels = [rng.randrange(10) for _ in range(count)]
-    return compose([(label, rng.choice(glyphs[label])) for label in labels], rng, noise)
+    return compose([(label, rng.choice(glyphs[label])) for label in labels], rng, paper)
 
 
 def random_count(rng: random.Random) -> int:
@@ -200,13 +217,17 @@ def _offset(start: float, room: float, length: int, rng: random.Random) -> int:
     return math.ceil(start) + BOX_MARGIN + rng.randint(0, int(room) - length - 2 * BOX_MARGIN)
 
 
-def _develop(ink: Glyph, rng: random.Random, noise: float) -> NDArray[np.uint8]:
-    """Turn ink coverage into grey levels: dark ink on light paper, in 16 steps plus noise."""
-    paper, pen = rng.uniform(215, 255), rng.uniform(0, 80)
-    grey = paper + (pen - paper) * np.round(ink * 15) / 15
-    if noise:
+def _develop(ink: Glyph, rng: random.Random, paper: Paper) -> NDArray[np.uint8]:
+    """Turn ink coverage into grey levels: dark ink on light paper, in 16 steps."""
+    light, dark = rng.uniform(215, 255), rng.uniform(0, 80)
+    grey = np.full(ink.shape, light)
+    if paper.ruled:
+        spacing, faintness = rng.randint(12, 18), rng.uniform(0.7, 0.88)
+        grey[rng.randrange(spacing) :: spacing] *= faintness
+    grey = grey + (dark - grey) * np.round(ink * 15) / 15
+    if paper.noise:
         numbers = np.random.default_rng(rng.getrandbits(32))
-        grey = grey + numbers.normal(0.0, noise, grey.shape)
+        grey = grey + numbers.normal(0.0, paper.noise, grey.shape)
     return np.clip(np.round(grey), 0, 255).astype(np.uint8)
 
 

@@ -1,6 +1,8 @@
 """Fixtures that several test files share: tiny random models, and drawn examples."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 from palitune.examples import Example
-
 
 # The first call of a test may import a library, and CI machines are busy: no deadline.
 hypothesis.settings.register_profile("palitune", deadline=None)
@@ -46,7 +47,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
         (
             "detect boat",
             (
-                "<loc0010><loc0100><loc0500><loc0700> boat ; <loc0001><loc0002><loc0003><loc0004> boat",
+                "<loc0010><loc0100><loc0500><loc0700> boat ; "
+                "<loc0001><loc0002><loc0003><loc0004> boat",
             ),
         ),
     ]
@@ -68,3 +70,23 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
             )
         )
     return made
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the built wheel is installed into."""
+    folder = tmp_path_factory.mktemp("wheel")
+    root = Path(__file__).parents[1]
+    building = ["build", "--wheel", "--no-isolation", "--outdir", str(folder), str(root)]
+    _module(*building)
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    _module(
+        "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)
+    )
+    return site
+
+
+def _module(*command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -17,11 +17,11 @@ from typing import Any, Protocol, TypeVar, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from palitune.commands import bundled, options, settings
 from palitune.mistakes import ConfigError, must_choose, must_give, no_key, not_among
@@ -157,7 +157,7 @@ def default_options(recipe_name: str) -> dict[str, str]:
 
 def quoted(text: str) -> str:
     """Quote a text so that Hydra reads it as it stands."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def _recipe_of(schema: type[Run]) -> str:
@@ -306,10 +306,13 @@ def _choices(node: Any, path: str = "") -> Iterator[tuple[str, str, str | None]]
 
 def _sentence(mistake: Exception) -> str:
     """Say in one sentence what Hydra or OmegaConf found wrong, and where."""
+    if isinstance(mistake, MarkedYAMLError) and mistake.problem_mark:
+        mark = mistake.problem_mark
+        return f"{mark.name}:{mark.line + 1}: this is not YAML: {mistake.problem}"
     if group := re.match(r"You must specify '([^']+)'", str(mistake)):
         return must_choose(group[1], options(group[1]))
     file = re.match(r"In '([^']+)'", str(mistake))
-    where = f"{file[1]}.yaml: " if file else ""
+    where = f"{file[1]}.yaml: " if file and file[1] not in RUNS else ""
     if isinstance(mistake, MissingConfigException) and mistake.missing_cfg_file:
         folder, _, name = mistake.missing_cfg_file.rpartition("/")
         return where + not_among(folder or "file", name, mistake.options or [])

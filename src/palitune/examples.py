@@ -87,7 +87,7 @@ class Example:
     reference: Reference
     place: str
     part: str = ""
-    """The part of a mixture the example belongs to; empty outside mixtures."""
+    """The part of the run it belongs to: a mixture's name for it, else the task's name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,9 @@ def composed(recipe: str, overrides: list[str]) -> Run:
     try:
         return config.compose(recipe, overrides)
     except ConfigError as mistake:
-        missing = re.match(r"([\w.]+) is missing: write", str(mistake))
-        assert missing, mistake
-        return composed(recipe, [*overrides, f"{missing[1]}=somewhere"])
+        if missing := re.match(r"([\w.]+) is missing: write", str(mistake)):
+            return composed(recipe, [*overrides, f"{missing[1]}=somewhere"])
+        raise
 
 
 def choice(file: Path) -> str:

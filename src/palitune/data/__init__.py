@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from palitune.data.dataset import Part
 
 
-def load(data: Data, task: Task | None, split: str) -> "list[Part]":
-    """Return the parts of a data set for one split; see `palitune.data.dataset.load`."""
+def load(data: Data, task: Task | None, split: str | None) -> "list[Part]":
+    """Return the parts of a data set for one split, none where there is no split.
+
+    See `palitune.data.dataset.load`.
+    """
     from palitune.data import dataset
 
-    return dataset.load(data, task, split)
+    return [] if split is None else dataset.load(data, task, split)
 
 
 def concatenate(parts: "list[Part]") -> Sequence[Example]:

@@ -1,50 +1,25 @@
-"""Examples on disk: written once per data set, task and split, memory-mapped from then on.
-
-The cache lies in `$PALITUNE_CACHE`, else in `~/.cache/palitune`. A folder of it is named by
-everything its examples follow from: the settings of source and task, the annotation file's path,
-size and time, and the code that wrote them.
-"""
+"""Examples on disk, memory-mapped; the parts of a run, and the training set out of them."""
 
 import json
 import logging
 import operator
-import os
 import shutil
-import sys
-import uuid
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
-from hashlib import sha256
-from itertools import accumulate, islice
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import pyarrow as pa
 
-from palitune import __version__
-from palitune.data.sources.base import Data, Source
+from palitune.data.cache import BATCH, cached
+from palitune.data.sources.base import Data, Pairing
 from palitune.data.sources.lookup import canonical
-from palitune.examples import DataError, Example, Row, value_from_json, value_to_json
+from palitune.examples import Example, value_from_json
 from palitune.tasks import Task
 
 log = logging.getLogger(__name__)
-
-BATCH = 1000
-"""Examples per Arrow record batch: the unit in which they are written."""
-
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "images": pa.list_(pa.string()),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "prefix": pa.string(),
-        "suffixes": pa.list_(pa.string()),
-        "reference": pa.string(),  # JSON of `examples.value_to_json`
-        "place": pa.string(),
-    }
-)
 
 
 class Examples(Sequence[Example]):
@@ -110,7 +85,7 @@ class Concatenated(Sequence[Example]):
         self._ends = list(accumulate(counts))
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._ends[-1] if self._ends else 0
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -133,11 +108,12 @@ def load(data: Data, task: Task | None, split: str) -> list[Part]:
     """
     parts = []
     for pairing in data.pairings(task):
-        folder = _cached(pairing.source, pairing.task, canonical(split))
-        examples = Examples(folder, pairing.name)
+        examples = _examples(pairing, canonical(split))
         if skipped := examples.skipped:
-            log.warning("%s %s: skipped %d bad rows, the first: %s",
-                        pairing.name, split, len(skipped), skipped[0])  # fmt: skip
+            log.warning(
+                "%s, %s: bad rows skipped: %d, the first: %s",
+                pairing.name, split, len(skipped), skipped[0],
+            )  # fmt: skip
         parts.append(Part(pairing.name, pairing.task, examples, pairing.repeat))
     return parts
 
@@ -147,11 +123,14 @@ def concatenate(parts: list[Part]) -> Sequence[Example]:
     return Concatenated([part.examples for part in parts], [part.repeat for part in parts])
 
 
-def cache_folder() -> Path:
-    """Return the folder of all cached examples."""
-    chosen = os.environ.get("PALITUNE_CACHE")
-    root = Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "palitune"
-    return root / "examples"
+def _examples(pairing: Pairing, split: str) -> Examples:
+    folder = cached(pairing.source, pairing.task, split)
+    examples = Examples(folder, pairing.name)
+    if all(Path(image).exists() for image in examples[0].images):
+        return examples
+    # The images have moved since: find them anew, or say which row lacks its image.
+    shutil.rmtree(folder, ignore_errors=True)
+    return Examples(cached(pairing.source, pairing.task, split), pairing.name)
 
 
 def _position(index: int, count: int) -> int:
@@ -159,133 +138,3 @@ def _position(index: int, count: int) -> int:
     if not -count <= position < count:
         raise IndexError(f"example {position} of {count}")
     return position % count
-
-
-def _cached(source: Source, task: Task, split: str) -> Path:
-    file = source.annotation_file(split)
-    folder = cache_folder() / _fingerprint(source, task, split, file)
-    if not folder.exists():
-        try:
-            _build(source, task, split, folder)
-        except OSError as mistake:
-            raise DataError(
-                f"{folder.parent}: the examples of {file} cannot be written here ({mistake}); "
-                "name a folder with free space in the environment variable PALITUNE_CACHE"
-            ) from mistake
-    return folder
-
-
-def _fingerprint(source: Source, task: Task, split: str, file: Path) -> str:
-    stat = file.stat()
-    described = {
-        "version": __version__,
-        "code": _code_digest(source, task),
-        "source": [type(source).__qualname__, asdict(source)],
-        "task": [type(task).__qualname__, asdict(task)],
-        "split": split,
-        "file": [str(file.resolve()), stat.st_size, stat.st_mtime_ns],
-    }
-    return sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
-def _code_digest(source: Source, task: Task) -> str:
-    """Digest the code that writes examples, so that an edited task never meets its old ones."""
-    package = Path(__file__).parents[1]
-    patterns = ("examples.py", "codec/*.py", "tasks/*.py", "data/sources/*.py", "data/dataset.py")
-    files = {file for pattern in patterns for file in package.glob(pattern)}
-    for ancestor in (*type(source).__mro__, *type(task).__mro__):
-        if is_dataclass(ancestor) and (
-            file := getattr(sys.modules[ancestor.__module__], "__file__", None)
-        ):
-            files.add(Path(file))
-    return sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
-
-
-def _build(source: Source, task: Task, split: str, folder: Path) -> None:
-    """Write the examples aside, then rename: other processes see all of them or none."""
-    aside = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    aside.mkdir(parents=True)
-    try:
-        skipped: list[str] = []
-        examples = islice(_examples(source, task, split, skipped), source.limit)
-        if not _write(examples, aside / "examples.arrow", f"reading {split}"):
-            raise DataError(_nothing(source, split, skipped))
-        (aside / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was first, with the same examples
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _nothing(source: Source, split: str, skipped: list[str]) -> str:
-    why = "check that the file is the right one"
-    if skipped:
-        why = f"all {len(skipped)} rows are bad, the first: {skipped[0]}"
-    elif source.validation_fraction:
-        why = f"data.validation_fraction={source.validation_fraction} of so few images leaves none"
-    return f"{source.annotation_file(split)}: split {split!r} has no examples; {why}"
-
-
-def _examples(source: Source, task: Task, split: str, skipped: list[str]) -> Iterator[Example]:
-    """Yield the example of every good row; put the faults of bad ones into `skipped`."""
-    places: dict[str, str] = {}
-    for row in source.rows(split):
-        try:
-            yield _example(row, task, places)
-        except DataError as mistake:
-            skipped.append(str(mistake))
-            if len(skipped) > source.max_bad_rows:
-                raise DataError(
-                    f"{skipped[0]} ({len(skipped)} bad so far; data.max_bad_rows="
-                    f"{source.max_bad_rows} are skipped)"
-                ) from mistake
-
-
-def _example(row: Row | DataError, task: Task, places: dict[str, str]) -> Example:
-    if isinstance(row, DataError):
-        raise row
-    if (first := places.setdefault(row.id, row.place)) is not row.place:
-        raise DataError(
-            f"{row.place}: id {row.id!r} is used already at {first}; give every row its own, or "
-            "leave the column out"
-        )
-    return task.example(row)
-
-
-def _write(examples: Iterator[Example], file: Path, doing: str) -> int:
-    """Write an Arrow stream in batches of constant size; return how many examples there are."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    count = 0
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.description}: {task.completed:,} examples")
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-        pa.OSFile(str(file), "wb") as sink,
-        pa.ipc.new_stream(sink, SCHEMA) as writer,
-    ):
-        shown = bar.add_task(doing, total=None)
-        while batch := list(islice(examples, BATCH)):
-            writer.write_batch(_record_batch(batch))
-            count += len(batch)
-            bar.update(shown, completed=count)
-    return count
-
-
-def _record_batch(examples: list[Example]) -> Any:
-    columns = [
-        [e.id for e in examples],
-        [e.images for e in examples],
-        [e.size[0] for e in examples],
-        [e.size[1] for e in examples],
-        [e.prefix for e in examples],
-        [e.suffixes for e in examples],
-        [json.dumps(value_to_json(e.reference)) for e in examples],
-        [e.place for e in examples],
-    ]
-    arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
-    return pa.record_batch(arrays, schema=SCHEMA)

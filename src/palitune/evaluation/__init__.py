@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from palitune.evaluation.settings import Evaluation
+from palitune.training.settings import Training
 
 if TYPE_CHECKING:
     from palitune.data.dataset import Part
@@ -21,15 +22,23 @@ def evaluate(
 
 
 def measure(
-    network: Any, processor: Any, parts: "list[Part]", settings: Evaluation, limit: int | None
+    network: Any, processor: Any, parts: "list[Part]", settings: Evaluation, training: Training
 ) -> Callable[[], dict[str, float]] | None:
-    """What a training measures on the way: the metrics of `limit` examples per part.
+    """What a training measures on the way, on `training.validation_limit` examples per part.
 
-    None where there are no parts to measure on.
+    None where there are no parts to measure on. Raises ValueError where `training.best_metric` is
+    not among what will be measured.
     """
     if not parts:
         return None
-    limited = replace(settings, limit=limit)
+    from palitune.evaluation import loop
+
+    names = loop.metric_names(parts)
+    if training.best_metric is not None and training.best_metric not in names:
+        raise ValueError(
+            f"training.best_metric: {training.best_metric!r} is not one of {', '.join(names)}"
+        )
+    limited = replace(settings, limit=training.validation_limit)
     return lambda: evaluate(network, processor, parts, limited, title="validation").metrics
 
 

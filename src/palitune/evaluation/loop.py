@@ -23,7 +23,6 @@ from palitune.examples import Example, Prediction, value_to_json
 from palitune.metrics import METRICS
 from palitune.models.generation import Generated, generate
 
-
 _COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -65,6 +64,16 @@ def evaluate(
             label = " ".join(["evaluating", part.name, title]).rstrip()
             _judge(part, progress.track(answered, len(examples), description=label), results)
     return results
+
+
+def metric_names(parts: list[Part]) -> list[str]:
+    """Every `part/name` that an evaluation of these parts reports."""
+    names = []
+    for part in parts:
+        for metric in part.task.metrics:
+            names += [f"{part.name}/{name}" for name in METRICS[metric]().compute()]
+        names += [f"{part.name}/malformed", f"{part.name}/unfinished"]
+    return names
 
 
 def _first(part: Part, limit: int | None) -> list[Example]:

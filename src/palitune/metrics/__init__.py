@@ -25,7 +25,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "word_error_rate": lambda: ErrorRate("word_error_rate", words),
 }
 
-_LOWER_IS_BETTER = ("error_rate", "malformed", "malformed_objects", "loss")
+_LOWER_IS_BETTER = ("error_rate", "malformed", "unfinished", "malformed_objects", "loss")
 
 
 def higher_is_better(name: str) -> bool:

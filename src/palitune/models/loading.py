@@ -111,7 +111,7 @@ def _load_base(model: Model, adapter: Adapter | None, bits: int | None) -> Netwo
             f"{model.source()}: {len(odd)} weights are missing or misshapen, first {odd[0]}; give "
             "a complete PaliGemma checkpoint"
         )
-    # The released PaliGemma 2 ask for a static cache, whose masks PaliGemma cannot take.
+    # A checkpoint may ask for a static cache, whose masks PaliGemma cannot take.
     network.generation_config.cache_implementation = None
     return network
 

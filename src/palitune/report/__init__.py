@@ -5,6 +5,15 @@ Light to import: Pillow, Jinja and the trackers are imported where they are used
 
 from palitune.report.page import write
 from palitune.report.summary import metrics_markdown, metrics_table
-from palitune.report.writing import finish, open_run, say, tracking
+from palitune.report.writing import finish, list_skipped, open_run, say, tracked
 
-__all__ = ["finish", "metrics_markdown", "metrics_table", "open_run", "say", "tracking", "write"]
+__all__ = [
+    "finish",
+    "list_skipped",
+    "metrics_markdown",
+    "metrics_table",
+    "open_run",
+    "say",
+    "tracked",
+    "write",
+]

@@ -25,6 +25,8 @@ _LONGEST_MARKED = 1500
 # Below this similarity marks would cover nearly everything and say nothing.
 _LEAST_ALIKE = 0.4
 _WEBP_QUALITY = 82
+# Pixels of the shorter side of an image without boxes: written text must stay legible enlarged.
+_SHORT_ALONE = 700
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,15 @@ class Card:
 def card(example: Judged) -> Card:
     """Draw and write everything that the page shows of one example."""
     found = selection.main_score(example.after)
-    change = selection.change(example)
+    change, improved = _change(example)
     return Card(
         id=example.id,
         part=example.part,
         prefix=example.prefix,
         grade=grade(example.after),
         score="no score" if found is None else f"{found[0]} {written(*found)}",
-        change="" if found is None or not change else written(found[0], change, "+").strip("–"),
-        improved=None if not change or math.isnan(change) else change > 0,
+        change=change,
+        improved=improved,
         wide=example.draws_boxes,
         pictures=_box_pictures(example) if example.draws_boxes else _plain_pictures(example),
         lines=_malformed_lines(example) if example.draws_boxes else _lines(example),
@@ -95,6 +97,15 @@ def grade(answer: Answer) -> str:
     if math.isnan(good):
         return "unscored"
     return "full" if good >= 1 else "zero" if good <= 0 else "partial"
+
+
+def _change(example: Judged) -> tuple[str, bool | None]:
+    """The change of the main score, as it is written, and whether it is one for the better."""
+    found, better = selection.main_score(example.after), selection.change(example)
+    if found is None or example.before is None or math.isnan(better) or better == 0:
+        return "", None
+    name, score = found
+    return written(name, score - example.before.scores[name], "+"), better > 0
 
 
 def differences(text: str, other: str) -> tuple[Segments, Segments]:
@@ -171,7 +182,7 @@ def _listed(instances: tuple[Instance, ...]) -> str:
 def _plain_pictures(example: Judged) -> tuple[Picture, ...]:
     return tuple(
         _picture(
-            load_shown(path, example.size),
+            load_shown(path, example.size, short=_SHORT_ALONE),
             caption=f"image {place}" if len(example.images) > 1 else "",
             note="",
             alt=f"Input image {Path(path).name}",

@@ -1,6 +1,7 @@
 """Draw boxes, masks and labels onto images, legible at any image size."""
 
 import math
+import re
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -25,6 +26,8 @@ LABEL = 32
 GHOST: Colour = (22, 163, 74)
 """The green of a reference box behind a prediction."""
 
+# Control characters but tab and newline, bidirectional overrides and isolates, lone surrogates.
+_GARBLING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Strong, distinct, each dark enough for white text (contrast >= 4.5).
 _PALETTE: tuple[Colour, ...] = (
     (214, 39, 40),
@@ -51,17 +54,25 @@ def colour_of(label: str) -> Colour:
     return _PALETTE[zlib.crc32(label.encode("utf-8", "replace")) % len(_PALETTE)]
 
 
-def shown_size(size: Size) -> Size:
-    """Tell at which (width, height) an image is shown: small ones enlarged, large ones reduced."""
+def printable(text: str) -> str:
+    """Write characters that would garble their surroundings as escapes: `\\u0000`, `\\u202e`."""
+    return _GARBLING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shown_size(size: Size, short: int = SHORT) -> Size:
+    """Tell at which (width, height) an image is shown: small ones enlarged, large ones reduced.
+
+    `short`: most pixels of the shorter side.
+    """
     longer, shorter = max(size), min(size)
-    factor = min(math.ceil(SMALL / longer), SHORT / shorter, LONG / longer)
+    factor = min(math.ceil(SMALL / longer), short / shorter, LONG / longer)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def load_shown(path: str, size: Size) -> "Image":
+def load_shown(path: str, size: Size, short: int = SHORT) -> "Image":
     """Open an image at the size it is shown; a placeholder where it cannot be opened.
 
-    `size`: (width, height) in pixels of the image when it was judged.
+    `size`: (width, height) in pixels of the image when it was judged; `short` as `shown_size`.
     """
     from PIL import Image
 
@@ -72,7 +83,7 @@ def load_shown(path: str, size: Size) -> "Image":
     except DataError:
         fault = "image unreadable" if Path(path).exists() else "image missing"
         return _placeholder(fault, path, size)
-    return image.resize(shown_size(image.size), Image.Resampling.LANCZOS)
+    return image.resize(shown_size(image.size, short), Image.Resampling.LANCZOS)
 
 
 def draw_instances(
@@ -159,7 +170,7 @@ def _tag(canvas: "ImageDraw", instance: Instance, box: Box, size: Size, taken: l
 
 
 def _tag_text(instance: Instance) -> str:
-    label = " ".join(instance.label.split())
+    label = printable(" ".join(instance.label.split()))
     label = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
     return label if instance.score is None else f"{label} {instance.score:.2f}"
 
@@ -197,6 +208,6 @@ def _placeholder(fault: str, path: str, size: Size) -> "Image":
     canvas = ImageDraw.Draw(blank)
     canvas.rectangle((0, 0, blank.width - 1, blank.height - 1), outline=(120, 128, 140), width=2)
     centre = (blank.width / 2, blank.height / 2)
-    text = f"{fault}\n{Path(path).name[-32:]}"
+    text = f"{fault}\n{printable(Path(path).name)[-32:]}"
     canvas.text(centre, text, fill=(60, 66, 76), font=_font(15), anchor="mm", align="center")
     return blank

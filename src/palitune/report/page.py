@@ -9,6 +9,7 @@ from typing import Any
 
 from palitune.report import curves, selection
 from palitune.report.cards import Card, card
+from palitune.report.drawing import printable
 from palitune.report.run_folder import Judged, RunFolder, read
 from palitune.report.summary import Number, numbers
 
@@ -62,8 +63,9 @@ def _render(run: RunFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    script = (_HERE / "filter.js").read_text(encoding="utf-8")
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
     found = numbers(_with_malformed(run))
     return templates.get_template("template.html").render(
@@ -77,7 +79,7 @@ def _render(run: RunFolder) -> str:
         judged_parts=list(selection.by_part(run.judged)),
         has_settings=bool(run.skipped or run.configuration or run.environment),
         sections=_sections(run.judged),
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(digest).decode("ascii"),
     )

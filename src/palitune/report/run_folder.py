@@ -85,6 +85,11 @@ def read(path: Path) -> RunFolder:
     )
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the configuration of a run folder as plain values; empty where it has none."""
+    return _yaml(_text(path / "config.yaml"), path / "config.yaml")
+
+
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune.report.page import write
+from palitune.report.run_folder import read_settings
 from palitune.report.summary import metrics_table
 from palitune.report.trackers import Tracking
 from palitune.report.tracking import start
@@ -35,13 +36,11 @@ def environment() -> dict[str, str]:
     import torch
 
     versions = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
-    cuda = torch.cuda.is_available()
+    cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
     return {
         "python": platform.python_version(),
         **versions,
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {threads} threads",
         "system": platform.platform(terse=True),
     }
 
@@ -55,12 +54,20 @@ def say(sentences: Sequence[str]) -> None:
         show(f"[green]✓[/green] {escape(sentence)}")
 
 
+def list_skipped(folder: Path, parts: "Sequence[Part]") -> None:
+    """Write `skipped.txt`, a sentence per bad row that was left out, if there is any."""
+    skipped = list(dict.fromkeys(row for part in parts for row in part.examples.skipped))
+    if skipped:
+        (folder / "skipped.txt").write_text("\n".join(skipped) + "\n", encoding="utf-8")
+        print(f"{len(skipped)} bad rows were skipped; they are listed in {folder / 'skipped.txt'}")
+
+
 @contextmanager
-def tracking(
-    settings: Tracking, folder: Path, configuration: Mapping[str, Any]
+def tracked(
+    settings: Tracking, folder: Path
 ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-    """Open the run's tracker and give its `log`; it is closed whatever happens."""
-    tracker = start(settings, folder, configuration)
+    """Open the tracker of a run folder and give its `log`; it is closed whatever happens."""
+    tracker = start(settings, folder, read_settings(folder))
     try:
         yield tracker.log
     finally:
@@ -72,10 +79,8 @@ def finish(
     split: str,
     after: "Results",
     before: "Results | None" = None,
-    *,
-    parts: "Sequence[Part]",
 ) -> None:
-    """Write predictions, metrics and skipped rows, build the report, show the table."""
+    """Write predictions and metrics, build the report, show the table."""
     from rich import print as show
 
     after.write_predictions(folder / "predictions.jsonl")
@@ -88,9 +93,6 @@ def finish(
         "after": after.metrics,
     }
     write_json(folder / "metrics.json", metrics)
-    if skipped := list(dict.fromkeys(row for part in parts for row in part.examples.skipped)):
-        (folder / "skipped.txt").write_text("\n".join(skipped) + "\n", encoding="utf-8")
-        show(f"{len(skipped)} bad rows were skipped; they are listed in {folder / 'skipped.txt'}")
     show(metrics_table(metrics))
     show(f"report: {write(folder)}")
 

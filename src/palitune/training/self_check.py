@@ -87,8 +87,8 @@ def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
     """Labels are the whole suffix and EOS of every row, and nothing else."""
     eos = processor.tokenizer.eos_token_id
     for row, visit in enumerate(visits):
-        ids = batch["labels"][row]
-        ids = ids[ids != IGNORED].tolist()
+        labels = batch["labels"][row]
+        ids = labels[labels != IGNORED].tolist()
         where = visit.example.place
         _demand(bool(ids), f"{where}: no token has a label, so nothing would be learnt from it")
         _demand(
@@ -105,7 +105,7 @@ def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
             f"{where}: the labels read {written!r} and the suffix is {visit.suffix!r}: it was cut "
             "or changed on the way",
         )
-        inputs = batch["input_ids"][row][batch["labels"][row] != IGNORED].tolist()
+        inputs = batch["input_ids"][row][labels != IGNORED].tolist()
         _demand(inputs == ids, f"{where}: labels and inputs disagree on the suffix")
     return f"labels: suffix and EOS, read back from {len(visits)} rows"
 

@@ -112,6 +112,15 @@ class Training:
             raise ValueError(
                 "training.best_metric needs training.validation_split, the split it is measured on"
             )
+        if self.best_metric and self.save_every and self.save_every % (self.validate_every or 1):
+            raise ValueError(
+                f"training.save_every {self.save_every} must be a multiple of "
+                f"training.validate_every {self.validate_every}, so that the best can be kept"
+            )
+        if self.best_metric and self.save_every and not self.validate_every:
+            raise ValueError(
+                "training.save_every with training.best_metric needs training.validate_every"
+            )
 
     @property
     def best_is_highest(self) -> bool:

@@ -64,7 +64,7 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
         assert self.measure is not None
         metrics = {f"eval_{name}": value for name, value in self.measure().items()}
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
+        self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
@@ -136,8 +136,8 @@ def _arguments(
         }[settings.schedule],
         warmup_steps=_warmup(settings),
         max_grad_norm=settings.max_gradient_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=settings.log_every,
         logging_nan_inf_filter=False,
         eval_strategy=measure_when,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from toy_data import write_toy_coco, write_toy_jsonl
 
 

@@ -1,9 +1,12 @@
 """Examples: the same from the cache as from the rows, rebuilt when anything they follow from is."""
 
+import importlib.util
 import json
 import logging
 import os
 import pickle
+import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +14,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from toy_data import SPLITS, write_toy_jsonl
 
 from palitune.data import concatenate, load
-from palitune.data.dataset import Examples, cache_folder
+from palitune.data.cache import cache_folder
+from palitune.data.dataset import Examples
 from palitune.data.mixture import Mixture, MixturePart
 from palitune.data.sources.base import Data, Source
 from palitune.data.sources.coco import Coco
@@ -25,6 +28,8 @@ from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.vqa import Vqa
+
+from toy_data import SPLITS, write_toy_jsonl
 
 CLASSES = ["blue", "green", "red"]
 
@@ -151,9 +156,27 @@ def test_whatever_examples_follow_from_makes_new_ones(folder: Path) -> None:
     assert reads(source, Vqa()) == 0
 
 
+def test_images_that_have_moved_are_found_anew_or_named_with_their_row(
+    folder: Path, toy_coco: Path, tmp_path: Path
+) -> None:
+    coco = tmp_path / "coco"
+    shutil.copytree(toy_coco, coco)
+    before = examples_of(Coco(path=str(coco)), Detection())
+    (coco / "images").rename(coco / "train")
+    after = examples_of(Coco(path=str(coco)), Detection())
+    assert [e.images[0].replace("/train/", "/images/") for e in after] == [
+        e.images[0] for e in before
+    ]
+    examples_of(Jsonl(path=str(folder)))
+    (folder / "images").rename(folder / "pictures")
+    assert failure(Jsonl(path=str(folder))).startswith(
+        f"{folder}/train.jsonl:1: image {folder}/images/train_00.png does not exist"
+    )
+
+
 def test_a_changed_task_makes_new_examples(folder: Path, tmp_path: Path) -> None:
     source = Counting(path=str(folder))
-    for text, count in (("read", 1), ("read", 0), ("look", 1)):
+    for text, count in (("read", 1), ("read", 0), ("read aloud", 1)):
         (tmp_path / "my_task.py").write_text(
             "from dataclasses import dataclass\nfrom palitune.tasks.ocr import Ocr\n"
             f"@dataclass(kw_only=True)\nclass Mine(Ocr):\n"
@@ -163,14 +186,10 @@ def test_a_changed_task_makes_new_examples(folder: Path, tmp_path: Path) -> None
 
 
 def imported(file: Path) -> Any:
-    import importlib.util
-    import sys
-
     spec = importlib.util.spec_from_file_location("my_task", file)
     assert spec is not None
     assert spec.loader is not None
     sys.modules["my_task"] = module = importlib.util.module_from_spec(spec)
-    sys.dont_write_bytecode = True
     spec.loader.exec_module(module)
     return module
 
@@ -210,7 +229,7 @@ def test_the_first_bad_row_is_an_error(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"text": "a"}, {"text": ""}, {"text": "c"})
     assert failure(source) == (
         f"{tmp_path}/d/train.jsonl:2: column 'text' holds an empty text; a target must not be "
-        "empty, drop the row or fill it in (1 bad row so far; data.max_bad_rows=0 are skipped)"
+        "empty, drop the row or fill it in (bad rows so far: 1; data.max_bad_rows=0)"
     )
 
 
@@ -229,7 +248,7 @@ def test_bad_rows_up_to_the_limit_are_skipped_and_told_again_from_the_cache(
             f"{tmp_path}/d/train.jsonl:4",
         ]
         assert caplog.messages == [
-            f"ocr train: skipped 2 bad rows, the first: {examples.skipped[0]}"
+            f"ocr, train: bad rows skipped: 2, the first: {examples.skipped[0]}"
         ]
 
 
@@ -238,7 +257,7 @@ def test_one_bad_row_too_many_tells_the_first_and_the_setting(tmp_path: Path) ->
     source.max_bad_rows = 2
     assert failure(source) == (
         f"{tmp_path}/d/train.jsonl:1: column 'text' is missing; this task needs it "
-        "(3 bad rows so far; data.max_bad_rows=2 are skipped)"
+        "(bad rows so far: 3; data.max_bad_rows=2)"
     )
 
 
@@ -259,9 +278,7 @@ def test_an_id_that_occurs_twice_is_a_bad_row(tmp_path: Path) -> None:
         ("text", "\n", Ocr()),
     ],
 )
-def test_an_empty_target_is_a_bad_row(
-    tmp_path: Path, column: str, value: Any, task: Task
-) -> None:
+def test_an_empty_target_is_a_bad_row(tmp_path: Path, column: str, value: Any, task: Task) -> None:
     source = write_rows(tmp_path / "d", {"question": "q", column: value})
     assert failure(source, task).startswith(
         f"{tmp_path}/d/train.jsonl:1: column '{column}' holds an empty text; "
@@ -274,7 +291,7 @@ def test_a_split_without_examples_is_an_error(tmp_path: Path) -> None:
     assert failure(source) == place + "check that the file is the right one"
     source = write_rows(tmp_path / "d", "{")
     source.max_bad_rows = 1
-    assert failure(source).startswith(place + "all 1 rows are bad, the first: ")
+    assert failure(source).startswith(place + "every row is bad, the first: ")
     source = write_rows(tmp_path / "d", {"text": "a"})
     source.validation_fraction = 0.01
     assert failure(source, split="validation").endswith(
@@ -316,7 +333,7 @@ def test_concatenate_visits_every_example_as_often_as_its_part_says(folder: Path
 
 
 def test_a_task_is_needed_beside_a_source_and_refused_beside_a_mixture(folder: Path) -> None:
-    with pytest.raises(ValueError, match="^task is missing"):
+    with pytest.raises(ValueError, match=r"^task is missing"):
         load(Jsonl(path=str(folder)), None, "train")
-    with pytest.raises(ValueError, match="^task: the parts of a mixture"):
+    with pytest.raises(ValueError, match=r"^task: the parts of a mixture"):
         load(mixture(folder), Ocr(), "train")

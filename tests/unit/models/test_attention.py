@@ -141,9 +141,7 @@ def test_attention_dropout_is_refused_rather_than_ignored() -> None:
 
 
 @pytest.fixture(params=["paligemma", "paligemma2", "paligemma2, window of 32"])
-def folder(
-    request: pytest.FixtureRequest, tiny: Callable[[str], Path], tmp_path: Path
-) -> Path:
+def folder(request: pytest.FixtureRequest, tiny: Callable[[str], Path], tmp_path: Path) -> Path:
     """A tiny model; PaliGemma 2 with a soft-cap so low that it matters for random weights."""
     family, _, window = request.param.partition(", ")
     shutil.copytree(tiny(family), tmp_path / family)
@@ -173,9 +171,7 @@ def test_every_attention_gives_the_logits_and_gradients_of_eager(
     folder: Path, softcapped: bool, examples: list[Example]
 ) -> None:
     wanted = losses_and_gradients(
-        Local(
-            path=str(folder), attention=Attention.eager, attention_logit_softcapping=softcapped
-        ),
+        Local(path=str(folder), attention=Attention.eager, attention_logit_softcapping=softcapped),
         examples,
     )
     kinds = [Attention.auto, Attention.chunked]

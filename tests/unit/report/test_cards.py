@@ -91,6 +91,19 @@ def test_a_box_card_shows_reference_prediction_and_before() -> None:
     assert (shown.change, shown.improved) == ("+1.000", True)
 
 
+def test_a_fallen_error_rate_is_a_change_for_the_better() -> None:
+    after = Answer(text="24", value="24", scores={"character_error_rate": 0.25})
+    before = Answer(text="9", value="9", scores={"character_error_rate": 1.0})
+    shown = card(dataclasses.replace(example(("240",), after), before=before))
+    assert (shown.change, shown.improved) == ("−0.750", True)
+
+
+def test_an_equal_score_is_no_change() -> None:
+    answer = Answer(text="24", value="24", scores={"exact_match": 1.0})
+    shown = card(dataclasses.replace(example(("24",), answer), before=answer))
+    assert (shown.change, shown.improved) == ("", None)
+
+
 def test_a_malformed_answer_of_boxes_is_shown_as_the_text_it_is() -> None:
     answer = Answer(text="<loc0001> boat", value=None, scores={"f1@.5": 0.0})
     shown = card(example((BOAT,), answer))

@@ -15,6 +15,7 @@ from palitune.report.drawing import (
     colour_of,
     draw_instances,
     load_shown,
+    printable,
     shown_size,
 )
 
@@ -32,6 +33,12 @@ def has_colour(image: Image.Image, colour: tuple[int, int, int]) -> bool:
 def test_colours_are_the_same_in_every_process() -> None:
     colours = [colour_of(label) for label in ("boat", "buoy", "7")]
     assert colours == [(90, 120, 10), (30, 110, 40), (190, 80, 0)]
+
+
+def test_only_characters_that_garble_are_escaped() -> None:
+    assert printable("a\x00b\u202ec\ud800") == r"a\u0000b\u202ec\ud800"
+    kept = "line\n\ttab שלום 👩\u200d🚀 naïve"
+    assert printable(kept) == kept
 
 
 def test_digits_have_ten_colours() -> None:
@@ -78,7 +85,7 @@ def test_a_mask_tints_its_pixels_only() -> None:
         st.tuples(*[st.floats(-400, 900, allow_nan=False)] * 4),
         max_size=4,
     ),
-    label=st.text(max_size=60),
+    label=st.text(st.characters(), max_size=60),
 )
 def test_any_box_and_label_can_be_drawn(
     boxes: list[tuple[float, float, float, float]], label: str
@@ -103,6 +110,10 @@ def test_images_are_shown_at_a_size_that_can_be_read(
     size: tuple[int, int], shown: tuple[int, int]
 ) -> None:
     assert shown_size(size) == shown
+
+
+def test_an_image_of_text_may_be_shown_larger() -> None:
+    assert shown_size((1000, 1400), short=700) == (700, 980)
 
 
 @given(st.tuples(st.integers(1, 20000), st.integers(1, 20000)))

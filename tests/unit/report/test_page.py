@@ -169,7 +169,12 @@ def test_half_a_surrogate_pair_does_not_stop_the_page(evaluated_run: Path) -> No
         "scores": {"exact_match": 0.0},
     }
     (evaluated_run / "predictions.jsonl").write_text(json.dumps(record))
-    assert "prediction?" in "".join(Page(write(evaluated_run)).text.split())
+    assert r"prediction\ud83d" in "".join(Page(write(evaluated_run)).text.split())
+
+
+def test_characters_that_garble_the_page_are_escaped(page: Page) -> None:
+    assert r"<loc0001> ; \u202e boat\u0000 <script>" in page.text
+    assert not set(page.text) & {"\x00", "\u202e"}
 
 
 def test_the_date_is_that_of_the_metrics(evaluated_run: Path) -> None:

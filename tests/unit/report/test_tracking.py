@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import wandb
 
 from palitune.report.trackers import Mode, NoTracking, Tracker, Tracking, Wandb
 from palitune.report.tracking import start
@@ -57,6 +58,7 @@ def test_wandb_writes_an_offline_run_into_the_run_folder(
     tracker.log({"loss": 1.0, "learning_rate": 1e-4}, 1)
     tracker.log({"loss": float("nan")}, 2)
     tracker.finish()
+    wandb.teardown()  # waits until the library's own process has written everything
     said = [r.getMessage() for r in caplog.records if r.name.startswith("palitune")]
     assert said == [f"wandb is offline; send the run later: wandb sync {tmp_path}/wandb/offline-*"]
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")

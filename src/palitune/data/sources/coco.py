@@ -1,7 +1,7 @@
 """COCO annotation files: instances (boxes with classes) and captions.
 
 Reads the layouts of COCO itself, CVAT, Roboflow and FiftyOne: see `Coco.patterns` and
-`_image_folders`. Segmentations are read over.
+`_image_folders`. Segmentations are left unread.
 """
 
 import json
@@ -54,7 +54,7 @@ class Coco(Source):
     )
 
     images: str | None = None
-    """Folder of the images, relative to `path` or absolute; null: looked for in the usual places"""
+    """Folder of the images, relative to `path` or absolute; null: found in the usual places."""
     annotations: Annotations = Annotations.instances
     """Which file to take where a folder has both: instances | captions."""
 

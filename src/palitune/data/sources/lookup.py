@@ -26,6 +26,8 @@ def find(folder: Path, patterns: Sequence[str], split: str) -> list[Path]:
     `patterns` are relative to `folder`, with `{split}` and wildcards. More than one file means
     that the caller has to ask.
     """
+    if Path(split).is_absolute():  # a path where a name belongs
+        return []
     for name in spellings(split):
         for pattern in patterns:
             wanted = pattern.format(split=glob.escape(name))

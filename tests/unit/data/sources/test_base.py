@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from toy_data import SPLITS
 
 from palitune.data.sources.base import Source
 from palitune.data.sources.coco import Annotations, Coco
 from palitune.data.sources.jsonl import Jsonl
 from palitune.examples import DataError, Row
 from palitune.tasks.ocr import Ocr
+
+from toy_data import SPLITS
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -72,7 +73,9 @@ def test_coco_files_are_found(tmp_path: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("kind", list(Annotations))
-def test_a_setting_chooses_between_instances_and_captions(tmp_path: Path, kind: Annotations) -> None:
+def test_a_setting_chooses_between_instances_and_captions(
+    tmp_path: Path, kind: Annotations
+) -> None:
     touch(tmp_path, "annotations/instances_train.json", "annotations/captions_train.json")
     file = f"annotations/{kind.value}_train.json"
     assert found(Coco(path=str(tmp_path), annotations=kind), "train") == file
@@ -92,6 +95,12 @@ def test_a_split_of_any_name_can_be_asked_for(tmp_path: Path) -> None:
     touch(tmp_path, "testA.jsonl", "test[1].jsonl")
     assert found(Jsonl(path=str(tmp_path)), "testA") == "testA.jsonl"
     assert found(Jsonl(path=str(tmp_path)), "test[1]") == "test[1].jsonl"
+
+
+def test_a_path_in_place_of_a_split_is_a_missing_split(tmp_path: Path) -> None:
+    touch(tmp_path, "test.jsonl")
+    why = failure(Jsonl(path=str(tmp_path)), f"{tmp_path}/test.jsonl")
+    assert why.startswith(f"{tmp_path}: no split '{tmp_path}/test.jsonl' (looked for ")
 
 
 def test_a_file_as_path_is_the_split_train(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from toy_data import COLOURS, SPLITS
 
 from palitune.data.sources.base import Source
 from palitune.data.sources.coco import FORM, Annotations, Coco
 from palitune.data.sources.jsonl import Jsonl
 from palitune.examples import DataError, Instance, Row
+
+from toy_data import COLOURS, SPLITS
 
 Content = dict[str, Any]
 
@@ -225,7 +226,16 @@ def test_a_file_that_is_no_coco_is_one_sentence(tmp_path: Path, content: Content
 
 @pytest.mark.parametrize(
     "folder",
-    ["", "images", "data", "train", "train2017", "images/train", "images/train2017", "train/images"],
+    [
+        "",
+        "images",
+        "data",
+        "train",
+        "train2017",
+        "images/train",
+        "images/train2017",
+        "train/images",
+    ],
 )
 def test_the_image_folder_is_found(tmp_path: Path, content: Content, folder: str) -> None:
     (tmp_path / "annotations").mkdir()

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from palitune.data import images
+from palitune.data.images import Header
 from palitune.data.sources.jsonl import FORM, SPELLINGS, Jsonl
 from palitune.examples import DataError, Instance, Row
 
@@ -187,7 +189,7 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
         ),
         (
             {"image": "a.png", "objects": {"bbox": [], "category": []}},
-            "column 'instances' must be a list of {\"label\": ..., \"box\": [x0, y0, x1, y1] in "
+            'column \'instances\' must be a list of {"label": ..., "box": [x0, y0, x1, y1] in '
             "pixels}, not {'bbox': [], 'category': []}",
         ),
         (
@@ -240,6 +242,16 @@ def test_a_bad_row_does_not_stop_the_next_ones(tmp_path: Path) -> None:
         f"{tmp_path}/train.jsonl:2",
         f"{tmp_path}/train.jsonl:3",
     ]
+
+
+def test_rows_of_one_image_read_its_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(images, "read_header", lambda p: read.append(p) or Header((4, 3), False))
+    rows = rows_of(tmp_path, {"image": "a.png"}, {"image": "./a.png"}, {"image": "b.png"})
+    assert [row.size for row in rows if isinstance(row, Row)] == [(4, 3)] * 3
+    assert read == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
 
 
 anything = st.recursive(

@@ -1,4 +1,10 @@
 "use strict";
+// A click on a picture gives its card the whole width, and back.
+for (const picture of document.querySelectorAll(".pictures img")) {
+  picture.classList.add("enlarges");
+  picture.addEventListener("click", () => picture.closest(".card").classList.toggle("large"));
+}
+
 // Shows only the cards that match the filter; without JavaScript all are shown.
 const form = document.getElementById("filter");
 if (form) {

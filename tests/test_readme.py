@@ -1,0 +1,79 @@
+"""Every command of the README runs, with the embedded sizes where it would need a download."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palitune import __main__ as program
+
+from toy_data import write_toy_coco, write_toy_jsonl
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORT = ["training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2"]
+FEW = ["evaluation.limit=2", "training.workers=0", "evaluation.workers=0"]
+
+
+def commands() -> list[str]:
+    """Every command line in a bash block, continuation lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: what the README speaks of lies in it."""
+    folder = tmp_path_factory.mktemp("home")
+    write_toy_coco(folder / "boats")
+    annotations = folder / "boats/annotations"
+    for file in annotations.glob("*.json"):
+        renamed = file.read_text().replace('"red"', '"boat"').replace('"blue"', '"buoy"')
+        file.write_text(renamed)
+    write_toy_jsonl(folder / "invoices")
+    for file in [*annotations.glob("*_validation.json"), folder / "invoices/validation.jsonl"]:
+        file.unlink()  # the README takes a share of train instead
+    return folder
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_runs(
+    line: str,
+    home: Path,
+    tiny: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    name, *arguments = shlex.split(line)
+    if name.startswith("scripts/"):
+        script = (ROOT / name).read_text()
+        assert (ROOT / name).stat().st_mode & 0o100
+        if name == "scripts/test":
+            assert ".venv-test/bin/python -m pytest" in script
+            return
+        line = re.search(r"palitune (finetune .*) \"\$@\"", script)[1]  # type: ignore[index]
+        arguments = shlex.split(line)
+    else:
+        assert name == "palitune"
+    if "--multirun" not in arguments:
+        arguments = substituted(arguments, tiny("paligemma2"), home)
+    else:
+        arguments += [*SHORT, *FEW, "data.parts.detection.task.max_new_tokens=16"]
+    assert program.run(arguments) == 0, capfd.readouterr().err[-2000:]
+
+
+def substituted(arguments: list[str], tiny: Path, home: Path) -> list[str]:
+    """Put the random model for a released one, and few steps for many."""
+    if "model=paligemma2" in arguments:
+        arguments = [a for a in arguments if not a.startswith("model")]
+        arguments += ["model=local", f"model.path={tiny}"]
+    if arguments and arguments[0] == "finetune" and not any(a.startswith("--") for a in arguments):
+        run = "outputs/invoices" if "data=jsonl" in arguments else "outputs/other"
+        arguments += [*SHORT, *FEW, f"output_dir={run}"]
+    elif arguments and arguments[0] in ("evaluate", "check"):
+        arguments += FEW
+    return arguments

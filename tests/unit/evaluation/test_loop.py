@@ -1,0 +1,117 @@
+"""The loop of evaluation: every example once, in order, judged by its own task's metrics."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palitune import data, evaluation
+from palitune.data.dataset import Part
+from palitune.data.sources.jsonl import Jsonl
+from palitune.evaluation.loop import Results, evaluate, metric_names
+from palitune.evaluation.settings import Evaluation
+from palitune.models.checkpoints import Local
+from palitune.models.generation import Generated
+from palitune.models.loading import load, load_processor
+from palitune.tasks.detection import Detection
+from palitune.tasks.ocr import Ocr
+from palitune.training.settings import Training
+
+from toy_data import write_toy_jsonl
+
+SETTINGS = Evaluation(batch_size=3, workers=0)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Part]:
+    source = Jsonl(path=str(write_toy_jsonl(tmp_path)))
+    ocr = data.load(source, Ocr(max_new_tokens=4), "test")
+    detection = Detection(classes=["red", "green", "blue"], max_new_tokens=8)
+    return ocr + data.load(source, detection, "test")
+
+
+def judged(folder: Path, parts: list[Part], settings: Evaluation = SETTINGS) -> Results:
+    model = Local(path=str(folder))
+    return evaluate(load(model), load_processor(model), parts, settings)
+
+
+def test_every_example_is_judged_once_and_in_order(
+    tiny: Callable[[str], Path], parts: list[Part]
+) -> None:
+    results = judged(tiny("paligemma2"), parts)
+    ids = [example.id for part in parts for example in part.examples]
+    assert [record["id"] for record in results.predictions] == ids
+    assert results.examples == {"ocr": 4, "detection": 4}
+    assert {"ocr/exact_match", "ocr/malformed", "detection/f1@.5"} <= results.metrics.keys()
+
+
+def test_limit_takes_the_first_examples_of_every_part(
+    tiny: Callable[[str], Path], parts: list[Part]
+) -> None:
+    results = judged(tiny("paligemma2"), parts, Evaluation(limit=2, workers=0))
+    assert results.examples == {"ocr": 2, "detection": 2}
+
+
+def test_workers_and_batch_size_change_no_prediction(
+    tiny: Callable[[str], Path], parts: list[Part]
+) -> None:
+    alone = judged(tiny("paligemma"), parts, Evaluation(batch_size=1, workers=0))
+    together = judged(tiny("paligemma"), parts, Evaluation(batch_size=3, workers=1))
+    texts = [[record["text"] for record in run.predictions] for run in (alone, together)]
+    assert texts[0] == texts[1]
+
+
+def test_perfect_answers_score_perfectly_and_carry_their_confidence(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: Callable[[str], Path],
+    parts: list[Part],
+    tmp_path: Path,
+) -> None:
+    suffixes = iter(example.suffixes[0] for part in parts for example in part.examples)
+
+    def right(network: Any, tokenizer: Any, batch: Any, max_new_tokens: int) -> list[Generated]:
+        texts = [next(suffixes) for _ in batch["input_ids"]]
+        return [Generated(text, (0,), (len(text),), (-0.5,), finished=True) for text in texts]
+
+    monkeypatch.setattr("palitune.evaluation.loop.generate", right)
+    results = judged(tiny("paligemma"), parts)
+    assert results.metrics["ocr/exact_match"] == 1.0
+    assert results.metrics["ocr/character_error_rate"] == 0.0
+    assert results.metrics["detection/f1@.5"] == 1.0
+    assert results.metrics["detection/AP"] == pytest.approx(1.0)
+    results.write_predictions(tmp_path / "predictions.jsonl")
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["prediction"][0]["score"] == pytest.approx(0.6065, abs=1e-3)
+    assert last["malformed"] is False
+
+
+def test_a_malformed_answer_is_counted_and_scores_as_empty(
+    monkeypatch: pytest.MonkeyPatch, tiny: Callable[[str], Path], parts: list[Part]
+) -> None:
+    def garbage(network: Any, tokenizer: Any, batch: Any, max_new_tokens: int) -> list[Generated]:
+        return [Generated("<loc0001> cut", (0,), (13,), (-1.0,), finished=False)] * len(
+            batch["input_ids"]
+        )
+
+    monkeypatch.setattr("palitune.evaluation.loop.generate", garbage)
+    results = judged(tiny("paligemma"), parts[1:])
+    assert results.metrics["detection/malformed"] == 1.0
+    assert results.metrics["detection/unfinished"] == 1.0
+    assert results.metrics["detection/f1@.5"] == 0.0
+    assert all(record["prediction"] is None for record in results.predictions)
+
+
+def test_the_names_announced_are_the_names_reported(
+    tiny: Callable[[str], Path], parts: list[Part]
+) -> None:
+    assert metric_names(parts) == list(judged(tiny("paligemma"), parts).metrics)
+
+
+def test_an_unknown_best_metric_is_refused_before_training(parts: list[Part]) -> None:
+    training = Training(validation_split="test", best_metric="ocr/accuracy")
+    with pytest.raises(ValueError, match=r"'ocr/accuracy' is not one of ocr/exact_match, "):
+        evaluation.measure(None, None, parts, SETTINGS, training)
+    assert evaluation.measure(None, None, [], SETTINGS, Training()) is None

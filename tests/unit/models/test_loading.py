@@ -1,0 +1,299 @@
+"""A base model is read as its settings say, or one sentence tells why not."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from palitune import models
+from palitune.models import attention, base_files, loading
+from palitune.models.adapters import Adapter, Full, Lora, Qlora
+from palitune.models.checkpoints import (
+    Attention,
+    Device,
+    Dtype,
+    Local,
+    ModelError,
+    PaliGemma2,
+    Tiny,
+)
+from palitune.models.prefix_lm import PrefixLM
+
+FAMILIES = ["paligemma", "paligemma2"]
+
+
+@pytest.fixture
+def copied(tiny: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A tiny PaliGemma 2 that a test may damage."""
+    return Path(shutil.copytree(tiny("paligemma2"), tmp_path / "model"))
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    written = json.loads(file.read_text())
+    change(written)
+    file.write_text(json.dumps(written))
+
+
+# What is read ------------------------------------------------------------------------------------
+
+
+def test_the_embedded_model_is_read_with_its_processor() -> None:
+    network, processor = models.load(Tiny()), models.load_processor(Tiny())
+    assert isinstance(network, PrefixLM)
+    assert processor.image_token_id == network.config.image_token_id
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "name"),
+    [
+        ("paligemma", {}, attention.TORCH_KERNEL),
+        ("paligemma", {"attention": Attention.chunked}, attention.CHUNKED),
+        ("paligemma", {"attention": Attention.eager}, "eager"),
+        ("paligemma2", {}, attention.CHUNKED),
+        ("paligemma2", {"attention": Attention.eager}, "eager"),
+        ("paligemma2", {"attention_logit_softcapping": False}, attention.TORCH_KERNEL),
+        (
+            "paligemma2",
+            {"attention": Attention.sdpa, "attention_logit_softcapping": False},
+            attention.TORCH_KERNEL,
+        ),
+    ],
+)
+def test_attention_is_chosen_for_the_language_model_alone(
+    family: str, settings: dict[str, Any], name: str, tiny: Callable[[str], Path]
+) -> None:
+    config = models.load(Local(path=str(tiny(family)), **settings)).config
+    assert config.text_config._attn_implementation == name
+    assert config.vision_config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("scores", [True, False])
+def test_softcaps_are_applied_where_they_are_asked_for(
+    final: bool, scores: bool, tiny: Callable[[str], Path]
+) -> None:
+    model = Local(
+        path=str(tiny("paligemma2")),
+        final_logit_softcapping=final,
+        attention_logit_softcapping=scores,
+    )
+    network = models.load(model)
+    text = network.config.text_config
+    assert text.final_logit_softcapping == (30.0 if final else None)
+    assert text.attn_logit_softcapping == (50.0 if scores else None)
+    layer = network.model.language_model.layers[0].self_attn
+    assert layer.attn_logit_softcapping == (50.0 if scores else None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "adapter", "dtype"),
+    [
+        ({}, Lora(), torch.float32),
+        ({}, Full(), torch.float32),
+        ({"dtype": Dtype.bf16}, None, torch.bfloat16),
+        ({"dtype": Dtype.fp16}, None, torch.float16),
+        ({"dtype": Dtype.bf16}, Full(), torch.bfloat16),
+    ],
+)
+def test_weights_are_read_in_the_dtype_asked_for(
+    settings: dict[str, Any],
+    adapter: Adapter | None,
+    dtype: torch.dtype,
+    tiny: Callable[[str], Path],
+) -> None:
+    model = Local(path=str(tiny("paligemma")), device=Device.cpu, **settings)
+    assert {p.dtype for p in models.load(model, adapter).parameters()} == {dtype}
+
+
+def test_on_a_gpu_the_base_is_in_bfloat16_unless_all_of_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert loading.resolve_dtype(PaliGemma2(), Lora()) == torch.bfloat16
+    assert loading.resolve_dtype(PaliGemma2(), Full()) == torch.float32
+    assert loading.resolve_dtype(PaliGemma2(device=Device.cpu), Lora()) == torch.float32
+
+
+def test_each_process_of_a_launcher_takes_the_gpu_of_its_rank(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert loading.resolve_device(PaliGemma2()) == torch.device("cuda", 3)
+    assert loading.resolve_device(PaliGemma2(device=Device.cpu)) == torch.device("cpu")
+
+
+def as_on_the_hub(folder: Path) -> None:
+    """Give a folder what the released files have and today's do not: names, settings, processor."""
+    old = {
+        name.replace("vision_tower.", "vision_tower.vision_model."): tensor
+        for name, tensor in load_file(folder / "model.safetensors").items()
+    }
+    names = sorted(old)
+    halves = {"a": names[: len(names) // 2], "b": names[len(names) // 2 :]}
+    (folder / "model.safetensors").unlink()
+    for half, held in halves.items():
+        tensors = {name: old[name] for name in held}
+        save_file(tensors, folder / f"model-{half}.safetensors", metadata={"format": "pt"})
+    index = {name: f"model-{half}.safetensors" for half, held in halves.items() for name in held}
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
+    rewrite(
+        folder / "generation_config.json", lambda c: c.update({"cache_implementation": "static"})
+    )
+
+    def add_settings(config: dict[str, Any]) -> None:
+        config["text_config"] |= {"cache_implementation": "hybrid", "eos_token_id": [1, 107]}
+        del config["text_config"]["use_bidirectional_attention"], config["tie_word_embeddings"]
+
+    rewrite(folder / "config.json", add_settings)
+    today = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").unlink()
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "do_convert_rgb": None,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_processor_type": "SiglipImageProcessor",
+                "image_seq_length": 64,
+                "image_std": [0.5, 0.5, 0.5],
+                "processor_class": "PaliGemmaProcessor",
+                "resample": 3,
+                "rescale_factor": 0.00392156862745098,
+                "size": today["image_processor"]["size"],
+            }
+        )
+    )
+
+
+def test_files_laid_out_as_on_the_hub_give_the_same_network_and_generate(copied: Path) -> None:
+    wanted = models.load(Local(path=str(copied)))
+    plain = models.load_processor(Local(path=str(copied)))
+    as_on_the_hub(copied)
+    found = models.load(Local(path=str(copied)))
+    processor = models.load_processor(Local(path=str(copied)))
+    assert found.state_dict().keys() == wanted.state_dict().keys()
+    assert all(torch.equal(found.state_dict()[k], v) for k, v in wanted.state_dict().items())
+    assert found.base_fingerprint == wanted.base_fingerprint
+    assert processor.image_processor.size == plain.image_processor.size
+    ids = torch.tensor([[processor.image_token_id] * 64 + [2, 10, 11]])
+    written = found.generate(
+        input_ids=ids,
+        token_type_ids=torch.zeros_like(ids),
+        pixel_values=torch.zeros(1, 3, 112, 112),
+        max_new_tokens=3,
+        do_sample=False,
+    )
+    assert written.shape[1] > ids.shape[1]
+
+
+@pytest.mark.parametrize("adapter", [Qlora(), Qlora(bits=8)], ids=["nf4", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exactly_the_linear_layers_of_the_language_model_are_quantized(
+    family: str, adapter: Qlora, tiny: Callable[[str], Path]
+) -> None:
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    network = models.load(Local(path=str(tiny(family))), adapter)
+    quantized = sorted(
+        name for name, m in network.named_modules() if isinstance(m, Linear4bit | Linear8bitLt)
+    )
+    assert quantized == Lora(targets=["language"]).hits(network)
+    assert type(network.lm_head) is torch.nn.Linear
+
+
+# One sentence per mistake ------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_processor_is_refused(copied: Path) -> None:
+    (copied / "processor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"no readable processor; copy tokenizer\.json"):
+        models.load_processor(Local(path=str(copied)))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(copied: Path) -> None:
+    (copied / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no readable processor; copy tokenizer\.json"):
+        models.load_processor(Local(path=str(copied)))
+
+
+def test_a_folder_without_safetensors_is_refused_even_where_pickled_weights_lie(
+    copied: Path,
+) -> None:
+    torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"the weights cannot be read .*\*\.safetensors"):
+        models.load(Local(path=str(copied)))
+
+
+def test_truncated_weights_are_refused(copied: Path) -> None:
+    file = copied / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="the weights cannot be read"):
+        models.load(Local(path=str(copied)))
+
+
+def test_a_missing_weight_is_refused_rather_than_made_up(copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    del tensors["language_model.model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 weights are missing .*layers\.1\.mlp\.up_proj"):
+        models.load(Local(path=str(copied)))
+
+
+def test_a_processor_of_another_model_is_refused(copied: Path) -> None:
+    rewrite(copied / "config.json", lambda c: c.update({"image_token_index": 7}))
+    with pytest.raises(ModelError, match=r"the processor \(<image> is 321, .* take both"):
+        models.load_processor(Local(path=str(copied)))
+
+
+def test_a_tokenizer_that_cuts_locations_into_pieces_is_refused(copied: Path) -> None:
+    config = base_files.read_config(copied)
+    processor = models.load_processor(Local(path=str(copied)))
+
+    class Cutting:
+        def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
+            return [3] * len(tokens)
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": processor.tokenizer(text[:8])["input_ids"]}
+
+    with pytest.raises(ModelError, match="does not know <loc0000> to <loc1023> as single tokens"):
+        loading.check_tokens(SimpleNamespace(tokenizer=Cutting()), config)
+
+
+def test_half_precision_is_refused_for_a_local_paligemma_2(tiny: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match=r"model\.dtype: Gemma 2 overflows in fp16"):
+        models.load(Local(path=str(tiny("paligemma2")), dtype=Dtype.fp16))
+
+
+def test_sdpa_is_refused_for_a_local_paligemma_2_with_softcaps(
+    tiny: Callable[[str], Path],
+) -> None:
+    with pytest.raises(ModelError, match=r"model\.attention: sdpa cannot soft-cap"):
+        models.load(Local(path=str(tiny("paligemma2")), attention=Attention.sdpa))
+
+
+def test_a_final_softcap_is_refused_for_a_local_paligemma_1(tiny: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match="PaliGemma 1 has no soft-cap"):
+        models.load(Local(path=str(tiny("paligemma")), final_logit_softcapping=True))
+
+
+def test_a_gpu_that_is_not_there_is_refused(
+    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"model\.device=cuda: no GPU is visible"):
+        models.load(Local(path=str(tiny("paligemma")), device=Device.cuda))
