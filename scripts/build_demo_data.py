@@ -24,7 +24,7 @@ from demo_pages import (
     PAGE_SIZE,
     QUESTION_COUNT,
     QUESTION_LARGEST,
-    RULED_PAPER,
+    SQUARED_PAPER,
     Distortion,
     Glyph,
     Page,
@@ -56,8 +56,8 @@ levels). The pages are licensed under CC BY 4.0 too.
 
 `scripts/build_demo_data.py` enlarged each digit with bicubic interpolation, raised its contrast,
 cropped it to its ink, scaled it to a random height of {low} to {high} pixels, and put {counts}
-digits on a ruled page of {size} x {size} pixels with a random grey of ink and paper. All digits of
-a row share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
+digits on a page of squared paper, {size} x {size} pixels, with a random grey of ink and paper. All
+digits of a row share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
 
 Digits are taken in the order of the file and no digit is in two splits:
@@ -84,7 +84,7 @@ def compose_pages(split: str, number: int) -> Iterator[Page]:
             deck += rng.sample(digits, len(digits))
         dealt = [deck.pop(0) for _ in range(count)]
         glyphs = [(label, distort(ink, distortion, rng)) for label, ink in dealt]
-        yield compose(glyphs, rng, RULED_PAPER)
+        yield compose(glyphs, rng, SQUARED_PAPER)
 
 
 def write_split(folder: Path, split: str, number: int) -> None:

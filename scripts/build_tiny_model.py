@@ -49,7 +49,7 @@ from demo_pages import (
     QUESTION_COUNT,
     QUESTION_LARGEST,
     ROWS,
-    RULED_PAPER,
+    SQUARED_PAPER,
     Distortion,
     Glyph,
     Page,
@@ -754,7 +754,7 @@ def main() -> None:
     save(model.to(torch.bfloat16), processor, arguments.output)
     saved = PaliGemmaForConditionalGeneration.from_pretrained(arguments.output, dtype=torch.float32)
     fresh_print = Pages(printed_glyphs(fonts, 4, PRINT, arguments.seed + 1000), seed=1)
-    handwriting = Pages(handwritten_glyphs(), seed=1, papers=[RULED_PAPER])
+    handwriting = Pages(handwritten_glyphs(), seed=1, papers=[SQUARED_PAPER])
     columns = {
         kind: evaluate(saved, encoder, pages.draw(TEST_PAGES, random_count))
         for kind, pages in {"print": fresh_print, "handwriting": handwriting}.items()

@@ -157,15 +157,15 @@ def _to_ink(image: Image.Image) -> Glyph:
 class Paper:
     """What a page is written on."""
 
-    ruled: bool = False
-    """Whether faint horizontal lines cross the page."""
+    squared: bool = False
+    """Whether faint lines cross the page both ways, as in an arithmetic book."""
 
     noise: float = 0.0
     """Standard deviation of the noise of a pixel, in grey levels."""
 
 
 PLAIN_PAPER = Paper()
-RULED_PAPER = Paper(ruled=True)
+SQUARED_PAPER = Paper(squared=True)
 
 
 def compose(
@@ -221,9 +221,10 @@ def _develop(ink: Glyph, rng: random.Random, paper: Paper) -> NDArray[np.uint8]:
     """Turn ink coverage into grey levels: dark ink on light paper, in 16 steps."""
     light, dark = rng.uniform(215, 255), rng.uniform(0, 80)
     grey = np.full(ink.shape, light)
-    if paper.ruled:
-        spacing, faintness = rng.randint(12, 18), rng.uniform(0.7, 0.88)
-        grey[rng.randrange(spacing) :: spacing] *= faintness
+    if paper.squared:
+        spacing, line = rng.randint(12, 18), light * rng.uniform(0.62, 0.82)
+        grey[rng.randrange(spacing) :: spacing] = line
+        grey[:, rng.randrange(spacing) :: spacing] = line
     grey = grey + (dark - grey) * np.round(ink * 15) / 15
     if paper.noise:
         numbers = np.random.default_rng(rng.getrandbits(32))

@@ -83,7 +83,11 @@ def options(group: str, config_dir: str | None = None) -> dict[str, Path]:
 
 def places(config_dir: str | None) -> list[Path]:
     """Return the folders that hold configuration: the bundled one and the user's."""
-    return [bundled("conf"), *([Path(config_dir)] if config_dir else [])]
+    if config_dir is None:
+        return [bundled("conf")]
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: there is no such folder")
+    return [bundled("conf"), Path(config_dir)]
 
 
 def first_line(file: Path) -> str:
@@ -188,9 +192,18 @@ palitune list [GROUP [OPTION]]     the groups, a group's options, an option's se
 palitune copy RECIPE FILE          take a recipe home and edit it"""
 
 
-def recipe_help(called: str, recipe_name: str, defaults: Mapping[str, str], schema: type) -> str:
+def recipe_help(
+    called: str,
+    recipe_name: str,
+    defaults: Mapping[str, str],
+    schema: type,
+    config_dir: str | None = None,
+) -> str:
     """Write what a recipe can be told; `defaults` maps its groups to their default options."""
-    chosen = {group: _options_in_a_line(group, default) for group, default in defaults.items()}
+    chosen = {
+        group: _options_in_a_line(options(group, config_dir), default)
+        for group, default in defaults.items()
+    }
     plain = {
         f"{setting.name}={setting.default or '...'}": setting.text
         for setting in settings(schema)
@@ -212,8 +225,8 @@ Flags:
 {table(FLAGS)}"""
 
 
-def _options_in_a_line(group: str, default: str) -> str:
-    names = " ".join(f"[{name}]" if name == default else name for name in options(group))
+def _options_in_a_line(names_of_options: Iterable[str], default: str) -> str:
+    names = " ".join(f"[{name}]" if name == default else name for name in names_of_options)
     return f"{names}   (must be chosen)" if default == "???" else names
 
 

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
-from palitune.commands import bundled, options, settings
+from palitune.commands import bundled, options, places, settings
 from palitune.mistakes import ConfigError, must_choose, must_give, no_key, not_among
 from palitune.runs import GROUPS, RUNS, Check, Evaluate, Finetune, Run
 
@@ -242,11 +242,9 @@ def _check_form(override: Override) -> None:
 
 
 def _search_path(config_dir: str) -> str:
-    own = Path(config_dir)
-    if not own.is_dir():
-        raise ConfigError(f"--config-dir {config_dir}: there is no such folder")
+    ours, own = places(config_dir)
     for file in own.rglob("*.yaml"):
-        if (bundled("conf") / file.relative_to(own)).exists():
+        if (ours / file.relative_to(own)).exists():
             raise ConfigError(f"{file}: Palitune has an option of that name; rename the file")
     return f"hydra.searchpath=[{quoted(f'file://{own.absolute()}')}]"
 

@@ -15,6 +15,7 @@ from palitune.examples import DataError
 from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, ConfigError, complain
 from palitune.models.checkpoints import ModelError
 from palitune.runs import RUNS, Run
+from palitune.training.faults import TrainingError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ def launch(
     try:
         request = commands.parse(arguments)
         if request.help:
-            defaults, schema = config.default_options(recipe_name), RUNS[recipe_name]
-            print(commands.recipe_help(called, recipe_name, defaults, schema))
+            told = config.default_options(recipe_name), RUNS[recipe_name], request.config_dir
+            print(commands.recipe_help(called, recipe_name, *told))
             return 0
         jobs = _jobs(recipe_name, request)
     except ConfigError as mistake:
@@ -83,7 +84,7 @@ def perform(load_story: Callable[[], Callable[[Any], None]], run: Run) -> int:
     _start_logging()
     try:
         load_story()(run)
-    except (DataError, ModelError) as problem:
+    except (DataError, ModelError, TrainingError) as problem:
         complain(str(problem))
         return FAILED
     except KeyboardInterrupt:

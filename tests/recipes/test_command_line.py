@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,21 @@ def test_an_installed_wheel_takes_options_of_ones_own_from_any_folder(
     shown = palitune(*told, "--cfg", "job", folder=tmp_path, sources=installed)
     assert shown.returncode == 0, shown.stderr
     assert "\n  path: boats\n" in shown.stdout
+
+
+def test_an_editable_install_reads_the_configuration_of_the_checkout(tmp_path: Path) -> None:
+    """It also leaves copies of conf/ and recipes/ in site-packages, which must not be read."""
+    code = f"from hatchling.build import build_editable; print(build_editable({str(tmp_path)!r}))"
+    built = python("-c", code, folder=ROOT)
+    assert built.returncode == 0, built.stderr
+    site = tmp_path / "site"
+    zipfile.ZipFile(tmp_path / built.stdout.split()[-1]).extractall(site)
+    assert (site / "palitune" / "conf" / "finetune.yaml").is_file()
+    code = f"import site; site.addsitedir({str(site)!r})\n" + (
+        "from palitune.commands import bundled; print(bundled('conf'), bundled('recipes'))"
+    )
+    found = python("-c", code, folder=tmp_path, sources=tmp_path).stdout.split()
+    assert found == [str(ROOT / name) for name in ("conf", "recipes")]
 
 
 def _seconds_of_children() -> float:

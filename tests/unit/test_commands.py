@@ -129,6 +129,7 @@ def test_list_goes_from_groups_to_options_to_settings() -> None:
     ("what", "start"),
     [
         (["tasks"], "there is no group 'tasks' (did you mean 'task'?); valid are adapter, "),
+        (["task", "--config-dir", "no"], "--config-dir no: there is no such folder"),
         (["task", "orc"], "there is no option of task 'orc' (did you mean 'ocr'?); valid are "),
     ],
 )

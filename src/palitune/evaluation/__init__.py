@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from palitune.evaluation.settings import Evaluation
+from palitune.training.faults import TrainingError
 from palitune.training.settings import Training
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def measure(
 ) -> Callable[[], dict[str, float]] | None:
     """What a training measures on the way, on `training.validation_limit` examples per part.
 
-    None where there are no parts to measure on. Raises ValueError where `training.best_metric` is
-    not among what will be measured.
+    None where there are no parts to measure on. Raises TrainingError where `training.best_metric`
+    is not among what will be measured.
     """
     if not parts:
         return None
@@ -35,7 +36,7 @@ def measure(
 
     names = loop.metric_names(parts)
     if training.best_metric is not None and training.best_metric not in names:
-        raise ValueError(
+        raise TrainingError(
             f"training.best_metric: {training.best_metric!r} is not one of {', '.join(names)}"
         )
     limited = replace(settings, limit=training.validation_limit)

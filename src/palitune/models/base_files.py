@@ -63,16 +63,15 @@ def read_config(folder: Path) -> Any:
         written, _ = PaliGemmaConfig.get_config_dict(folder)
         kind = written.get("model_type")
         if kind == "paligemma":
-            config = PaliGemmaConfig.from_dict(written)
-            kind = config.text_config.model_type
-    except (OSError, ValueError, TypeError) as fault:
+            kind = written.get("text_config", {}).get("model_type", "gemma")
+            if kind in ("gemma", "gemma2"):
+                return PaliGemmaConfig.from_dict(written)
+    except (OSError, ValueError, TypeError, AttributeError) as fault:
         raise ModelError(f"{folder}/config.json cannot be read: {fault}") from fault
-    if kind not in ("gemma", "gemma2") or written["model_type"] != "paligemma":
-        raise ModelError(
-            f"{folder}/config.json describes a {kind!r} model; a 'paligemma' over Gemma 1 or 2 is "
-            "needed"
-        )
-    return config
+    raise ModelError(
+        f"{folder}/config.json describes a {kind!r} model; a 'paligemma' over Gemma 1 or 2 is "
+        "needed"
+    )
 
 
 def family(config: Any) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.training.faults import SelfCheckError, TrainingError
 from palitune.training.settings import Training
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check(
 ) -> list[str]:
     """Run the self-check on the real network and data; return what was checked, a sentence each.
 
-    Raises `palitune.training.self_check.SelfCheckError`, or DataError for over-long examples.
+    Raises `SelfCheckError`, or DataError for over-long examples.
     """
     from palitune import data
     from palitune.data.collator import Collator
@@ -67,4 +68,4 @@ def train(
     )
 
 
-__all__ = ["Training", "check", "seed", "train"]
+__all__ = ["SelfCheckError", "Training", "TrainingError", "check", "seed", "train"]

@@ -9,6 +9,8 @@ from typing import Any
 import rich.progress
 from transformers import TrainerCallback
 
+from palitune.training.faults import TrainingError
+
 _KEPT = {"loss", "learning_rate", "grad_norm", "epoch"}
 
 
@@ -56,7 +58,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or not entry.keys() - {"epoch"}:
             return
         if not math.isfinite(entry.get("loss", 0.0)):
-            raise FloatingPointError(
+            raise TrainingError(
                 f"the loss became {entry['loss']} at step {state.global_step}; lower "
                 "training.learning_rate or check the data"
             )

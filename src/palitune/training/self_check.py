@@ -14,13 +14,10 @@ from palitune.data.collator import IGNORED, Batch
 from palitune.data.visits import Visit
 from palitune.models.adapters import Adapter, Qlora, part_of
 from palitune.models.loading import DTYPES
+from palitune.training.faults import SelfCheckError
 from palitune.training.loss import loss_positions
 
 Collate = Callable[[Sequence[Visit]], Batch]
-
-
-class SelfCheckError(RuntimeError):
-    """Training would not do what it says; the text names the fault and the way out."""
 
 
 def self_check(

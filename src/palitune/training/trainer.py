@@ -14,6 +14,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from palitune.data.collator import Batch, Collator
 from palitune.data.visits import Visits
+from palitune.training.faults import TrainingError
 from palitune.training.loss import count_items, loss_positions, token_losses, token_weights
 from palitune.training.progress import Progress
 from palitune.training.settings import Optimizer, Schedule, Training
@@ -134,7 +135,7 @@ def _arguments(
             Schedule.linear: "linear",
             Schedule.constant: "constant_with_warmup",
         }[settings.schedule],
-        warmup_steps=_warmup(settings),
+        warmup_steps=min(settings.warmup, 0.999),  # below 1 it is a share of all steps
         max_grad_norm=settings.max_gradient_norm,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
@@ -166,16 +167,11 @@ def _accumulation(settings: Training) -> int:
 
     per_step = settings.micro_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
     if settings.batch_size % per_step:
-        raise ValueError(
+        raise TrainingError(
             f"training.batch_size {settings.batch_size} is not a multiple of micro_batch_size x "
             f"processes = {per_step}"
         )
     return settings.batch_size // per_step
-
-
-def _warmup(settings: Training) -> float:
-    # transformers reads a number below 1 as a share of all steps.
-    return min(settings.warmup, 0.999)
 
 
 def _checkpoint_to_resume(settings: Training, folder: Path) -> str | None:
@@ -183,7 +179,7 @@ def _checkpoint_to_resume(settings: Training, folder: Path) -> str | None:
         return None
     if settings.resume != "auto":
         if not Path(settings.resume).is_dir():
-            raise ValueError(f"training.resume: there is no folder {settings.resume}")
+            raise TrainingError(f"training.resume: there is no folder {settings.resume}")
         return settings.resume
     checkpoints = folder / "checkpoints"
     last: str | None = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None

@@ -17,6 +17,7 @@ from palitune.models.generation import Generated
 from palitune.models.loading import load, load_processor
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
+from palitune.training.faults import TrainingError
 from palitune.training.settings import Training
 
 from toy_data import write_toy_jsonl
@@ -112,6 +113,6 @@ def test_the_names_announced_are_the_names_reported(
 
 def test_an_unknown_best_metric_is_refused_before_training(parts: list[Part]) -> None:
     training = Training(validation_split="test", best_metric="ocr/accuracy")
-    with pytest.raises(ValueError, match=r"'ocr/accuracy' is not one of ocr/exact_match, "):
+    with pytest.raises(TrainingError, match=r"'ocr/accuracy' is not one of ocr/exact_match, "):
         evaluation.measure(None, None, parts, SETTINGS, training)
     assert evaluation.measure(None, None, [], SETTINGS, Training()) is None

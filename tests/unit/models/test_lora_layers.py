@@ -40,7 +40,7 @@ def test_a_base_weight_that_is_trained_is_refused(adapted: Any) -> None:
 
 def test_an_adapter_that_is_frozen_is_refused(adapted: Any) -> None:
     adapted.requires_grad_(False)
-    with pytest.raises(ModelError, match="lora_A.* is trained or frozen against"):
+    with pytest.raises(ModelError, match=r"lora_A.* is trained or frozen against"):
         check_adapted(adapted, PROJECTOR)
     check_adapted(adapted, PROJECTOR, trainable=False)
 

@@ -15,7 +15,8 @@ from palitune.examples import Example
 from palitune.models.adapters import Lora, Qlora
 from palitune.models.checkpoints import Dtype, Local
 from palitune.models.loading import load, load_processor
-from palitune.training.self_check import SelfCheckError, check_special_tokens, self_check
+from palitune.training.faults import SelfCheckError
+from palitune.training.self_check import check_special_tokens, self_check
 
 FAMILIES = ["paligemma", "paligemma2"]
 Plant = Callable[[Batch], None]
