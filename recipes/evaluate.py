@@ -6,12 +6,13 @@ from palitune.config import Evaluate, recipe, to_yaml
 
 @recipe(Evaluate)
 def evaluate(run: Evaluate) -> None:
-    folder = report.open_run(run.output_dir, to_yaml(run))
     test = data.load(run.data, run.task, run.evaluation.split)
-    report.list_skipped(folder, test)
 
     processor = models.load_processor(run.model)
     network = models.load_trained(run.model, run.adapter)
+
+    folder = report.open_run(run.output_dir, to_yaml(run))
+    report.list_skipped(folder, test)
 
     results = evaluation.evaluate(network, processor, test, run.evaluation)
     report.finish(folder, run.evaluation.split, results)

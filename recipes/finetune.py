@@ -6,23 +6,24 @@ from palitune.config import Finetune, recipe, to_yaml
 
 @recipe(Finetune)
 def finetune(run: Finetune) -> None:
-    folder = report.open_run(run.output_dir, to_yaml(run))
     train = data.load(run.data, run.task, run.training.split)
     test = data.load(run.data, run.task, run.evaluation.split)
     validation = data.load(run.data, run.task, run.training.validation_split)
-    report.list_skipped(folder, train + test + validation)
 
     training.seed(run.seed)
     processor = models.load_processor(run.model)
     network = models.load_trainable(run.model, run.adapter)
+    measure = evaluation.measure(network, processor, validation, run.evaluation, run.training)
     if run.training.self_check:
         report.say(training.check(network, processor, train, run.training, run.adapter))
+
+    folder = report.open_run(run.output_dir, to_yaml(run))
+    report.list_skipped(folder, train + test + validation)
 
     before = None
     if run.evaluate_before:
         before = evaluation.evaluate(network, processor, test, run.evaluation, title="before")
 
-    measure = evaluation.measure(network, processor, validation, run.evaluation, run.training)
     with report.tracked(run.tracking, folder) as log:
         training.train(
             network,

@@ -19,7 +19,6 @@ from typing import Any
 from PIL import Image
 
 from demo_pages import (
-    DIGIT_COUNT_WEIGHTS,
     GLYPH_HEIGHTS,
     PAGE_SIZE,
     QUESTION_COUNT,
@@ -33,8 +32,10 @@ from demo_pages import (
     handwritten_digits,
     ocr_text,
     present_labels,
-    random_count,
 )
+
+DIGIT_COUNTS = {1: 0.1, 2: 0.3, 3: 0.6}
+"""How often a page carries so many digits."""
 
 PAGES = {"train": 1200, "validation": 150, "test": 360}
 
@@ -56,8 +57,8 @@ levels). The pages are licensed under CC BY 4.0 too.
 
 `scripts/build_demo_data.py` enlarged each digit with bicubic interpolation, raised its contrast,
 cropped it to its ink, scaled it to a random height of {low} to {high} pixels, and put {counts}
-digits on a page of squared paper, {size} x {size} pixels, with a random grey of ink and paper. All
-digits of a row share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
+digits on a page of {size} x {size} pixels with a random grey of ink and paper. All digits of a row
+share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
 
 Digits are taken in the order of the file and no digit is in two splits:
@@ -79,7 +80,7 @@ def compose_pages(split: str, number: int) -> Iterator[Page]:
     digits = handwritten_digits(split)
     deck: list[tuple[int, Glyph]] = []
     for _ in range(number):
-        count = random_count(rng)
+        count = rng.choices(list(DIGIT_COUNTS), list(DIGIT_COUNTS.values()))[0]
         if len(deck) < count:
             deck += rng.sample(digits, len(digits))
         dealt = [deck.pop(0) for _ in range(count)]
@@ -165,7 +166,7 @@ def attribution() -> str:
     return ATTRIBUTION.format(
         low=GLYPH_HEIGHTS[0],
         high=GLYPH_HEIGHTS[1],
-        counts=f"{min(DIGIT_COUNT_WEIGHTS)} to {max(DIGIT_COUNT_WEIGHTS)}",
+        counts=f"{min(DIGIT_COUNTS)} to {max(DIGIT_COUNTS)}",
         size=PAGE_SIZE,
         degrees=TRAINING_DISTORTION.degrees,
         shear=TRAINING_DISTORTION.shear,

@@ -59,7 +59,6 @@ from demo_pages import (
     handwritten_digits,
     printed_glyphs,
     prompt_and_answer,
-    random_count,
     random_page,
 )
 
@@ -502,6 +501,11 @@ class Pages:
         return [
             prompt_and_answer(page, task, self.rng) for page, task in zip(pages, tasks, strict=True)
         ]
+
+
+def random_count(rng: random.Random) -> int:
+    """Draw how many digits a page carries: one, two or three."""
+    return rng.choices([1, 2, 3], [0.2, 0.35, 0.45])[0]
 
 
 def between(least: int, most: int) -> Callable[[random.Random], int]:

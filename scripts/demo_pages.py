@@ -26,9 +26,6 @@ GLYPH_HEIGHTS = (30, 44)
 BOX_MARGIN = 2
 """Pixels of paper between a digit's ink and its box."""
 
-DIGIT_COUNT_WEIGHTS = {1: 0.20, 2: 0.35, 3: 0.45}
-"""How often a page carries so many digits."""
-
 LOC_BINS = 1024
 QUESTION_LARGEST = "what is the largest digit?"
 QUESTION_COUNT = "how many digits are there?"
@@ -207,11 +204,6 @@ def random_page(
     return compose([(label, rng.choice(glyphs[label])) for label in labels], rng, paper)
 
 
-def random_count(rng: random.Random) -> int:
-    """Draw how many digits a page carries."""
-    return rng.choices(list(DIGIT_COUNT_WEIGHTS), list(DIGIT_COUNT_WEIGHTS.values()))[0]
-
-
 def _offset(start: float, room: float, length: int, rng: random.Random) -> int:
     """Place a stretch of `length` pixels, its margins included, at random inside a cell."""
     return math.ceil(start) + BOX_MARGIN + rng.randint(0, int(room) - length - 2 * BOX_MARGIN)
@@ -222,7 +214,7 @@ def _develop(ink: Glyph, rng: random.Random, paper: Paper) -> NDArray[np.uint8]:
     light, dark = rng.uniform(215, 255), rng.uniform(0, 80)
     grey = np.full(ink.shape, light)
     if paper.squared:
-        spacing, line = rng.randint(12, 18), light * rng.uniform(0.62, 0.82)
+        spacing, line = rng.randint(12, 18), light * rng.uniform(0.8, 0.92)
         grey[rng.randrange(spacing) :: spacing] = line
         grey[:, rng.randrange(spacing) :: spacing] = line
     grey = grey + (dark - grey) * np.round(ink * 15) / 15

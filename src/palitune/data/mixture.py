@@ -1,7 +1,7 @@
 """Several data sets with a task each, learned together: `{ocr: {task, data, repeat}, vqa: ...}`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from palitune.data.sources.base import Data, Pairing, Source
@@ -33,6 +33,9 @@ class Mixture(Data):
     parts: dict[str, MixturePart]
     """The data sets by name; the name stands before their numbers, e.g. `ocr/exact_match`."""
 
+    limit: int | None = None
+    """First N examples of every split of every part, where the part sets no limit of its own."""
+
     def __post_init__(self) -> None:
         if not self.parts:
             raise ValueError(
@@ -51,5 +54,9 @@ class Mixture(Data):
                 "or choose other data"
             )
         return [
-            Pairing(name, part.task, part.data, part.repeat) for name, part in self.parts.items()
+            Pairing(name, part.task, self._limited(part.data), part.repeat)
+            for name, part in self.parts.items()
         ]
+
+    def _limited(self, source: Source) -> Source:
+        return replace(source, limit=self.limit if source.limit is None else source.limit)

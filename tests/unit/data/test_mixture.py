@@ -25,6 +25,13 @@ def test_each_part_is_paired_with_its_own_task() -> None:
     ]
 
 
+def test_the_limit_of_a_mixture_holds_for_every_part_that_sets_none() -> None:
+    own = MixturePart(task=Ocr(), data=Handwriting(limit=9))
+    pairings = Mixture(parts={"own": own, "questions": part()}, limit=5).pairings(None)
+    assert [pairing.source.limit for pairing in pairings] == [9, 5]
+    assert own.data.limit == 9
+
+
 def test_a_task_beside_a_mixture_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^task: the parts of a mixture .* task=ocr or choose"):
         Mixture(parts={"a": part()}).pairings(Ocr())

@@ -1,5 +1,6 @@
 """The self-check passes on what is right and trips on each planted fault."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoProcessor
+from tokenizers import Tokenizer
+from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from palitune.data.collator import IGNORED, Batch, Collator
 from palitune.data.visits import Visit
 from palitune.examples import Example
 from palitune.models.adapters import Lora, Qlora
-from palitune.models.checkpoints import Dtype, Local
+from palitune.models.checkpoints import Attention, Dtype, Local
 from palitune.models.loading import load, load_processor
 from palitune.training.faults import SelfCheckError
 from palitune.training.self_check import check_special_tokens, self_check
@@ -32,33 +34,35 @@ def prepared(folder: Path, **settings: Any) -> tuple[Any, Any]:
     return Lora().attach(load(model)), load_processor(model)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("attention", ["auto", "eager"])
+UNCAPPED = {"attention": Attention.sdpa, "attention_logit_softcapping": False}
+BACKENDS = {
+    "paligemma sdpa": ("paligemma", {"attention": Attention.sdpa}),
+    "paligemma eager": ("paligemma", {"attention": Attention.eager}),
+    "paligemma2 chunked": ("paligemma2", {"attention": Attention.auto}),
+    "paligemma2 eager": ("paligemma2", {"attention": Attention.eager}),
+    "paligemma2 sdpa without soft-cap": ("paligemma2", UNCAPPED),
+}
+
+
+@pytest.mark.parametrize(("family", "settings"), BACKENDS.values(), ids=BACKENDS)
 @pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("rows", [1, 5])
 def test_a_sound_setup_passes(
     family: str,
-    attention: str,
+    settings: dict[str, Any],
     checkpointing: bool,
+    rows: int,
     tiny: Callable[[str], Path],
     visits: list[Visit],
 ) -> None:
-    from palitune.models.checkpoints import Attention
-
-    network, processor = prepared(tiny(family), attention=Attention(attention))
+    network, processor = prepared(tiny(family), **settings)
     if checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": False})
-    said = self_check(network, processor, Collator(processor).train, visits, Lora())
+    collate = Collator(processor).train
+    said = self_check(network, processor, collate, visits[:rows], Lora())
     assert [line.split(":")[0] for line in said] == [
         "tokens", "labels", "token types", "adapter", "mask", "mask", "padding",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_unpadded_batch_of_one_row_passes(
-    family: str, tiny: Callable[[str], Path], visits: list[Visit]
-) -> None:
-    network, processor = prepared(tiny(family))
-    assert self_check(network, processor, Collator(processor).train, visits[:1], Lora())
 
 
 def drop_types(batch: Batch) -> None:
@@ -138,25 +142,15 @@ def test_the_mask_probe_alone_finds_a_wrong_mask(
 
 
 def test_a_tokenizer_that_cuts_loc_into_pieces_trips(tiny: Callable[[str], Path]) -> None:
-    class Bare:
-        tokenizer = AutoProcessor.from_pretrained(tiny("paligemma")).tokenizer
-
-    vocabulary = Bare.tokenizer.backend_tokenizer
-    bare = type(vocabulary).from_str(vocabulary.to_str())
-    import json
-
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    written = json.loads(bare.to_str())
+    processor = AutoProcessor.from_pretrained(tiny("paligemma"))
+    written = json.loads(processor.tokenizer.backend_tokenizer.to_str())
     written["added_tokens"] = [
         token for token in written["added_tokens"] if not token["content"].startswith("<loc")
     ]
-    Bare.tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(written))
-    )
+    bare = Tokenizer.from_str(json.dumps(written))
+    processor.tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare)
     with pytest.raises(SelfCheckError, match="cuts <loc0000> into"):
-        check_special_tokens(Bare)
+        check_special_tokens(processor)
 
 
 def test_an_adapter_on_half_of_the_vision_tower_trips(
