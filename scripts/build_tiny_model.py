@@ -11,6 +11,11 @@ Three phases, each of a fixed number of steps and with a seed of its own:
 3. joint: everything, at a lower learning rate.
 
 The base is meant to know print well and handwriting badly: the quick start teaches it the latter.
+The shipped weights took 16 minutes of one thread (torch 2.13, AMD EPYC with AVX-512). On 300 pages
+of print not seen in training: ocr exact .977, detection recall at IoU .5 .986 (all classes present)
+and .840 (one class), largest digit .927, count 1.000. On 300 pages of handwriting on squared paper:
+.197, .592, .621, .407, .787. Another processor or torch may round differently and end elsewhere.
+
 Needs matplotlib (for its fonts) and scikit-learn (to print how the base does on handwriting).
 """
 
@@ -72,15 +77,15 @@ BACKGROUND = 10
 """Class of a patch that lies on no digit."""
 
 FONTS = [
-    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold"),
-    *("DejaVuSerif", "DejaVuSerif-Bold", "STIXGeneral", "STIXGeneralBol"),
-    *("cmr10", "cmb10", "cmss10", "cmtt10"),
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+    *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
+    *("DejaVuSansMono-BoldOblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
+    *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
+    *("STIXGeneralBolIta", "cmr10", "cmss10", "cmtt10", "cmb10", "cmti10"),
 ]
-"""Upright fonts, hardly distorted: handwriting is to stay foreign to the base."""
+PRINT = Distortion(degrees=6, shear=0.12, log_aspect=0.15, blurs=(0.0, 0.0, 0.6, 1.0))
 
-PRINT = Distortion(degrees=3, shear=0.05, log_aspect=0.1, blurs=(0.0, 0.0, 0.6, 1.0))
-
-TASK_WEIGHTS = {"ocr": 0.2, "detect_all": 0.42, "detect_one": 0.2, "largest": 0.12, "count": 0.06}
+TASK_WEIGHTS = {"ocr": 0.22, "detect_all": 0.46, "detect_one": 0.16, "largest": 0.1, "count": 0.06}
 BOX_SIGMA = 14.0
 """Width of the soft target of a box edge, in location bins: 1.5 pixels."""
 
@@ -505,7 +510,7 @@ class Pages:
 
 def random_count(rng: random.Random) -> int:
     """Draw how many digits a page carries: one, two or three."""
-    return rng.choices([1, 2, 3], [0.2, 0.35, 0.45])[0]
+    return rng.choices([1, 2, 3], [0.25, 0.35, 0.4])[0]
 
 
 def between(least: int, most: int) -> Callable[[random.Random], int]:
@@ -748,7 +753,7 @@ def main() -> None:
     model = build_model(processor)
     heads = DenseHeads(encoder)
     fonts = [font_folder() / f"{name}.ttf" for name in FONTS]
-    glyphs = printed_glyphs(fonts, 28, PRINT, seed=arguments.seed)
+    glyphs = printed_glyphs(fonts, 16, PRINT, seed=arguments.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
     train_dense(model, heads, Pages(glyphs, seed=arguments.seed + 1), DENSE * arguments.scale)

@@ -23,6 +23,9 @@ ROWS, COLUMNS = 2, 3
 GLYPH_HEIGHTS = (30, 44)
 """Least and largest height of a digit's ink, in pixels."""
 
+LINE_BRIGHTNESS = (0.7, 0.84)
+"""Least and largest brightness of the lines of squared paper, as a fraction of the paper's."""
+
 BOX_MARGIN = 2
 """Pixels of paper between a digit's ink and its box."""
 
@@ -212,12 +215,12 @@ def _offset(start: float, room: float, length: int, rng: random.Random) -> int:
 def _develop(ink: Glyph, rng: random.Random, paper: Paper) -> NDArray[np.uint8]:
     """Turn ink coverage into grey levels: dark ink on light paper, in 16 steps."""
     light, dark = rng.uniform(215, 255), rng.uniform(0, 80)
-    grey = np.full(ink.shape, light)
+    grey = light + (dark - light) * np.round(ink * 15) / 15
     if paper.squared:
-        spacing, line = rng.randint(12, 18), light * rng.uniform(0.8, 0.92)
-        grey[rng.randrange(spacing) :: spacing] = line
-        grey[:, rng.randrange(spacing) :: spacing] = line
-    grey = grey + (dark - grey) * np.round(ink * 15) / 15
+        spacing, line = rng.randint(12, 18), light * rng.uniform(*LINE_BRIGHTNESS)
+        first_row, first_column = rng.randrange(spacing), rng.randrange(spacing)
+        grey[first_row::spacing] = np.minimum(grey[first_row::spacing], line)
+        grey[:, first_column::spacing] = np.minimum(grey[:, first_column::spacing], line)
     if paper.noise:
         numbers = np.random.default_rng(rng.getrandbits(32))
         grey = grey + numbers.normal(0.0, paper.noise, grey.shape)
