@@ -72,8 +72,7 @@ def substituted(arguments: list[str], tiny: Path, home: Path) -> list[str]:
         arguments = [a for a in arguments if not a.startswith("model")]
         arguments += ["model=local", f"model.path={tiny}"]
     if arguments and arguments[0] == "finetune" and not any(a.startswith("--") for a in arguments):
-        run = "outputs/invoices" if "data=jsonl" in arguments else "outputs/other"
-        arguments += [*SHORT, *FEW, f"output_dir={run}"]
+        arguments += [*SHORT, *FEW]
     elif arguments and arguments[0] in ("evaluate", "check"):
         arguments += FEW
     return arguments
