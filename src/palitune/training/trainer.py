@@ -140,6 +140,7 @@ def _arguments(
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=settings.log_every,
+        logging_first_step=True,
         logging_nan_inf_filter=False,
         eval_strategy=measure_when,
         eval_steps=settings.validate_every,

@@ -65,6 +65,15 @@ def test_a_sound_setup_passes(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_sound_quantized_setup_passes(
+    bits: int, tiny: Callable[[str], Path], visits: list[Visit]
+) -> None:
+    adapter, model = Qlora(bits=bits), Local(path=str(tiny("paligemma2")))
+    network, processor = adapter.attach(load(model, adapter)), load_processor(model)
+    assert self_check(network, processor, Collator(processor).train, visits, adapter)
+
+
 def drop_types(batch: Batch) -> None:
     del batch["token_type_ids"]
 
