@@ -155,7 +155,7 @@ class MovingCodebook:
 
     def __init__(self, network: MaskNetwork, features: Tensor) -> None:
         self.book = network.codebook.data
-        self.book.copy_(features[torch.randperm(len(features))[: masks.CODES]])
+        self.book.copy_(some_of(features, masks.CODES))
         self.counts = torch.ones(masks.CODES)
         self.sums = self.book.clone()
 
@@ -166,9 +166,15 @@ class MovingCodebook:
         self.sums.lerp_(chosen.T @ features, 1 - DECAY)
         forgotten = self.counts < FORGOTTEN * self.counts.mean()
         if count := int(forgotten.sum()):
-            self.sums[forgotten] = features[torch.randperm(len(features))[:count]]
+            self.sums[forgotten] = some_of(features, count)
             self.counts[forgotten] = 1.0
         self.book.copy_(self.sums / self.counts[:, None])
+
+
+def some_of(features: Tensor, count: int) -> Tensor:
+    """Draw so many vectors, none of them twice before each was drawn once."""
+    order = torch.randperm(len(features))
+    return features[order.repeat(math.ceil(count / len(order)))[:count]]
 
 
 def train(
