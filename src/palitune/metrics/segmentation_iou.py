@@ -102,7 +102,7 @@ class Segmentation(Metric):
         self.matches += matches
         self.matched += (ious := [overlaps[left][right] for right, left in found.items()])
         scores = {"mask_f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
-        return scores | ({"mask_iou": _shared(ious, matches)} if reference else {})
+        return scores | ({"mask_iou": _shared(ious, matches)} if _to_find(matches) else {})
 
     def compute(self) -> dict[str, float]:
         coco = coco_ap(*as_coco(self.judged), kind="segm")
@@ -146,8 +146,11 @@ def _overlaps(guesses: Sequence[Annotation], truths: Sequence[Annotation]) -> Ov
 
 def _shared(ious: Sequence[float], matches: Matches) -> float:
     """Return the mean IoU over found and missed objects, those of the latter 0."""
-    count = matches.found + matches.missed
-    return sum(ious) / count if count else math.nan
+    return sum(ious) / _to_find(matches) if _to_find(matches) else math.nan
+
+
+def _to_find(matches: Matches) -> int:
+    return matches.found + matches.missed
 
 
 def _mean(values: Sequence[float]) -> float:

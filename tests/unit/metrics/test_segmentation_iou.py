@@ -143,7 +143,8 @@ def test_score_free_numbers_are_of_masks_and_not_of_boxes() -> None:
 def test_a_guess_on_a_crowd_is_neither_found_nor_invented() -> None:
     metric = Segmentation()
     crowd = boat(0, 0, 20, 20, crowd=True)
-    metric.update(an_example((crowd,)), a_prediction((boat(0, 0, 4, 4), boat(18, 0, 22, 4))))
+    inside = (boat(0, 0, 4, 4), boat(18, 0, 22, 4))
+    assert metric.update(an_example((crowd,)), a_prediction(inside)) == {"mask_f1@.5": 1}
     assert metric.matches.invented == metric.matches.found == metric.matches.missed == 0
     metric.update(an_example((crowd,), "2"), a_prediction((boat(19, 0, 23, 4),)))
     assert metric.matches.invented == 1
