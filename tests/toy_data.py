@@ -9,7 +9,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
+
+from palitune.examples import Box, Mask, Size
 
 COLOURS = {"blue": (30, 60, 220), "green": (20, 160, 60), "red": (220, 30, 40)}
 SPLITS = {"train": 12, "validation": 4, "test": 4}
@@ -36,6 +39,14 @@ def write_toy_coco(folder: Path) -> Path:
             written = json.dumps(_coco(folder, split, count, kind))
             (folder / "annotations" / f"{kind}_{split}.json").write_text(written, encoding="utf-8")
     return folder
+
+
+def toy_mask(size: Size, box: Box) -> Mask:
+    """Return an ellipse that fills a box, rounded to pixels, within an image of `size`."""
+    x0, y0, x1, y1 = (round(side) for side in box)
+    image = Image.new("1", size)
+    ImageDraw.Draw(image).ellipse((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), fill=1)
+    return np.asarray(image)
 
 
 def toy_objects(split: str, index: int) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """The examples of a source, task and split: written to disk once, found there from then on.
 
 The cache lies in `$PALITUNE_CACHE`, else in `~/.cache/palitune`. A folder of it is named by
-everything its examples follow from: the settings of source and task, the annotation file's path,
-size and time, and the code that wrote them. It holds `examples.arrow`, and `skipped.json` with a
-sentence for every bad row.
+everything its examples follow from: the settings of source and task, path, size and time of the
+annotation file and of what else the task reads, and the code that wrote them. It holds
+`examples.arrow`, and `skipped.json` with a sentence for every bad row.
 """
 
 import json
@@ -65,16 +65,20 @@ def cached(source: Source, task: Task, split: str) -> Path:
 
 
 def _fingerprint(source: Source, task: Task, split: str, file: Path) -> str:
-    stat = file.stat()
     described = {
         "version": __version__,
         "code": _code_digest(source, task),
         "source": [type(source).__qualname__, asdict(source)],
         "task": [type(task).__qualname__, asdict(task)],
         "split": split,
-        "file": [str(file.resolve()), stat.st_size, stat.st_mtime_ns],
+        "files": [_state(read) for read in (file, *task.files())],
     }
     return sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _state(file: Path) -> list[str | int]:
+    stat = file.stat()
+    return [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def _code_digest(source: Source, task: Task) -> str:

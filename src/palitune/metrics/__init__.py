@@ -10,6 +10,7 @@ from palitune.metrics.base import Metric
 from palitune.metrics.detection_ap import DetectionAP
 from palitune.metrics.error_rate import ErrorRate, characters, words
 from palitune.metrics.exact_match import ExactMatch
+from palitune.metrics.segmentation_iou import ReferringSegmentation, Segmentation
 from palitune.metrics.vqa_accuracy import VqaAccuracy
 
 METRICS: dict[str, Callable[[], Metric]] = {
@@ -19,6 +20,8 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "detection": DetectionAP,
     "exact_match": lambda: ExactMatch("exact_match"),
     "exact_match_lower": lambda: ExactMatch("exact_match_lower", lower=True),
+    "referring_segmentation": ReferringSegmentation,
+    "segmentation": Segmentation,
     "vqa_accuracy_official": lambda: VqaAccuracy("official"),
     "vqa_accuracy_plain": lambda: VqaAccuracy("plain"),
     "vqa_accuracy_textvqa": lambda: VqaAccuracy("textvqa"),

@@ -60,7 +60,7 @@ def objects_of(value: Value | Reference, owner: str) -> tuple[Instance, ...]:
     """The objects of a prediction or example. Raises TypeError for a task of text."""
     objects = tuple(entry for entry in value if isinstance(entry, Instance))
     if len(objects) != len(value):
-        raise TypeError(f"{owner} holds text; a detection metric needs objects")
+        raise TypeError(f"{owner} holds text; this metric needs objects")
     return objects
 
 

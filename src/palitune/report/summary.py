@@ -10,8 +10,13 @@ from palitune.metrics import higher_is_better
 if TYPE_CHECKING:
     from rich.table import Table
 
-# What a detection result is quoted by; the other COCO numbers are detail.
-_DETECTION = ("f1@.5", "AP50", "AP")
+# What a result of boxes or masks is quoted by; its other numbers are detail.
+_QUOTED = (
+    *("f1@.5", "AP50", "AP"),
+    *("mask_f1@.5", "mask_AP50", "mask_AP", "mask_iou"),
+    *("mean_iou", "cumulative_iou", "box_accuracy@.5"),
+)
+_MARKS = {"AP", "mask_AP", "cumulative_iou"}
 _SHARES = ("malformed", "unfinished")
 # Half of the last digit shown: a smaller change reads as none.
 _NO_CHANGE = 5e-4
@@ -79,8 +84,8 @@ def ranked(names: list[str]) -> dict[str, int]:
     """Order the names of one part by importance, with their rank (see `Number.rank`)."""
     shares = [name for name in names if name in _SHARES]
     others = [name for name in names if name not in _SHARES]
-    if "AP" in others:
-        quoted = [name for name in _DETECTION if name in others]
+    if _MARKS & set(others):
+        quoted = [name for name in _QUOTED if name in others]
         detail = [name for name in others if name not in quoted]
     else:
         quoted, detail = others, []

@@ -3,6 +3,7 @@
 import string
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from palitune.codec.boxes import Confidence
@@ -50,6 +51,10 @@ class Task(ABC):
         if value is None:
             raise DataError(f"{row.place}: suffix {suffix!r} cannot be read by task {self.name}")
         return (value,) if isinstance(value, str) else value
+
+    def files(self) -> list[Path]:
+        """Name the files, besides the data, that the examples follow from."""
+        return []
 
     def example(self, row: Row) -> Example:
         """Write the example of one row. Raises DataError, naming the row's place."""

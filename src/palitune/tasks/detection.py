@@ -1,6 +1,7 @@
 """`detect boat ; buoy` -> `<locY0><locX0><locY1><locX1> boat ; ...`, one entry per object."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
@@ -32,7 +33,11 @@ class Order(Enum):
 
 @dataclass(kw_only=True)
 class Detection(Task):
+    """A subclass may write more of an object than its box: see `write` and `read`."""
+
     name: ClassVar[str] = "detection"
+    verb: ClassVar[str] = "detect"
+    form: ClassVar[str] = "<locY0><locX0><locY1><locX1> label ; ..."
 
     classes: list[str] = field(default_factory=list)
     """Classes to ask for, in this order; empty: every class that the data source knows."""
@@ -48,28 +53,36 @@ class Detection(Task):
         if self.ask is Ask.present:
             found = {instance.label for instance in self._wanted(row)}
             classes = [name for name in classes if name in found] or classes
-        return "detect " + boxes.SEPARATOR.join(classes)
+        return f"{self.verb} {boxes.SEPARATOR.join(classes)}"
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         reference = tuple(self._ordered(row, self._wanted(row)))
         try:
-            return (boxes.encode([i for i in reference if not i.crowd], row.size),), reference
+            return (self.write(reference, row.size),), reference
         except ValueError as mistake:
             raise DataError(f"{row.place}: {mistake}") from mistake
 
     def parse(
         self, text: str, size: Size, confidence: boxes.Confidence | None = None
     ) -> tuple[Instance, ...] | None:
-        decoded = boxes.decode(text, size, confidence=confidence)
+        decoded = self.read(text, size, confidence)
         return None if decoded.malformed and not decoded.instances else decoded.instances
 
     def given(self, row: Row, suffix: str) -> Reference:
-        decoded = boxes.decode(suffix, row.size)
+        decoded = self.read(suffix, row.size)
         if decoded.malformed:
-            raise DataError(
-                f"{row.place}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1> label ; ...'"
-            )
+            raise DataError(f"{row.place}: suffix {suffix!r} is not '{self.form}'")
         return decoded.instances
+
+    def write(self, reference: Sequence[Instance], size: Size) -> str:
+        """Write the objects of an image that are no crowd. Raises ValueError for a faulty one."""
+        return boxes.encode([i for i in reference if not i.crowd], size)
+
+    def read(
+        self, text: str, size: Size, confidence: boxes.Confidence | None = None
+    ) -> boxes.Decoded:
+        """Invert `write`, as far as the text is well-formed."""
+        return boxes.decode(text, size, confidence=confidence)
 
     def _classes(self, row: Row) -> list[str]:
         classes = self.classes or list(row.classes or ())

@@ -9,8 +9,19 @@ import pytest
 from palitune.examples import Example, Instance, Prediction, Reference, Value
 from palitune.metrics import METRICS, higher_is_better
 
-TEXT_METRICS = sorted(set(METRICS) - {"detection"})
-OBJECTS = (Instance("boat", (10, 10, 60, 60)), Instance("buoy", (70, 10, 90, 40)))
+from toy_data import toy_mask
+
+SIZE = (100, 100)
+OBJECTS = tuple(
+    Instance(label, box, mask=toy_mask(SIZE, box))
+    for label, box in [("boat", (10, 10, 60, 60)), ("buoy", (70, 10, 90, 40))]
+)
+OBJECT_METRICS = {
+    "detection": OBJECTS,
+    "segmentation": OBJECTS,
+    "referring_segmentation": OBJECTS[:1],
+}
+TEXT_METRICS = sorted(set(METRICS) - set(OBJECT_METRICS))
 ANSWERS = ("two boats",) * 4 + ("a boat",)
 
 
@@ -18,7 +29,7 @@ def example(reference: Reference) -> Example:
     return Example(
         id="7",
         images=("/harbour.png",),
-        size=(100, 100),
+        size=SIZE,
         prefix="detect boat ; buoy",
         suffixes=("",),
         reference=reference,
@@ -40,18 +51,20 @@ def test_an_empty_corpus_is_nan_and_never_zero(name: str) -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_a_perfect_prediction_gets_the_best_score(name: str) -> None:
     metric = METRICS[name]()
-    reference, value = (OBJECTS, OBJECTS) if name == "detection" else (ANSWERS, ANSWERS[0])
+    reference: Reference = OBJECT_METRICS.get(name, ANSWERS)
+    value: Value = OBJECT_METRICS.get(name, ANSWERS[0])
     scores = metric.update(example(reference), prediction(value)) | metric.compute()
     for number, score in scores.items():
-        undefined = number in {"APl", "ARl"}  # no object of that size in the image
+        # no object of that size in the image
+        undefined = number.removeprefix("mask_") in {"APl", "ARl"}
         best = 1 if higher_is_better(number) else 0
         assert score == pytest.approx(best) or (undefined and math.isnan(score)), number
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_malformed_prediction_scores_as_an_empty_answer(name: str) -> None:
-    reference: Reference = OBJECTS if name == "detection" else ANSWERS
-    empty: Value = () if name == "detection" else ""
+    reference: Reference = OBJECT_METRICS.get(name, ANSWERS)
+    empty: Value = () if name in OBJECT_METRICS else ""
     malformed, answered = METRICS[name](), METRICS[name]()
     given = malformed.update(example(reference), prediction(None))
     assert given == answered.update(example(reference), prediction(empty))
@@ -69,11 +82,12 @@ def test_a_text_metric_reports_its_name_and_refuses_objects(name: str) -> None:
         metric.update(example(OBJECTS), prediction("b"))
 
 
-def test_the_detection_metric_refuses_text() -> None:
-    with pytest.raises(TypeError, match="example 7 holds text; a detection metric needs objects"):
-        METRICS["detection"]().update(example(("a",)), prediction(OBJECTS))
+@pytest.mark.parametrize("name", OBJECT_METRICS)
+def test_a_metric_of_objects_refuses_text(name: str) -> None:
+    with pytest.raises(TypeError, match="example 7 holds text; this metric needs objects"):
+        METRICS[name]().update(example(("a",)), prediction(OBJECTS))
     with pytest.raises(TypeError, match="prediction 7 holds text"):
-        METRICS["detection"]().update(example(OBJECTS), prediction("boat"))
+        METRICS[name]().update(example(OBJECTS), prediction("boat"))
 
 
 @pytest.mark.parametrize(
@@ -87,6 +101,8 @@ def test_the_detection_metric_refuses_text() -> None:
         ("anls_rrc", True),
         ("detection/f1@.5", True),
         ("APs", True),
+        ("segmentation/mask_iou", True),
+        ("referring_segmentation/cumulative_iou", True),
     ],
 )
 def test_the_direction_of_a_number_shows_in_its_name(name: str, higher: bool) -> None:

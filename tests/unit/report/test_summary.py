@@ -41,6 +41,20 @@ def test_detection_is_quoted_by_f1_then_ap50_then_ap() -> None:
     }
 
 
+def test_masks_are_quoted_by_f1_then_ap_then_iou() -> None:
+    names = ["mask_AP", "mask_AP50", "mask_APs", "mask_f1@.5", "mask_iou", "malformed"]
+    assert list(ranked(names).items()) == [
+        ("mask_f1@.5", 0),
+        ("mask_AP50", 1),
+        ("mask_AP", 1),
+        ("mask_iou", 1),
+        ("malformed", 1),
+        ("mask_APs", 2),
+    ]
+    names = ["mean_iou", "cumulative_iou", "precision@.5", "box_accuracy@.5"]
+    assert list(ranked(names).values()) == [0, 1, 1, 2]
+
+
 def test_other_tasks_are_quoted_by_their_first_metric() -> None:
     assert list(ranked(["malformed", "exact_match", "anls_rrc"]).items()) == [
         ("exact_match", 0),
