@@ -69,6 +69,8 @@ class Row:
     choices: tuple[str, ...] | None = None
     captions: tuple[str, ...] | None = None
     text: str | None = None
+    expression: str | None = None
+    """Words that refer to the instances: "the boat on the left"."""
     instances: tuple[Instance, ...] | None = None
     classes: tuple[str, ...] | None = None
     """Every class the source knows, in its own order; None where the source has no class list."""
@@ -100,13 +102,33 @@ class Prediction:
     """None where the text is malformed: counted, scored as an empty answer, shown in the report."""
 
 
+def mask_to_json(mask: Mask) -> dict[str, Any]:
+    """Write a mask as COCO's compressed run lengths: `{"size": [height, width], "counts": "..."}`.
+
+    pycocotools takes the object as it is.
+    """
+    from pycocotools import mask as coco_mask
+
+    written = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": written["counts"].decode("ascii")}
+
+
+def mask_from_json(written: dict[str, Any]) -> Mask:
+    """Invert `mask_to_json`."""
+    from pycocotools import mask as coco_mask
+
+    return np.ascontiguousarray(coco_mask.decode(written), dtype=bool)
+
+
 def instance_to_json(instance: Instance) -> dict[str, Any]:
-    """Write label, box and what else is set; masks are not written."""
+    """Write label, box and what else is set; a mask as `mask_to_json` does."""
     written: dict[str, Any] = {"label": instance.label, "box": list(instance.box)}
     if instance.score is not None:
         written["score"] = instance.score
     if instance.crowd:
         written["crowd"] = True
+    if instance.mask is not None:
+        written["mask"] = mask_to_json(instance.mask)
     return written
 
 
@@ -115,6 +137,7 @@ def instance_from_json(written: dict[str, Any]) -> Instance:
     return Instance(
         label=written["label"],
         box=(x0, y0, x1, y1),
+        mask=mask_from_json(written["mask"]) if "mask" in written else None,
         score=written.get("score"),
         crowd=written.get("crowd", False),
     )

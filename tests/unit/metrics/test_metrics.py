@@ -9,7 +9,8 @@ import pytest
 from palitune.examples import Example, Instance, Prediction, Reference, Value
 from palitune.metrics import METRICS, higher_is_better
 
-TEXT_METRICS = sorted(set(METRICS) - {"detection"})
+OBJECT_METRICS = {"box_accuracy", "detection", "text_spotting"}
+TEXT_METRICS = sorted(set(METRICS) - OBJECT_METRICS)
 OBJECTS = (Instance("boat", (10, 10, 60, 60)), Instance("buoy", (70, 10, 90, 40)))
 ANSWERS = ("two boats",) * 4 + ("a boat",)
 
@@ -40,7 +41,7 @@ def test_an_empty_corpus_is_nan_and_never_zero(name: str) -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_a_perfect_prediction_gets_the_best_score(name: str) -> None:
     metric = METRICS[name]()
-    reference, value = (OBJECTS, OBJECTS) if name == "detection" else (ANSWERS, ANSWERS[0])
+    reference, value = (OBJECTS, OBJECTS) if name in OBJECT_METRICS else (ANSWERS, ANSWERS[0])
     scores = metric.update(example(reference), prediction(value)) | metric.compute()
     for number, score in scores.items():
         undefined = number in {"APl", "ARl"}  # no object of that size in the image
@@ -50,8 +51,8 @@ def test_a_perfect_prediction_gets_the_best_score(name: str) -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_malformed_prediction_scores_as_an_empty_answer(name: str) -> None:
-    reference: Reference = OBJECTS if name == "detection" else ANSWERS
-    empty: Value = () if name == "detection" else ""
+    reference: Reference = OBJECTS if name in OBJECT_METRICS else ANSWERS
+    empty: Value = () if name in OBJECT_METRICS else ""
     malformed, answered = METRICS[name](), METRICS[name]()
     given = malformed.update(example(reference), prediction(None))
     assert given == answered.update(example(reference), prediction(empty))
@@ -69,11 +70,12 @@ def test_a_text_metric_reports_its_name_and_refuses_objects(name: str) -> None:
         metric.update(example(OBJECTS), prediction("b"))
 
 
-def test_the_detection_metric_refuses_text() -> None:
+@pytest.mark.parametrize("name", sorted(OBJECT_METRICS))
+def test_a_metric_of_objects_refuses_text(name: str) -> None:
     with pytest.raises(TypeError, match="example 7 holds text; a detection metric needs objects"):
-        METRICS["detection"]().update(example(("a",)), prediction(OBJECTS))
+        METRICS[name]().update(example(("a",)), prediction(OBJECTS))
     with pytest.raises(TypeError, match="prediction 7 holds text"):
-        METRICS["detection"]().update(example(OBJECTS), prediction("boat"))
+        METRICS[name]().update(example(OBJECTS), prediction("boat"))
 
 
 @pytest.mark.parametrize(

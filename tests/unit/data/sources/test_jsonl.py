@@ -11,8 +11,11 @@ from PIL import Image
 
 from palitune.data import images
 from palitune.data.images import Header
-from palitune.data.sources.jsonl import FORM, SPELLINGS, Jsonl
+from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.records import SPELLINGS
 from palitune.examples import DataError, Instance, Row
+
+FORM = "[x0, y0, x1, y1] in pixels"
 
 
 def rows_of(folder: Path, *lines: Any, **columns: str) -> list[Row | DataError]:
@@ -188,19 +191,32 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
             "or map another one with data.columns.answers=COLUMN",
         ),
         (
-            {"image": "a.png", "objects": {"bbox": [], "category": []}},
+            {"image": "a.png", "objects": "boat"},
             'column \'instances\' must be a list of {"label": ..., "box": [x0, y0, x1, y1] in '
-            "pixels}, not {'bbox': [], 'category': []}",
+            "pixels}, not 'boat'",
+        ),
+        (
+            {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "class": [1]}},
+            "objects {'bbox': [[1, 2, 3, 4]], 'class': [1]} have no list 'bbox' or no list "
+            "'category'; rename the columns",
+        ),
+        (
+            {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": []}},
+            "the objects have 1 boxes but 0 labels; give every box one",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "bbox": [1, 2, 3, 4]}]},
-            "instance {'label': 'boat', 'bbox': [1, 2, 3, 4]} is not "
+            "a 'bbox' may be several things; say which with data.box_format=xywh (COCO), xyxy or "
+            "cxcywh, and data.normalized=true for fractions",
+        ),
+        (
+            {"image": "a.png", "objects": [{"name": "boat", "box": [1, 2, 3, 4]}]},
+            "instance {'name': 'boat', 'box': [1, 2, 3, 4]} is not "
             '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
         ),
         (
             {"image": "a.png", "objects": [{"label": 3, "box": [1, 2, 3, 4]}]},
-            "instance {'label': 3, 'box': [1, 2, 3, 4]} is not "
-            '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
+            "label 3 is a number; name the classes, in order, with data.classes=[...]",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 3]}]},
