@@ -29,14 +29,16 @@ class GroundedCaption(TextTask):
         check_template("task.template", self.template, {"box"})
 
     def prefix(self, row: Row) -> str:
+        described = only_object(row)
         try:
-            box = boxes.encode_box(only_object(row).box, row.size)
+            box = boxes.encode_box(described.box, row.size)
         except ValueError as mistake:
             raise DataError(f"{row.place}: {mistake}") from mistake
         return self.template.format(box=box)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         if row.captions is None and row.expression is not None:
-            return (said := (expression_of(row),)), said
-        captions = texts(row, "captions", row.captions)
-        return captions, captions
+            said: tuple[str, ...] = (expression_of(row),)
+        else:
+            said = texts(row, "captions", row.captions)
+        return said, said

@@ -26,6 +26,10 @@ _NAMES = {
 }
 
 
+_DIGITS = 2
+"""Fractions are written with six decimals: hundredths of a pixel bring whole pixels back."""
+
+
 @dataclass(frozen=True)
 class BoxReader:
     """Read boxes of one form, and say which form would explain a box that does not fit."""
@@ -62,7 +66,11 @@ class BoxReader:
             a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
         if not self.normalized:
             return a, b, c, d
-        return a * size[0], b * size[1], c * size[0], d * size[1]
+        x0, y0, x1, y1 = (
+            round(fraction * side, _DIGITS)
+            for fraction, side in zip((a, b, c, d), (*size, *size), strict=True)
+        )
+        return x0, y0, x1, y1
 
     def _hint(self, numbers: Box, size: Size) -> str:
         """Name the settings under which the box would lie in the image."""

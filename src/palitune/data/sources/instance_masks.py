@@ -5,7 +5,7 @@ or there is one class only. Images per object lie in a folder named for their im
 class is the part of the file's name before its last `_` (`boat_2.png`), or there is one class only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -46,22 +46,24 @@ class InstanceMasks(MaskFolder):
         if self.divisor is not None and self.divisor < 2:
             raise ValueError(f"data.divisor must be at least 2, not {self.divisor}")
 
-    def entries(self, folder: Path) -> dict[str, Path]:
+    def entries(self, folder: Path, images: Iterable[str]) -> dict[str, Path]:
+        """Return what annotates each image; in layout `files`, one without has no objects."""
         if self.layout is Layout.ids:
-            return super().entries(folder)
+            return super().entries(folder, images)
         folders = sorted({file.parent for file in images_in(folder)})
         if folder in folders:
             raise DataError(
                 f"{folder}: masks lie in the folder itself; with data.layout=files each image has "
                 "a folder of its own, named for it"
             )
-        return {f.relative_to(folder).as_posix().removesuffix(self.ending): f for f in folders}
+        named = {f.relative_to(folder).as_posix().removesuffix(self.ending): f for f in folders}
+        return {stem: folder / f"{stem}{self.ending}" for stem in images} | named
 
     def objects(
         self, entry: Path, size: Size, classes: tuple[str, ...]
     ) -> Iterator[tuple[str, Mask]]:
         if self.layout is Layout.files:
-            for file in images_in(entry):
+            for file in images_in(entry) if entry.is_dir() else ():
                 mask = read_map(file, size) > 0
                 if not mask.any():
                     raise DataError(f"{file}: mask has no pixels; drop the file or draw it anew")

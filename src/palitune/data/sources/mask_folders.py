@@ -68,7 +68,7 @@ class MaskFolder(Source):
             raise DataError(f"{file}: not a folder of masks; name one with data.splits.{split}")
         images = by_stem(self._image_folder(file, split))
         header, classes = header_reader(), self.class_names()
-        for stem, entry in self.entries(file).items():
+        for stem, entry in self.entries(file, images).items():
             place = str(entry)
             try:
                 yield self._row(stem, entry, images.get(stem), header, classes)
@@ -76,8 +76,11 @@ class MaskFolder(Source):
                 text = str(mistake)
                 yield mistake if text.startswith(place) else DataError(f"{place}: {text}")
 
-    def entries(self, folder: Path) -> dict[str, Path]:
-        """Return what annotates each image, by the image's name."""
+    def entries(self, folder: Path, images: Iterable[str]) -> dict[str, Path]:
+        """Return what annotates each image, by the image's name.
+
+        An image without a map is no row: nobody knows what it shows.
+        """
         maps = by_stem(folder)
         for stem in maps:
             if not stem.endswith(self.ending):

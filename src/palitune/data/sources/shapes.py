@@ -1,6 +1,7 @@
 """Masks as annotation files write them: polygons and COCO's run lengths; objects out of id maps."""
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def read_mask(written: Any, size: Size, place: str, *, normalized: bool = False)
 def check_in_box(mask: Mask, box: Box, place: str) -> None:
     """Refuse a mask that lies elsewhere than its box, give or take a pixel."""
     x0, y0, x1, y1 = box
-    inside = mask[max(int(y0) - 1, 0) : int(y1) + 2, max(int(x0) - 1, 0) : int(x1) + 2]
+    inside = mask[max(int(y0) - 1, 0) : ceil(y1) + 1, max(int(x0) - 1, 0) : ceil(x1) + 1]
     total = int(mask.sum())
     stray = total - int(inside.sum())
     if stray > _STRAY * total:
