@@ -147,14 +147,14 @@ class Detection(Task):
         classes = self._classes(row)
         if self.ask is Ask.all:
             return classes
+        chance = Random(f"ask {row.id}")
+        if self.ask is Ask.some:
+            drawn = set(chance.sample(classes, chance.randint(1, len(classes))))
+            return [name for name in classes if name in drawn]
         found = {instance.label for instance in needed(row, "instances", row.instances)}
         present = [name for name in classes if name in found]
         if self.ask is Ask.present:
             return present or classes
-        chance = Random(f"ask {row.id}")
-        if self.ask is Ask.some:
-            drawn = chance.sample(classes, chance.randint(1, len(classes)))
-            return [name for name in classes if name in drawn]
         absent = [name for name in classes if name not in found]
         first, second = (present, absent) if chance.random() < 0.5 else (absent, present)
         return [chance.choice(first or second)]

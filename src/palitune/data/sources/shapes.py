@@ -40,8 +40,8 @@ def check_in_box(mask: Mask, box: Box, place: str) -> None:
     """Refuse a mask that lies elsewhere than its box, give or take a pixel."""
     x0, y0, x1, y1 = box
     inside = mask[max(int(y0) - 1, 0) : ceil(y1) + 1, max(int(x0) - 1, 0) : ceil(x1) + 1]
-    total = int(mask.sum())
-    stray = total - int(inside.sum())
+    total = int(np.count_nonzero(mask))
+    stray = total - int(np.count_nonzero(inside))
     if stray > _STRAY * total:
         other = tight_box(mask)
         swapped = ""
@@ -131,8 +131,9 @@ def _from_polygons(polygons: list[Any], size: Size, place: str, normalized: bool
         polygons = [[c * size[i % 2] for i, c in enumerate(polygon)] for polygon in polygons]
     polygons = [[float(c) for c in polygon] for polygon in polygons]
     merged = runs.merge(runs.frPyObjects(polygons, height, width))
-    mask: Mask = runs.decode(merged).view(np.bool_)
-    return mask
+    lengths = _uncompressed(merged["counts"])
+    assert lengths is not None  # pycocotools wrote it
+    return _filled(lengths, size)
 
 
 def _check_polygon(polygon: Any, size: Size, place: str) -> None:
@@ -182,8 +183,13 @@ def _from_runs(written: dict[str, Any], size: Size, place: str) -> Mask:
             f"{place}: mask has run lengths {shown(counts)} that do not add up to the image's "
             f"{width * height} pixels; export the mask anew"
         )
-    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    mask: Mask = flat.reshape(width, height).T
+    return _filled(lengths, size)
+
+
+def _filled(lengths: npt.NDArray[np.int64], size: Size) -> Mask:
+    """Return the mask whose columns, one after the other, are runs of outside and inside."""
+    inside = np.arange(len(lengths)) % 2 == 1
+    mask: Mask = np.repeat(inside, lengths).reshape(size).T
     return mask
 
 

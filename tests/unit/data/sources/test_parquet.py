@@ -162,3 +162,24 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path, name: str) -> N
     with pytest.raises(DataError) as caught:
         rows_of(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/{name}: not a table that can be read (")
+
+
+def test_what_datasets_writes_is_read_with_its_class_names(tmp_path: Path) -> None:
+    import datasets
+
+    objects = {
+        "bbox": datasets.List(datasets.List(datasets.Value("float32"), length=4)),
+        "category": datasets.List(datasets.ClassLabel(names=["boat", "buoy"])),
+    }
+    features = datasets.Features({"image": datasets.Image(), "objects": objects})
+    row = {
+        "image": {"bytes": png(), "path": None},
+        "objects": {"bbox": [[1, 2, 10, 20]], "category": [1]},
+    }
+    table = datasets.Dataset.from_list([row], features=features)
+    table.to_parquet(tmp_path / "hub/data/train-00000-of-00001.parquet")
+    datasets.DatasetDict({"train": table}).save_to_disk(tmp_path / "saved")
+    for folder in ("hub", "saved"):
+        found = row_of(tmp_path / folder, box_format=BoxFormat.xywh)
+        assert found.instances == (Instance("buoy", (1, 2, 11, 22)),)
+        assert found.classes == ("boat", "buoy")
