@@ -71,7 +71,7 @@ def _jsonl_row(folder: Path, split: str, index: int) -> dict[str, Any]:
     objects = toy_objects(split, index)
     return {
         "id": f"{split}-{index}",
-        "image": _draw(folder, split, index),
+        "image": draw(folder, split, index),
         "question": "how many rectangles are there?",
         "answers": [str(len(objects)), ["one", "two", "three"][len(objects) - 1]],
         "captions": _captions(objects),
@@ -83,7 +83,7 @@ def _jsonl_row(folder: Path, split: str, index: int) -> dict[str, Any]:
 def _coco(folder: Path, split: str, count: int, kind: str) -> dict[str, Any]:
     images, annotations = [], []
     for index in range(count):
-        name = Path(_draw(folder, split, index)).name
+        name = Path(draw(folder, split, index)).name
         images.append({"id": index, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         objects = toy_objects(split, index)
         if kind == "captions":
@@ -107,7 +107,7 @@ def _coco_instance(image: int, written: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _draw(folder: Path, split: str, index: int) -> str:
+def draw(folder: Path, split: str, index: int) -> str:
     """Draw the image where it is not there yet; return its path relative to `folder`."""
     name = f"images/{split}_{index:02d}.png"
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -69,6 +69,8 @@ class Row:
     choices: tuple[str, ...] | None = None
     captions: tuple[str, ...] | None = None
     text: str | None = None
+    expression: str | None = None
+    """Words that refer to the instances: "the boat on the left"."""
     instances: tuple[Instance, ...] | None = None
     classes: tuple[str, ...] | None = None
     """Every class the source knows, in its own order; None where the source has no class list."""
@@ -107,7 +109,7 @@ def mask_to_json(mask: Mask) -> dict[str, Any]:
     """
     from pycocotools import mask as coco_mask
 
-    written = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    written = coco_mask.encode(np.asfortranarray(mask).view(np.uint8))
     return {"size": [int(side) for side in mask.shape], "counts": written["counts"].decode("ascii")}
 
 
@@ -115,7 +117,8 @@ def mask_from_json(written: dict[str, Any]) -> Mask:
     """Invert `mask_to_json`."""
     from pycocotools import mask as coco_mask
 
-    return np.ascontiguousarray(coco_mask.decode(written), dtype=bool)
+    decoded: Mask = coco_mask.decode(written).view(np.bool_)
+    return decoded
 
 
 def instance_to_json(instance: Instance) -> dict[str, Any]:

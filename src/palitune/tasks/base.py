@@ -56,6 +56,14 @@ class Task(ABC):
         """Name the files, besides the data, that the examples follow from."""
         return []
 
+    def keeps(self, row: Row) -> bool:
+        """Tell whether to learn from a row; asked of the split `train` only."""
+        return True
+
+    def left_out(self, row: Row) -> dict[str, int]:
+        """Count the objects that the row has and its suffix does not, by reason."""
+        return {}
+
     def example(self, row: Row) -> Example:
         """Write the example of one row. Raises DataError, naming the row's place."""
         if row.suffix is None:
@@ -100,6 +108,12 @@ def texts(row: Row, column: str, values: tuple[str, ...] | None) -> tuple[str, .
             "drop the row or fill it in"
         )
     return stripped
+
+
+def expression_of(row: Row) -> str:
+    """Return the words that refer to a row's objects: its `expression`, else its `question`."""
+    written = row.question if row.expression is None else row.expression
+    return texts(row, "expression", None if written is None else (written,))[0]
 
 
 def placeholders(template: str) -> set[str]:

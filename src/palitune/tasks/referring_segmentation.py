@@ -10,12 +10,13 @@ from typing import ClassVar
 
 from palitune.codec import boxes, masks
 from palitune.examples import DataError, Instance, Reference, Row, Size
-from palitune.tasks.base import Task, needed, texts
+from palitune.tasks.base import Task, expression_of
+from palitune.tasks.referring_detection import only_object
 
 
 @dataclass(kw_only=True)
 class ReferringSegmentation(Task):
-    """The expression is the row's `question`; its one object is the answer."""
+    """A row brings one expression and one object, with its mask."""
 
     name: ClassVar[str] = "referring_segmentation"
 
@@ -37,17 +38,11 @@ class ReferringSegmentation(Task):
         return [masks.codec_file(self.codec)]
 
     def prefix(self, row: Row) -> str:
-        return f"segment {_expression(row)}" if self.verb else _expression(row)
+        return f"segment {expression_of(row)}" if self.verb else expression_of(row)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        instances = needed(row, "instances", row.instances)
-        if len(instances) != 1:
-            raise DataError(
-                f"{row.place}: column 'instances' holds {len(instances)} objects; an expression "
-                "means one, give a row for each"
-            )
-        label = _expression(row) if self.label else ""
-        meant = replace(instances[0], label=label, crowd=False)
+        label = expression_of(row) if self.label else ""
+        meant = replace(only_object(row), label=label, crowd=False)
         codec = masks.codec_named(self.codec)
         try:
             return (masks.encode([meant], row.size, codec, labelled=self.label),), (meant,)
@@ -74,7 +69,3 @@ class ReferringSegmentation(Task):
     ) -> boxes.Decoded:
         codec = masks.codec_named(self.codec)
         return masks.decode(text, size, codec, labelled=self.label, confidence=confidence)
-
-
-def _expression(row: Row) -> str:
-    return texts(row, "question", (needed(row, "question", row.question),))[0]

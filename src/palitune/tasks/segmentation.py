@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from palitune.codec import boxes, masks
-from palitune.examples import Instance, Size
+from palitune.examples import DataError, Instance, Reference, Row, Size
 from palitune.tasks.detection import Detection
 
 
@@ -31,11 +31,17 @@ class Segmentation(Detection):
     def files(self) -> list[Path]:
         return [masks.codec_file(self.codec)]
 
-    def write(self, reference: Sequence[Instance], size: Size) -> str:
-        for instance in reference:
-            masks.mask_of(instance, size)
-        single = [instance for instance in reference if not instance.crowd]
-        return masks.encode(single, size, masks.codec_named(self.codec))
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        reference = self._reference(row)
+        try:
+            for instance in reference:
+                masks.mask_of(instance, row.size)
+        except ValueError as mistake:
+            raise DataError(f"{row.place}: {mistake}") from mistake
+        return super().targets(row)
+
+    def write(self, instances: Sequence[Instance], size: Size) -> str:
+        return masks.encode(instances, size, masks.codec_named(self.codec))
 
     def read(
         self, text: str, size: Size, confidence: boxes.Confidence | None = None

@@ -17,7 +17,9 @@ OBJECTS = tuple(
     for label, box in [("boat", (10, 10, 60, 60)), ("buoy", (70, 10, 90, 40))]
 )
 OBJECT_METRICS = {
+    "box_accuracy": OBJECTS,
     "detection": OBJECTS,
+    "text_spotting": OBJECTS,
     "segmentation": OBJECTS,
     "referring_segmentation": OBJECTS[:1],
 }

@@ -66,10 +66,10 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
-        ({"question": None}, {}, "column 'question' is missing; this task needs it"),
-        ({"question": "  "}, {}, "column 'question' holds an empty text"),
+        ({"question": None}, {}, "column 'expression' is missing; this task needs it"),
+        ({"question": "  "}, {}, "column 'expression' holds an empty text"),
         ({"instances": None}, {}, "column 'instances' is missing; this task needs it"),
-        ({"instances": ()}, {}, "column 'instances' holds 0 objects; an expression means one"),
+        ({"instances": ()}, {}, "column 'instances' holds 0 objects, but this task is about one"),
         ({"instances": (BOAT, BOAT)}, {}, "column 'instances' holds 2 objects"),
         ({"instances": (dataclasses.replace(BOAT, mask=None),)}, {}, "object '' has no mask"),
         ({}, {"label": True}, "label 'the left boat; not the right one' holds ';'"),
