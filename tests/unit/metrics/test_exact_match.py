@@ -18,4 +18,4 @@ def test_an_answer_matches_a_reference_exactly(
     answer: str, references: list[str], as_is: float, lower: float
 ) -> None:
     assert exact_match(answer, references) == as_is
-    assert exact_match(answer, references, lower=True) == lower
+    assert exact_match(answer, references, normal=str.lower) == lower

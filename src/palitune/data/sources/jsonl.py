@@ -67,6 +67,8 @@ class Jsonl(Source):
 
     columns: dict[str, str] = field(default_factory=dict)
     """Name of a column in the files by its name here, e.g. {question: query}."""
+    attributes: list[str] = field(default_factory=list)
+    """Columns of the files by whose values numbers are reported too, e.g. [question_type]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +82,7 @@ class Jsonl(Source):
             )
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        reader = _Reader(file, self.columns)
+        reader = _Reader(file, self.columns, self.attributes)
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.isspace():
@@ -90,12 +92,13 @@ class Jsonl(Source):
 class _Reader:
     """Read the lines of one file."""
 
-    def __init__(self, file: Path, columns: dict[str, str]) -> None:
+    def __init__(self, file: Path, columns: dict[str, str], attributes: list[str]) -> None:
         self.file = str(file)
         self.stem = file.stem
         self.folder = os.path.abspath(file.parent)
         self.header = header_reader()
         self.mapped = columns
+        self.attributes = attributes
         self.names = {
             column: tuple(columns[name] for name in ours if name in columns) or ours
             for column, ours in SPELLINGS.items()
@@ -108,7 +111,8 @@ class _Reader:
             return mistake
 
     def _row(self, line: bytes, number: int, place: str) -> Row:
-        cells = self._cells(_record(line, place), place)
+        record = _record(line, place)
+        cells = self._cells(record, place)
         images, size = self._images(cells["images"], place)
         return Row(
             id=self._id(cells["id"], number, place),
@@ -123,6 +127,7 @@ class _Reader:
             captions=_texts(cells, "captions", place),
             text=_text(cells, "text", place),
             instances=_instances(cells["instances"], size, place),
+            attributes={name: _attribute(record, name, place) for name in self.attributes},
         )
 
     def _cells(self, record: dict[str, Any], place: str) -> dict[str, Any]:
@@ -214,6 +219,22 @@ def _texts(cells: dict[str, Any], column: str, place: str) -> tuple[str, ...] | 
         f"{place}: column {column!r} must be a text or a list of texts, not {shown(value)}; "
         f"change it, or map another one with data.columns.{column}=COLUMN"
     )
+
+
+def _attribute(record: dict[str, Any], name: str, place: str) -> str:
+    """Write a value as text: true and 3 as JSON does."""
+    if name not in record:
+        raise DataError(
+            f"{place}: column {name!r}, named by data.attributes, is missing; the row has "
+            f"{_listed(record)}"
+        )
+    value = record[name]
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"{place}: column {name!r} must be a text, a number or true/false to be an "
+            f"attribute, not {shown(value)}; leave it out of data.attributes"
+        )
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _instances(value: Any, size: Size, place: str) -> tuple[Instance, ...] | None:
