@@ -10,6 +10,7 @@ METEOR's corpus number is no mean over images, so it has no interval.
 import importlib.util
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from palitune.metrics.base import CorpusMeanMetric, Counts, Floats, MetricError
@@ -27,9 +28,13 @@ class Meteor(CorpusMeanMetric):
     def judge(self, answers: list[str], references: list[tuple[str, ...]]) -> list[float]:
         from pycocoevalcap.meteor.meteor import Meteor as Program
 
+        program = Program()
         try:
-            self._corpus, scores = Program().compute_score(*_as_files(answers, references))
+            self._corpus, scores = program.compute_score(*_as_files(answers, references))
         except (OSError, ValueError) as fault:
+            with suppress(OSError):
+                program.meteor_p.stdin.close()
+            program.lock.release()  # it is held still, and the end of the object would wait for it
             raise MetricError(_failed(self.name, fault)) from fault
         return list(scores)
 

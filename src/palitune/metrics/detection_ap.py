@@ -1,7 +1,7 @@
 """Detection: COCO's average precision, and precision, recall and F1 that need no scores.
 
-`coco_ap` gives the twelve numbers of pycocotools' `COCOeval` through faster-coco-eval, which agrees
-with it to rounding: AP over IoU .5:.05:.95, AP50, AP75, by area, and average recall. A model that
+`coco_ap` gives the twelve numbers of pycocotools' `COCOeval`, to rounding: AP over IoU .5:.05:.95,
+AP50, AP75, by area, and average recall. A model that
 writes boxes as text has no confidence of its own, so AP depends on the scores it is given; where an
 object has none it counts 1.0 and objects rank in the order of their emission. `precision@.5`,
 `recall@.5` and `f1@.5` (IoU .5, all classes counted together) are free of that choice.
@@ -10,17 +10,17 @@ object has none it counts 1.0 and objects rank in the order of their emission. `
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from palitune.codec import boxes
 from palitune.examples import Box, Example, Instance, Prediction
-from palitune.metrics.base import Metric, objects_of
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
+from palitune.metrics.coco_matches import NUMBERS, Kind
+from palitune.metrics.coco_matches import Matches as CocoMatches
 
-Kind = Literal["bbox", "segm"]
-
-COCO_NUMBERS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
+COCO_NUMBERS = NUMBERS
 MATCH_IOU = 0.5
 
 
@@ -37,26 +37,12 @@ def coco_ap(
     """Return the twelve COCO numbers; NaN where the ground truth holds nothing to find.
 
     `ground_truth` is COCO's annotation file, `results` its result list, both as read from JSON and
-    left as they are. Annotations are numbered anew from 1: COCO's own code uses 0 for "unmatched",
-    so that a file that counts from 0 would lose one. A missing `area` is the box's.
+    left as they are. A missing `area` is the box's.
     Raises ValueError where a result names an image that the ground truth does not have.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    known = {image["id"] for image in ground_truth["images"]}
-    if unknown := {result["image_id"] for result in results} - known:
-        raise ValueError(
-            f"results name image {min(unknown, key=str)!r}, which is not in the ground truth; "
-            "evaluate on the annotation file that was predicted on"
-        )
-    reference = COCO(_numbered(ground_truth), print_function=_silent)
-    found = reference.loadRes([dict(result) for result in results])
-    evaluation = COCOeval_faster(reference, found, kind, print_function=_silent)
-    evaluation.run()
-    return {
-        name: math.nan if value < 0 else float(value)
-        for name, value in zip(COCO_NUMBERS, evaluation.stats, strict=True)
-    }
+    matches = CocoMatches(ground_truth, results, kind)
+    numbers = matches.numbers(np.ones((1, matches.images)))
+    return {name: float(value[0]) for name, value in numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -120,14 +106,18 @@ class DetectionAP(Metric):
         self.judged: list[tuple[str, tuple[Instance, ...], tuple[Instance, ...]]] = []
         self.matches = Matches(0, 0, 0)
         self.malformed = 0
+        self.counted: list[tuple[int, int, int, int]] = []
+        """Objects found, invented and missed and fragments malformed, of each example."""
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
         predicted = objects_of(prediction.value or (), f"prediction {prediction.id}")
         self.judged.append((example.id, reference, predicted))
-        self.malformed += boxes.decode(prediction.text, example.size).malformed
+        malformed = boxes.decode(prediction.text, example.size).malformed
+        self.malformed += malformed
         matches = match(predicted, reference)
         self.matches += matches
+        self.counted.append((matches.found, matches.invented, matches.missed, malformed))
         return {"f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
 
     def compute(self) -> dict[str, float]:
@@ -138,6 +128,24 @@ class DetectionAP(Metric):
             "malformed_objects": _ratio(self.malformed, len(self.judged)),
         }
 
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        matches = CocoMatches(*self._as_coco())
+        found, invented, missed, malformed = (
+            counts @ np.array(self.counted, float).reshape(-1, 4)
+        ).T
+        return matches.numbers(counts[:, self._order()]) | {
+            "precision@.5": ratio(found, found + invented),
+            "recall@.5": ratio(found, found + missed),
+            "f1@.5": ratio(2 * found, 2 * found + invented + missed),
+            "malformed_objects": ratio(malformed, counts.sum(axis=1)),
+        }
+
+    def _order(self) -> list[int]:
+        """The examples as COCO's image numbers order them: see `_as_coco`."""
+        return sorted(
+            range(len(self.judged)), key=lambda i: (len(self.judged[i][0]), self.judged[i][0])
+        )
+
     def _as_coco(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Write ground truth and results as COCO does.
 
@@ -145,7 +153,7 @@ class DetectionAP(Metric):
         which they were judged. Objects of a class that no reference has are left out: COCO gives
         such a class no AP.
         """
-        judged = sorted(self.judged, key=lambda entry: (len(entry[0]), entry[0]))
+        judged = [self.judged[index] for index in self._order()]
         labels = sorted({i.label for _, reference, _ in judged for i in reference})
         number = {label: index for index, label in enumerate(labels, start=1)}
         annotations, results = [], []
@@ -176,17 +184,6 @@ def _annotation(instance: Instance, image: int, number: dict[str, int]) -> dict[
     }
 
 
-def _numbered(ground_truth: dict[str, Any]) -> dict[str, Any]:
-    annotations = [
-        ({} if "area" in entry else {"area": entry["bbox"][2] * entry["bbox"][3]})
-        | entry
-        | {"id": index}
-        for index, entry in enumerate(ground_truth["annotations"], start=1)
-    ]
-    images = [dict(image) for image in ground_truth["images"]]
-    return ground_truth | {"images": images, "annotations": annotations}
-
-
 def _intersection(a: Box, b: Box) -> float:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
@@ -204,7 +201,3 @@ def _lies_in(guess: Instance, crowd: Instance) -> bool:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def _silent(*_: object) -> None:
-    """Swallow the progress lines of the evaluation."""

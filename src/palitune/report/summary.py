@@ -9,7 +9,6 @@ from palitune.metrics import higher_is_better
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
 # What a detection result is quoted by; the other COCO numbers are detail.
 _DETECTION = ("f1@.5", "AP50", "AP")
@@ -21,8 +20,6 @@ NOTHING = "–"
 
 Interval = tuple[float, float]
 Intervals = tuple[Interval | None, Interval | None, Interval | None]
-
-MARGINS = "± half the width of the 95 % interval, images drawn anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +60,24 @@ class Number:
 
     @property
     def margins(self) -> list[str]:
-        """Half the width of each cell's interval as text, `±.021`; empty where there is none."""
-        shown = self.intervals[1:2] if self.before is None else self.intervals
-        return ["" if interval is None else _margin(self.name, *interval) for interval in shown]
+        """Half the width of each cell's interval, `±.021`; empty for before, and where zero."""
+        shown = zip(self.cells, self._cell_intervals, strict=True)
+        margins = [_margin(self.name, cell, interval) for cell, interval in shown]
+        return margins if self.before is None else ["", *margins[1:]]
 
     @property
     def hints(self) -> list[str]:
         """Each cell's interval in words; empty where there is none."""
-        shown = self.intervals[1:2] if self.before is None else self.intervals
         return [
-            ""
-            if interval is None
-            else "95 % interval: " + " to ".join(written(self.name, end) for end in interval)
-            for interval in shown
+            f"95 % interval: {' to '.join(written(self.name, end) for end in interval)}"
+            if interval
+            else ""
+            for interval in self._cell_intervals
         ]
+
+    @property
+    def _cell_intervals(self) -> Sequence[Interval | None]:
+        return self.intervals[1:2] if self.before is None else self.intervals
 
 
 def numbers(metrics: Mapping[str, Any]) -> list[Number]:
@@ -177,11 +178,12 @@ def metrics_table(metrics: Mapping[str, Any]) -> "Table":
         last = number.part
         part = Text(part_title(number.part, metrics) if starts else "")
         name = Text(number.name, style="bold" if number.rank == 0 else "")
+        *values, final = number.cells
         colour = {True: "green", False: "red", None: ""}[number.improved]
-        styles = ["", "", colour] if number.before is not None else [""]
-        table.add_row(part, name, *map(_with_margin, number.cells, styles, number.margins))
-    if any(interval for number in _quoted(metrics) for interval in number.intervals):
-        table.caption = MARGINS
+        margin = (f" {number.margins[-1]}".rstrip(), "dim")
+        table.add_row(part, name, *values, Text.assemble((final, colour), margin))
+    if any(number.margins[-1] for number in _quoted(metrics)):
+        table.caption = "± half the 95 % interval, images drawn anew"
     return table
 
 
@@ -191,7 +193,8 @@ def metrics_markdown(metrics: Mapping[str, Any]) -> str:
     rows = [headings, ["---", "---", *["---:"] * (len(headings) - 2)]]
     for number in _quoted(metrics):
         named = [part_title(number.part, metrics), number.name]
-        cells = [" ".join(pair).rstrip() for pair in zip(number.cells, number.margins, strict=True)]
+        *values, final = number.cells
+        cells = [*values, f"{final} {number.margins[-1]}".rstrip()]
         rows.append([cell.replace("|", "\\|") for cell in named] + cells)
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -205,20 +208,18 @@ def _headings(metrics: Mapping[str, Any]) -> list[str]:
     return ["part", "number", *values]
 
 
-def _with_margin(cell: str, style: str, margin: str) -> "Text":
-    from rich.text import Text
-
-    return Text.assemble((cell, style), (f" {margin}".rstrip(), "dim"))
-
-
 def _interval(found: Mapping[str, Any] | None, key: str) -> Interval | None:
     low, high = (found or {}).get(key) or (None, None)
     return None if low is None or high is None else (float(low), float(high))
 
 
-def _margin(name: str, low: float, high: float) -> str:
-    text = written(name, (high - low) / 2).removesuffix(" %")
-    return "±" + (text[1:] if text.startswith("0.") and name not in _SHARES else text)
+def _margin(name: str, cell: str, interval: Interval | None) -> str:
+    if interval is None or cell in (NOTHING, "±0"):
+        return ""
+    text = written(name, (interval[1] - interval[0]) / 2).removesuffix(" %")
+    if not text.strip("0."):
+        return ""
+    return "±" + (text if name in _SHARES else text.removeprefix("0"))
 
 
 def _number(value: float | None) -> float:
