@@ -104,36 +104,30 @@ class DetectionAP(Metric):
 
     def __init__(self) -> None:
         self.judged: list[tuple[str, tuple[Instance, ...], tuple[Instance, ...]]] = []
-        self.matches = Matches(0, 0, 0)
-        self.malformed = 0
         self.counted: list[tuple[int, int, int, int]] = []
         """Objects found, invented and missed and fragments malformed, of each example."""
+        self._coco: CocoMatches | None = None
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
         predicted = objects_of(prediction.value or (), f"prediction {prediction.id}")
         self.judged.append((example.id, reference, predicted))
         malformed = boxes.decode(prediction.text, example.size).malformed
-        self.malformed += malformed
         matches = match(predicted, reference)
-        self.matches += matches
+        self._coco = None
         self.counted.append((matches.found, matches.invented, matches.missed, malformed))
         return {"f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
 
     def compute(self) -> dict[str, float]:
-        return coco_ap(*self._as_coco()) | {
-            "precision@.5": self.matches.precision,
-            "recall@.5": self.matches.recall,
-            "f1@.5": self.matches.f1,
-            "malformed_objects": _ratio(self.malformed, len(self.judged)),
-        }
+        numbers = self.weighted(np.ones((1, len(self.judged))))
+        return {name: float(values[0]) for name, values in numbers.items()}
 
     def weighted(self, counts: Counts) -> dict[str, Floats]:
-        matches = CocoMatches(*self._as_coco())
+        self._coco = self._coco or CocoMatches(*self._as_coco())
         found, invented, missed, malformed = (
             counts @ np.array(self.counted, float).reshape(-1, 4)
         ).T
-        return matches.numbers(counts[:, self._order()]) | {
+        return self._coco.numbers(counts[:, self._order()]) | {
             "precision@.5": ratio(found, found + invented),
             "recall@.5": ratio(found, found + missed),
             "f1@.5": ratio(2 * found, 2 * found + invented + missed),
