@@ -4,7 +4,7 @@ Boxes are `(x0, y0, x1, y1)` in pixels of the upright image (EXIF orientation ap
 the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,8 @@ class Row:
     instances: tuple[Instance, ...] | None = None
     classes: tuple[str, ...] | None = None
     """Every class the source knows, in its own order; None where the source has no class list."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """What numbers are reported by besides, e.g. {"question_type": "count"}; no task reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ class Example:
     place: str
     part: str = ""
     """The part of the run it belongs to: a mixture's name for it, else the task's name."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """As the row has them: what numbers are reported by besides."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         "suffixes": pa.list_(pa.string()),
         "reference": pa.string(),  # JSON of `examples.value_to_json`
         "place": pa.string(),
+        "attributes": pa.string(),  # JSON
     }
 )
 
@@ -195,6 +196,7 @@ def _record_batch(examples: list[Example]) -> Any:
         [e.suffixes for e in examples],
         [json.dumps(value_to_json(e.reference)) for e in examples],
         [e.place for e in examples],
+        [json.dumps(e.attributes) for e in examples],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)

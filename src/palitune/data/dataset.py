@@ -51,7 +51,7 @@ class Examples(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         batch, row = divmod(_position(index, len(self)), BATCH)
         cells = (column[row].as_py() for column in self._batches[batch].columns)
-        id_, images, width, height, prefix, suffixes, reference, place = cells
+        id_, images, width, height, prefix, suffixes, reference, place, attributes = cells
         return Example(
             id=id_,
             images=tuple(images),
@@ -61,6 +61,7 @@ class Examples(Sequence[Example]):
             reference=value_from_json(json.loads(reference)),
             place=place,
             part=self.part,
+            attributes=json.loads(attributes),
         )
 
     def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:

@@ -4,10 +4,10 @@ Each example has one true box and is judged by the first box of its prediction; 
 IoU of 0. Accuracy at .5 is what RefCOCO's papers report as "accuracy".
 """
 
-import math
+import numpy as np
 
 from palitune.examples import Example, Prediction
-from palitune.metrics.base import Metric, objects_of
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, weighted_mean
 from palitune.metrics.detection_ap import box_iou
 
 
@@ -23,11 +23,12 @@ class BoxAccuracy(Metric):
         return {"box_iou": self.overlaps[-1]}
 
     def compute(self) -> dict[str, float]:
-        count = len(self.overlaps)
-        if not count:
-            return dict.fromkeys(("box_accuracy@.5", "box_accuracy@.75", "box_iou"), math.nan)
+        numbers = self.weighted(np.ones((1, len(self.overlaps))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
         return {
-            "box_accuracy@.5": sum(iou >= 0.5 for iou in self.overlaps) / count,
-            "box_accuracy@.75": sum(iou >= 0.75 for iou in self.overlaps) / count,
-            "box_iou": sum(self.overlaps) / count,
+            "box_accuracy@.5": weighted_mean(counts, [iou >= 0.5 for iou in self.overlaps]),
+            "box_accuracy@.75": weighted_mean(counts, [iou >= 0.75 for iou in self.overlaps]),
+            "box_iou": weighted_mean(counts, self.overlaps),
         }

@@ -1,26 +1,26 @@
 """Detection: COCO's average precision, and precision, recall and F1 that need no scores.
 
-`coco_ap` gives the twelve numbers of pycocotools' `COCOeval` through faster-coco-eval, which agrees
-with it to rounding: AP over IoU .5:.05:.95, AP50, AP75, by area, and average recall. A model that
-writes boxes as text has no confidence of its own, so AP depends on the scores it is given; where an
-object has none it counts 1.0 and objects rank in the order of their emission. `precision@.5`,
+`coco_ap` gives the twelve numbers of pycocotools' `COCOeval`, to rounding: AP over IoU .5:.05:.95,
+AP50, AP75, by area, and average recall. A model that writes boxes as text has no confidence of its
+own, so AP depends on the scores it is given; where an object has none it counts 1.0 and objects
+rank in the order of their emission. `precision@.5`,
 `recall@.5` and `f1@.5` (IoU .5, all classes counted together) are free of that choice.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from palitune.codec import boxes
 from palitune.examples import Box, Example, Instance, Prediction, Size
-from palitune.metrics.base import Metric, objects_of
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
+from palitune.metrics.coco_matches import NUMBERS, Kind
+from palitune.metrics.coco_matches import Matches as CocoMatches
 
-Kind = Literal["bbox", "segm"]
-
-COCO_NUMBERS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
+COCO_NUMBERS = NUMBERS
 MATCH_IOU = 0.5
 
 
@@ -37,26 +37,12 @@ def coco_ap(
     """Return the twelve COCO numbers; NaN where the ground truth holds nothing to find.
 
     `ground_truth` is COCO's annotation file, `results` its result list, both as read from JSON and
-    left as they are. Annotations are numbered anew from 1: COCO's own code uses 0 for "unmatched",
-    so that a file that counts from 0 would lose one. A missing `area` is the box's.
+    left as they are. A missing `area` is the box's.
     Raises ValueError where a result names an image that the ground truth does not have.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    known = {image["id"] for image in ground_truth["images"]}
-    if unknown := {result["image_id"] for result in results} - known:
-        raise ValueError(
-            f"results name image {min(unknown, key=str)!r}, which is not in the ground truth; "
-            "evaluate on the annotation file that was predicted on"
-        )
-    reference = COCO(_numbered(ground_truth), print_function=_silent)
-    found = reference.loadRes([dict(result) for result in results])
-    evaluation = COCOeval_faster(reference, found, kind, print_function=_silent)
-    evaluation.run()
-    return {
-        name: math.nan if value < 0 else float(value)
-        for name, value in zip(COCO_NUMBERS, evaluation.stats, strict=True)
-    }
+    matches = CocoMatches(ground_truth, results, kind)
+    numbers = matches.numbers(np.ones((1, matches.images)))
+    return {name: float(value[0]) for name, value in numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -156,6 +142,11 @@ class Judged:
     predicted: list[Annotation]
 
 
+def order_of(judged: Sequence[Judged]) -> list[int]:
+    """Return the places of the examples in the order of COCO's image numbers: see `as_coco`."""
+    return sorted(range(len(judged)), key=lambda i: (len(judged[i].id), judged[i].id))
+
+
 def as_coco(judged: Sequence[Judged]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write ground truth and results as COCO does.
 
@@ -163,7 +154,7 @@ def as_coco(judged: Sequence[Judged]) -> tuple[dict[str, Any], list[dict[str, An
     they were judged. Objects of a class that no reference has are left out: COCO gives such a
     class no AP.
     """
-    ordered = sorted(judged, key=lambda example: (len(example.id), example.id))
+    ordered = [judged[index] for index in order_of(judged)]
     labels = sorted({entry["label"] for example in ordered for entry in example.reference})
     number = {label: index for index, label in enumerate(labels, start=1)}
     annotations: list[Annotation] = []
@@ -194,8 +185,9 @@ class DetectionAP(Metric):
 
     def __init__(self) -> None:
         self.judged: list[Judged] = []
-        self.matches = Matches(0, 0, 0)
-        self.malformed = 0
+        self.counted: list[tuple[int, int, int, int]] = []
+        """Objects found, invented and missed and fragments malformed, of each example."""
+        self._coco: CocoMatches | None = None
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
@@ -204,17 +196,26 @@ class DetectionAP(Metric):
             [_annotation(instance) for instance in side] for side in (reference, predicted)
         )
         self.judged.append(Judged(example.id, example.size, *annotations))
-        self.malformed += boxes.decode(prediction.text, example.size).malformed
+        malformed = boxes.decode(prediction.text, example.size).malformed
         matches = match(predicted, reference)
-        self.matches += matches
+        self._coco = None
+        self.counted.append((matches.found, matches.invented, matches.missed, malformed))
         return {"f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
 
     def compute(self) -> dict[str, float]:
-        return coco_ap(*as_coco(self.judged)) | {
-            "precision@.5": self.matches.precision,
-            "recall@.5": self.matches.recall,
-            "f1@.5": self.matches.f1,
-            "malformed_objects": _ratio(self.malformed, len(self.judged)),
+        numbers = self.weighted(np.ones((1, len(self.judged))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        self._coco = self._coco or CocoMatches(*as_coco(self.judged))
+        found, invented, missed, malformed = (
+            counts @ np.array(self.counted, float).reshape(-1, 4)
+        ).T
+        return self._coco.numbers(counts[:, order_of(self.judged)]) | {
+            "precision@.5": ratio(found, found + invented),
+            "recall@.5": ratio(found, found + missed),
+            "f1@.5": ratio(2 * found, 2 * found + invented + missed),
+            "malformed_objects": ratio(malformed, counts.sum(axis=1)),
         }
 
 
@@ -227,17 +228,6 @@ def _annotation(instance: Instance) -> Annotation:
         "iscrowd": int(instance.crowd),
         "score": 1.0 if instance.score is None else instance.score,
     }
-
-
-def _numbered(ground_truth: dict[str, Any]) -> dict[str, Any]:
-    annotations = [
-        ({} if "area" in entry else {"area": entry["bbox"][2] * entry["bbox"][3]})
-        | entry
-        | {"id": index}
-        for index, entry in enumerate(ground_truth["annotations"], start=1)
-    ]
-    images = [dict(image) for image in ground_truth["images"]]
-    return ground_truth | {"images": images, "annotations": annotations}
 
 
 def _intersection(a: Box, b: Box) -> float:
@@ -257,7 +247,3 @@ def _share(guess: Box, crowd: Box) -> float:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def _silent(*_: object) -> None:
-    """Swallow the progress lines of the evaluation."""

@@ -14,16 +14,16 @@ import numpy as np
 
 from palitune.codec import masks
 from palitune.examples import Example, Instance, Mask, Prediction, mask_to_json
-from palitune.metrics.base import Metric, objects_of
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio, weighted_mean
+from palitune.metrics.coco_matches import Matches as CocoMatches
 from palitune.metrics.detection_ap import (
     Annotation,
     Judged,
-    Matches,
     Overlaps,
     as_coco,
     box_iou,
-    coco_ap,
     match,
+    order_of,
     pairs,
 )
 
@@ -43,8 +43,8 @@ class ReferringSegmentation(Metric):
     def __init__(self) -> None:
         self.ious: list[float] = []
         self.box_ious: list[float] = []
-        self.intersection = 0
-        self.union = 0
+        self.pixels: list[tuple[int, int]] = []
+        """Those of the intersection and of the union, of each example."""
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
@@ -59,20 +59,26 @@ class ReferringSegmentation(Metric):
         if predicted:
             guess = _mask(predicted[0])
             box_overlap = box_iou(predicted[0].box, reference[0].box)
-        self.intersection += int(np.count_nonzero(truth & guess))
-        self.union += int(np.count_nonzero(truth | guess))
+        shared, union = np.count_nonzero(truth & guess), np.count_nonzero(truth | guess)
+        self.pixels.append((int(shared), int(union)))
         self.ious.append(mask_iou(truth, guess))
         self.box_ious.append(box_overlap)
         return {"iou": self.ious[-1], "box_iou": self.box_ious[-1]}
 
     def compute(self) -> dict[str, float]:
-        precision = {f"precision@{_short(t)}": _from(t, self.ious) for t in PRECISION_AT}
-        accuracy = {f"box_accuracy@{_short(t)}": _from(t, self.box_ious) for t in BOX_ACCURACY_AT}
+        numbers = self.weighted(np.ones((1, len(self.ious))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        shared, union = (counts @ np.array(self.pixels, float).reshape(-1, 2)).T
+        precision = {f"precision@{_short(t)}": (t, self.ious) for t in PRECISION_AT}
+        accuracy = {f"box_accuracy@{_short(t)}": (t, self.box_ious) for t in BOX_ACCURACY_AT}
         return {
-            "mean_iou": _mean(self.ious),
-            "cumulative_iou": self.intersection / self.union if self.union else math.nan,
-            **precision,
-            **accuracy,
+            "mean_iou": weighted_mean(counts, self.ious),
+            "cumulative_iou": ratio(shared, union),
+        } | {
+            name: weighted_mean(counts, [iou >= least for iou in ious])
+            for name, (least, ious) in (precision | accuracy).items()
         }
 
 
@@ -85,9 +91,9 @@ class Segmentation(Metric):
 
     def __init__(self) -> None:
         self.judged: list[Judged] = []
-        self.matches = Matches(0, 0, 0)
-        self.matched: list[float] = []
-        self.malformed = 0
+        self.counted: list[tuple[float, ...]] = []
+        """Objects found, invented and missed, their IoUs' sum, and fragments malformed."""
+        self._coco: CocoMatches | None = None
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
@@ -95,24 +101,34 @@ class Segmentation(Metric):
         truths = [_annotation(instance) for instance in reference]
         guesses = [_annotation(instance) for instance in predicted]
         self.judged.append(Judged(example.id, example.size, truths, guesses))
-        self.malformed += masks.scan(prediction.text, example.size)[1]
+        self._coco = None
         overlaps = _overlaps(guesses, truths)
         found = pairs(predicted, reference, overlaps)
         matches = match(predicted, reference, overlaps)
-        self.matches += matches
-        self.matched += (ious := [overlaps[left][right] for right, left in found.items()])
+        ious = sum(overlaps[left][right] for right, left in found.items())
+        malformed = masks.scan(prediction.text, example.size)[1]
+        self.counted.append((matches.found, matches.invented, matches.missed, ious, malformed))
         scores = {"mask_f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
-        return scores | ({"mask_iou": _shared(ious, matches)} if _to_find(matches) else {})
+        to_find = matches.found + matches.missed
+        return scores | ({"mask_iou": ious / to_find} if to_find else {})
 
     def compute(self) -> dict[str, float]:
-        coco = coco_ap(*as_coco(self.judged), kind="segm")
-        return {f"mask_{name}": value for name, value in coco.items()} | {
-            "mask_precision@.5": self.matches.precision,
-            "mask_recall@.5": self.matches.recall,
-            "mask_f1@.5": self.matches.f1,
-            "mask_iou": _shared(self.matched, self.matches),
-            "mask_iou_matched": _mean(self.matched),
-            "malformed_objects": self.malformed / len(self.judged) if self.judged else math.nan,
+        numbers = self.weighted(np.ones((1, len(self.judged))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        self._coco = self._coco or CocoMatches(*as_coco(self.judged), "segm")
+        coco = self._coco.numbers(counts[:, order_of(self.judged)])
+        found, invented, missed, ious, malformed = (
+            counts @ np.array(self.counted, float).reshape(-1, 5)
+        ).T
+        return {f"mask_{name}": values for name, values in coco.items()} | {
+            "mask_precision@.5": ratio(found, found + invented),
+            "mask_recall@.5": ratio(found, found + missed),
+            "mask_f1@.5": ratio(2 * found, 2 * found + invented + missed),
+            "mask_iou": ratio(ious, found + missed),
+            "mask_iou_matched": ratio(ious, found),
+            "malformed_objects": ratio(malformed, counts.sum(axis=1)),
         }
 
 
@@ -142,23 +158,6 @@ def _overlaps(guesses: Sequence[Annotation], truths: Sequence[Annotation]) -> Ov
     outlines = ([entry["segmentation"] for entry in entries] for entries in (guesses, truths))
     ious: list[list[float]] = coco_mask.iou(*outlines, [t["iscrowd"] for t in truths]).tolist()
     return ious
-
-
-def _shared(ious: Sequence[float], matches: Matches) -> float:
-    """Return the mean IoU over found and missed objects, those of the latter 0."""
-    return sum(ious) / _to_find(matches) if _to_find(matches) else math.nan
-
-
-def _to_find(matches: Matches) -> int:
-    return matches.found + matches.missed
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _from(threshold: float, values: Sequence[float]) -> float:
-    return _mean([float(value >= threshold) for value in values])
 
 
 def _short(threshold: float) -> str:

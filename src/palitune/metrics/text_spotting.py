@@ -7,8 +7,10 @@ matches no other word is no mistake, whatever it reads.
 
 from dataclasses import replace
 
+import numpy as np
+
 from palitune.examples import Example, Instance, Prediction
-from palitune.metrics.base import Metric, objects_of
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
 from palitune.metrics.detection_ap import Matches, match
 
 
@@ -16,24 +18,32 @@ class TextSpotting(Metric):
     """Report precision, recall and F1 over all words of all images, end to end and of boxes."""
 
     def __init__(self) -> None:
-        self.read = Matches(0, 0, 0)
-        self.found = Matches(0, 0, 0)
+        self.counted: list[tuple[int, ...]] = []
+        """Words found, invented and missed of each example: end to end, then of boxes."""
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
         predicted = objects_of(prediction.value or (), f"prediction {prediction.id}")
         read = _matches(_folded(predicted), _folded(reference))
-        self.read += read
-        self.found += _matches(_unlabelled(predicted), _unlabelled(reference))
+        boxes = _matches(_unlabelled(predicted), _unlabelled(reference))
+        self.counted.append(
+            (read.found, read.invented, read.missed, boxes.found, boxes.invented, boxes.missed)
+        )
         is_empty = read == Matches(0, 0, 0)
         return {"word_f1@.5": 1.0 if is_empty else read.f1}
 
     def compute(self) -> dict[str, float]:
+        numbers = self.weighted(np.ones((1, len(self.counted))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        sums = (counts @ np.array(self.counted, float).reshape(-1, 6)).T
+        read, invented, missed, boxed, boxes_invented, boxes_missed = sums
         return {
-            "word_precision@.5": self.read.precision,
-            "word_recall@.5": self.read.recall,
-            "word_f1@.5": self.read.f1,
-            "word_box_f1@.5": self.found.f1,
+            "word_precision@.5": ratio(read, read + invented),
+            "word_recall@.5": ratio(read, read + missed),
+            "word_f1@.5": ratio(2 * read, 2 * read + invented + missed),
+            "word_box_f1@.5": ratio(2 * boxed, 2 * boxed + boxes_invented + boxes_missed),
         }
 
 

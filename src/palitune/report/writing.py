@@ -99,6 +99,12 @@ def finish(
         "examples": after.examples,
         "before": before and before.metrics,
         "after": after.metrics,
+        "intervals": {
+            "before": before and before.intervals,
+            "after": after.intervals,
+            "difference": before and after.intervals_of_change(before),
+        },
+        "slices": {"before": before and before.slices, "after": after.slices},
     }
     write_json(folder / "metrics.json", metrics)
     show(metrics_table(metrics))

@@ -30,6 +30,7 @@ class Task(ABC):
                 raise ValueError(
                     f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
                 )
+            METRICS[metric]()  # it says here, and not after a training, what it lacks
         if self.max_new_tokens < 1:
             raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
 
@@ -78,6 +79,7 @@ class Task(ABC):
             suffixes=suffixes,
             reference=reference,
             place=row.place,
+            attributes=row.attributes,
         )
 
 

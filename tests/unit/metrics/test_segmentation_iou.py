@@ -145,9 +145,9 @@ def test_a_guess_on_a_crowd_is_neither_found_nor_invented() -> None:
     crowd = boat(0, 0, 20, 20, crowd=True)
     inside = (boat(0, 0, 4, 4), boat(18, 0, 22, 4))
     assert metric.update(an_example((crowd,)), a_prediction(inside)) == {"mask_f1@.5": 1}
-    assert metric.matches.invented == metric.matches.found == metric.matches.missed == 0
+    assert metric.counted == [(0, 0, 0, 0, 0)]
     metric.update(an_example((crowd,), "2"), a_prediction((boat(19, 0, 23, 4),)))
-    assert metric.matches.invented == 1
+    assert metric.counted[1] == (0, 1, 0, 0, 0)
 
 
 def test_fragments_that_cannot_be_read_are_averaged_over_examples() -> None:

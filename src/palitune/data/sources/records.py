@@ -16,6 +16,7 @@
 Only the image is always needed; a task says which others it needs. `null` is an absent column.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class RecordSource(Source):
 
     columns: dict[str, str] = field(default_factory=dict)
     """Name of a column in the files by its name here, e.g. {question: query}."""
+    attributes: list[str] = field(default_factory=list)
+    """Columns of the files by whose values numbers are reported too, e.g. [question_type]."""
     box_format: BoxFormat | None = None
     """How boxes are written: xyxy | xywh | cxcywh; null: `box` is xyxy, `bbox` has to be told."""
     normalized: bool = False
@@ -84,6 +87,7 @@ class RecordReader:
             source.box_format, source.normalized, source.masks, self.classes
         )
         self.mapped = source.columns
+        self.attributes = source.attributes
         self.names = {
             column: tuple(self.mapped[name] for name in ours if name in self.mapped) or ours
             for column, ours in SPELLINGS.items()
@@ -108,6 +112,7 @@ class RecordReader:
             expression=_text(cells, "expression", place),
             instances=self.objects.instances(cells["instances"], size, place),
             classes=self.classes or None,
+            attributes={name: _attribute(record, name, place) for name in self.attributes},
         )
 
     def image(self, cell: Any, place: str) -> str | None:
@@ -181,6 +186,22 @@ def _texts(cells: dict[str, Any], column: str, place: str) -> tuple[str, ...] | 
         f"{place}: column {column!r} must be a text or a list of texts, not {shown(value)}; "
         f"change it, or map another one with data.columns.{column}=COLUMN"
     )
+
+
+def _attribute(record: dict[str, Any], name: str, place: str) -> str:
+    """Write a value as text: true and 3 as JSON does."""
+    if name not in record:
+        raise DataError(
+            f"{place}: column {name!r}, named by data.attributes, is missing; the row has "
+            f"{_listed(record)}"
+        )
+    value = record[name]
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"{place}: column {name!r} must be a text, a number or true/false to be an "
+            f"attribute, not {shown(value)}; leave it out of data.attributes"
+        )
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _listed(record: dict[str, Any]) -> str:

@@ -73,6 +73,20 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
     )
 
 
+def test_attributes_are_read_as_text(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    row = {"image": "a.png", "kind": "count", "hard": True, "year": 1999, "none": None}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row | {"list": [1]}))
+    source = Jsonl(path=str(tmp_path), attributes=["kind", "hard", "year", "none"])
+    [found] = source.rows("train")
+    assert isinstance(found, Row)
+    assert found.attributes == {"kind": "count", "hard": "true", "year": "1999", "none": "null"}
+    for name, said in (("type", "named by data.attributes, is missing"), ("list", "not [1]")):
+        [mistake] = Jsonl(path=str(tmp_path), attributes=[name]).rows("train")
+        assert said in str(mistake)
+        assert str(mistake).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
+
+
 def test_singular_names_and_single_texts_mean_the_same(tmp_path: Path) -> None:
     singular = {"image": "a.png", "answer": "x", "caption": "c", "objects": []}
     plural = {"images": ["a.png"], "answers": ["x"], "captions": ["c"], "instances": []}
