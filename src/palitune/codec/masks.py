@@ -99,6 +99,16 @@ def codec_file(name: str) -> Path:
     return file
 
 
+def remarks(name: str) -> list[str]:
+    """Say what to know of a codec before training with it."""
+    if name != EMBEDDED:
+        return []
+    return [
+        "masks: written by the embedded codec, whose <seg> tokens no released checkpoint knows; "
+        "for one take task.codec=vae-oid.npz"
+    ]
+
+
 def codec_named(name: str) -> MaskCodec:
     """Return the codec `embedded`, or the one in a file; loaded again only if that has changed."""
     file = codec_file(name).resolve()

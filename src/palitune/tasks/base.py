@@ -57,6 +57,10 @@ class Task(ABC):
         """Name the files, besides the data, that the examples follow from."""
         return []
 
+    def remarks(self) -> list[str]:
+        """Say what to know of the settings before training, a sentence each."""
+        return []
+
     def keeps(self, row: Row) -> bool:
         """Tell whether to learn from a row; asked of the split `train` only."""
         return True

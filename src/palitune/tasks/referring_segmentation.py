@@ -37,6 +37,9 @@ class ReferringSegmentation(Task):
     def files(self) -> list[Path]:
         return [masks.codec_file(self.codec)]
 
+    def remarks(self) -> list[str]:
+        return masks.remarks(self.codec)
+
     def prefix(self, row: Row) -> str:
         return f"segment {expression_of(row)}" if self.verb else expression_of(row)
 

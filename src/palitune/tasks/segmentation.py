@@ -31,6 +31,9 @@ class Segmentation(Detection):
     def files(self) -> list[Path]:
         return [masks.codec_file(self.codec)]
 
+    def remarks(self) -> list[str]:
+        return masks.remarks(self.codec)
+
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         reference = self._reference(row)
         try:

@@ -115,6 +115,8 @@ def test_another_codec_writes_other_tokens(tmp_path: Path) -> None:
     mine, own = Segmentation(codec=str(file)), Segmentation()
     assert mine.files() == [file]
     assert own.files() == [masks.codec_file("embedded")]
+    assert mine.remarks() == []
+    assert "no released checkpoint knows" in own.remarks()[0]
     assert mine.example(ROW).suffixes != own.example(ROW).suffixes
 
 
