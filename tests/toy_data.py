@@ -9,7 +9,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
+
+from palitune.examples import Box, Mask, Size
 
 COLOURS = {"blue": (30, 60, 220), "green": (20, 160, 60), "red": (220, 30, 40)}
 SPLITS = {"train": 12, "validation": 4, "test": 4}
@@ -38,6 +41,14 @@ def write_toy_coco(folder: Path) -> Path:
     return folder
 
 
+def toy_mask(size: Size, box: Box) -> Mask:
+    """Return an ellipse that fills a box, rounded to pixels, within an image of `size`."""
+    x0, y0, x1, y1 = (round(side) for side in box)
+    image = Image.new("1", size)
+    ImageDraw.Draw(image).ellipse((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), fill=1)
+    return np.asarray(image)
+
+
 def toy_objects(split: str, index: int) -> list[dict[str, Any]]:
     """Return one image's rectangles in reading order: `{"label", "box": [x0, y0, x1, y1]}`."""
     chance = random.Random(f"{split}-{index}")
@@ -60,7 +71,7 @@ def _jsonl_row(folder: Path, split: str, index: int) -> dict[str, Any]:
     objects = toy_objects(split, index)
     return {
         "id": f"{split}-{index}",
-        "image": _draw(folder, split, index),
+        "image": draw(folder, split, index),
         "question": "how many rectangles are there?",
         "answers": [str(len(objects)), ["one", "two", "three"][len(objects) - 1]],
         "captions": _captions(objects),
@@ -72,7 +83,7 @@ def _jsonl_row(folder: Path, split: str, index: int) -> dict[str, Any]:
 def _coco(folder: Path, split: str, count: int, kind: str) -> dict[str, Any]:
     images, annotations = [], []
     for index in range(count):
-        name = Path(_draw(folder, split, index)).name
+        name = Path(draw(folder, split, index)).name
         images.append({"id": index, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         objects = toy_objects(split, index)
         if kind == "captions":
@@ -96,7 +107,7 @@ def _coco_instance(image: int, written: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _draw(folder: Path, split: str, index: int) -> str:
+def draw(folder: Path, split: str, index: int) -> str:
     """Draw the image where it is not there yet; return its path relative to `folder`."""
     name = f"images/{split}_{index:02d}.png"
     (folder / "images").mkdir(parents=True, exist_ok=True)

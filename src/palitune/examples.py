@@ -4,7 +4,7 @@ Boxes are `(x0, y0, x1, y1)` in pixels of the upright image (EXIF orientation ap
 the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,13 @@ class Row:
     choices: tuple[str, ...] | None = None
     captions: tuple[str, ...] | None = None
     text: str | None = None
+    expression: str | None = None
+    """Words that refer to the instances: "the boat on the left"."""
     instances: tuple[Instance, ...] | None = None
     classes: tuple[str, ...] | None = None
     """Every class the source knows, in its own order; None where the source has no class list."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """What numbers are reported by besides, e.g. {"question_type": "count"}; no task reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,8 @@ class Example:
     place: str
     part: str = ""
     """The part of the run it belongs to: a mixture's name for it, else the task's name."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """As the row has them: what numbers are reported by besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +106,34 @@ class Prediction:
     """None where the text is malformed: counted, scored as an empty answer, shown in the report."""
 
 
+def mask_to_json(mask: Mask) -> dict[str, Any]:
+    """Write a mask as COCO's compressed run lengths: `{"size": [height, width], "counts": "..."}`.
+
+    pycocotools takes the object as it is.
+    """
+    from pycocotools import mask as coco_mask
+
+    written = coco_mask.encode(np.asfortranarray(mask).view(np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": written["counts"].decode("ascii")}
+
+
+def mask_from_json(written: dict[str, Any]) -> Mask:
+    """Invert `mask_to_json`."""
+    from pycocotools import mask as coco_mask
+
+    decoded: Mask = coco_mask.decode(written).view(np.bool_)
+    return decoded
+
+
 def instance_to_json(instance: Instance) -> dict[str, Any]:
-    """Write label, box and what else is set; masks are not written."""
+    """Write label, box and what else is set; a mask as `mask_to_json` does."""
     written: dict[str, Any] = {"label": instance.label, "box": list(instance.box)}
     if instance.score is not None:
         written["score"] = instance.score
     if instance.crowd:
         written["crowd"] = True
+    if instance.mask is not None:
+        written["mask"] = mask_to_json(instance.mask)
     return written
 
 
@@ -115,6 +142,7 @@ def instance_from_json(written: dict[str, Any]) -> Instance:
     return Instance(
         label=written["label"],
         box=(x0, y0, x1, y1),
+        mask=mask_from_json(written["mask"]) if "mask" in written else None,
         score=written.get("score"),
         crowd=written.get("crowd", False),
     )

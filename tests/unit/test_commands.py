@@ -1,5 +1,6 @@
 """What the command line says of recipes, groups, options and settings."""
 
+import re
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_the_help_of_a_recipe_marks_defaults_and_explains_values() -> None:
     defaults = {"data": "???", "adapter": "lora", "experiment": ""}
     text = commands.recipe_help("palitune finetune", "finetune", defaults, Finetune)
     assert "full [lora] qlora" in text
-    assert "coco handwriting jsonl mixture   (must be chosen)" in text
+    assert re.search(r"coco handwriting .*\(must be chosen\)", text)
     assert "  seed=0 " in text
     assert "--multirun" in text
 

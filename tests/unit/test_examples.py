@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
 
 from palitune.examples import (
     Instance,
@@ -13,15 +15,20 @@ from palitune.examples import (
     Value,
     instance_from_json,
     instance_to_json,
+    mask_from_json,
+    mask_to_json,
     value_from_json,
     value_to_json,
 )
 
 COORDINATES = st.floats(allow_nan=False, allow_infinity=False)
+SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+MASKS = SIDES.flatmap(lambda sides: arrays(np.bool_, sides))
 INSTANCES = st.builds(
     Instance,
     label=st.text(),
     box=st.tuples(*[COORDINATES] * 4),
+    mask=st.none() | MASKS,
     score=st.none() | st.floats(0, 1),
     crowd=st.booleans(),
 )
@@ -46,7 +53,7 @@ def test_an_instance_is_written_with_what_is_set() -> None:
     assert instance_from_json(instance_to_json(scored)) == scored
 
 
-def test_masks_are_compared_but_not_written() -> None:
+def test_masks_are_compared() -> None:
     mask = np.eye(3, dtype=bool)
     boat = Instance("boat", (0, 0, 3, 3), mask=mask)
     assert boat == Instance("boat", (0, 0, 3, 3), mask=mask.copy())
@@ -54,7 +61,16 @@ def test_masks_are_compared_but_not_written() -> None:
     assert boat != Instance("boat", (0, 0, 3, 3))
     assert boat != "boat"
     assert len({boat, Instance("boat", (0, 0, 3, 3), mask=mask.copy())}) == 1
-    assert instance_from_json(instance_to_json(boat)) == dataclasses.replace(boat, mask=None)
+
+
+def test_a_mask_is_written_as_coco_writes_run_lengths() -> None:
+    mask = np.zeros((4, 3), dtype=bool)
+    mask[1:3, 1] = True  # in columns: 5 outside, 2 inside, 5 outside
+    written = instance_to_json(Instance("boat", (1, 1, 2, 3), mask=mask))["mask"]
+    assert written == {"size": [4, 3], "counts": "525"}
+    assert coco_mask.area(written) == 2
+    assert np.array_equal(mask_from_json(written), mask)
+    assert np.array_equal(mask_from_json(mask_to_json(mask)), mask)
 
 
 def test_the_nouns_cannot_be_changed() -> None:

@@ -15,9 +15,10 @@ BINS = 1024
 SEPARATOR = " ; "
 
 _LOC = re.compile(r"<loc([0-9]{4})>")
+_SEG = re.compile(r"<seg([0-9]{3})>")
 # A run of <loc> tokens, perhaps <seg> tokens, and the label up to the next object or separator.
 _OBJECT = re.compile(
-    r"(?P<locs>(?:<loc[0-9]{4}>\s*)+)(?:<seg[0-9]{3}>\s*)*"
+    r"(?P<locs>(?:<loc[0-9]{4}>\s*)+)(?P<segs>(?:<seg[0-9]{3}>\s*)*)"
     r"(?P<label>(?:(?!<loc[0-9]{4}>|<seg[0-9]{3}>|;).)*)",
     re.DOTALL,
 )
@@ -50,15 +51,22 @@ def encode_box(box: Box, size: Size) -> str:
     return "".join(f"<loc{value:04d}>" for value in (top, left, bottom, right))
 
 
-def encode(instances: Sequence[Instance], size: Size, *, labelled: bool = True) -> str:
+def encode(
+    instances: Sequence[Instance],
+    size: Size,
+    *,
+    labelled: bool = True,
+    shapes: Sequence[str] | None = None,
+) -> str:
     """Write instances in the given order.
 
-    `size` is (width, height) in pixels. Raises ValueError where an instance cannot be read back:
-    an inverted box, a label with tokens or `;` in it, and (where `labelled`) an empty label.
+    `size` is (width, height) in pixels, `shapes` what follows each box: its `<seg>` tokens. Raises
+    ValueError where an instance cannot be read back: an inverted box, a label with tokens or `;`
+    in it, and (where `labelled`) an empty label.
     """
     return SEPARATOR.join(
-        f"{encode_box(instance.box, size)} {_checked(instance.label, labelled)}".rstrip()
-        for instance in instances
+        f"{encode_box(instance.box, size)}{shape} {_checked(instance.label, labelled)}".rstrip()
+        for instance, shape in zip(instances, shapes or [""] * len(instances), strict=True)
     )
 
 
@@ -71,7 +79,15 @@ def decode(
     `<loc>`, an inverted or empty box, and (where `labelled`) a missing label each count as one
     malformed fragment. `confidence` fills `Instance.score` from the span of the object's own text.
     """
-    instances: list[Instance] = []
+    found, malformed = scan(text, size, labelled=labelled, confidence=confidence)
+    return Decoded(tuple(instance for instance, _ in found), malformed)
+
+
+def scan(
+    text: str, size: Size, *, labelled: bool = True, confidence: Confidence | None = None
+) -> tuple[list[tuple[Instance, tuple[int, ...]]], int]:
+    """Do what `decode` does, and return each object with the numbers of its `<seg>` tokens."""
+    found: list[tuple[Instance, tuple[int, ...]]] = []
     malformed = 0
     end = 0
     for match in _OBJECT.finditer(text):
@@ -85,8 +101,9 @@ def decode(
         score = None
         if confidence is not None:
             score = confidence(match.start(), match.start() + len(match[0].rstrip()))
-        instances.append(Instance(label=label, box=box, score=score))
-    return Decoded(tuple(instances), malformed + _is_garbage(text[end:]))
+        segs = tuple(int(value) for value in _SEG.findall(match["segs"]))
+        found.append((Instance(label=label, box=box, score=score), segs))
+    return found, malformed + _is_garbage(text[end:])
 
 
 def _bins(low: float, high: float) -> tuple[int, int]:

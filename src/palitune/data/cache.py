@@ -1,9 +1,10 @@
 """The examples of a source, task and split: written to disk once, found there from then on.
 
 The cache lies in `$PALITUNE_CACHE`, else in `~/.cache/palitune`. A folder of it is named by
-everything its examples follow from: the settings of source and task, the annotation file's path,
-size and time, and the code that wrote them. It holds `examples.arrow`, and `skipped.json` with a
-sentence for every bad row.
+everything its examples follow from: the settings of source and task, the path, size and time of
+every annotation file and of what else the task reads, and the code that wrote them. It holds
+`examples.arrow`, and in `skipped.json` a sentence for every bad row, in `left_out.json` one for
+every reason for which a task has left something out.
 """
 
 import json
@@ -11,7 +12,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
 from itertools import islice
@@ -21,6 +22,8 @@ from typing import Any
 import pyarrow as pa
 
 from palitune import __version__
+from palitune.data.left_out import LeftOut
+from palitune.data.places import cache_root
 from palitune.data.sources.base import Source
 from palitune.examples import DataError, Example, Row, value_to_json
 from palitune.tasks import Task
@@ -38,15 +41,14 @@ SCHEMA = pa.schema(
         "suffixes": pa.list_(pa.string()),
         "reference": pa.string(),  # JSON of `examples.value_to_json`
         "place": pa.string(),
+        "attributes": pa.string(),  # JSON
     }
 )
 
 
 def cache_folder() -> Path:
     """Return the folder of all cached examples."""
-    chosen = os.environ.get("PALITUNE_CACHE")
-    root = Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "palitune"
-    return root / "examples"
+    return cache_root() / "examples"
 
 
 def cached(source: Source, task: Task, split: str) -> Path:
@@ -65,16 +67,25 @@ def cached(source: Source, task: Task, split: str) -> Path:
 
 
 def _fingerprint(source: Source, task: Task, split: str, file: Path) -> str:
-    stat = file.stat()
     described = {
         "version": __version__,
         "code": _code_digest(source, task),
         "source": [type(source).__qualname__, asdict(source)],
         "task": [type(task).__qualname__, asdict(task)],
         "split": split,
-        "file": [str(file.resolve()), stat.st_size, stat.st_mtime_ns],
+        "file": str(file.resolve()),
+        "files": _digest_of([*source.files(split), *task.files()]),
     }
     return sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    """Digest the paths, sizes and times of all files that the examples follow from."""
+    digest = sha256()
+    for file in files:
+        stat = os.stat(file)
+        digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode(errors="replace"))
+    return digest.hexdigest()
 
 
 def _code_digest(source: Source, task: Task) -> str:
@@ -96,10 +107,12 @@ def _build(source: Source, task: Task, split: str, folder: Path) -> None:
     aside.mkdir(parents=True)
     try:
         skipped: list[str] = []
-        examples = islice(_examples(source, task, split, skipped), source.limit)
+        left_out = LeftOut()
+        examples = islice(_examples(source, task, split, skipped, left_out), source.limit)
         if not _write(examples, aside / "examples.arrow", f"reading {split}"):
             raise DataError(_nothing(source, split, skipped))
         (aside / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
+        (aside / "left_out.json").write_text(json.dumps(left_out.sentences()), encoding="utf-8")
         try:
             aside.rename(folder)
         except OSError:
@@ -118,12 +131,20 @@ def _nothing(source: Source, split: str, skipped: list[str]) -> str:
     return f"{source.annotation_file(split)}: split {split!r} has no examples; {why}"
 
 
-def _examples(source: Source, task: Task, split: str, skipped: list[str]) -> Iterator[Example]:
+def _examples(
+    source: Source, task: Task, split: str, skipped: list[str], left_out: LeftOut
+) -> Iterator[Example]:
     """Yield the example of every good row; put the faults of bad ones into `skipped`."""
     places: dict[str, str] = {}
     for row in source.rows(split):
         try:
-            yield _example(row, task, places)
+            example = _example(row, task, places)
+            assert isinstance(row, Row)  # else it was raised
+            if split == "train" and not task.keeps(row):
+                left_out.add({"images without objects (task.negatives)": 1}, row.place)
+                continue
+            left_out.add(task.left_out(row), row.place)
+            yield example
         except DataError as mistake:
             skipped.append(str(mistake))
             if len(skipped) > source.max_bad_rows:
@@ -175,6 +196,7 @@ def _record_batch(examples: list[Example]) -> Any:
         [e.suffixes for e in examples],
         [json.dumps(value_to_json(e.reference)) for e in examples],
         [e.place for e in examples],
+        [json.dumps(e.attributes) for e in examples],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)

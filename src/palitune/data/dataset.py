@@ -33,6 +33,8 @@ class Examples(Sequence[Example]):
         self.part = part
         self.skipped: list[str] = json.loads((folder / "skipped.json").read_text("utf-8"))
         """A sentence for every bad row that was left out."""
+        self.left_out: list[str] = json.loads((folder / "left_out.json").read_text("utf-8"))
+        """A sentence for every setting of the task by which something was left out."""
         stream = pa.ipc.open_stream(pa.memory_map(str(folder / "examples.arrow")))
         self._batches = list(stream)
         self._count: int = sum(batch.num_rows for batch in self._batches)
@@ -49,7 +51,7 @@ class Examples(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         batch, row = divmod(_position(index, len(self)), BATCH)
         cells = (column[row].as_py() for column in self._batches[batch].columns)
-        id_, images, width, height, prefix, suffixes, reference, place = cells
+        id_, images, width, height, prefix, suffixes, reference, place, attributes = cells
         return Example(
             id=id_,
             images=tuple(images),
@@ -59,6 +61,7 @@ class Examples(Sequence[Example]):
             reference=value_from_json(json.loads(reference)),
             place=place,
             part=self.part,
+            attributes=json.loads(attributes),
         )
 
     def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:
@@ -114,6 +117,8 @@ def load(data: Data, task: Task | None, split: str) -> list[Part]:
                 "%s, %s: bad rows skipped: %d, the first: %s",
                 pairing.name, split, len(skipped), skipped[0],
             )  # fmt: skip
+        for sentence in examples.left_out:
+            log.warning("%s, %s: %s", pairing.name, split, sentence)
         parts.append(Part(pairing.name, pairing.task, examples, pairing.repeat))
     return parts
 

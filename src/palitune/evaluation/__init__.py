@@ -39,7 +39,7 @@ def measure(
         raise TrainingError(
             f"training.best_metric: {training.best_metric!r} is not one of {', '.join(names)}"
         )
-    limited = replace(settings, limit=training.validation_limit)
+    limited = replace(settings, limit=training.validation_limit, resamples=0)
     return lambda: evaluate(network, processor, parts, limited, title="validation").metrics
 
 

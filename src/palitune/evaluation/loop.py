@@ -18,9 +18,12 @@ from torch.utils.data import DataLoader
 
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import Part
+from palitune.evaluation.intervals import Interval, interval
 from palitune.evaluation.settings import Evaluation
+from palitune.evaluation.varied import Measured, Shares, Slices, resampled, sliced
 from palitune.examples import Example, Prediction, value_to_json
 from palitune.metrics import METRICS
+from palitune.metrics.base import Floats
 from palitune.models.generation import Generated, generate
 
 _COLUMNS = (
@@ -40,6 +43,24 @@ class Results:
     metrics: dict[str, float] = field(default_factory=dict)
     examples: dict[str, int] = field(default_factory=dict)
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    resampled: dict[str, Floats] = field(default_factory=dict)
+    """Each number in resampled test sets, (test sets,); one without an interval is missing."""
+    slices: Slices = field(default_factory=dict)
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """(low, high) of the 95 % interval of each number that has one."""
+        return {name: interval(values) for name, values in self.resampled.items()}
+
+    def intervals_of_change(self, before: "Results") -> dict[str, Interval]:
+        """(low, high) of how much higher each number is than `before`; none on other examples."""
+        if self.examples != before.examples:
+            return {}
+        return {
+            name: interval(values - before.resampled[name])
+            for name, values in self.resampled.items()
+            if name in before.resampled
+        }
 
     def write_predictions(self, path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
@@ -62,7 +83,8 @@ def evaluate(
             outputs = _generate(network, processor, collator, part, examples, settings)
             answered = zip(examples, outputs, strict=True)
             label = " ".join(["evaluating", part.name, title]).rstrip()
-            _judge(part, progress.track(answered, len(examples), description=label), results)
+            tracked = progress.track(answered, len(examples), description=label)
+            _judge(part, tracked, settings, results)
     return results
 
 
@@ -72,7 +94,7 @@ def metric_names(parts: list[Part]) -> list[str]:
     for part in parts:
         for metric in part.task.metrics:
             names += [f"{part.name}/{name}" for name in METRICS[metric]().compute()]
-        names += [f"{part.name}/malformed", f"{part.name}/unfinished"]
+        names += [f"{part.name}/{name}" for name in Shares().compute()]
     return names
 
 
@@ -99,24 +121,37 @@ def _generate(
         yield from generate(network, processor.tokenizer, batch, part.task.max_new_tokens)
 
 
-def _judge(part: Part, answered: Iterable[tuple[Example, Generated]], results: Results) -> None:
-    metrics = [METRICS[name]() for name in part.task.metrics]
-    malformed = unfinished = count = 0
+def _judge(
+    part: Part,
+    answered: Iterable[tuple[Example, Generated]],
+    settings: Evaluation,
+    results: Results,
+) -> None:
+    metrics, shares = [METRICS[name]() for name in part.task.metrics], Shares()
+    judged: list[tuple[Example, Prediction]] = []
+    given: list[list[dict[str, float]]] = [[] for _ in metrics]
     for example, output in answered:
         value = part.task.parse(output.text, example.size, output.confidence)
         prediction = Prediction(id=example.id, text=output.text, value=value)
-        scores: dict[str, float] = {}
-        for metric in metrics:
-            scores |= metric.update(example, prediction)
-        count += 1
-        malformed += value is None
-        unfinished += not output.finished
-        results.predictions.append(_record(part, example, prediction, scores))
-    results.examples[part.name] = count
-    for metric in metrics:
-        results.metrics |= {f"{part.name}/{k}": v for k, v in metric.compute().items()}
-    results.metrics[f"{part.name}/malformed"] = malformed / count
-    results.metrics[f"{part.name}/unfinished"] = unfinished / count
+        shares.update(value is None, not output.finished)
+        for metric, scores in zip(metrics, given, strict=True):
+            scores.append(metric.update(example, prediction))
+        judged.append((example, prediction))
+
+    columns = [metric.corpus_scores() or given[i] for i, metric in enumerate(metrics)]
+    for row, (example, prediction) in enumerate(judged):
+        scored = {name: score for column in columns for name, score in column[row].items()}
+        results.predictions.append(_record(part, example, prediction, scored))
+
+    examples = [example for example, _ in judged]
+    measured: list[Measured] = [*metrics, shares]
+    results.examples[part.name] = len(examples)
+    for one in measured:
+        results.metrics |= {f"{part.name}/{k}": v for k, v in one.compute().items()}
+    varied = resampled(measured, examples, settings.resamples)
+    results.resampled |= {f"{part.name}/{k}": v for k, v in varied.items()}
+    if slices := sliced(measured, examples):
+        results.slices[part.name] = slices
 
 
 def _record(
@@ -128,6 +163,7 @@ def _record(
         "images": list(example.images),
         "size": list(example.size),
         "prefix": example.prefix,
+        "attributes": example.attributes,
         "text": prediction.text,
         "prediction": value_to_json(prediction.value),
         "reference": value_to_json(example.reference),

@@ -1,26 +1,26 @@
 """Detection: COCO's average precision, and precision, recall and F1 that need no scores.
 
-`coco_ap` gives the twelve numbers of pycocotools' `COCOeval` through faster-coco-eval, which agrees
-with it to rounding: AP over IoU .5:.05:.95, AP50, AP75, by area, and average recall. A model that
-writes boxes as text has no confidence of its own, so AP depends on the scores it is given; where an
-object has none it counts 1.0 and objects rank in the order of their emission. `precision@.5`,
+`coco_ap` gives the twelve numbers of pycocotools' `COCOeval`, to rounding: AP over IoU .5:.05:.95,
+AP50, AP75, by area, and average recall. A model that writes boxes as text has no confidence of its
+own, so AP depends on the scores it is given; where an object has none it counts 1.0 and objects
+rank in the order of their emission. `precision@.5`,
 `recall@.5` and `f1@.5` (IoU .5, all classes counted together) are free of that choice.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from palitune.codec import boxes
-from palitune.examples import Box, Example, Instance, Prediction
-from palitune.metrics.base import Metric, objects_of
+from palitune.examples import Box, Example, Instance, Prediction, Size
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
+from palitune.metrics.coco_matches import NUMBERS, Kind
+from palitune.metrics.coco_matches import Matches as CocoMatches
 
-Kind = Literal["bbox", "segm"]
-
-COCO_NUMBERS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
+COCO_NUMBERS = NUMBERS
 MATCH_IOU = 0.5
 
 
@@ -37,26 +37,12 @@ def coco_ap(
     """Return the twelve COCO numbers; NaN where the ground truth holds nothing to find.
 
     `ground_truth` is COCO's annotation file, `results` its result list, both as read from JSON and
-    left as they are. Annotations are numbered anew from 1: COCO's own code uses 0 for "unmatched",
-    so that a file that counts from 0 would lose one. A missing `area` is the box's.
+    left as they are. A missing `area` is the box's.
     Raises ValueError where a result names an image that the ground truth does not have.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    known = {image["id"] for image in ground_truth["images"]}
-    if unknown := {result["image_id"] for result in results} - known:
-        raise ValueError(
-            f"results name image {min(unknown, key=str)!r}, which is not in the ground truth; "
-            "evaluate on the annotation file that was predicted on"
-        )
-    reference = COCO(_numbered(ground_truth), print_function=_silent)
-    found = reference.loadRes([dict(result) for result in results])
-    evaluation = COCOeval_faster(reference, found, kind, print_function=_silent)
-    evaluation.run()
-    return {
-        name: math.nan if value < 0 else float(value)
-        for name, value in zip(COCO_NUMBERS, evaluation.stats, strict=True)
-    }
+    matches = CocoMatches(ground_truth, results, kind)
+    numbers = matches.numbers(np.ones((1, matches.images)))
+    return {name: float(value[0]) for name, value in numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -85,29 +71,110 @@ class Matches:
         )
 
 
-def match(predicted: Sequence[Instance], reference: Sequence[Instance]) -> Matches:
+Overlaps = Sequence[Sequence[float]]
+"""By predicted and by reference object: their IoU, or what share of the former lies in a crowd."""
+
+
+def box_overlaps(predicted: Sequence[Instance], reference: Sequence[Instance]) -> Overlaps:
+    return [
+        [_share(g.box, t.box) if t.crowd else box_iou(g.box, t.box) for t in reference]
+        for g in predicted
+    ]
+
+
+def pairs(
+    predicted: Sequence[Instance], reference: Sequence[Instance], overlaps: Overlaps
+) -> dict[int, int]:
     """Pair objects of the same label one to one, the best IoU first, from IoU .5 on.
+
+    Returns the index of the predicted object by that of the reference; a crowd is in no pair.
+    """
+    candidates = [
+        (overlaps[left][right], left, right)
+        for left, guess in enumerate(predicted)
+        for right, truth in enumerate(reference)
+        if guess.label == truth.label and not truth.crowd and overlaps[left][right] >= MATCH_IOU
+    ]
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, left, right in sorted(candidates, key=lambda candidate: -candidate[0]):
+        if left not in taken and right not in found:
+            taken.add(left)
+            found[right] = left
+    return found
+
+
+def match(
+    predicted: Sequence[Instance],
+    reference: Sequence[Instance],
+    overlaps: Overlaps | None = None,
+) -> Matches:
+    """Count what `pairs` finds, and what is left over; `overlaps` are those of the boxes if None.
 
     Crowd regions are ignored as in COCO: they need not be found, and a prediction that matches
     nothing else but lies at least half inside a crowd of its label is not counted as invented.
     """
-    single = [instance for instance in reference if not instance.crowd]
-    crowds = [instance for instance in reference if instance.crowd]
-    pairs = [
-        (iou, left, right)
+    overlaps = box_overlaps(predicted, reference) if overlaps is None else overlaps
+    found = pairs(predicted, reference, overlaps)
+    crowds = [index for index, truth in enumerate(reference) if truth.crowd]
+    invented = sum(
+        not any(
+            reference[crowd].label == guess.label and overlaps[left][crowd] >= MATCH_IOU
+            for crowd in crowds
+        )
         for left, guess in enumerate(predicted)
-        for right, truth in enumerate(single)
-        if guess.label == truth.label and (iou := box_iou(guess.box, truth.box)) >= MATCH_IOU
-    ]
-    right_guesses: set[int] = set()
-    found: set[int] = set()
-    for _, left, right in sorted(pairs, key=lambda pair: -pair[0]):
-        if left not in right_guesses and right not in found:
-            right_guesses.add(left)
-            found.add(right)
-    others = [guess for index, guess in enumerate(predicted) if index not in right_guesses]
-    invented = sum(not any(_lies_in(guess, crowd) for crowd in crowds) for guess in others)
-    return Matches(len(found), invented, len(single) - len(found))
+        if left not in found.values()
+    )
+    return Matches(len(found), invented, len(reference) - len(crowds) - len(found))
+
+
+Annotation = dict[str, Any]
+"""An object as COCO writes it, with its `label` and neither image nor category."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What COCO's numbers need of one example."""
+
+    id: str
+    size: Size
+    reference: list[Annotation]
+    predicted: list[Annotation]
+
+
+def order_of(judged: Sequence[Judged]) -> list[int]:
+    """Return the places of the examples in the order of COCO's image numbers: see `as_coco`."""
+    return sorted(range(len(judged)), key=lambda i: (len(judged[i].id), judged[i].id))
+
+
+def as_coco(judged: Sequence[Judged]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Write ground truth and results as COCO does.
+
+    Equal scores rank by image, so images are numbered by their id and not by the order in which
+    they were judged. Objects of a class that no reference has are left out: COCO gives such a
+    class no AP.
+    """
+    ordered = [judged[index] for index in order_of(judged)]
+    labels = sorted({entry["label"] for example in ordered for entry in example.reference})
+    number = {label: index for index, label in enumerate(labels, start=1)}
+    annotations: list[Annotation] = []
+    results: list[Annotation] = []
+    for image, example in enumerate(ordered, start=1):
+        for found, entries in ((annotations, example.reference), (results, example.predicted)):
+            found += [
+                entry | {"image_id": image, "category_id": number[entry["label"]]}
+                for entry in entries
+                if entry["label"] in number
+            ]
+    ground_truth = {
+        "images": [
+            {"id": image, "width": example.size[0], "height": example.size[1]}
+            for image, example in enumerate(ordered, start=1)
+        ],
+        "categories": [{"id": index, "name": label} for label, index in number.items()],
+        "annotations": annotations,
+    }
+    return ground_truth, results
 
 
 class DetectionAP(Metric):
@@ -117,74 +184,50 @@ class DetectionAP(Metric):
     """
 
     def __init__(self) -> None:
-        self.judged: list[tuple[str, tuple[Instance, ...], tuple[Instance, ...]]] = []
-        self.matches = Matches(0, 0, 0)
-        self.malformed = 0
+        self.judged: list[Judged] = []
+        self.counted: list[tuple[int, int, int, int]] = []
+        """Objects found, invented and missed and fragments malformed, of each example."""
+        self._coco: CocoMatches | None = None
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
         predicted = objects_of(prediction.value or (), f"prediction {prediction.id}")
-        self.judged.append((example.id, reference, predicted))
-        self.malformed += boxes.decode(prediction.text, example.size).malformed
+        annotations = (
+            [_annotation(instance) for instance in side] for side in (reference, predicted)
+        )
+        self.judged.append(Judged(example.id, example.size, *annotations))
+        malformed = boxes.decode(prediction.text, example.size).malformed
         matches = match(predicted, reference)
-        self.matches += matches
+        self._coco = None
+        self.counted.append((matches.found, matches.invented, matches.missed, malformed))
         return {"f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
 
     def compute(self) -> dict[str, float]:
-        return coco_ap(*self._as_coco()) | {
-            "precision@.5": self.matches.precision,
-            "recall@.5": self.matches.recall,
-            "f1@.5": self.matches.f1,
-            "malformed_objects": _ratio(self.malformed, len(self.judged)),
+        numbers = self.weighted(np.ones((1, len(self.judged))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        self._coco = self._coco or CocoMatches(*as_coco(self.judged))
+        found, invented, missed, malformed = (
+            counts @ np.array(self.counted, float).reshape(-1, 4)
+        ).T
+        return self._coco.numbers(counts[:, order_of(self.judged)]) | {
+            "precision@.5": ratio(found, found + invented),
+            "recall@.5": ratio(found, found + missed),
+            "f1@.5": ratio(2 * found, 2 * found + invented + missed),
+            "malformed_objects": ratio(malformed, counts.sum(axis=1)),
         }
 
-    def _as_coco(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Write ground truth and results as COCO does.
 
-        Equal scores rank by image, so images are numbered by their id and not by the order in
-        which they were judged. Objects of a class that no reference has are left out: COCO gives
-        such a class no AP.
-        """
-        judged = sorted(self.judged, key=lambda entry: (len(entry[0]), entry[0]))
-        labels = sorted({i.label for _, reference, _ in judged for i in reference})
-        number = {label: index for index, label in enumerate(labels, start=1)}
-        annotations, results = [], []
-        for image, (_, reference, predicted) in enumerate(judged, start=1):
-            annotations += [_annotation(instance, image, number) for instance in reference]
-            results += [
-                _annotation(instance, image, number)
-                for instance in predicted
-                if instance.label in number
-            ]
-        ground_truth = {
-            "images": [{"id": image} for image in range(1, len(judged) + 1)],
-            "categories": [{"id": index, "name": label} for label, index in number.items()],
-            "annotations": annotations,
-        }
-        return ground_truth, results
-
-
-def _annotation(instance: Instance, image: int, number: dict[str, int]) -> dict[str, Any]:
+def _annotation(instance: Instance) -> Annotation:
     x0, y0, x1, y1 = instance.box
     return {
-        "image_id": image,
-        "category_id": number[instance.label],
+        "label": instance.label,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": _area(instance.box) if instance.mask is None else float(instance.mask.sum()),
         "iscrowd": int(instance.crowd),
         "score": 1.0 if instance.score is None else instance.score,
     }
-
-
-def _numbered(ground_truth: dict[str, Any]) -> dict[str, Any]:
-    annotations = [
-        ({} if "area" in entry else {"area": entry["bbox"][2] * entry["bbox"][3]})
-        | entry
-        | {"id": index}
-        for index, entry in enumerate(ground_truth["annotations"], start=1)
-    ]
-    images = [dict(image) for image in ground_truth["images"]]
-    return ground_truth | {"images": images, "annotations": annotations}
 
 
 def _intersection(a: Box, b: Box) -> float:
@@ -197,14 +240,10 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _lies_in(guess: Instance, crowd: Instance) -> bool:
-    shared = _intersection(guess.box, crowd.box)
-    return guess.label == crowd.label and 0 < MATCH_IOU * _area(guess.box) <= shared
+def _share(guess: Box, crowd: Box) -> float:
+    """What share of a box lies in a crowd's; 0 for a box without extent."""
+    return _intersection(guess, crowd) / _area(guess) if _area(guess) > 0 else 0.0
 
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def _silent(*_: object) -> None:
-    """Swallow the progress lines of the evaluation."""

@@ -10,8 +10,10 @@ Where an example has several references, the one with the fewest edits counts.
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from palitune.examples import Example, Prediction
-from palitune.metrics.base import Metric, answer_of, check_references, references_of
+from palitune.metrics.base import Counts, Floats, Metric, answer_of, check_references, references_of
 
 Units = Callable[[str], Sequence[str]]
 """Splits a text into what edits are counted in."""
@@ -95,3 +97,8 @@ class ErrorRate(Metric):
 
     def compute(self) -> dict[str, float]:
         return {self.name: _rate(self.counts)}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        edits, lengths = (counts @ np.array(self.counts, float).reshape(-1, 2)).T
+        rates: Floats = edits / np.where(lengths > 0, lengths, 1)
+        return {self.name: np.where(counts.sum(axis=1) > 0, rates, np.nan)}

@@ -1,25 +1,45 @@
 """Exact match: 1 where the answer equals one of the references, else 0.
 
 `exact_match` compares as is, as big_vision's `vqa.py` does for AI2D, GQA and NLVR2;
-`exact_match_lower` lower-cases both sides first, as it does for OCR-VQA and RSVQA.
+`exact_match_lower` lower-cases both sides first, as it does for OCR-VQA and RSVQA;
+`exact_match_number` reads both sides that are a number word ("none", "zero" to "twenty", whatever
+the case) as the number, as its `tallyqa.py` does for TallyQA and CountBenchQA.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from palitune.metrics.base import MeanMetric
 
+Normal = Callable[[str], str]
+"""Writes texts that count as equal in the same way."""
 
-def exact_match(answer: str, references: Sequence[str], *, lower: bool = False) -> float:
-    """Return 1.0 where `answer` equals any reference, else 0.0; nothing is stripped."""
-    if lower:
-        answer, references = answer.lower(), [reference.lower() for reference in references]
-    return float(answer in references)
+_WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen twenty"""
+_NUMBERS = {word: str(number) for number, word in enumerate(_WORDS.split())} | {"none": "0"}
+
+
+def as_is(text: str) -> str:
+    """Leave a text alone."""
+    return text
+
+
+def number(text: str) -> str:
+    """Write a number word as its digits; any other text, and one with more to it, stays."""
+    return _NUMBERS.get(text.lower(), text)
+
+
+def exact_match(answer: str, references: Sequence[str], *, normal: Normal = as_is) -> float:
+    """Return 1.0 where `answer` equals any reference, else 0.0; nothing is stripped.
+
+    `normal` is applied to both sides: `str.lower`, `exact_match.number`, or one of your own.
+    """
+    return float(normal(answer) in map(normal, references))
 
 
 class ExactMatch(MeanMetric):
-    def __init__(self, name: str, *, lower: bool = False) -> None:
+    def __init__(self, name: str, normal: Normal = as_is) -> None:
         super().__init__(name)
-        self.lower = lower
+        self.normal = normal
 
     def score(self, answer: str, references: tuple[str, ...]) -> float:
-        return exact_match(answer, references, lower=self.lower)
+        return exact_match(answer, references, normal=self.normal)

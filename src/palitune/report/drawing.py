@@ -152,8 +152,10 @@ def _tint(drawn: "Image", instance: Instance) -> None:
 
 def _tag(canvas: "ImageDraw", instance: Instance, box: Box, size: Size, taken: list[Box]) -> None:
     """Write label and score at the box, where it hides no other tag if there is such a place."""
-    font = _font(max(13, round(max(size) / 30)))
     text = _tag_text(instance)
+    if not text:
+        return
+    font = _font(max(13, round(max(size) / 30)))
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
     x0, y0, x1, y1 = box
@@ -172,7 +174,7 @@ def _tag(canvas: "ImageDraw", instance: Instance, box: Box, size: Size, taken: l
 def _tag_text(instance: Instance) -> str:
     label = printable(" ".join(instance.label.split()))
     label = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
-    return label if instance.score is None else f"{label} {instance.score:.2f}"
+    return label if instance.score is None else f"{label} {instance.score:.2f}".lstrip()
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:

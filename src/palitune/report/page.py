@@ -11,7 +11,7 @@ from palitune.report import curves, selection
 from palitune.report.cards import Card, card
 from palitune.report.drawing import printable
 from palitune.report.run_folder import Judged, RunFolder, read
-from palitune.report.summary import Number, numbers
+from palitune.report.summary import Number, numbers, slices
 
 SHOWN_AT_RANDOM = 12
 """Examples per part in the random sample."""
@@ -74,6 +74,8 @@ def _render(run: RunFolder) -> str:
         facts=_facts(run),
         parts=_by_part(found),
         counts=run.metrics.get("examples", {}),
+        sliced=slices(run.metrics, found),
+        has_intervals=any(interval for number in found for interval in number.intervals),
         compares=run.metrics.get("before") is not None,
         charts=[(chart, Markup(curves.svg(chart))) for chart in curves.charts(run.history)],
         judged_parts=list(selection.by_part(run.judged)),

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterable
 
-from palitune.metrics import higher_is_better
+from palitune.metrics import best, higher_is_better
 from palitune.report.run_folder import Answer, Judged
 
 
@@ -55,7 +55,7 @@ def change(example: Judged) -> float:
 
 
 def _good(name: str, score: float) -> float:
-    return score if higher_is_better(name) else 1 - score
+    return score / best(name) if higher_is_better(name) else 1 - score
 
 
 def _all_goodness(answer: Answer) -> tuple[float, ...]:

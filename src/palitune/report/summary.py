@@ -1,8 +1,8 @@
 """The numbers of a run, before and after: as data, as a terminal table, as Markdown."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from palitune.metrics import higher_is_better
@@ -10,13 +10,21 @@ from palitune.metrics import higher_is_better
 if TYPE_CHECKING:
     from rich.table import Table
 
-# What a detection result is quoted by; the other COCO numbers are detail.
-_DETECTION = ("f1@.5", "AP50", "AP")
+# What a result of boxes or masks is quoted by; its other numbers are detail.
+_QUOTED = (
+    *("f1@.5", "AP50", "AP"),
+    *("mask_f1@.5", "mask_AP50", "mask_AP", "mask_iou"),
+    *("mean_iou", "cumulative_iou", "box_accuracy@.5"),
+)
+_MARKS = {"AP", "mask_AP", "cumulative_iou"}
 _SHARES = ("malformed", "unfinished")
 # Half of the last digit shown: a smaller change reads as none.
 _NO_CHANGE = 5e-4
 
 NOTHING = "–"
+
+Interval = tuple[float, float]
+Intervals = tuple[Interval | None, Interval | None, Interval | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,8 @@ class Number:
     after: float
     rank: int
     """0 for the number that the part is quoted by, 1 for those beside it, 2 for detail."""
+    intervals: Intervals = (None, None, None)
+    """95 % intervals of before, after and change; None where there is none."""
 
     @property
     def change(self) -> float:
@@ -38,8 +48,10 @@ class Number:
 
     @property
     def improved(self) -> bool | None:
-        """Whether the change is one for the better; None where nothing changed or is known."""
+        """Whether the change is one for the better; None where none is, or its interval holds 0."""
         if math.isnan(self.change) or abs(self.change) < _NO_CHANGE:
+            return None
+        if (interval := self.intervals[2]) and interval[0] <= 0 <= interval[1]:
             return None
         return (self.change > 0) == higher_is_better(self.name)
 
@@ -51,6 +63,27 @@ class Number:
             return [after]
         return [written(self.name, self.before), after, written(self.name, self.change, "+")]
 
+    @property
+    def margins(self) -> list[str]:
+        """Half the width of each cell's interval, `±.021`; empty for before, and where zero."""
+        shown = zip(self.cells, self._cell_intervals, strict=True)
+        margins = [_margin(self.name, cell, interval) for cell, interval in shown]
+        return margins if self.before is None else ["", *margins[1:]]
+
+    @property
+    def hints(self) -> list[str]:
+        """Each cell's interval in words; empty where there is none."""
+        return [
+            f"95 % interval: {' to '.join(written(self.name, end) for end in interval)}"
+            if interval
+            else ""
+            for interval in self._cell_intervals
+        ]
+
+    @property
+    def _cell_intervals(self) -> Sequence[Interval | None]:
+        return self.intervals[1:2] if self.before is None else self.intervals
+
 
 def numbers(metrics: Mapping[str, Any]) -> list[Number]:
     """List the numbers of a `metrics.json`, part by part, the most important ones first."""
@@ -59,6 +92,7 @@ def numbers(metrics: Mapping[str, Any]) -> list[Number]:
         part, slash, name = key.partition("/")
         by_part.setdefault(part if slash else "", []).append(name if slash else key)
     before = metrics.get("before")
+    intervals = metrics.get("intervals") or {}
     found: list[Number] = []
     for part, names in by_part.items():
         for name, rank in ranked(names).items():
@@ -70,17 +104,46 @@ def numbers(metrics: Mapping[str, Any]) -> list[Number]:
                     before=None if before is None else _number(before.get(key)),
                     after=_number(metrics["after"][key]),
                     rank=rank,
+                    intervals=(
+                        _interval(intervals.get("before"), key),
+                        _interval(intervals.get("after"), key),
+                        _interval(intervals.get("difference"), key),
+                    ),
                 )
             )
     return found
+
+
+def slices(
+    metrics: Mapping[str, Any], found: Sequence[Number]
+) -> dict[str, dict[str, list[tuple[str, int, Number]]]]:
+    """List what each part is quoted by for every value of every attribute, with its examples."""
+    after = (metrics.get("slices") or {}).get("after") or {}
+    before = (metrics.get("slices") or {}).get("before") or {}
+    listed: dict[str, dict[str, list[tuple[str, int, Number]]]] = {}
+    for quoted in (number for number in found if number.rank == 0):
+        for attribute, by_value in after.get(quoted.part, {}).items():
+            rows = listed.setdefault(quoted.part, {}).setdefault(attribute, [])
+            earlier = before.get(quoted.part, {}).get(attribute, {})
+            for value, numbers_of in by_value.items():
+                number = replace(
+                    quoted,
+                    before=None
+                    if quoted.before is None
+                    else _number(earlier.get(value, {}).get(quoted.name)),
+                    after=_number(numbers_of.get(quoted.name)),
+                    intervals=(None, None, None),
+                )
+                rows.append((value, numbers_of["examples"], number))
+    return listed
 
 
 def ranked(names: list[str]) -> dict[str, int]:
     """Order the names of one part by importance, with their rank (see `Number.rank`)."""
     shares = [name for name in names if name in _SHARES]
     others = [name for name in names if name not in _SHARES]
-    if "AP" in others:
-        quoted = [name for name in _DETECTION if name in others]
+    if _MARKS & set(others):
+        quoted = [name for name in _QUOTED if name in others]
         detail = [name for name in others if name not in quoted]
     else:
         quoted, detail = others, []
@@ -119,10 +182,13 @@ def metrics_table(metrics: Mapping[str, Any]) -> "Table":
             table.add_section()
         last = number.part
         part = Text(part_title(number.part, metrics) if starts else "")
+        name = Text(number.name, style="bold" if number.rank == 0 else "")
         *values, final = number.cells
         colour = {True: "green", False: "red", None: ""}[number.improved]
-        name = Text(number.name, style="bold" if number.rank == 0 else "")
-        table.add_row(part, name, *values, Text(final, style=colour))
+        margin = (f" {number.margins[-1]}".rstrip(), "dim")
+        table.add_row(part, name, *values, Text.assemble((final, colour), margin))
+    if any(number.margins[-1] for number in _quoted(metrics)):
+        table.caption = "± half the 95 % interval, images drawn anew"
     return table
 
 
@@ -132,7 +198,9 @@ def metrics_markdown(metrics: Mapping[str, Any]) -> str:
     rows = [headings, ["---", "---", *["---:"] * (len(headings) - 2)]]
     for number in _quoted(metrics):
         named = [part_title(number.part, metrics), number.name]
-        rows.append([cell.replace("|", "\\|") for cell in named] + number.cells)
+        *values, final = number.cells
+        cells = [*values, f"{final} {number.margins[-1]}".rstrip()]
+        rows.append([cell.replace("|", "\\|") for cell in named] + cells)
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -143,6 +211,20 @@ def _quoted(metrics: Mapping[str, Any]) -> list[Number]:
 def _headings(metrics: Mapping[str, Any]) -> list[str]:
     values = ["value"] if metrics.get("before") is None else ["before", "after", "change"]
     return ["part", "number", *values]
+
+
+def _interval(found: Mapping[str, Any] | None, key: str) -> Interval | None:
+    low, high = (found or {}).get(key) or (None, None)
+    return None if low is None or high is None else (float(low), float(high))
+
+
+def _margin(name: str, cell: str, interval: Interval | None) -> str:
+    if interval is None or cell in (NOTHING, "±0"):
+        return ""
+    text = written(name, (interval[1] - interval[0]) / 2).removesuffix(" %")
+    if not text.strip("0."):
+        return ""
+    return "±" + (text if name in _SHARES else text.removeprefix("0"))
 
 
 def _number(value: float | None) -> float:

@@ -55,11 +55,19 @@ def say(sentences: Sequence[str]) -> None:
 
 
 def list_skipped(folder: Path, parts: "Sequence[Part]") -> None:
-    """Write `skipped.txt`, a sentence per bad row that was left out, if there is any."""
+    """Write `skipped.txt`, if anything is not learned from or judged.
+
+    A sentence per bad row, and one per setting of a task that leaves objects or images out.
+    """
     skipped = list(dict.fromkeys(row for part in parts for row in part.examples.skipped))
+    left_out = list(
+        dict.fromkeys(f"{part.name}: {told}" for part in parts for told in part.examples.left_out)
+    )
+    file = folder / "skipped.txt"
+    if skipped or left_out:
+        file.write_text("\n".join([*left_out, *skipped]) + "\n", encoding="utf-8")
     if skipped:
-        (folder / "skipped.txt").write_text("\n".join(skipped) + "\n", encoding="utf-8")
-        print(f"{len(skipped)} bad rows were skipped; they are listed in {folder / 'skipped.txt'}")
+        print(f"{len(skipped)} bad rows were skipped; they are listed in {file}")
 
 
 @contextmanager
@@ -91,6 +99,12 @@ def finish(
         "examples": after.examples,
         "before": before and before.metrics,
         "after": after.metrics,
+        "intervals": {
+            "before": before and before.intervals,
+            "after": after.intervals,
+            "difference": before and after.intervals_of_change(before),
+        },
+        "slices": {"before": before and before.slices, "after": after.slices},
     }
     write_json(folder / "metrics.json", metrics)
     show(metrics_table(metrics))

@@ -3,10 +3,29 @@
 from palitune.tasks.base import Task
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
+from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.ocr import Ocr
+from palitune.tasks.referring_detection import ReferringDetection
+from palitune.tasks.referring_segmentation import ReferringSegmentation
+from palitune.tasks.segmentation import Segmentation
 from palitune.tasks.text import Text
+from palitune.tasks.text_spotting import TextSpotting
 from palitune.tasks.vqa import Vqa
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Caption, Vqa, Ocr, Detection, Text)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        Caption,
+        GroundedCaption,
+        Vqa,
+        Ocr,
+        TextSpotting,
+        Detection,
+        ReferringDetection,
+        Segmentation,
+        ReferringSegmentation,
+        Text,
+    )
+}
 
 __all__ = ["TASKS", "Task"]

@@ -3,6 +3,7 @@
 import string
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from palitune.codec.boxes import Confidence
@@ -29,6 +30,7 @@ class Task(ABC):
                 raise ValueError(
                     f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
                 )
+            METRICS[metric]()  # it says here, and not after a training, what it lacks
         if self.max_new_tokens < 1:
             raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
 
@@ -51,6 +53,22 @@ class Task(ABC):
             raise DataError(f"{row.place}: suffix {suffix!r} cannot be read by task {self.name}")
         return (value,) if isinstance(value, str) else value
 
+    def files(self) -> list[Path]:
+        """Name the files, besides the data, that the examples follow from."""
+        return []
+
+    def remarks(self) -> list[str]:
+        """Say what to know of the settings before training, a sentence each."""
+        return []
+
+    def keeps(self, row: Row) -> bool:
+        """Tell whether to learn from a row; asked of the split `train` only."""
+        return True
+
+    def left_out(self, row: Row) -> dict[str, int]:
+        """Count the objects that the row has and its suffix does not, by reason."""
+        return {}
+
     def example(self, row: Row) -> Example:
         """Write the example of one row. Raises DataError, naming the row's place."""
         if row.suffix is None:
@@ -65,6 +83,7 @@ class Task(ABC):
             suffixes=suffixes,
             reference=reference,
             place=row.place,
+            attributes=row.attributes,
         )
 
 
@@ -95,6 +114,12 @@ def texts(row: Row, column: str, values: tuple[str, ...] | None) -> tuple[str, .
             "drop the row or fill it in"
         )
     return stripped
+
+
+def expression_of(row: Row) -> str:
+    """Return the words that refer to a row's objects: its `expression`, else its `question`."""
+    written = row.question if row.expression is None else row.expression
+    return texts(row, "expression", None if written is None else (written,))[0]
 
 
 def placeholders(template: str) -> set[str]:

@@ -15,7 +15,7 @@ class Caption(TextTask):
     """The prompt; {language} is filled in."""
     language: str = "en"
     """Language code of the captions: the pre-training knew 35 of them."""
-    metrics: list[str] = field(default_factory=lambda: ["exact_match_lower", "anls_rrc"])
+    metrics: list[str] = field(default_factory=lambda: ["cider_d"])
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:

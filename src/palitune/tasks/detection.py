@@ -1,8 +1,10 @@
 """`detect boat ; buoy` -> `<locY0><locX0><locY1><locX1> boat ; ...`, one entry per object."""
 
-import random
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from random import Random
 from typing import ClassVar
 
 from palitune.codec import boxes
@@ -17,6 +19,10 @@ class Ask(Enum):
     """Every class: the honest question, since the prompt tells nothing about the image."""
     present = "present"
     """Those that occur in the image (all of them where none occurs)."""
+    one = "one"
+    """One, drawn by the example's id: as often one that occurs as one that does not."""
+    some = "some"
+    """A part of them, drawn by the example's id: any number is as likely as any other."""
 
 
 class Order(Enum):
@@ -30,46 +36,104 @@ class Order(Enum):
     """As the annotation file lists them."""
 
 
+class Crowd(Enum):
+    """What becomes of a region of many objects, which no suffix names."""
+
+    keep_as_ignored = "keep_as_ignored"
+    """What a model finds in it is neither right nor wrong, as in COCO's evaluation."""
+    drop = "drop"
+    """It is not there: what a model finds in it is wrong."""
+
+
 @dataclass(kw_only=True)
 class Detection(Task):
+    """A subclass may write more of an object than its box: see `write` and `read`."""
+
     name: ClassVar[str] = "detection"
+    verb: ClassVar[str] = "detect"
+    form: ClassVar[str] = "<locY0><locX0><locY1><locX1> label ; ..."
 
     classes: list[str] = field(default_factory=list)
     """Classes to ask for, in this order; empty: every class that the data source knows."""
     ask: Ask = Ask.all
-    """Which of them one prompt names: all | present."""
+    """Which of them one prompt names: all | present | one | some."""
     order: Order = Order.reading
     """Order of the objects in the suffix: reading | random | given."""
+    negatives: float = 1.0
+    """Share, in [0, 1], of the images with nothing to find that the split `train` keeps; their
+    suffix is empty. The other splits keep all."""
+    crowd: Crowd = Crowd.keep_as_ignored
+    """Regions of many objects: keep_as_ignored | drop."""
+    min_box_side: float = 0.0
+    """Objects whose shorter side has fewer pixels of the image are left out of the suffix; whether
+    a model finds them is ignored."""
+    max_objects: int | None = None
+    """Objects in one suffix, the first ones in its order; evaluation still wants all of them."""
     metrics: list[str] = field(default_factory=lambda: ["detection"])
     max_new_tokens: int = 256
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.negatives <= 1:
+            raise ValueError(f"task.negatives must be in [0, 1], not {self.negatives}")
+        if self.min_box_side < 0:
+            raise ValueError(f"task.min_box_side must be at least 0, not {self.min_box_side}")
+        if self.max_objects is not None and self.max_objects < 1:
+            raise ValueError(f"task.max_objects must be at least 1, not {self.max_objects}")
+
     def prefix(self, row: Row) -> str:
-        classes = self._classes(row)
-        if self.ask is Ask.present:
-            found = {instance.label for instance in self._wanted(row)}
-            classes = [name for name in classes if name in found] or classes
-        return "detect " + boxes.SEPARATOR.join(classes)
+        return f"{self.verb} {boxes.SEPARATOR.join(self._asked(row))}"
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        reference = tuple(self._ordered(row, self._wanted(row)))
+        reference = self._reference(row)
         try:
-            return (boxes.encode([i for i in reference if not i.crowd], row.size),), reference
+            return (self.write(self._written(reference), row.size),), reference
         except ValueError as mistake:
             raise DataError(f"{row.place}: {mistake}") from mistake
 
     def parse(
         self, text: str, size: Size, confidence: boxes.Confidence | None = None
     ) -> tuple[Instance, ...] | None:
-        decoded = boxes.decode(text, size, confidence=confidence)
+        decoded = self.read(text, size, confidence)
         return None if decoded.malformed and not decoded.instances else decoded.instances
 
     def given(self, row: Row, suffix: str) -> Reference:
-        decoded = boxes.decode(suffix, row.size)
+        decoded = self.read(suffix, row.size)
         if decoded.malformed:
-            raise DataError(
-                f"{row.place}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1> label ; ...'"
-            )
+            raise DataError(f"{row.place}: suffix {suffix!r} is not '{self.form}'")
         return decoded.instances
+
+    def write(self, instances: Sequence[Instance], size: Size) -> str:
+        """Write the objects of an image. Raises ValueError where one could not be read back."""
+        return boxes.encode(instances, size)
+
+    def read(
+        self, text: str, size: Size, confidence: boxes.Confidence | None = None
+    ) -> boxes.Decoded:
+        """Invert `write`, as far as the text is well-formed."""
+        return boxes.decode(text, size, confidence=confidence)
+
+    def keeps(self, row: Row) -> bool:
+        if self.negatives == 1 or (row.suffix or "").strip():
+            return True
+        if row.suffix is None and self._written(self._reference(row)):
+            return True
+        return Random(f"negatives {row.id}").random() < self.negatives
+
+    def left_out(self, row: Row) -> dict[str, int]:
+        if row.suffix is not None:
+            return {}
+        wanted, reference = self._wanted(row), self._reference(row)
+        found = [instance for instance in wanted if not instance.crowd]
+        large = [instance for instance in reference if not instance.crowd]
+        counts = {
+            "crowd regions (task.crowd=drop)": len(wanted) - len(reference),
+            f"objects smaller than task.min_box_side={self.min_box_side:g}": len(found)
+            - len(large),
+            f"objects over task.max_objects={self.max_objects}": len(large)
+            - len(self._written(reference)),
+        }
+        return {reason: count for reason, count in counts.items() if count}
 
     def _classes(self, row: Row) -> list[str]:
         classes = self.classes or list(row.classes or ())
@@ -79,13 +143,45 @@ class Detection(Task):
             )
         return classes
 
+    def _asked(self, row: Row) -> list[str]:
+        """Return the classes that the prompt of a row names."""
+        classes = self._classes(row)
+        if self.ask is Ask.all:
+            return classes
+        chance = Random(f"ask {row.id}")
+        if self.ask is Ask.some:
+            drawn = set(chance.sample(classes, chance.randint(1, len(classes))))
+            return [name for name in classes if name in drawn]
+        found = {instance.label for instance in needed(row, "instances", row.instances)}
+        present = [name for name in classes if name in found]
+        if self.ask is Ask.present:
+            return present or classes
+        absent = [name for name in classes if name not in found]
+        first, second = (present, absent) if chance.random() < 0.5 else (absent, present)
+        return [chance.choice(first or second)]
+
     def _wanted(self, row: Row) -> list[Instance]:
-        wanted = set(self._classes(row))
-        return [i for i in needed(row, "instances", row.instances) if i.label in wanted]
+        """Return the objects that the prompt asks for."""
+        asked = set(self._asked(row))
+        return [i for i in needed(row, "instances", row.instances) if i.label in asked]
+
+    def _reference(self, row: Row) -> tuple[Instance, ...]:
+        """Return what predictions are judged against, in order; what is ignored is a crowd."""
+        kept = (i for i in self._wanted(row) if not (i.crowd and self.crowd is Crowd.drop))
+        return tuple(self._ordered(row, [self._ignored_if_small(instance) for instance in kept]))
+
+    def _written(self, reference: tuple[Instance, ...]) -> list[Instance]:
+        """Return the objects that the suffix names."""
+        return [instance for instance in reference if not instance.crowd][: self.max_objects]
+
+    def _ignored_if_small(self, instance: Instance) -> Instance:
+        x0, y0, x1, y1 = instance.box
+        is_small = 0 <= min(x1 - x0, y1 - y0) < self.min_box_side
+        return dataclasses.replace(instance, crowd=True) if is_small else instance
 
     def _ordered(self, row: Row, instances: list[Instance]) -> list[Instance]:
         if self.order is Order.given:
             return instances
         if self.order is Order.reading:
             return sorted(instances, key=lambda i: (i.box[1], i.box[0]))
-        return random.Random(row.id).sample(instances, len(instances))
+        return Random(row.id).sample(instances, len(instances))

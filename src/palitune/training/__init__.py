@@ -41,7 +41,8 @@ def check(
     lengths, probes = check_lengths(collator, examples, settings.max_length)
     visits = Visits(examples, settings.suffixes, seed=0)
     chosen = [visits[index] for index in probes]
-    return [lengths, *self_check(network, processor, collator.train, chosen, adapter)]
+    remarks = dict.fromkeys(remark for part in parts for remark in part.task.remarks())
+    return [lengths, *self_check(network, processor, collator.train, chosen, adapter), *remarks]
 
 
 def train(

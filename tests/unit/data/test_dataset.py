@@ -22,7 +22,7 @@ from palitune.data.mixture import Mixture, MixturePart
 from palitune.data.sources.base import Data, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
-from palitune.examples import DataError, Example, Row
+from palitune.examples import DataError, Example, Instance, Row
 from palitune.tasks import TASKS, Task
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
@@ -337,3 +337,46 @@ def test_a_task_is_needed_beside_a_source_and_refused_beside_a_mixture(folder: P
         load(Jsonl(path=str(folder)), None, "train")
     with pytest.raises(ValueError, match=r"^task: the parts of a mixture"):
         load(mixture(folder), Ocr(), "train")
+
+
+def boats(count: int) -> list[dict[str, Any]]:
+    return [{"label": "boat", "box": [n, 0, n + 5, 9]} for n in range(count)]
+
+
+def test_what_a_task_leaves_out_is_counted_and_told_again_from_the_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_rows(tmp_path / "d", *({"instances": boats(n)} for n in (1, 4, 0, 3)))
+    task = Detection(classes=["boat"], max_objects=2, negatives=0)
+    file = f"{tmp_path}/d/train.jsonl"
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            examples = examples_of(source, task)
+        assert [example.id for example in examples] == ["train-1", "train-2", "train-4"]
+        assert [example.suffixes[0].count("boat") for example in examples] == [1, 2, 2]
+        assert examples.left_out == [
+            f"left out: 3 objects over task.max_objects=2, in 2 rows: {file}:2 (2); {file}:4",
+            f"left out: 1 images without objects (task.negatives), in 1 rows: {file}:3",
+        ]
+        assert caplog.messages == [f"detection, train: {told}" for told in examples.left_out]
+
+
+def test_only_the_split_train_leaves_negatives_out(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "d", {"instances": boats(1)}, {"instances": []})
+    shutil.copy(tmp_path / "d/train.jsonl", tmp_path / "d/test.jsonl")
+    task = Detection(classes=["boat"], negatives=0)
+    counts = [len(load(source, task, split)[0].examples) for split in ("train", "test")]
+    assert counts == [1, 2]
+
+
+def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:
+    square = [1, 2, 11, 2, 11, 12, 1, 12]
+    objects = [{"label": "boat", "box": [1, 2, 11, 12], "mask": square}]
+    source = write_rows(tmp_path / "d", {"instances": objects})
+    source.masks = True
+    [example] = examples_of(source, Detection(classes=["boat"]))
+    [instance] = example.reference
+    assert isinstance(instance, Instance)
+    assert instance.mask is not None
+    assert int(instance.mask[2:12, 1:11].sum()) == int(instance.mask.sum()) == 100

@@ -15,6 +15,7 @@ from palitune.evaluation.settings import Evaluation
 from palitune.models.checkpoints import Local
 from palitune.models.generation import Generated
 from palitune.models.loading import load, load_processor
+from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
 from palitune.training.faults import TrainingError
@@ -46,6 +47,43 @@ def test_every_example_is_judged_once_and_in_order(
     assert [record["id"] for record in results.predictions] == ids
     assert results.examples == {"ocr": 4, "detection": 4}
     assert {"ocr/exact_match", "ocr/malformed", "detection/f1@.5"} <= results.metrics.keys()
+
+
+def test_numbers_have_intervals_and_changes_are_paired(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = Jsonl(path=str(write_toy_jsonl(tmp_path)), attributes=["text"])
+    parts = data.load(source, Ocr(max_new_tokens=4), "train")  # 12 images
+    results = judged(tiny("paligemma2"), parts)
+    assert results.resampled.keys() == results.metrics.keys()
+    for name, (low, high) in results.intervals.items():
+        assert low <= results.metrics[name] <= high
+    assert set(results.intervals_of_change(results).values()) == {(0.0, 0.0)}
+    fewer = judged(tiny("paligemma2"), parts, Evaluation(limit=11, workers=0))
+    assert results.intervals_of_change(fewer) == {}
+    assert judged(tiny("paligemma2"), parts, Evaluation(workers=0, resamples=0)).intervals == {}
+
+
+def test_numbers_are_told_by_attribute(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    source = Jsonl(path=str(write_toy_jsonl(tmp_path)), attributes=["question"])
+    results = judged(tiny("paligemma2"), data.load(source, Ocr(max_new_tokens=4), "test"))
+    question = "how many rectangles are there?"
+    told = results.slices["ocr"]["question"][question]
+    assert told["examples"] == 4
+    assert told["character_error_rate"] == results.metrics["ocr/character_error_rate"]
+    assert results.predictions[0]["attributes"] == {"question": question}
+
+
+def test_scores_that_need_the_whole_corpus_reach_every_prediction(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = Jsonl(path=str(write_toy_jsonl(tmp_path)))
+    task = Caption(metrics=["cider_d", "exact_match"], max_new_tokens=4)
+    results = judged(tiny("paligemma2"), data.load(source, task, "test"))
+    scores = [record["scores"] for record in results.predictions]
+    assert [list(score) for score in scores] == [["cider_d", "exact_match"]] * 4
+    mean = sum(score["cider_d"] for score in scores) / 4
+    assert results.metrics["caption/cider_d"] == pytest.approx(mean)
 
 
 def test_limit_takes_the_first_examples_of_every_part(

@@ -1,6 +1,6 @@
 import pytest
 
-from palitune.metrics.exact_match import exact_match
+from palitune.metrics.exact_match import exact_match, number
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,24 @@ def test_an_answer_matches_a_reference_exactly(
     answer: str, references: list[str], as_is: float, lower: float
 ) -> None:
     assert exact_match(answer, references) == as_is
-    assert exact_match(answer, references, lower=True) == lower
+    assert exact_match(answer, references, normal=str.lower) == lower
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "right"),
+    [
+        ("two", "2", 1),
+        ("2", "two", 1),
+        ("Two", "TWO", 1),
+        ("none", "0", 1),
+        ("zero", "none", 1),
+        ("twenty", "20", 1),
+        ("twenty-one", "21", 0),
+        ("two dogs", "2 dogs", 0),  # whole answers only
+        ("2 ", "2", 0),
+        ("02", "2", 0),
+        ("many", "many", 1),
+    ],
+)
+def test_number_words_are_numbers(answer: str, reference: str, right: float) -> None:
+    assert exact_match(answer, [reference], normal=number) == right

@@ -165,5 +165,25 @@ def _metrics(count: int) -> dict[str, Any]:
     after |= {f"detection/{name}": value for name, value in coco.items()}
     before |= {"detection/malformed": 0.4, "detection/unfinished": 0.1}
     after |= {"detection/malformed": 0.05, "detection/unfinished": 0.1}
+    change = {name: after[name] - before[name] for name in after}
+    intervals = {
+        "before": {name: [value * 0.9, value * 1.1] for name, value in before.items()},
+        "after": {name: [value * 0.96, value * 1.03] for name, value in after.items()},
+        "difference": {name: [value - 0.031, value + 0.033] for name, value in change.items()},
+    }
+    kinds = {"1": 0.9, "2": 0.7, "3": 0.412}
+    slices = {
+        side: {
+            "ocr": {"digits": {k: {"examples": 7, "exact_match": v * f} for k, v in kinds.items()}}
+        }
+        for side, f in (("before", 0.5), ("after", 1.0))
+    }
     examples = {"ocr": count, "detection": count}
-    return {"split": "test", "examples": examples, "before": before, "after": after}
+    return {
+        "split": "test",
+        "examples": examples,
+        "before": before,
+        "after": after,
+        "intervals": intervals,
+        "slices": slices,
+    }

@@ -71,6 +71,14 @@ def test_ghosts_are_green_and_behind() -> None:
     assert not has_colour(draw_instances(blank(), [BOAT]), GHOST)
 
 
+def test_an_object_without_label_and_score_has_no_tag() -> None:
+    drawn = draw_instances(blank(), [Instance(label="", box=(20, 60, 80, 90))])
+    changed = ImageChops.difference(drawn, blank()).getbbox()
+    assert changed == (19, 59, 82, 92)
+    scored = draw_instances(blank(), [Instance(label="", box=(20, 60, 80, 90), score=0.5)])
+    assert ImageChops.difference(drawn, scored).getbbox() is not None
+
+
 def test_a_mask_tints_its_pixels_only() -> None:
     mask = np.zeros((200, 300), dtype=bool)
     mask[150:160, 200:220] = True

@@ -86,6 +86,17 @@ def test_numbers_before_and_after_are_shown_with_their_change(page: Page) -> Non
     assert "better" in page.text
 
 
+def test_intervals_and_slices_are_shown_where_there_are_any(
+    page: Page, evaluated_run: Path
+) -> None:
+    assert "0.654±.023+0.531±.032 better" in " ".join(page.text.split()).replace(" +", "+")
+    assert "95 % interval: 0.628 to 0.674" in {cell.get("title") for cell in page.all("td")}
+    assert "95 % interval over images drawn anew" in page.text
+    assert "by digits" in page.text
+    assert "0.412" in page.text
+    assert "95 % interval" not in Page(write(evaluated_run)).text
+
+
 def test_the_headline_names_task_model_and_adapter(page: Page) -> None:
     assert "Fine-tuning: ocr, detection" in page.text
     assert "tiny, resolution 112" in page.text

@@ -52,6 +52,12 @@ def test_a_high_error_rate_is_bad() -> None:
     assert goodness(answer(character_error_rate=1.5)) == -0.5
 
 
+def test_a_caption_is_without_fault_at_ten() -> None:
+    assert goodness(answer(cider_d=10.0)) == 1
+    examples = [judged("half", answer(cider_d=5.0)), judged("poor", answer(cider_d=0.4))]
+    assert names(worst(examples, 5)) == ["poor", "half"]
+
+
 def test_examples_without_a_score_are_neither_good_nor_bad() -> None:
     assert main_score(answer(anls_rrc=math.nan)) is None
     assert worst([judged("none", answer(anls_rrc=math.nan))], 5) == []

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from palitune.report.summary import metrics_markdown, metrics_table, numbers, ranked, written
+from palitune.report.summary import (
+    metrics_markdown,
+    metrics_table,
+    numbers,
+    ranked,
+    slices,
+    written,
+)
 
 COMPARED: dict[str, Any] = {
     "split": "test",
@@ -41,6 +48,20 @@ def test_detection_is_quoted_by_f1_then_ap50_then_ap() -> None:
     }
 
 
+def test_masks_are_quoted_by_f1_then_ap_then_iou() -> None:
+    names = ["mask_AP", "mask_AP50", "mask_APs", "mask_f1@.5", "mask_iou", "malformed"]
+    assert list(ranked(names).items()) == [
+        ("mask_f1@.5", 0),
+        ("mask_AP50", 1),
+        ("mask_AP", 1),
+        ("mask_iou", 1),
+        ("malformed", 1),
+        ("mask_APs", 2),
+    ]
+    names = ["mean_iou", "cumulative_iou", "precision@.5", "box_accuracy@.5"]
+    assert list(ranked(names).values()) == [0, 1, 1, 2]
+
+
 def test_other_tasks_are_quoted_by_their_first_metric() -> None:
     assert list(ranked(["malformed", "exact_match", "anls_rrc"]).items()) == [
         ("exact_match", 0),
@@ -72,6 +93,54 @@ def test_an_equal_number_is_neither_better_nor_worse() -> None:
     same = {"before": {"ocr/anls_rrc": 0.5}, "after": {"ocr/anls_rrc": 0.5}}
     assert [number.improved for number in numbers(same)] == [None]
     assert [number.cells[2] for number in numbers(same)] == ["±0"]
+
+
+SURE: dict[str, Any] = {
+    "before": {"ocr/anls_rrc": 0.5, "ocr/exact_match": 0.5, "ocr/malformed": 0.02},
+    "after": {"ocr/anls_rrc": 0.61, "ocr/exact_match": 0.52, "ocr/malformed": 0.01},
+    "intervals": {
+        "before": {"ocr/anls_rrc": [0.44, 0.56]},
+        "after": {"ocr/anls_rrc": [0.55, 0.67], "ocr/exact_match": [None, None]},
+        "difference": {
+            "ocr/anls_rrc": [0.05, 0.17],
+            "ocr/exact_match": [-0.01, 0.05],
+            "ocr/malformed": [-0.014, -0.006],
+        },
+    },
+}
+
+
+def test_a_change_whose_interval_holds_zero_is_neither_better_nor_worse() -> None:
+    by_name = {number.name: number.improved for number in numbers(SURE)}
+    assert by_name == {"anls_rrc": True, "exact_match": None, "malformed": True}
+
+
+def test_intervals_are_told_by_half_their_width_and_in_full() -> None:
+    by_name = {number.name: number for number in numbers(SURE)}
+    assert by_name["anls_rrc"].margins == ["", "±.060", "±.060"]
+    assert by_name["anls_rrc"].hints[1] == "95 % interval: 0.550 to 0.670"
+    assert by_name["exact_match"].margins == ["", "", "±.030"]
+    assert by_name["malformed"].margins == ["", "", "±0.4"]
+    assert "+0.110 ±.060" in printed(SURE)
+    assert "± half the 95 % interval" in printed(SURE)
+    assert "| ocr | anls_rrc | 0.500 | 0.610 | +0.110 ±.060 |" in metrics_markdown(SURE)
+    assert "±" not in printed(COMPARED).replace("±0", "")
+
+
+def test_one_value_has_the_margin_of_its_own_interval() -> None:
+    alone = SURE | {"before": None, "intervals": {"after": SURE["intervals"]["after"]}}
+    by_name = {number.name: number for number in numbers(alone)}
+    assert by_name["anls_rrc"].margins == ["±.060"]
+    assert by_name["malformed"].margins == [""]
+    assert "0.610 ±.060" in printed(alone)
+
+
+def test_slices_tell_what_a_part_is_quoted_by() -> None:
+    kinds = {"kind": {"count": {"examples": 3, "anls_rrc": 0.25}}}
+    sliced = SURE | {"slices": {"before": {}, "after": {"ocr": kinds}}}
+    ((value, count, number),) = slices(sliced, numbers(sliced))["ocr"]["kind"]
+    assert (value, count, number.cells) == ("count", 3, ["–", "0.250", "–"])
+    assert slices(SURE, numbers(SURE)) == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from palitune.examples import DataError, Instance, Row
-from palitune.tasks.detection import Ask, Detection, Order
+from palitune.tasks.detection import Ask, Crowd, Detection, Order
 
 BOAT = Instance("boat", (20, 50, 30, 60))
 BUOY = Instance("buoy", (30, 20, 40, 30))
@@ -117,3 +117,78 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
     with pytest.raises(DataError) as refusal:
         Detection().example(with_columns(**columns))
     assert str(refusal.value).startswith(f"boats.json, image id 17: {message}")
+
+
+def test_one_class_is_drawn_by_the_example_as_often_present_as_absent() -> None:
+    task = Detection(ask=Ask.one)
+    asked = [task.example(with_columns(id=str(n))) for n in range(400)]
+    assert {e.prefix for e in asked} == {f"detect {name}" for name in ROW.classes or ()}
+    assert 150 < sum(e.prefix == "detect whale" for e in asked) < 250
+    for example in asked:
+        label = example.prefix.removeprefix("detect ")
+        assert example.reference == tuple(i for i in (SWARM, GULL, BUOY, BOAT) if i.label == label)
+    assert asked == [task.example(with_columns(id=str(n))) for n in range(400)]
+    everything = with_columns(classes=("boat", "buoy", "gull"))
+    assert task.prefix(everything).removeprefix("detect ") in ("boat", "buoy", "gull")
+    assert task.prefix(with_columns(instances=())).removeprefix("detect ") in (ROW.classes or ())
+
+
+def test_some_classes_are_drawn_by_the_example_in_their_own_order() -> None:
+    task = Detection(ask=Ask.some)
+    asked = [task.example(with_columns(id=str(n))) for n in range(400)]
+    lists = [example.prefix.removeprefix("detect ").split(" ; ") for example in asked]
+    assert {len(names) for names in lists} == {1, 2, 3, 4}
+    assert all(names == [name for name in ROW.classes or () if name in names] for names in lists)
+    for example, names in zip(asked, lists, strict=True):
+        assert {i.label for i in example.reference if isinstance(i, Instance)} <= set(names)
+
+
+def test_negatives_are_kept_by_a_share_that_the_example_decides() -> None:
+    empty = [with_columns(id=str(n), instances=()) for n in range(400)]
+    assert all(map(Detection().keeps, empty))
+    assert not any(map(Detection(negatives=0).keeps, empty))
+    quarter = [row.id for row in empty if Detection(negatives=0.25).keeps(row)]
+    half = [row.id for row in empty if Detection(negatives=0.5).keeps(row)]
+    assert 60 < len(quarter) < 140 < len(half) < 260
+    assert set(quarter) < set(half), "a larger share keeps what the smaller did"
+    assert Detection(negatives=0).keeps(ROW)
+    assert not Detection(negatives=0, classes=["whale"]).keeps(ROW)
+
+
+def test_dropped_crowds_are_neither_reference_nor_ignored() -> None:
+    task = Detection(crowd=Crowd.drop)
+    assert task.example(ROW).reference == (GULL, BUOY, BOAT)
+    assert task.left_out(ROW) == {"crowd regions (task.crowd=drop)": 1}
+    assert Detection().left_out(ROW) == {}
+
+
+def test_small_objects_are_not_written_but_ignored_in_evaluation() -> None:
+    task = Detection(min_box_side=8)
+    example = task.example(ROW)
+    assert example.suffixes == (f"{BUOY_TEXT} ; {BOAT_TEXT}",)
+    ignored = dataclasses.replace(GULL, crowd=True)
+    assert example.reference == (SWARM, ignored, BUOY, BOAT)
+    assert task.left_out(ROW) == {"objects smaller than task.min_box_side=8": 1}
+    assert Detection(min_box_side=6).left_out(ROW) == {}
+
+
+def test_objects_over_the_limit_are_counted_and_still_wanted() -> None:
+    task = Detection(max_objects=2)
+    example = task.example(ROW)
+    assert example.suffixes == (f"{GULL_TEXT} ; {BUOY_TEXT}",)
+    assert example.reference == (SWARM, GULL, BUOY, BOAT)
+    assert task.left_out(ROW) == {"objects over task.max_objects=2": 1}
+    assert task.left_out(with_columns(suffix=BOAT_TEXT)) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"negatives": 1.5}, r"task\.negatives must be in \[0, 1\], not 1\.5"),
+        ({"min_box_side": -1}, r"task\.min_box_side must be at least 0, not -1"),
+        ({"max_objects": 0}, r"task\.max_objects must be at least 1, not 0"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Detection(**settings)

@@ -4,10 +4,28 @@ from palitune.data.mixture import Mixture
 from palitune.data.sources.base import Data, Pairing, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.handwriting import Handwriting
+from palitune.data.sources.instance_masks import InstanceMasks
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.parquet import Parquet
+from palitune.data.sources.refcoco import RefCoco
+from palitune.data.sources.semantic_masks import SemanticMasks
+from palitune.data.sources.voc import Voc
+from palitune.data.sources.yolo import Yolo
 
 SOURCES: dict[str, type[Data]] = {
-    source.name: source for source in (Jsonl, Coco, Handwriting, Mixture)
+    source.name: source
+    for source in (
+        Jsonl,
+        Parquet,
+        Coco,
+        Yolo,
+        Voc,
+        SemanticMasks,
+        InstanceMasks,
+        RefCoco,
+        Handwriting,
+        Mixture,
+    )
 }
 
 __all__ = ["SOURCES", "Data", "Pairing", "Source"]

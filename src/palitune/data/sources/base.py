@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -38,6 +38,8 @@ class Source(Data):
 
     patterns: ClassVar[tuple[str, ...]]
     """Where the annotation file of `{split}` may lie, relative to `path`; wildcards allowed."""
+    folders_too: ClassVar[bool] = False
+    """What holds a split may be a folder."""
 
     path: str
     """Folder of the data, or the annotation file of the split `train`."""
@@ -62,9 +64,10 @@ class Source(Data):
 
     @abstractmethod
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        """Yield the rows of an annotation file; a bad row is yielded as the error it makes.
+        """Yield the rows of an annotation file, in some formats of a folder.
 
-        Raises DataError where the file as a whole cannot be read.
+        A bad row is yielded as the error it makes. Raises DataError where the file as a whole
+        cannot be read.
         """
 
     def pairings(self, task: Task | None) -> list["Pairing"]:
@@ -94,6 +97,10 @@ class Source(Data):
             elif self._is_held_out(row.images[0], root) == (split == "validation"):
                 yield row
 
+    def files(self, split: str) -> Iterable[Path]:
+        """List every file that the rows of a split follow from, apart from the images."""
+        return [self.annotation_file(split)]
+
     def search_patterns(self) -> list[str]:
         """List where annotation files are looked for, in order."""
         return list(self.patterns)
@@ -110,25 +117,28 @@ class Source(Data):
     def available_splits(self) -> list[str]:
         """Return the names of the splits that exist."""
         named = [lookup.canonical(split) for split in self.splits]
-        usual = [split for split in lookup.SPLITS if self._found(split)]
+        usual = [split for split in lookup.SPLITS if self.found(split)]
         divided = ["validation"] if self.validation_fraction and "train" in usual + named else []
         return list(dict.fromkeys(named + usual + divided))
 
     def annotation_file(self, split: str) -> Path:
-        """Return the file that holds a split. Raises DataError where there is none."""
+        """Return the file (in some formats the folder) that holds a split.
+
+        Raises DataError where there is none.
+        """
         split = lookup.canonical(split)
         if self._is_divided(split):
-            if own := self._found("validation"):
+            if own := self.found("validation"):
                 raise DataError(
                     f"{own[0]}: the data has a validation file already; set "
                     "data.validation_fraction=0 to use it"
                 )
             split = "train"
-        found = self._found(split)
+        found = self.found(split)
         if len(found) != 1:
             raise DataError(self._ambiguous(split, found) if found else self._missing(split))
         try:
-            found[0].open("rb").close()
+            _probe(found[0])
         except OSError as mistake:
             raise DataError(
                 f"{found[0]} cannot be read ({mistake.strerror}); check data.path and data.splits"
@@ -145,14 +155,15 @@ class Source(Data):
         drawn = int.from_bytes(blake2b(os.fsencode(relative), digest_size=8).digest(), "big")
         return drawn < self.validation_fraction * 2**64
 
-    def _found(self, split: str) -> list[Path]:
+    def found(self, split: str) -> list[Path]:
+        """Return what could be the file of a split: one, none, or several to choose from."""
         for name, file in self.splits.items():
             if lookup.canonical(name) == split:
                 return [self.folder() / Path(file).expanduser()]
         location = self.location()
         if location.is_file():
             return [location] if split == "train" else []
-        return lookup.find(location, self.search_patterns(), split)
+        return lookup.find(location, self.search_patterns(), split, folders_too=self.folders_too)
 
     def _ambiguous(self, split: str, found: list[Path]) -> str:
         files = ", ".join(os.path.relpath(file, self.folder()) for file in found)
@@ -176,6 +187,14 @@ class Source(Data):
             hint += " or hold out a share of train with data.validation_fraction=0.1"
         found = ", ".join(self.available_splits()) or "none"
         return f"{location}: no split {split!r} ({looked}; splits found: {found}); {hint}"
+
+
+def _probe(found: Path) -> None:
+    """Raise OSError where a file or folder cannot be read."""
+    if found.is_dir():
+        next(os.scandir(found), None)
+    else:
+        found.open("rb").close()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What every format checks about an image and its boxes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from os import path as paths
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,14 @@ def header_reader() -> HeaderReader:
     return lru_cache(maxsize=_REMEMBERED)(read_header)
 
 
+def image_size(header: HeaderReader, path: str, place: str) -> Size:
+    """Return the upright size of an image; the message of a bad one names `place` too."""
+    try:
+        return header(path).size
+    except DataError as mistake:
+        raise DataError(f"{place}: {mistake}") from mistake
+
+
 def image_path(folder: str, name: str, place: str) -> str:
     """Return the absolute path of an image that an annotation names; URLs are refused."""
     if "://" in name:
@@ -36,17 +44,38 @@ def image_path(folder: str, name: str, place: str) -> str:
     return paths.normpath(paths.join(folder, name))
 
 
+def check_size(
+    written: tuple[Any, Any], header: "Header", path: str, place: str, what: str = "boxes"
+) -> None:
+    """Refuse an annotation that was made for an image of another size."""
+    if written in ((None, None), header.size):
+        return
+    turned = ""
+    if header.turned:
+        turned = f" once its EXIF orientation is applied, which the {what} do not know"
+    raise DataError(
+        f"{place}: the file says {written[0]}x{written[1]} px, but {path} has "
+        f"{header.size[0]}x{header.size[1]} px{turned}; annotate the image as it is shown, or "
+        "replace it"
+    )
+
+
 def four_numbers(value: Any, place: str, form: str) -> tuple[float, float, float, float]:
     """Return the numbers of a box; `form` says what they should be."""
-    if (
-        not isinstance(value, list)
-        or len(value) != 4
-        or not {int, float}.issuperset(map(type, value))
-        or not -_ABSURD < min(value) <= max(value) < _ABSURD
-    ):
+    if not isinstance(value, list) or len(value) != 4 or not are_numbers(value):
         raise DataError(f"{place}: box {shown(value)} is not four numbers; boxes are {form}")
     a, b, c, d = value
     return float(a), float(b), float(c), float(d)
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Tell whether a list holds finite numbers of a sensible size only, and at least one."""
+    return (
+        bool(values)
+        and {int, float}.issuperset(map(type, values))
+        and not any(value != value for value in values)
+        and -_ABSURD < min(values) <= max(values) < _ABSURD
+    )
 
 
 def checked_box(corners: Box, size: Size, place: str, form: str) -> Box:
@@ -59,14 +88,32 @@ def checked_box(corners: Box, size: Size, place: str, form: str) -> Box:
         raise DataError(f"{place}: box {list(corners)} is in fractions; boxes are {form}")
     for name, value, side in zip(_CORNERS, corners, (width, height) * 2, strict=True):
         if not -1 <= value <= side + 1:
+            swapped = ""
+            if fits((y0, x0, y1, x1), size):
+                swapped = "; with x and y swapped it lies inside: is y written first?"
             raise DataError(
                 f"{place}: box {name}={value:g} lies outside the image ({side} px); "
-                f"boxes are {form}"
+                f"boxes are {form}{swapped}"
             )
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     if cut[2] <= cut[0] or cut[3] <= cut[1]:
         raise DataError(f"{place}: box {list(corners)} has no area; boxes are {form}")
     return cut
+
+
+def fits(corners: Box, size: Size) -> bool:
+    """Tell whether a box has an area and lies in the image, give or take a pixel."""
+    x0, y0, x1, y1 = corners
+    return -1 <= x0 < x1 <= size[0] + 1 and -1 <= y0 < y1 <= size[1] + 1
+
+
+def utf8_lines(content: bytes, file: object) -> list[str]:
+    """Return the lines of a text file; another encoding is refused."""
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as mistake:
+        line = content.count(b"\n", 0, mistake.start) + 1
+        raise DataError(f"{file}:{line}: not UTF-8 ({mistake.reason}); save it as UTF-8") from None
 
 
 def shown(value: Any) -> str:

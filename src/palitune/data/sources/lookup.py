@@ -20,8 +20,10 @@ def spellings(split: str) -> tuple[str, ...]:
     return _VALIDATION if split == "validation" else (split,)
 
 
-def find(folder: Path, patterns: Sequence[str], split: str) -> list[Path]:
-    """Return the files that match the first pattern with any match.
+def find(
+    folder: Path, patterns: Sequence[str], split: str, *, folders_too: bool = False
+) -> list[Path]:
+    """Return the files (and folders, where asked for) that match the first pattern with any match.
 
     `patterns` are relative to `folder`, with `{split}` and wildcards. More than one file means
     that the caller has to ask.
@@ -31,6 +33,9 @@ def find(folder: Path, patterns: Sequence[str], split: str) -> list[Path]:
     for name in spellings(split):
         for pattern in patterns:
             wanted = pattern.format(split=glob.escape(name))
-            if found := sorted(path for path in folder.glob(wanted) if path.is_file()):
+            matches = (
+                p for p in folder.glob(wanted) if p.is_file() or (folders_too and p.is_dir())
+            )
+            if found := sorted(matches):
                 return found
     return []

@@ -265,3 +265,48 @@ def test_validation_out_of_train_finds_the_images_of_train(
     (tmp_path / "train.json").write_text(json.dumps(content))
     source = Coco(path=str(tmp_path), validation_fraction=0.5)
     assert len([*source.rows("train"), *source.rows("validation")]) == 1
+
+
+def test_segmentations_are_read_where_masks_are_asked_for(tmp_path: Path, content: Content) -> None:
+    square = [[1, 2, 11, 2, 11, 22, 1, 22]]
+    region = {"size": [30, 40], "counts": [0, 600, 600]}  # the left half
+    content["annotations"] = [
+        annotation(5, [1, 2, 10, 20], segmentation=square),
+        annotation(6, [0, 0, 20, 30], segmentation=region, iscrowd=1),
+        annotation(7, [1, 2, 10, 20]),
+    ]
+    assert {i.mask for i in row_of(tmp_path, content).instances or ()} == {None}
+    buoy, swarm, plain = row_of(tmp_path, content, masks=True).instances or ()
+    assert buoy.mask is not None
+    assert swarm.mask is not None
+    assert (int(buoy.mask.sum()), bool(buoy.mask[2:22, 1:11].all())) == (200, True)
+    assert (swarm.crowd, int(swarm.mask.sum()), bool(swarm.mask[:, :20].all())) == (True, 600, True)
+    assert plain.mask is None
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "why"),
+    [
+        ([[1, 2, 3, 4]], "polygon [1.0, 2.0, 3.0, 4.0] has 2 points, but an area needs 3"),
+        ([[1, 2, 3, 4, 5, "x"]], "polygon [1, 2, 3, 4, 5, 'x'] is not a flat list of x, y"),
+        ("polygon", "mask 'polygon' is neither; masks are polygons"),
+        (
+            {"size": [40, 30], "counts": [1200]},
+            "mask has run lengths of size [40, 30], but the image is [30, 40] (height, width); "
+            "export the mask for this image",
+        ),
+        (
+            [[20, 20, 30, 20, 30, 28, 20, 28]],
+            "mask lies outside its box: 80 of 80 pixels, it covers [20, 20, 30, 28] and the box is "
+            "[1, 2, 11, 22]; correct one of them",
+        ),
+    ],
+)
+def test_a_wrong_segmentation_is_an_error_only_where_masks_are_asked_for(
+    tmp_path: Path, content: Content, segmentation: Any, why: str
+) -> None:
+    content["annotations"] = [annotation(5, [1, 2, 10, 20], segmentation=segmentation)]
+    assert len(row_of(tmp_path, content).instances or ()) == 1
+    [bad] = rows_of(tmp_path, content, masks=True)
+    assert isinstance(bad, DataError)
+    assert str(bad).startswith(f"{tmp_path}/train.json, annotation id 5: {why}")

@@ -11,8 +11,12 @@ from PIL import Image
 
 from palitune.data import images
 from palitune.data.images import Header
-from palitune.data.sources.jsonl import FORM, SPELLINGS, Jsonl
+from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.records import SPELLINGS
 from palitune.examples import DataError, Instance, Row
+from palitune.tasks.detection import Detection
+
+FORM = "[x0, y0, x1, y1] in pixels"
 
 
 def rows_of(folder: Path, *lines: Any, **columns: str) -> list[Row | DataError]:
@@ -67,6 +71,20 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
         text="t",
         instances=(Instance("boat", (1, 2.5, 40, 30)),),
     )
+
+
+def test_attributes_are_read_as_text(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    row = {"image": "a.png", "kind": "count", "hard": True, "year": 1999, "none": None}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row | {"list": [1]}))
+    source = Jsonl(path=str(tmp_path), attributes=["kind", "hard", "year", "none"])
+    [found] = source.rows("train")
+    assert isinstance(found, Row)
+    assert found.attributes == {"kind": "count", "hard": "true", "year": "1999", "none": "null"}
+    for name, said in (("type", "named by data.attributes, is missing"), ("list", "not [1]")):
+        [mistake] = Jsonl(path=str(tmp_path), attributes=[name]).rows("train")
+        assert said in str(mistake)
+        assert str(mistake).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
 
 
 def test_singular_names_and_single_texts_mean_the_same(tmp_path: Path) -> None:
@@ -188,19 +206,32 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
             "or map another one with data.columns.answers=COLUMN",
         ),
         (
-            {"image": "a.png", "objects": {"bbox": [], "category": []}},
+            {"image": "a.png", "objects": "boat"},
             'column \'instances\' must be a list of {"label": ..., "box": [x0, y0, x1, y1] in '
-            "pixels}, not {'bbox': [], 'category': []}",
+            "pixels}, not 'boat'",
+        ),
+        (
+            {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "class": [1]}},
+            "objects {'bbox': [[1, 2, 3, 4]], 'class': [1]} have no list 'bbox' or no list "
+            "'category'; rename the columns",
+        ),
+        (
+            {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": []}},
+            "the objects have 1 boxes but 0 labels; give every box one",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "bbox": [1, 2, 3, 4]}]},
-            "instance {'label': 'boat', 'bbox': [1, 2, 3, 4]} is not "
+            "a 'bbox' may be several things; say which with data.box_format=xywh (COCO), xyxy or "
+            "cxcywh, and data.normalized=true for fractions",
+        ),
+        (
+            {"image": "a.png", "objects": [{"name": "boat", "box": [1, 2, 3, 4]}]},
+            "instance {'name': 'boat', 'box': [1, 2, 3, 4]} is not "
             '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
         ),
         (
             {"image": "a.png", "objects": [{"label": 3, "box": [1, 2, 3, 4]}]},
-            "instance {'label': 3, 'box': [1, 2, 3, 4]} is not "
-            '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
+            "label 3 is a number; name the classes, in order, with data.classes=[...]",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 3]}]},
@@ -278,3 +309,43 @@ def test_any_line_gives_a_row_or_one_sentence(
             assert str(row).startswith(f"{tmp_path}/train.jsonl:1: ")
         else:
             assert all(0 <= x <= 40 for i in row.instances or () for x in (i.box[0], i.box[2]))
+
+
+def test_an_instance_may_have_a_mask_and_be_a_crowd(tmp_path: Path) -> None:
+    boat = {"label": "boat", "box": [1, 2, 11, 22], "mask": [1, 2, 11, 2, 11, 22, 1, 22]}
+    line = {"image": "a.png", "instances": [boat | {"crowd": True}]}
+    [instance] = row_of(tmp_path, line).instances or ()
+    assert (instance.mask, instance.crowd) == (None, True)
+    [row] = Jsonl(path=str(tmp_path), masks=True).rows("train")
+    assert isinstance(row, Row)
+    [instance] = row.instances or ()
+    assert instance.mask is not None
+    assert (instance.mask.shape, int(instance.mask.sum())) == ((30, 40), 200)
+
+
+def test_roboflows_files_for_paligemma_suit_detection(tmp_path: Path) -> None:
+    Image.new("RGB", (1023, 1023)).save(tmp_path / "a.jpg")
+    text = "<loc0050><loc0020><loc0060><loc0030> boat ; <loc0001><loc0002><loc0003><loc0004> buoy"
+    rows = [
+        {"image": "a.jpg", "prefix": "detect boat ; buoy", "suffix": text},
+        {"image": "a.jpg", "prefix": "detect boat ; buoy", "suffix": ""},
+        {"image": "a.jpg", "prefix": "detect boat", "suffix": "<loc0050> boat"},
+    ]
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "a.jpg").rename(tmp_path / "dataset/a.jpg")
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / "dataset/_annotations.train.jsonl").write_text(lines)
+    found, empty, bad = Jsonl(path=str(tmp_path)).rows("train")
+    assert isinstance(found, Row)
+    assert isinstance(empty, Row)
+    assert isinstance(bad, Row)
+    example = Detection().example(found)
+    assert (example.prefix, example.suffixes) == ("detect boat ; buoy", (text,))
+    assert example.reference == (
+        Instance("boat", (20, 50, 30, 60)),
+        Instance("buoy", (2, 1, 4, 3)),
+    )
+    assert Detection().example(empty).reference == ()
+    assert [Detection(negatives=0).keeps(row) for row in (found, empty)] == [True, False]
+    with pytest.raises(DataError, match=r"train\.jsonl:3: suffix '<loc0050> boat' is not"):
+        Detection().example(bad)

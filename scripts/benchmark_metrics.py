@@ -1,0 +1,179 @@
+"""Time the metrics beside the official code, on made-up answers, captions and boxes.
+
+    python scripts/benchmark_metrics.py
+
+Needs `.[dev,captions]` and Java. Both sides of a row get the same input and give the same number
+(checked). They take turns, so that a busy machine slows both; medians are shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palitune.evaluation.intervals import mean_interval
+from palitune.metrics import ptb
+from palitune.metrics.anls import anls
+from palitune.metrics.captions import cider_d
+from palitune.metrics.coco_matches import NUMBERS
+from palitune.metrics.detection_ap import coco_ap
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from caption_corpus import caption
+
+PACKAGES = ("numpy", "rapidfuzz", "pycocoevalcap", "pycocotools")
+IMAGES = 5000
+
+
+def main() -> None:
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    print(f"Python {platform.python_version()}, {versions}; seconds, medians\n")
+    print(f"{'':34}{'palitune':>10}{'official':>10}{'ratio':>8}")
+    answers = made_up_answers()
+    row("ANLS, 5,000 answers", lambda: [anls(a, r) for a, r in answers], rounds=7)
+    captions, references = made_up_captions()
+    row(
+        "CIDEr-D, 5,000 x 5, with tokens",
+        lambda: cold(lambda: cider_d(captions, references)[0]),
+        lambda: official_cider(captions, references),
+    )
+    truth, found = made_up_boxes()
+    row(
+        "COCO AP, 5,000 images, 36k boxes",
+        lambda: coco_ap(truth, found)["AP"],
+        lambda: official_ap(truth, found),
+    )
+    scores = list(cider_d(captions, references)[1].values())
+    row("interval, 5,000 captions x 1,000", lambda: mean_interval(scores))
+
+
+def row(
+    name: str,
+    ours: Callable[[], Any],
+    official: Callable[[], Any] | None = None,
+    rounds: int = 3,
+) -> None:
+    """Time both in turn, check that they agree, and print medians."""
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        own, number = timed(ours)
+        other, expected = timed(official) if official else (float("nan"), number)
+        assert number == expected or abs(number - expected) < 1e-9, (name, number, expected)
+        times.append((own, other))
+    own, other = (statistics.median(column) for column in zip(*times, strict=True))
+    compared = f"{other:10.3f}{other / own:7.1f}x" if official else ""
+    print(f"{name:34}{own:10.3f}{compared}", flush=True)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def cold(work: Callable[[], Any]) -> Any:
+    """Forget the words that were cut before."""
+    ptb._word.cache_clear()
+    ptb._write.cache_clear()
+    return work()
+
+
+def made_up_answers() -> list[tuple[str, list[str]]]:
+    """Short answers with one to two references; some are right, some misspelt, some wrong."""
+    chance = random.Random(0)
+    words = [caption(chance).split()[-1].strip(".") for _ in range(500)]
+
+    def answer() -> str:
+        return " ".join(chance.choice(words) for _ in range(chance.randint(1, 5)))
+
+    made = []
+    for _ in range(5000):
+        references = [answer() for _ in range(chance.randint(1, 2))]
+        right = references[0]
+        made.append((chance.choice([right, right[:-1] + "x", answer()]), references))
+    return made
+
+
+def made_up_captions() -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Ordinary captions: one in ten carries a number, a quotation or the like."""
+    chance = random.Random(1)
+    extras = (0,) * 9 + (1,)
+    references = {f"{n}": [caption(chance, extras) for _ in range(5)] for n in range(IMAGES)}
+    predictions = {
+        image: chance.choice(texts) if chance.random() < 0.3 else caption(chance, extras)
+        for image, texts in references.items()
+    }
+    return predictions, references
+
+
+def official_cider(captions: dict[str, str], references: dict[str, list[str]]) -> float:
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    cut = PTBTokenizer().tokenize
+    wanted = cut({image: [{"caption": t} for t in texts] for image, texts in references.items()})
+    found = cut({image: [{"caption": text}] for image, text in captions.items()})
+    score: float = Cider().compute_score(wanted, found)[0]
+    return score
+
+
+def made_up_boxes(classes: int = 80) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """About 36,000 objects in three classes per image, found shifted, missed and invented."""
+    chance = np.random.default_rng(0)
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+
+    def box() -> list[float]:
+        return [*chance.uniform(0, 400, 2).tolist(), *np.exp(chance.uniform(2.5, 5.3, 2)).tolist()]
+
+    for image in range(1, IMAGES + 1):
+        here = chance.integers(1, classes + 1, 3)
+        for _ in range(chance.poisson(7.2)):
+            x, y, w, h = box()
+            one = {"image_id": image, "category_id": int(chance.choice(here))}
+            entry = one | {"bbox": [x, y, w, h], "area": w * h, "id": len(annotations) + 1}
+            annotations.append(entry | {"iscrowd": int(chance.random() < 0.01)})
+            if chance.random() < 0.8:
+                dx, dy = chance.normal(0, 0.06, 2) * (w, h)
+                shifted = [x + float(dx), y + float(dy), w, h]
+                results.append(one | {"bbox": shifted, "score": float(chance.random())})
+        for _ in range(chance.poisson(1.44)):
+            one = {"image_id": image, "category_id": int(chance.integers(1, classes + 1))}
+            results.append(one | {"bbox": box(), "score": 0.7 * float(chance.random())})
+    truth = {
+        "images": [{"id": image, "width": 640, "height": 480} for image in range(1, IMAGES + 1)],
+        "categories": [{"id": number, "name": f"{number}"} for number in range(1, classes + 1)],
+        "annotations": annotations,
+    }
+    return truth, results
+
+
+def official_ap(truth: dict[str, Any], found: list[dict[str, Any]]) -> float:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = copy.deepcopy(truth)
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(copy.deepcopy(found)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[NUMBERS.index("AP")])
+
+
+if __name__ == "__main__":
+    main()

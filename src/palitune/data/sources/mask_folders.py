@@ -1,0 +1,179 @@
+"""What the formats share that keep masks as images: which image goes with which map of pixels.
+
+A map (or a folder of masks) has its image's name, perhaps with an ending such as `_mask`. The maps
+of a split lie in `masks/train`, `annotations/train`, `labels/train`, `train/masks` and so on, the
+images in the folder of the same form (`images/train`, `train/images`).
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from palitune.data.sources.base import Source
+from palitune.data.sources.checks import HeaderReader, header_reader, image_size, utf8_lines
+from palitune.data.sources.folders import by_stem, walk
+from palitune.data.sources.shapes import tight_box
+from palitune.examples import DataError, Instance, Mask, Row, Size
+
+Pixels = npt.NDArray[np.int64]
+
+_NAMES = ("masks", "annotations", "labels", "gtFine")
+
+
+@dataclass(kw_only=True)
+class MaskFolder(Source):
+    """Rows out of a folder of images and a folder of maps: one per map."""
+
+    patterns: ClassVar[tuple[str, ...]] = (
+        *(f"{name}/{{split}}" for name in _NAMES),
+        *(f"{name}/{{split}}ing" for name in _NAMES),
+        *(f"{{split}}/{name}" for name in _NAMES),
+    )
+    folders_too: ClassVar[bool] = True
+
+    images: str | None = None
+    """Folder of the images, relative to `path` or absolute, {split} is filled in; null: found in
+    the usual places."""
+    ending: str = ""
+    """What a map's name has after its image's name, e.g. _mask for `a_mask.png` and `a.jpg`."""
+    masks: bool = False
+    """Instances get their masks, not only the boxes around them."""
+    classes: list[str] = field(default_factory=list)
+    """Every class, in the order of the numbers in the maps; empty: the lines of `classes.txt`."""
+
+    first: int = 0
+    """Number of the first class in the maps; 1 where 0 means no class, as in ADE20K."""
+
+    @abstractmethod
+    def objects(
+        self, entry: Path, size: Size, classes: tuple[str, ...]
+    ) -> Iterator[tuple[str, Mask]]:
+        """Yield label and mask of the objects of one image; raise DataError naming the map."""
+
+    def files(self, split: str) -> Iterable[Path]:
+        file = self.annotation_file(split)
+        yield file
+        if (names := self.folder() / "classes.txt").is_file():
+            yield names
+        yield from walk(file)
+
+    def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
+        if not file.is_dir():
+            raise DataError(f"{file}: not a folder of masks; name one with data.splits.{split}")
+        images = by_stem(self._image_folder(file, split))
+        header, classes = header_reader(), self.class_names()
+        for stem, entry in self.entries(file, images).items():
+            place = str(entry)
+            try:
+                yield self._row(stem, entry, images.get(stem), header, classes)
+            except DataError as mistake:
+                text = str(mistake)
+                yield mistake if text.startswith(place) else DataError(f"{place}: {text}")
+
+    def entries(self, folder: Path, images: Iterable[str]) -> dict[str, Path]:
+        """Return what annotates each image, by the image's name.
+
+        An image without a map is no row: nobody knows what it shows.
+        """
+        maps = by_stem(folder)
+        for stem in maps:
+            if not stem.endswith(self.ending):
+                raise DataError(
+                    f"{maps[stem]}: its name does not end in data.ending={self.ending!r}; "
+                    "move it elsewhere"
+                )
+        return {stem.removesuffix(self.ending): file for stem, file in maps.items()}
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes of the settings, else those of `classes.txt`."""
+        if self.classes:
+            return tuple(self.classes)
+        file = self.folder() / "classes.txt"
+        if not file.is_file():
+            raise DataError(
+                f"{file} does not exist; name the classes there, one per line, or with "
+                "data.classes=[...]"
+            )
+        return tuple(filter(None, map(str.strip, utf8_lines(file.read_bytes(), file))))
+
+    def class_at(self, number: int, classes: tuple[str, ...], place: str) -> str:
+        """Return the class of a number in the maps."""
+        index = number - self.first
+        if not 0 <= index < len(classes):
+            raise DataError(
+                f"{place} of class {number}, but data.classes names {len(classes)}, from "
+                f"{self.first} to {self.first + len(classes) - 1}; add its "
+                "name or correct data.first"
+            )
+        return classes[index]
+
+    def _row(
+        self,
+        stem: str,
+        entry: Path,
+        image: Path | None,
+        header: HeaderReader,
+        classes: tuple[str, ...],
+    ) -> Row:
+        if image is None:
+            raise DataError(
+                f"{entry}: there is no image {stem!r} for it; see data.images and data.ending"
+            )
+        path = os.path.abspath(image)
+        size = image_size(header, path, str(entry))
+        return Row(
+            id=stem,
+            images=(path,),
+            size=size,
+            place=str(entry),
+            instances=tuple(
+                Instance(label=label, box=tight_box(mask), mask=mask if self.masks else None)
+                for label, mask in self.objects(entry, size, classes)
+            ),
+            classes=tuple(dict.fromkeys(classes)),
+        )
+
+    def _image_folder(self, maps: Path, split: str) -> Path:
+        if self.images is not None:
+            folders = [self.folder() / Path(self.images.replace("{split}", split)).expanduser()]
+        else:
+            beside = maps.parent.parent / "images" / maps.name
+            folders = [beside, maps.parent / "images", maps.parent.parent / maps.name / "images"]
+        found = next((folder for folder in folders if folder.is_dir()), None)
+        if found is None:
+            looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+            raise DataError(f"{maps}: no folder of its images ({looked}); name it with data.images")
+        return found
+
+
+def read_map(file: Path, size: Size) -> Pixels:
+    """Return the (height, width) numbers of a grey or palette image, 8 or 16 bits.
+
+    Raises DataError where the file is in colour or not as large as its image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            mode, found = image.mode, image.size
+            pixels: Any = np.asarray(image) if mode in ("1", "L", "P", "I", "I;16") else None
+    except (OSError, ValueError, SyntaxError) as mistake:
+        raise DataError(f"{file}: the mask cannot be read ({mistake}); save it anew") from mistake
+    if pixels is None:
+        raise DataError(
+            f"{file}: the mask is in colour (mode {mode}); save the number of the class or object "
+            "of each pixel, as a grey or palette image"
+        )
+    if found != size:
+        raise DataError(
+            f"{file}: the mask has {found[0]}x{found[1]} px, but its image {size[0]}x{size[1]} px; "
+            "save it in the size of the upright image"
+        )
+    numbers: Pixels = pixels.astype(np.int64)
+    return numbers

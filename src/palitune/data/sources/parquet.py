@@ -1,0 +1,135 @@
+"""Tables in Parquet or Arrow files, as data sets on the Hugging Face hub are stored.
+
+Columns are those of `records`. An image is a path, or `{"bytes", "path"}` with the file in the
+table itself: such files are written once to the cache folder. Numbered categories take the names
+that the table's own description gives them.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar
+
+from palitune.data.places import cache_root
+from palitune.data.sources import lookup
+from palitune.data.sources.records import RecordReader, RecordSource
+from palitune.examples import DataError, Row
+
+_ROWS = 64
+"""Rows in memory at a time: images are among them."""
+
+
+@dataclass(kw_only=True)
+class Parquet(RecordSource):
+    """Rows out of Parquet or Arrow files; a split may be several files."""
+
+    name: ClassVar[str] = "parquet"
+    patterns: ClassVar[tuple[str, ...]] = (
+        "{split}.parquet",
+        "data/{split}-*.parquet",
+        "{split}-*.parquet",
+        "{split}/*.parquet",
+        "{split}.arrow",
+        "{split}/*.arrow",
+    )
+
+    def found(self, split: str) -> list[Path]:
+        """Return the first file of a split; `files` lists all of them."""
+        return super().found(split)[:1]
+
+    def files(self, split: str) -> Iterable[Path]:
+        first = self.annotation_file(split)
+        shards = super().found("train" if self._is_divided(split) else lookup.canonical(split))
+        return shards if first in shards else [first]
+
+    def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
+        for shard in self.files(split):
+            yield from _rows(self, shard)
+
+
+def _rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
+    import pyarrow as pa
+
+    try:
+        schema, batches = _opened(file)
+        reader = _Reader(source, file, _class_names(schema))
+        number = 0
+        for batch in batches:
+            for record in batch.to_pylist():
+                number += 1
+                place = f"{file}, row {number}"
+                try:
+                    yield reader.row(record, number, place)
+                except DataError as mistake:
+                    yield mistake
+    except (pa.ArrowException, OSError) as mistake:
+        raise DataError(
+            f"{file}: not a table that can be read ({mistake}); write it anew"
+        ) from mistake
+
+
+def _opened(file: Path) -> tuple[Any, Iterator[Any]]:
+    """Return a table's schema and its rows by batches; an Arrow file may be a stream or a file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if file.suffix != ".arrow":
+        table = parquet.ParquetFile(file)
+        return table.schema_arrow, table.iter_batches(batch_size=_ROWS)
+    mapped = pa.memory_map(str(file))
+    try:
+        stream = pa.ipc.open_stream(mapped)
+    except pa.ArrowInvalid:
+        whole = pa.ipc.open_file(mapped)
+        return whole.schema, _sliced(whole.get_batch(i) for i in range(whole.num_record_batches))
+    return stream.schema, _sliced(stream)
+
+
+def _sliced(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        yield from (batch.slice(start, _ROWS) for start in range(0, batch.num_rows, _ROWS))
+
+
+class _Reader(RecordReader):
+    def image(self, cell: Any, place: str) -> str | None:
+        if isinstance(cell, dict):
+            content = cell.get("bytes")
+            return super().image(cell.get("path"), place) if content is None else _kept(content)
+        return _kept(cell) if isinstance(cell, bytes) else super().image(cell, place)
+
+
+def _kept(content: bytes) -> str:
+    """Write an image file to the cache under the digest of its bytes; return its path."""
+    digest = blake2b(content, digest_size=16).hexdigest()
+    file = cache_root() / "images" / digest[:2] / digest
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f".{digest}-{os.getpid()}")
+        aside.write_bytes(content)
+        aside.replace(file)
+    return str(file)
+
+
+def _class_names(schema: Any) -> list[str]:
+    """Return the names of the categories of `objects` that `datasets` has written into a table."""
+    try:
+        described = json.loads((schema.metadata or {})[b"huggingface"])
+        features = described["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return []
+    return next(_labels(features.get("objects") or features.get("instances")), [])
+
+
+def _labels(feature: Any) -> Iterator[list[str]]:
+    """Yield the names of every class label inside a feature."""
+    if isinstance(feature, dict):
+        if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
+            yield [str(name) for name in feature["names"]]
+        for inner in feature.values():
+            yield from _labels(inner)
+    elif isinstance(feature, list):
+        for inner in feature:
+            yield from _labels(inner)

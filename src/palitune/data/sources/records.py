@@ -1,0 +1,208 @@
+"""Rows out of records: dictionaries of columns, as lines of JSON or rows of a table hold them.
+
+| column | holds |
+|---|---|
+| image, or images | path of an image file, or a list of them, relative to the annotation file |
+| id | text or a whole number, unique in the split; else `<file>-<number>` |
+| prefix, suffix | prompt and target, ready-made |
+| question | text |
+| answer, or answers | text, or a list of acceptable texts |
+| choices | list of texts |
+| caption, or captions | text, or a list of texts |
+| text | all text of the image in reading order |
+| expression | words that refer to the instances |
+| instances, or objects | see `palitune.data.sources.record_objects` |
+
+Only the image is always needed; a task says which others it needs. `null` is an absent column.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palitune.data.sources.base import Source
+from palitune.data.sources.box_formats import BoxFormat
+from palitune.data.sources.checks import header_reader, image_path, image_size, shown
+from palitune.data.sources.record_objects import ObjectReader
+from palitune.examples import DataError, Row, Size
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "images": ("images", "image"),
+    "id": ("id",),
+    "prefix": ("prefix",),
+    "suffix": ("suffix",),
+    "question": ("question",),
+    "answers": ("answers", "answer"),
+    "choices": ("choices",),
+    "captions": ("captions", "caption"),
+    "text": ("text",),
+    "expression": ("expression",),
+    "instances": ("instances", "objects"),
+}
+"""The names that a column may have in a file."""
+
+
+@dataclass(kw_only=True)
+class RecordSource(Source):
+    """Settings of the formats that hold a record per row."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    """Name of a column in the files by its name here, e.g. {question: query}."""
+    attributes: list[str] = field(default_factory=list)
+    """Columns of the files by whose values numbers are reported too, e.g. [question_type]."""
+    box_format: BoxFormat | None = None
+    """How boxes are written: xyxy | xywh | cxcywh; null: `box` is xyxy, `bbox` has to be told."""
+    normalized: bool = False
+    """Boxes and polygons are fractions of the image's sides instead of pixels."""
+    masks: bool = False
+    """Read the masks of instances, too."""
+    classes: list[str] = field(default_factory=list)
+    """Every class, in the order in which prompts name them; numbered labels count from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for ours in SPELLINGS.values():
+            if len(mapped := [name for name in ours if name in self.columns]) > 1:
+                raise ValueError(f"data.columns: {' and '.join(mapped)} are one column, map one")
+        known = [name for ours in SPELLINGS.values() for name in ours]
+        if unknown := [name for name in self.columns if name not in known]:
+            raise ValueError(
+                f"data.columns: {unknown[0]!r} is not a column; valid are {', '.join(known)}"
+            )
+
+
+class RecordReader:
+    """Turn the records of one file into rows."""
+
+    def __init__(self, source: RecordSource, file: Path, classes: Sequence[str] = ()) -> None:
+        """`classes` are the names that the file itself gives, if the settings give none."""
+        self.stem = file.stem
+        self.folder = os.path.abspath(file.parent)
+        self.header = header_reader()
+        self.classes = tuple(source.classes) or tuple(classes)
+        self.objects = ObjectReader(
+            source.box_format, source.normalized, source.masks, self.classes
+        )
+        self.mapped = source.columns
+        self.attributes = source.attributes
+        self.names = {
+            column: tuple(self.mapped[name] for name in ours if name in self.mapped) or ours
+            for column, ours in SPELLINGS.items()
+        }
+
+    def row(self, record: dict[str, Any], number: int, place: str) -> Row:
+        """Return the row of a record. Raises DataError, naming the place."""
+        cells = self._cells(record, place)
+        images, size = self._images(cells["images"], place)
+        return Row(
+            id=self._id(cells["id"], number, place),
+            images=images,
+            size=size,
+            place=place,
+            prefix=_text(cells, "prefix", place),
+            suffix=_text(cells, "suffix", place),
+            question=_text(cells, "question", place),
+            answers=_texts(cells, "answers", place),
+            choices=_texts(cells, "choices", place),
+            captions=_texts(cells, "captions", place),
+            text=_text(cells, "text", place),
+            expression=_text(cells, "expression", place),
+            instances=self.objects.instances(cells["instances"], size, place),
+            classes=self.classes or None,
+            attributes={name: _attribute(record, name, place) for name in self.attributes},
+        )
+
+    def image(self, cell: Any, place: str) -> str | None:
+        """Return the path of one image; None where the cell is no image."""
+        return image_path(self.folder, cell, place) if isinstance(cell, str) else None
+
+    def _cells(self, record: dict[str, Any], place: str) -> dict[str, Any]:
+        """Return the value of every column; None where it is absent."""
+        for ours, theirs in self.mapped.items():
+            if theirs not in record:
+                raise DataError(
+                    f"{place}: column {theirs!r}, named by data.columns.{ours}, is missing; "
+                    f"the row has {_listed(record)}"
+                )
+        cells = {}
+        for column, names in self.names.items():
+            cells[column] = record.get(names[0])
+            if len(names) == 2 and (other := record.get(names[1])) is not None:
+                if cells[column] is not None:
+                    raise DataError(
+                        f"{place}: the row has {names[0]!r} and {names[1]!r}; keep one, or choose "
+                        f"with data.columns.{column}={names[0]}"
+                    )
+                cells[column] = other
+        if cells["images"] is None:
+            raise DataError(
+                f"{place}: column 'image' is missing; the row has {_listed(record)}; "
+                "name the right one with data.columns.image=COLUMN"
+            )
+        return cells
+
+    def _id(self, value: Any, number: int, place: str) -> str:
+        if value is None:
+            return f"{self.stem}-{number}"
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise DataError(f"{place}: id {shown(value)} must be a text or a whole number")
+        return str(value)
+
+    def _images(self, value: Any, place: str) -> tuple[tuple[str, ...], Size]:
+        cells = value if isinstance(value, list) else [value]
+        images = [self.image(cell, place) for cell in cells]
+        if not images or None in images:
+            raise DataError(
+                f"{place}: image {shown(value)} must be the path of an image file, or a list of "
+                "paths, relative to the annotation file"
+            )
+        found = tuple(image for image in images if image is not None)
+        sizes = [image_size(self.header, image, place) for image in found]
+        return found, sizes[0]
+
+
+def _text(cells: dict[str, Any], column: str, place: str) -> str | None:
+    value = cells[column]
+    if value is None or isinstance(value, str):
+        return value
+    raise DataError(
+        f"{place}: column {column!r} must be a text, not {shown(value)}; change it, or map "
+        f"another one with data.columns.{column}=COLUMN"
+    )
+
+
+def _texts(cells: dict[str, Any], column: str, place: str) -> tuple[str, ...] | None:
+    value = cells[column]
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    raise DataError(
+        f"{place}: column {column!r} must be a text or a list of texts, not {shown(value)}; "
+        f"change it, or map another one with data.columns.{column}=COLUMN"
+    )
+
+
+def _attribute(record: dict[str, Any], name: str, place: str) -> str:
+    """Write a value as text: true and 3 as JSON does."""
+    if name not in record:
+        raise DataError(
+            f"{place}: column {name!r}, named by data.attributes, is missing; the row has "
+            f"{_listed(record)}"
+        )
+    value = record[name]
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"{place}: column {name!r} must be a text, a number or true/false to be an "
+            f"attribute, not {shown(value)}; leave it out of data.attributes"
+        )
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _listed(record: dict[str, Any]) -> str:
+    return shown(", ".join(record)) if record else "no columns"

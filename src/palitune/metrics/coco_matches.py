@@ -1,0 +1,275 @@
+"""COCO's matching of detections to objects, kept so that other sets of its images can be scored.
+
+`Matches.numbers` gives the twelve numbers of `detection_ap.coco_ap` for any number of test sets in
+which each image stands so many times (0 leaves it out). Matching, which asks for IoUs, happens once
+and within an image, so it is the same in all of them. The rules are those of pycocotools'
+`COCOeval`. An image that stands twice counts twice where it stands in the ranking.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from palitune.metrics.base import Counts, Floats, ratio
+
+Kind = Literal["bbox", "segm"]
+Annotations = list[dict[str, Any]]
+
+NUMBERS = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREAS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))
+"""All, small, medium, large; square pixels, both ends included."""
+MOST = (1, 10, 100)
+"""Detections per image and class that count, the most confident ones."""
+
+# An IoU of 1 reaches any threshold, whatever the rounding.
+_REACHED = np.minimum(THRESHOLDS, 1 - 1e-10).tolist()
+
+FALSE, TRUE, IGNORED = 0, 1, 2
+State = npt.NDArray[np.int8]
+
+_BLOCK = 8_000_000  # entries of one table while it is scored
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """One class: its detections over all images by falling score, and how many objects it has."""
+
+    image: npt.NDArray[np.int64]
+    """(detections,)"""
+    place: npt.NDArray[np.int64]
+    """(detections,) rank in its image, from 0."""
+    state: State
+    """(areas, thresholds, detections) FALSE, TRUE or IGNORED."""
+    objects: Floats
+    """(areas, images) objects to find."""
+
+
+class Matches:
+    """Detections of a set of images, matched."""
+
+    def __init__(
+        self, ground_truth: dict[str, Any], results: Annotations, kind: Kind = "bbox"
+    ) -> None:
+        """Match COCO's result list to its annotation file; images count in the order of their ids.
+
+        Raises ValueError where a result names an image that the ground truth does not have.
+        """
+        images = sorted(ground_truth["images"], key=lambda image: image["id"])
+        number = {image["id"]: index for index, image in enumerate(images)}
+        if unknown := {result["image_id"] for result in results} - number.keys():
+            raise ValueError(
+                f"results name image {min(unknown, key=str)!r}, which is not in the ground truth; "
+                "evaluate on the annotation file that was predicted on"
+            )
+        annotations = ground_truth["annotations"]
+        if kind == "segm":
+            annotations, results = _outlined(annotations, images), _outlined(results, images)
+        objects, detections = _grouped(annotations, number), _grouped(results, number)
+        self.images = len(images)
+        self.classes = [
+            self._class(objects[category["id"]], detections[category["id"]], kind)
+            for category in ground_truth["categories"]
+            if objects[category["id"]]
+        ]
+
+    def numbers(self, counts: Counts) -> dict[str, Floats]:
+        """Return the twelve numbers, (test sets,) each, NaN where there is nothing to find.
+
+        `counts`: (test sets, images), how often each image stands in each.
+        """
+        found: list[dict[str, Floats]] = []
+        for one in self.classes:
+            rows = max(1, _BLOCK // max(1, len(one.image)))
+            blocks = [counts[start : start + rows] for start in range(0, len(counts), rows)]
+            scored = [_scored(one, block) for block in blocks]
+            found.append({name: np.concatenate([s[name] for s in scored]) for name in NUMBERS})
+        return {name: _mean([one[name] for one in found], len(counts)) for name in NUMBERS}
+
+    def _class(
+        self, objects: dict[int, Annotations], detections: dict[int, Annotations], kind: Kind
+    ) -> ClassMatches:
+        image: list[int] = []
+        place: list[int] = []
+        scores: list[float] = []
+        states: list[State] = []
+        wanted = np.zeros((len(AREAS), self.images))
+        for index in sorted(objects.keys() | detections.keys()):
+            truths = objects.get(index, [])
+            guesses = sorted(detections.get(index, []), key=lambda d: -d["score"])[: MOST[-1]]
+            ignored = np.array([_outside(_area(t), t.get("iscrowd", 0)) for t in truths], bool)
+            ignored = ignored.reshape(len(truths), len(AREAS)).T
+            wanted[:, index] = (~ignored).sum(axis=1)
+            image += [index] * len(guesses)
+            place += range(len(guesses))
+            scores += [guess["score"] for guess in guesses]
+            states.append(_states(guesses, truths, ignored, kind))
+        order = np.argsort(-np.array(scores), kind="mergesort")
+        state = np.concatenate(states, axis=2)
+        return ClassMatches(
+            np.array(image, np.int64)[order], np.array(place, np.int64)[order],
+            state[:, :, order], wanted,
+        )  # fmt: skip
+
+
+def _grouped(
+    annotations: Annotations, number: dict[Any, int]
+) -> defaultdict[Any, dict[int, Annotations]]:
+    """Sort annotations by class and then by image."""
+    found: defaultdict[Any, dict[int, Annotations]] = defaultdict(dict)
+    for entry in annotations:
+        if entry["image_id"] in number:
+            by_image = found[entry["category_id"]]
+            by_image.setdefault(number[entry["image_id"]], []).append(entry)
+    return found
+
+
+def _outlined(annotations: Annotations, images: Annotations) -> Annotations:
+    """Write every outline as COCO's compressed run lengths, which are what it compares."""
+    from pycocotools import mask as coco_mask
+
+    size = {image["id"]: (image.get("height"), image.get("width")) for image in images}
+    written = []
+    for entry in annotations:
+        outline = entry["segmentation"]
+        if isinstance(outline, list):
+            polygons = coco_mask.frPyObjects(outline, *size[entry["image_id"]])
+            outline = coco_mask.merge(polygons)
+        elif isinstance(outline["counts"], list):
+            outline = coco_mask.frPyObjects(outline, *outline["size"])
+        written.append(entry | {"segmentation": outline})
+    return written
+
+
+def _area(entry: dict[str, Any]) -> float:
+    """The area of an object: as annotated, else that of its box."""
+    return float(entry["area"] if "area" in entry else entry["bbox"][2] * entry["bbox"][3])
+
+
+def _outside(area: float, crowd: int) -> list[bool]:
+    return [bool(crowd) or area < low or area > high for low, high in AREAS]
+
+
+def _states(
+    guesses: Annotations, truths: Annotations, ignored: npt.NDArray[np.bool_], kind: Kind
+) -> State:
+    """Match the detections of one image and class, (areas, thresholds, detections)."""
+    outside = np.array([_outside(_found_area(g), 0) for g in guesses], bool)
+    outside = outside.reshape(len(guesses), len(AREAS)).T
+    state: State = np.where(outside, IGNORED, FALSE).astype(np.int8)[:, None, :]
+    state = np.repeat(state, len(THRESHOLDS), axis=1)
+    if not guesses or not truths:
+        return state
+    crowd = [int(truth.get("iscrowd", 0)) for truth in truths]
+    ious = _ious(guesses, truths, crowd, kind)
+    near = [[t for t, iou in enumerate(row) if iou >= THRESHOLDS[0]] for row in ious]
+    known: dict[bytes, list[dict[int, int]]] = {}
+    for area, passed_over in enumerate(ignored):
+        pattern = passed_over.tobytes()
+        if pattern not in known:
+            known[pattern] = [_greedy(ious, near, passed_over, crowd, t) for t in _REACHED]
+        for place, taken in enumerate(known[pattern]):
+            for guess, truth in taken.items():
+                state[area, place, guess] = IGNORED if passed_over[truth] else TRUE
+    return state
+
+
+def _ious(
+    guesses: Annotations, truths: Annotations, crowd: Sequence[int], kind: Kind
+) -> list[list[float]]:
+    """Return IoU by detection and object; for a crowd the share of the detection inside."""
+    from pycocotools import mask as coco_mask
+
+    key = "bbox" if kind == "bbox" else "segmentation"
+    found = coco_mask.iou([g[key] for g in guesses], [t[key] for t in truths], list(crowd))
+    ious: list[list[float]] = found.tolist()
+    return ious
+
+
+def _found_area(guess: dict[str, Any]) -> float:
+    """The area of a detection: its box's where it has one, as in COCO."""
+    from pycocotools import mask as coco_mask
+
+    if guess.get("bbox"):
+        return float(guess["bbox"][2] * guess["bbox"][3])
+    return float(coco_mask.area(guess["segmentation"]))
+
+
+def _greedy(
+    ious: Sequence[Sequence[float]],
+    near: Sequence[Sequence[int]],
+    ignored: npt.NDArray[np.bool_],
+    crowd: Sequence[int],
+    least: float,
+) -> dict[int, int]:
+    """Give each detection, the most confident first, the best free object; of equals, the last.
+
+    An ignored object is taken only where no other is near enough; a crowd may be taken many times.
+    """
+    taken: dict[int, int] = {}
+    used: set[int] = set()
+    for guess, row in enumerate(near):
+        if not row:
+            continue
+        overlap = ious[guess]
+        free = [t for t in row if overlap[t] >= least and (crowd[t] or t not in used)]
+        if len(free) > 1:
+            free = [t for t in free if not ignored[t]] or free
+        if free:
+            taken[guess] = max(free, key=lambda t: (overlap[t], t))
+            used.add(taken[guess])
+    return taken
+
+
+def _scored(one: ClassMatches, counts: Counts) -> dict[str, Floats]:
+    """Return the numbers of one class, (test sets,) each, NaN where a set has no object of it."""
+    weights = counts[:, one.image]
+    ap = np.full((len(AREAS), len(THRESHOLDS), len(counts)), np.nan)
+    recall = {}
+    for area in range(len(AREAS)):
+        wanted = counts @ one.objects[area]
+        for most in MOST if area == 0 else MOST[-1:]:
+            right = (one.state[area] == TRUE) & (one.place < most)
+            recall[area, most] = ratio((weights @ right.T.astype(float)).mean(axis=1), wanted)
+        for threshold in range(len(THRESHOLDS)):
+            ap[area, threshold] = _average_precision(weights, one.state[area, threshold], wanted)
+    mean = ap.mean(axis=1)
+    values = [mean[0], ap[0, 0], ap[0, 5], *mean[1:]]
+    values += [recall[0, most] for most in MOST] + [recall[area, MOST[-1]] for area in (1, 2, 3)]
+    return dict(zip(NUMBERS, values, strict=True))
+
+
+def _average_precision(weights: Counts, state: npt.NDArray[np.int8], wanted: Floats) -> Floats:
+    """Return the mean of the precisions at 101 recalls, of each test set.
+
+    Precision can only fall between one right detection and the next, so the others need not be
+    looked at.
+    """
+    right = np.flatnonzero(state == TRUE)
+    if not right.size:
+        return np.where(wanted > 0, 0.0, np.nan)
+    found = np.cumsum(weights[:, right], axis=1)
+    every = np.cumsum(weights * (state != IGNORED), axis=1)[:, right]
+    precision = ratio(found, every)
+    np.nan_to_num(precision, copy=False)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = np.searchsorted(RECALLS, ratio(found, wanted[:, None]), side="right")
+    steps = np.diff(reached, axis=1, prepend=0)
+    averaged: Floats = np.where(wanted > 0, (best * steps).sum(axis=1) / len(RECALLS), np.nan)
+    return averaged
+
+
+def _mean(values: Sequence[Floats], count: int) -> Floats:
+    """Average over the classes that are defined."""
+    if not values:
+        return np.full(count, np.nan)
+    table = np.stack(values)
+    known = ~np.isnan(table)
+    return ratio(np.where(known, table, 0).sum(axis=0), known.sum(axis=0).astype(float))

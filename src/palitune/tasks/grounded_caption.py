@@ -1,0 +1,44 @@
+"""`caption <locY0><locX0><locY1><locX1>` -> a sentence about what is in the box.
+
+As PaliGemma's pre-training asks for it. The sentences are the row's `captions`, else its
+`expression`, so that data for referring expressions serves both ways.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from palitune.codec import boxes
+from palitune.examples import DataError, Reference, Row
+from palitune.tasks.base import TextTask, check_template, expression_of, texts
+from palitune.tasks.referring_detection import only_object
+
+
+@dataclass(kw_only=True)
+class GroundedCaption(TextTask):
+    """A row brings one object and what is said about it."""
+
+    name: ClassVar[str] = "grounded_caption"
+
+    template: str = "caption {box}"
+    """The prompt; {box} is filled in as four <loc> tokens."""
+    metrics: list[str] = field(default_factory=lambda: ["exact_match_lower", "anls_rrc"])
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_template("task.template", self.template, {"box"})
+
+    def prefix(self, row: Row) -> str:
+        described = only_object(row)
+        try:
+            box = boxes.encode_box(described.box, row.size)
+        except ValueError as mistake:
+            raise DataError(f"{row.place}: {mistake}") from mistake
+        return self.template.format(box=box)
+
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        if row.captions is None and row.expression is not None:
+            said: tuple[str, ...] = (expression_of(row),)
+        else:
+            said = texts(row, "captions", row.captions)
+        return said, said

@@ -1,0 +1,114 @@
+"""`ocr` -> `<locY0><locX0><locY1><locX1> word ; ...`: every word with its box, in reading order.
+
+Words are the labels of the row's instances. A word may hold `;`, which a class may not: an entry
+ends where the next box begins.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from palitune.codec import boxes
+from palitune.examples import DataError, Instance, Reference, Row, Size
+from palitune.tasks.base import Task, needed
+
+_LOCS = r"<loc[0-9]{4}>"
+_ENTRY = re.compile(rf"(?P<locs>(?:{_LOCS})+)(?P<word>(?:(?!{_LOCS}).)*)", re.DOTALL)
+_TOKEN = re.compile(r"<(?:loc[0-9]{4}|seg[0-9]{3})>")
+
+
+@dataclass(kw_only=True)
+class TextSpotting(Task):
+    name: ClassVar[str] = "text_spotting"
+
+    prompt: str = "ocr"
+    """The prompt. Released checkpoints answer `ocr` without boxes."""
+    sort: bool = True
+    """List words line by line from the top, each line from the left; false: as the data does."""
+    illegible: list[str] = field(default_factory=lambda: ["###"])
+    """Transcriptions of words that nobody can read: not written, and ignored where found."""
+    metrics: list[str] = field(default_factory=lambda: ["text_spotting"])
+    max_new_tokens: int = 1024
+
+    def prefix(self, row: Row) -> str:
+        return self.prompt
+
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        words = [self._word(i, row) for i in needed(row, "instances", row.instances)]
+        words = reading_order(words) if self.sort else words
+        try:
+            written = (
+                f"{boxes.encode_box(word.box, row.size)} {word.label}"
+                for word in words
+                if not word.crowd
+            )
+            return (boxes.SEPARATOR.join(written),), tuple(words)
+        except ValueError as mistake:
+            raise DataError(f"{row.place}: {mistake}") from mistake
+
+    def left_out(self, row: Row) -> dict[str, int]:
+        if row.suffix is not None:
+            return {}
+        count = sum(i.label.strip() in self.illegible for i in row.instances or ())
+        return {"illegible words (task.illegible)": count} if count else {}
+
+    def parse(
+        self, text: str, size: Size, confidence: boxes.Confidence | None = None
+    ) -> tuple[Instance, ...] | None:
+        words, malformed = read(text, size, confidence)
+        return None if malformed and not words else words
+
+    def given(self, row: Row, suffix: str) -> Reference:
+        words, malformed = read(suffix, row.size)
+        if malformed:
+            raise DataError(
+                f"{row.place}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1> word ; ...'"
+            )
+        return words
+
+    def _word(self, instance: Instance, row: Row) -> Instance:
+        text = " ".join(instance.label.split())
+        if not text or _TOKEN.search(text):
+            raise DataError(
+                f"{row.place}: word {instance.label!r} is empty or holds a <loc> or <seg> token "
+                "and could not be read back; correct it or drop it"
+            )
+        is_ignored = instance.crowd or text in self.illegible
+        return Instance(text, instance.box, instance.mask, crowd=is_ignored)
+
+
+def reading_order(words: list[Instance]) -> list[Instance]:
+    """Sort words into lines from the top, and each line from the left.
+
+    A word belongs to a line if its middle lies between top and bottom of the line's first word.
+    """
+    lines: list[list[Instance]] = []
+    for word in sorted(words, key=lambda word: (word.box[1] + word.box[3], word.box[0])):
+        middle = (word.box[1] + word.box[3]) / 2
+        if lines and lines[-1][0].box[1] <= middle <= lines[-1][0].box[3]:
+            lines[-1].append(word)
+        else:
+            lines.append([word])
+    return [word for line in lines for word in sorted(line, key=lambda word: word.box[0])]
+
+
+def read(
+    text: str, size: Size, confidence: boxes.Confidence | None = None
+) -> tuple[tuple[Instance, ...], int]:
+    """Return the words of a model's text, and how many fragments could not be read."""
+    words = []
+    matches = list(_ENTRY.finditer(text))
+    wrong = int(bool(text[: matches[0].start() if matches else None].strip()))
+    for match in matches:
+        word = match["word"].strip()
+        if match is not matches[-1]:
+            word = word.removesuffix(";").rstrip()
+        box = boxes.decode(match["locs"], size, labelled=False).instances
+        if not box or not word:
+            wrong += 1
+            continue
+        score = None
+        if confidence is not None:
+            score = confidence(match.start(), match.start() + len(match[0].rstrip(" ;")))
+        words.append(Instance(word, box[0].box, score=score))
+    return tuple(words), wrong

@@ -1,0 +1,377 @@
+"""The toy data set of `toy_data` in every format that can hold boxes or masks."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from pycocotools import mask as runs
+
+from palitune.data import Source
+from palitune.data.sources.box_formats import BoxFormat
+from palitune.data.sources.coco import Coco
+from palitune.data.sources.instance_masks import InstanceMasks, Layout
+from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.parquet import Parquet
+from palitune.data.sources.refcoco import RefCoco
+from palitune.data.sources.semantic_masks import Objects, SemanticMasks
+from palitune.data.sources.voc import Voc
+from palitune.data.sources.yolo import Yolo
+
+from toy_data import COLOURS, SIZE, SPLITS, draw, toy_objects
+
+CLASSES = sorted(COLOURS)
+NUMBER = {name: number for number, name in enumerate(CLASSES)}
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write the toy data set, and what it cannot carry."""
+
+    name: str
+    write: Callable[[Path], None]
+    source: Callable[..., Source]
+    settings: dict[str, Any] = field(default_factory=dict)
+    carries_masks: bool = True
+    carries_classes: bool = True
+    """A row names every class, also those that its image does not show."""
+
+    def open(self, folder: Path, *, masks: bool) -> Source:
+        wanted = {"masks": masks} if self.carries_masks else {}
+        return self.source(path=str(folder), **self.settings, **wanted)
+
+
+def images(split: str) -> Iterator[tuple[int, list[Object]]]:
+    return ((index, toy_objects(split, index)) for index in range(SPLITS[split]))
+
+
+def polygon(written: Object) -> list[float]:
+    x0, y0, x1, y1 = written["box"]
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
+def pixels(written: Object) -> Any:
+    mask = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    x0, y0, x1, y1 = written["box"]
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def compressed(written: Object) -> Object:
+    encoded = runs.encode(np.asfortranarray(pixels(written)))
+    return {"size": [SIZE[1], SIZE[0]], "counts": encoded["counts"].decode()}
+
+
+def uncompressed(written: Object) -> Object:
+    flat = pixels(written).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=0, append=0))
+    ends = [*edges.tolist(), *([flat.size] if not flat[-1] else [])]
+    return {"size": [SIZE[1], SIZE[0]], "counts": np.diff([0, *ends]).tolist()}
+
+
+def as_fractions(written: Object) -> list[float]:
+    """Centre, width and height with six decimals, as tools write them."""
+    x0, y0, x1, y1 = written["box"]
+    sides = (
+        (x0 + x1) / 2 / SIZE[0],
+        (y0 + y1) / 2 / SIZE[1],
+        (x1 - x0) / SIZE[0],
+        (y1 - y0) / SIZE[1],
+    )
+    return [round(side, 6) for side in sides]
+
+
+def xywh(written: Object) -> list[float]:
+    x0, y0, x1, y1 = written["box"]
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def write_jsonl(
+    folder: Path,
+    box: Callable[[Object], list[float]] = lambda written: written["box"],
+    mask: Callable[[Object], Any] = polygon,
+) -> None:
+    for split in SPLITS:
+        lines = [
+            json.dumps(
+                {
+                    "image": draw(folder, split, index),
+                    "instances": [
+                        {"label": w["label"], "box": box(w), "mask": mask(w)} for w in objects
+                    ],
+                }
+            )
+            for index, objects in images(split)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+
+
+def relative_polygon(written: Object) -> list[list[list[float]]]:
+    flat = polygon(written)
+    points = zip(flat[::2], flat[1::2], strict=True)
+    return [[[round(x / SIZE[0], 6), round(y / SIZE[1], 6)] for x, y in points]]
+
+
+def coco(folder: Path, split: str, mask: Callable[[Object], Any]) -> Object:
+    found = [(index, written) for index, objects in images(split) for written in objects]
+    return {
+        "images": [
+            {"id": index, "file_name": Path(draw(folder, split, index)).name}
+            for index in range(SPLITS[split])
+        ],
+        "categories": [{"id": number + 1, "name": name} for name, number in NUMBER.items()],
+        "annotations": [
+            {
+                "id": key,
+                "image_id": index,
+                "category_id": NUMBER[written["label"]] + 1,
+                "bbox": xywh(written),
+                "iscrowd": 0,
+                "segmentation": mask(written),
+            }
+            for key, (index, written) in enumerate(found)
+        ],
+    }
+
+
+def write_coco(folder: Path, mask: Callable[[Object], Any]) -> None:
+    for split in SPLITS:
+        (folder / f"{split}.json").write_text(json.dumps(coco(folder, split, mask)))
+
+
+def write_roboflow_coco(folder: Path) -> None:
+    """Images beside their `_annotations.coco.json`, a folder per split; validation is `valid`."""
+    for split in SPLITS:
+        place = folder / {"validation": "valid"}.get(split, split)
+        content = coco(folder, split, lambda written: [polygon(written)])
+        place.mkdir(parents=True)
+        for index in range(SPLITS[split]):
+            name = Path(draw(folder, split, index))
+            (folder / name).rename(place / name.name)
+        (place / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def yolo_line(written: Object, *, polygons: bool) -> str:
+    if polygons:
+        numbers = [round(side / SIZE[i % 2], 6) for i, side in enumerate(polygon(written))]
+    else:
+        numbers = as_fractions(written)
+    return " ".join(map(str, [NUMBER[written["label"]], *numbers]))
+
+
+def write_yolo(folder: Path, *, polygons: bool, roboflow: bool = False) -> None:
+    """`images/train`, `labels/train`; from Roboflow, `train/images`, `train/labels`."""
+    description: Object = {"nc": len(CLASSES)}
+    description["names"] = CLASSES if roboflow else dict(enumerate(CLASSES))
+    for split in SPLITS:
+        key = {"validation": "val"}.get(split, split)
+        place = {"validation": "valid"}.get(split, split)
+        inside = f"{place}/{{}}" if roboflow else f"{{}}/{place}"
+        description[key] = ("../" if roboflow else "") + inside.format("images")
+        for what in ("images", "labels"):
+            (folder / inside.format(what)).mkdir(parents=True)
+        for index, objects in images(split):
+            name = Path(draw(folder, split, index))
+            (folder / name).rename(folder / inside.format("images") / name.name)
+            lines = [yolo_line(written, polygons=polygons) for written in objects]
+            labels = folder / inside.format("labels") / f"{name.stem}.txt"
+            labels.write_text("\n".join(lines))
+    (folder / "data.yaml").write_text(yaml.safe_dump(description))
+
+
+def voc_xml(name: str, objects: list[Object], offset: int = 0) -> str:
+    found = "".join(
+        f"<object><name>{w['label']}</name><difficult>0</difficult><bndbox>"
+        f"<xmin>{w['box'][0] + offset}</xmin><ymin>{w['box'][1] + offset}</ymin>"
+        f"<xmax>{w['box'][2]}</xmax><ymax>{w['box'][3]}</ymax></bndbox></object>"
+        for w in objects
+    )
+    size = f"<size><width>{SIZE[0]}</width><height>{SIZE[1]}</height><depth>3</depth></size>"
+    return f"<annotation><filename>{name}</filename>{size}{found}</annotation>"
+
+
+def write_voc(folder: Path, *, roboflow: bool) -> None:
+    """The devkit's folders with boxes from pixel 1 on; or images and XML in a folder per split."""
+    for split in SPLITS:
+        beside = folder / {"validation": "valid"}.get(split, split)
+        pictures = beside if roboflow else folder / "JPEGImages"
+        files = beside if roboflow else folder / "Annotations"
+        lists = folder / "ImageSets" / "Main"
+        for place in (pictures, files) if roboflow else (pictures, files, lists):
+            place.mkdir(parents=True, exist_ok=True)
+        names = []
+        for index, objects in images(split):
+            name = Path(draw(folder, split, index))
+            (folder / name).rename(pictures / name.name)
+            xml = voc_xml(name.name, objects, offset=0 if roboflow else 1)
+            (files / f"{name.stem}.xml").write_text(xml)
+            names.append(name.stem)
+        if not roboflow:
+            listed = {"validation": "val"}.get(split, split)
+            (lists / f"{listed}.txt").write_text("\n".join(names))
+
+
+def write_table(folder: Path, *, arrow: bool) -> None:
+    """As the hub stores detection data: images in the table, numbered categories with names."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    label = {"_type": "ClassLabel", "names": CLASSES}
+    features = {"objects": {"bbox": {}, "category": {"feature": label, "_type": "List"}}}
+    described = json.dumps({"info": {"features": features}})
+    for split in SPLITS:
+        rows = []
+        for index, objects in images(split):
+            name = draw(folder, split, index)
+            content = (folder / name).read_bytes()
+            columns = {
+                "bbox": [xywh(written) for written in objects],
+                "category": [NUMBER[written["label"]] for written in objects],
+                "mask": [compressed(written) for written in objects],
+            }
+            rows.append({"image": {"bytes": content, "path": name}, "objects": columns})
+        table = pa.Table.from_pylist(rows)
+        table = table.replace_schema_metadata({"huggingface": described})
+        if arrow:
+            (folder / split).mkdir()
+            with (
+                pa.OSFile(str(folder / split / "data-00000.arrow"), "wb") as sink,
+                pa.ipc.new_stream(sink, table.schema) as writer,
+            ):
+                writer.write_table(table)
+        else:
+            half = len(rows) // 2
+            for shard, part in enumerate((table.slice(0, half), table.slice(half))):
+                parquet.write_table(part, folder / f"{split}-{shard:05}-of-00002.parquet")
+
+
+def save_map(numbers: Any, file: Path, *, palette: bool = False) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(numbers)
+    if palette:
+        image.putpalette([7 * value % 256 for value in range(768)])
+    image.save(file)
+
+
+def write_maps(folder: Path, kind: str) -> None:
+    """`images/train` with `masks/train`; kinds: semantic (palette, 0 = no class), ids, files."""
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    for split in SPLITS:
+        for index, objects in images(split):
+            name = Path(draw(folder, split, index))
+            (folder / "images" / split).mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(folder / "images" / split / name.name)
+            numbers = np.zeros((SIZE[1], SIZE[0]), np.uint16)
+            for position, written in enumerate(objects):
+                inside = pixels(written).astype(bool)
+                label = NUMBER[written["label"]] + 1
+                numbers[inside] = label if kind == "semantic" else 1000 * label + position
+                if kind == "files":
+                    file = f"masks/{split}/{name.stem}/{written['label']}_{position}.png"
+                    save_map(pixels(written) * 255, folder / file)
+            target = folder / "masks" / split / f"{name.stem}.png"
+            if kind == "semantic":
+                save_map(numbers.astype(np.uint8), target, palette=True)
+            elif kind == "ids":
+                save_map(numbers, target)
+
+
+def write_refcoco(folder: Path) -> None:
+    """One expression per object; numbers go on from split to split, as in the official files."""
+    refs, whole = [], None
+    for split in SPLITS:
+        content = coco(folder, split, lambda written: [polygon(written)])
+        whole = whole or {**content, "images": [], "annotations": []}
+        start = len(whole["images"])
+        whole["images"] += [image | {"id": start + image["id"]} for image in content["images"]]
+        for annotation in content["annotations"]:
+            key = len(whole["annotations"])
+            image = start + annotation["image_id"]
+            whole["annotations"].append(annotation | {"id": key, "image_id": image})
+            refs.append(
+                {
+                    "ref_id": key,
+                    "ann_id": key,
+                    "image_id": image,
+                    "split": {"validation": "val"}.get(split, split),
+                    "sentences": [{"sent_id": key, "sent": f"object {key}"}],
+                }
+            )
+    (folder / "instances.json").write_text(json.dumps(whole))
+    (folder / "refs.json").write_text(json.dumps(refs))
+
+
+FORMATS = [
+    Format("jsonl", write_jsonl, Jsonl, carries_classes=False),
+    Format(
+        "jsonl, centres in fractions",
+        lambda folder: write_jsonl(folder, as_fractions, relative_polygon),
+        Jsonl,
+        {"box_format": BoxFormat.cxcywh, "normalized": True, "classes": CLASSES},
+    ),
+    Format(
+        "jsonl, run lengths",
+        lambda folder: write_jsonl(folder, xywh, compressed),
+        Jsonl,
+        {"box_format": BoxFormat.xywh, "classes": CLASSES},
+    ),
+    Format("coco, polygons", lambda folder: write_coco(folder, lambda w: [polygon(w)]), Coco),
+    Format("coco, compressed", lambda folder: write_coco(folder, compressed), Coco),
+    Format("coco, uncompressed", lambda folder: write_coco(folder, uncompressed), Coco),
+    Format("coco, roboflow", write_roboflow_coco, Coco),
+    Format("yolo, boxes", lambda f: write_yolo(f, polygons=False), Yolo, carries_masks=False),
+    Format("yolo, polygons", lambda f: write_yolo(f, polygons=True), Yolo),
+    Format("yolo, roboflow", lambda f: write_yolo(f, polygons=True, roboflow=True), Yolo),
+    Format(
+        "voc, devkit",
+        lambda folder: write_voc(folder, roboflow=False),
+        Voc,
+        {"one_based": True},
+        carries_masks=False,
+        carries_classes=False,
+    ),
+    Format(
+        "voc, roboflow",
+        lambda folder: write_voc(folder, roboflow=True),
+        Voc,
+        carries_masks=False,
+        carries_classes=False,
+    ),
+    Format(
+        "parquet",
+        lambda folder: write_table(folder, arrow=False),
+        Parquet,
+        {"box_format": BoxFormat.xywh},
+    ),
+    Format(
+        "arrow",
+        lambda folder: write_table(folder, arrow=True),
+        Parquet,
+        {"box_format": BoxFormat.xywh},
+    ),
+    Format(
+        # Two objects of a class that touch would be one: the toy rectangles do not.
+        "semantic masks",
+        lambda folder: write_maps(folder, "semantic"),
+        SemanticMasks,
+        {"first": 1, "instances": Objects.components},
+    ),
+    Format(
+        "instance masks, ids",
+        lambda folder: write_maps(folder, "ids"),
+        InstanceMasks,
+        {"first": 1, "divisor": 1000},
+    ),
+    Format(
+        "instance masks, files",
+        lambda folder: write_maps(folder, "files"),
+        InstanceMasks,
+        {"layout": Layout.files},
+    ),
+    Format("refcoco", write_refcoco, RefCoco),  # a row per object, not per image
+]

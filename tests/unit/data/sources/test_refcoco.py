@@ -1,0 +1,151 @@
+"""RefCOCO: rows by sentence, the converter of its pickle, and what neither of them accepts."""
+
+import importlib.util
+import json
+import os
+import pickle
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from palitune.data.sources.refcoco import RefCoco, Sentences
+from palitune.examples import DataError, Instance, Row
+
+SCRIPT = Path(__file__).parents[4] / "scripts" / "convert_refcoco.py"
+REF = {
+    "ref_id": 7,
+    "ann_id": 5,
+    "image_id": 17,
+    "category_id": 3,
+    "split": "testA",
+    "sentences": [{"sent_id": 1, "sent": "left boat"}, {"sent_id": 2, "sent": "the red one"}],
+}
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("convert_refcoco", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows_of(folder: Path, *refs: Any, split: str = "testA", **settings: Any) -> list[Any]:
+    Image.new("RGB", (40, 30)).save(folder / "a.png")
+    instances = {
+        "images": [{"id": 17, "file_name": "a.png"}],
+        "annotations": [{"id": 5, "image_id": 17, "category_id": 3, "bbox": [1, 2, 10, 20]}],
+        "categories": [{"id": 3, "name": "boat"}],
+    }
+    (folder / "instances.json").write_text(json.dumps(instances))
+    (folder / "refs.json").write_text(json.dumps(list(refs)))
+    return list(RefCoco(path=str(folder), **settings).rows(split))
+
+
+def test_every_sentence_is_a_row(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, REF, REF | {"split": "train"})
+    assert rows[0] == Row(
+        id="7-1",
+        images=(str(tmp_path / "a.png"),),
+        size=(40, 30),
+        place=f"{tmp_path}/refs.json, ref_id 7",
+        expression="left boat",
+        instances=(Instance("boat", (1, 2, 11, 22)),),
+        classes=("boat",),
+    )
+    assert [(row.id, row.expression) for row in rows[1:]] == [("7-2", "the red one")]
+
+
+def test_one_sentence_is_drawn_by_the_object(tmp_path: Path) -> None:
+    refs = [REF | {"ref_id": number} for number in range(20)]
+    drawn = rows_of(tmp_path, *refs, sentences=Sentences.one)
+    assert drawn == rows_of(tmp_path, *refs, sentences=Sentences.one)
+    assert {row.expression for row in drawn} == {"left boat", "the red one"}
+    assert len(drawn) == 20
+
+
+def test_the_splits_are_those_of_the_file(tmp_path: Path) -> None:
+    rows_of(tmp_path, REF, REF | {"split": "val"})
+    source = RefCoco(path=str(tmp_path))
+    assert source.available_splits() == ["testA", "validation"]
+    assert len(list(source.rows("val"))) == len(list(source.rows("validation"))) == 2
+    with pytest.raises(DataError, match=r"refs.json: no split 'train'; it has testA, validation"):
+        list(source.rows("train"))
+    assert {file.name for file in source.files("testA")} == {"refs.json", "instances.json"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"ann_id": 6}, "annotation 6 is not in {}/instances.json; take the instances.json that"),
+        ({"ann_id": [5]}, "annotation [5] is not in {}/instances.json"),
+        ({"image_id": 18}, "image 18 is not in {}/instances.json"),
+        ({"sentences": []}, "sentences [] must be a list of"),
+        ({"sentences": [{"sent": " "}]}, "sentences [{'sent': ' '}] must be a list of"),
+        ({"sentences": None}, "sentences None must be a list of"),
+    ],
+)
+def test_a_bad_reference_is_one_sentence(tmp_path: Path, changed: Any, why: str) -> None:
+    [bad] = rows_of(tmp_path, REF | changed)
+    assert isinstance(bad, DataError)
+    assert str(bad).startswith(
+        f"{tmp_path}/refs.json, ref_id 7: {why.replace('{}', str(tmp_path))}"
+    )
+
+
+def test_files_that_are_not_what_they_should_be_are_refused(tmp_path: Path) -> None:
+    rows_of(tmp_path, REF)
+    (tmp_path / "refs.json").write_text("{")
+    with pytest.raises(DataError, match=r"refs\.json: not JSON .* scripts/convert_refcoco\.py"):
+        list(RefCoco(path=str(tmp_path)).rows("testA"))
+    (tmp_path / "refs.json").write_text("[3]")
+    with pytest.raises(DataError, match=r"refs\.json: not a list of objects"):
+        list(RefCoco(path=str(tmp_path)).rows("testA"))
+    rows_of(tmp_path, REF)
+    (tmp_path / "instances.json").unlink()
+    with pytest.raises(DataError, match=r"instances\.json does not exist; name the COCO file"):
+        list(RefCoco(path=str(tmp_path)).rows("testA"))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_of_plain_data_becomes_json(
+    tmp_path: Path, script: ModuleType, protocol: int
+) -> None:
+    full = REF | {"file_name": "COCO_train2014_000000000017_5.jpg", "sent_ids": [1, 2]}
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps([full], protocol))
+    assert script.main([str(tmp_path / "refs(unc).p"), str(tmp_path / "refs.json")]) is None
+    assert json.loads((tmp_path / "refs.json").read_text()) == [REF]
+
+
+def test_texts_of_python_2_are_read(script: ModuleType) -> None:
+    raw = b"(lp0\n(dS'split'\nS'val'\nsS'sentences'\n(l(dS'sent'\nS'a'\nsasa."  # protocol 0
+    assert script.read(raw) == [{"split": "val", "sentences": [{"sent_id": None, "sent": "a"}]}]
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("made-by-a-pickle",)
+
+
+@pytest.mark.parametrize("content", [[Harmful()], [REF | {"sentences": Harmful()}], [Path("a")]])
+def test_a_pickle_that_wants_to_run_something_is_refused(
+    tmp_path: Path, script: ModuleType, content: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "refs.p").write_bytes(pickle.dumps(content))
+    told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    assert told.startswith(f"{tmp_path}/refs.p: it asks for ")
+    assert [file.name for file in tmp_path.iterdir()] == ["refs.p"]
+
+
+def test_other_files_are_refused_by_the_converter(tmp_path: Path, script: ModuleType) -> None:
+    (tmp_path / "refs.p").write_bytes(b"not a pickle")
+    assert "refs.p: " in script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    (tmp_path / "refs.p").write_bytes(pickle.dumps({"a": 1}))
+    told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    assert told.endswith("refs.p: it is not a list of references")

@@ -1,0 +1,151 @@
+"""Pascal VOC: difficult objects, pixel numbers, and XML that is not trusted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from palitune.data.sources.voc import FORM, Difficult, Voc
+from palitune.examples import DataError, Instance, Row
+
+BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>22</ymax></bndbox>"
+BOAT = f"<object><name>boat</name>{BOX}</object>"
+HARD = f"<object><name>buoy</name><difficult>1</difficult>{BOX}</object>"
+SIZE = "<size><width>40</width><height>30</height></size>"
+
+
+def xml(objects: str, size: str = SIZE, name: str = "a.png") -> str:
+    return f"<annotation><filename>{name}</filename>{size}{objects}</annotation>"
+
+
+def rows_of(folder: Path, content: str | bytes, **settings: Any) -> list[Row | DataError]:
+    (folder / "train").mkdir(exist_ok=True)
+    Image.new("RGB", (40, 30)).save(folder / "train/a.png")
+    written = content if isinstance(content, bytes) else content.encode()
+    (folder / "train/a.xml").write_bytes(written)
+    return list(Voc(path=str(folder), **settings).rows("train"))
+
+
+def row_of(folder: Path, content: str | bytes, **settings: Any) -> Row:
+    [row] = rows_of(folder, content, **settings)
+    assert isinstance(row, Row), row
+    return row
+
+
+def test_a_row_is_read_in_full(tmp_path: Path) -> None:
+    assert row_of(tmp_path, xml(BOAT)) == Row(
+        id="a",
+        images=(str(tmp_path / "train/a.png"),),
+        size=(40, 30),
+        place=f"{tmp_path}/train/a.xml",
+        instances=(Instance("boat", (1, 2, 11, 22)),),
+    )
+
+
+def test_a_first_pixel_of_one_moves_the_near_corner(tmp_path: Path) -> None:
+    row = row_of(tmp_path, xml(BOAT), one_based=True)
+    assert row.instances == (Instance("boat", (0, 1, 11, 22)),)
+
+
+@pytest.mark.parametrize(
+    ("difficult", "instances"),
+    [
+        (Difficult.ignore, (Instance("buoy", (1, 2, 11, 22), crowd=True),)),
+        (Difficult.keep, (Instance("buoy", (1, 2, 11, 22)),)),
+        (Difficult.drop, ()),
+    ],
+)
+def test_difficult_objects_are_ignored_kept_or_dropped(
+    tmp_path: Path, difficult: Difficult, instances: tuple[Instance, ...]
+) -> None:
+    assert row_of(tmp_path, xml(HARD), difficult=difficult).instances == instances
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.png", "C:\\pictures\\a.png", "other.jpg", ""],
+    ids=["same", "windows", "other", "no"],
+)
+def test_the_image_is_found_by_either_name(tmp_path: Path, name: str) -> None:
+    assert row_of(tmp_path, xml(BOAT, name=name)).images == (f"{tmp_path}/train/a.png",)
+
+
+def test_a_size_of_zero_is_no_size(tmp_path: Path) -> None:
+    zero = "<size><width>0</width><height>0</height></size>"
+    assert row_of(tmp_path, xml(BOAT, size=zero)).size == (40, 30)
+    assert row_of(tmp_path, xml(BOAT, size="")).size == (40, 30)
+
+
+def test_another_encoding_that_the_file_declares_is_read(tmp_path: Path) -> None:
+    content = '<?xml version="1.0" encoding="latin-1"?>' + xml(BOAT.replace("boat", "bouée"))
+    [instance] = row_of(tmp_path, content.encode("latin-1")).instances or ()
+    assert instance.label == "bouée"
+
+
+LAUGHS = (
+    '<!DOCTYPE annotation [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>'
+    "<annotation><filename>&b;</filename></annotation>"
+)
+OUTSIDE = (
+    '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
+    "<annotation><filename>&a;</filename></annotation>"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (LAUGHS, ": not XML that is safe to read (it declares a document type); write it anew"),
+        (OUTSIDE, ": not XML that is safe to read (it declares a document type); write it anew"),
+        ('<!DOCTYPE annotation SYSTEM "http://a.b/c.dtd"><annotation/>', ": not XML that is safe"),
+        ("<annotation>", ": not XML that is safe to read (no element found"),
+        (xml(BOAT.replace("boat", "bouée")).encode("latin-1"), ": not XML that is safe to read ("),
+        ("<svg/>", ": the root is <svg>, not <annotation>; is this Pascal VOC?"),
+        (
+            xml(BOAT, size=SIZE.replace("40", "30")),
+            ": the file says 30x30 px, but {}/train/a.png has 40x30 px; annotate the image",
+        ),
+        (xml(f"<object>{BOX}</object>"), ", object 1: the object has no name; give it one"),
+        (
+            xml(BOAT + BOAT.replace("11", "ten")),
+            f", object 2: box ['1', '2', 'ten', '22'] is not four numbers; boxes are {FORM}",
+        ),
+        (
+            xml("<object><name>boat</name></object>"),
+            f", object 1: box ['', '', '', ''] is not four numbers; boxes are {FORM}",
+        ),
+        (
+            xml(BOAT.replace("11", "nan")),
+            f", object 1: box x1=nan lies outside the image (40 px); boxes are {FORM}",
+        ),
+        (
+            xml(BOAT.replace("<xmin>1<", "<xmin>12<")),
+            f", object 1: box [12.0, 2.0, 11.0, 22.0] has no area; boxes are {FORM}",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_sentence_with_its_place(
+    tmp_path: Path, content: str | bytes, why: str
+) -> None:
+    [bad] = rows_of(tmp_path, content)
+    assert isinstance(bad, DataError)
+    assert str(bad).startswith(f"{tmp_path}/train/a.xml" + why.replace("{}", str(tmp_path)))
+    assert "\n" not in str(bad)
+
+
+def test_a_missing_image_names_where_it_was_looked_for(tmp_path: Path) -> None:
+    rows_of(tmp_path, xml(BOAT))
+    (tmp_path / "train/a.png").unlink()
+    [bad] = Voc(path=str(tmp_path)).rows("train")
+    assert str(bad) == (
+        f"{tmp_path}/train/a.xml: image 'a.png' is not beside it, in JPEGImages or in images; "
+        "say where the images are with data.images=FOLDER"
+    )
+
+
+def test_a_listed_file_that_is_not_there_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "train.txt").write_text("a\n")
+    [bad] = Voc(path=str(tmp_path)).rows("train")
+    assert str(bad) == f"{tmp_path}/Annotations/a.xml does not exist, but its split lists it"

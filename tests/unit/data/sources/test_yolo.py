@@ -1,0 +1,154 @@
+"""YOLO: the ways to say where images are, and one sentence for each way to be wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from palitune.data.sources.yolo import BOXES, Yolo
+from palitune.examples import DataError, Instance, Row
+
+BOAT = "0 0.5 0.5 0.5 0.2"
+BOAT_BOX = (10, 12, 30, 18)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`images/train/a.png` of 40 x 30 px with one box; `b.png` without labels."""
+    for name in ("images/train", "labels/train"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 30)).save(tmp_path / "images/train" / name)
+    (tmp_path / "labels/train/a.txt").write_text(BOAT)
+    (tmp_path / "data.yaml").write_text("names: [boat, buoy]\ntrain: images/train\n")
+    return tmp_path
+
+
+def rows_of(folder: Path, labels: str | bytes = BOAT, **settings: Any) -> list[Row | DataError]:
+    content = labels if isinstance(labels, bytes) else labels.encode()
+    (folder / "labels/train/a.txt").write_bytes(content)
+    return list(Yolo(path=str(folder), **settings).rows("train"))
+
+
+def test_a_row_is_read_in_full_and_an_image_without_labels_has_no_objects(folder: Path) -> None:
+    first, second = rows_of(folder)
+    assert first == Row(
+        id="a",
+        images=(str(folder / "images/train/a.png"),),
+        size=(40, 30),
+        place=str(folder / "labels/train/a.txt"),
+        instances=(Instance("boat", BOAT_BOX),),
+        classes=("boat", "buoy"),
+    )
+    assert isinstance(second, Row)
+    assert second.instances == ()
+
+
+def test_a_polygon_is_a_box_and_with_masks_a_mask(folder: Path) -> None:
+    polygon = "1 0.25 0.4 0.75 0.4 0.75 0.6 0.25 0.6"
+    [row, _] = rows_of(folder, polygon)
+    assert isinstance(row, Row)
+    assert row.instances == (Instance("buoy", BOAT_BOX),)
+    mask = np.zeros((30, 40), bool)
+    mask[12:18, 10:30] = True
+    [row, _] = rows_of(folder, f"{polygon}\n{BOAT}\n", masks=True)
+    assert isinstance(row, Row)
+    assert row.instances == (Instance("buoy", BOAT_BOX, mask), Instance("boat", BOAT_BOX))
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "names: {0: boat, 1: buoy}\ntrain: images/train",
+        "names: [boat, buoy]\ntrain: [images/train]",
+        "names: [boat, buoy]\ntrain: train.txt",
+        "names: [boat, buoy]\npath: images\ntrain: train",
+        "names: [boat, buoy]\npath: /elsewhere\ntrain: images/train",
+        "names: [boat, buoy]\ntrain: ../images/train",
+        "names: [boat, buoy]\ntrain: ./images/train",
+    ],
+)
+def test_images_are_found_however_data_yaml_names_them(folder: Path, description: str) -> None:
+    (folder / "data.yaml").write_text(description)
+    (folder / "train.txt").write_text("./images/train/a.png\n./images/train/b.png\n\n")
+    rows = rows_of(folder)
+    assert [row.id for row in rows if isinstance(row, Row)] == ["a", "b"]
+    assert Yolo(path=str(folder / "data.yaml")).available_splits() == ["train"]
+
+
+def test_a_split_may_be_named_in_the_settings(folder: Path) -> None:
+    source = Yolo(path=str(folder), splits={"test": "images/train"})
+    assert source.available_splits() == ["test", "train"]
+    assert [row.id for row in source.rows("test") if isinstance(row, Row)] == ["a", "b"]
+    held = Yolo(path=str(folder), validation_fraction=0.5)
+    assert len([*held.rows("train"), *held.rows("validation")]) == 2
+
+
+def test_a_changed_label_file_is_a_changed_data_set(folder: Path) -> None:
+    files = set(Yolo(path=str(folder)).files("train"))
+    assert {folder / "data.yaml", folder / "labels/train/a.txt", folder / "images/train"} <= files
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ("2 0.5 0.5 0.5 0.2", "class 2 is none of the 2 that {}/data.yaml names; correct it"),
+        ("boat 0.5 0.5 0.5 0.2", "'boat 0.5 0.5 0.5 0.2' is not a class number and coordinates"),
+        ("0.5 0.5 0.5 0.2 1", "'0.5 0.5 0.5 0.2 1' is not a class number and coordinates"),
+        ("0 0.5 0.5 0.5", "3 coordinates are neither a box (4) nor a polygon (6 or more"),
+        ("0 0.5 0.5 0.5 0.2 0.9", "5 coordinates are neither a box (4) nor a polygon"),
+        ("0 20 15 20 6", "box [20.0, 15.0, 20.0, 6.0] is not in fractions; boxes are [centre x"),
+        ("0 0.9 0.5 0.5 0.2", f"box x1=46 lies outside the image (40 px); boxes are {BOXES.form}"),
+        ("0 0.5 0.5 0 0.2", f"box [20.0, 12.0, 20.0, 18.0] has no area; boxes are {BOXES.form}"),
+        ("0 0.5 nan 0.5 0.2", "box [0.5, nan, 0.5, 0.2] is not four numbers"),
+        ("0 0.1 0.1 0.5 0.1 0.5 1.5", "box y1=45 lies outside the image (30 px)"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_one_sentence_with_its_place(folder: Path, labels: str, why: str) -> None:
+    bad, _ = rows_of(folder, f"{BOAT}\n\n{labels}")
+    place = f"{folder}/labels/train/a.txt:3: "
+    assert isinstance(bad, DataError)
+    assert str(bad).startswith(place + why.replace("{}", str(folder)))
+
+
+def test_another_encoding_is_named_with_its_line(folder: Path) -> None:
+    bad, _ = rows_of(folder, BOAT.encode() + b"\n\xe9\n")
+    assert str(bad) == (
+        f"{folder}/labels/train/a.txt:2: not UTF-8 (invalid continuation byte); save it as UTF-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("description", "why"),
+    [
+        ("names: [boat", "data.yaml: not YAML ("),
+        ("- boat", "data.yaml: not a description of a YOLO data set"),
+        ("train: images/train", "data.yaml: no names of classes; write names: [boat, buoy]"),
+        ("train: images/train\nnames: [[boat]]", "data.yaml: class 0: ['boat'] must be a number"),
+        ("names: [boat]\ntrain: 3", "data.yaml: train is 3; name a folder or a text file"),
+        ("names: [boat]\ntrain: pictures", "data.yaml: train is 'pictures', which does not exist"),
+    ],
+)
+def test_a_bad_description_is_one_sentence(folder: Path, description: str, why: str) -> None:
+    (folder / "data.yaml").write_text(description)
+    with pytest.raises(DataError) as caught:
+        rows_of(folder)
+    assert str(caught.value).startswith(f"{folder}/{why}")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_in_the_wrong_place_are_not_images_without_objects(folder: Path) -> None:
+    (folder / "labels").rename(folder / "texts")
+    with pytest.raises(DataError) as caught:
+        list(Yolo(path=str(folder)).rows("train"))
+    assert str(caught.value) == (
+        f"{folder}/data.yaml: no image of split 'train' has labels, the first one's would be "
+        f"{folder}/labels/train/a.txt; put them there"
+    )
+
+
+def test_a_missing_split_names_what_there_is(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'test' .*splits found: train"):
+        list(Yolo(path=str(folder)).rows("test"))

@@ -1,0 +1,83 @@
+"""Masks through the loop of evaluation: judged, written as run lengths, read by the report."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from palitune import data
+from palitune.data.sources.base import Source
+from palitune.evaluation.loop import evaluate
+from palitune.evaluation.settings import Evaluation
+from palitune.examples import DataError, Instance, Row
+from palitune.models.checkpoints import Local
+from palitune.models.generation import Generated
+from palitune.models.loading import load, load_processor
+from palitune.report.run_folder import objects, read
+from palitune.tasks import TASKS
+
+from toy_data import toy_mask
+
+SIZE = (60, 40)
+BOX = (10, 5, 50, 30)
+
+
+@dataclass(kw_only=True)
+class Drawn(Source):
+    """One image of an ellipse."""
+
+    name: ClassVar[str] = "drawn"
+    patterns: ClassVar[tuple[str, ...]] = ("{split}.png",)
+
+    def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
+        boat = Instance("boat", BOX, mask=toy_mask(SIZE, BOX))
+        yield Row(
+            id="1",
+            images=(str(file),),
+            size=SIZE,
+            place=str(file),
+            question="the boat",
+            instances=(boat,),
+            classes=("boat",),
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("segmentation", {"mask_f1@.5": 1, "mask_AP50": 1, "malformed_objects": 0}),
+        ("referring_segmentation", {"precision@.5": 1, "box_accuracy@.75": 1, "malformed": 0}),
+    ],
+)
+def test_a_right_answer_is_judged_and_shown_with_its_mask(
+    name: str,
+    good: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    Image.fromarray(toy_mask(SIZE, BOX)).convert("RGB").save(tmp_path / "test.png")
+    parts = data.load(Drawn(path=str(tmp_path)), TASKS[name](), "test")
+    [example] = parts[0].examples
+    [suffix] = example.suffixes
+
+    def right(*_: Any) -> list[Generated]:
+        return [Generated(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
+
+    monkeypatch.setattr("palitune.evaluation.loop.generate", right)
+    model = Local(path=str(tiny("paligemma")))
+    results = evaluate(load(model), load_processor(model), parts, Evaluation(workers=0))
+    assert {key: results.metrics[f"{name}/{key}"] for key in good} == pytest.approx(good)
+
+    results.write_predictions(tmp_path / "predictions.jsonl")
+    (tmp_path / "metrics.json").write_text(json.dumps({"split": "test", "examples": {}}))
+    [judged] = read(tmp_path).judged
+    assert judged.reference == example.reference
+    [shown] = objects(judged.after.value)
+    assert shown.mask is not None
+    assert np.array_equal(shown.mask, parts[0].task.parse(suffix, SIZE)[0].mask)  # type: ignore

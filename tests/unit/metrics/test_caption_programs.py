@@ -1,0 +1,80 @@
+"""What needs Java says so in a sentence; METEOR gives what its program says."""
+
+import importlib.util
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palitune.metrics import METRICS, MetricError
+from palitune.metrics.caption_programs import Meteor, check_models, check_programs
+from palitune.tasks.caption import Caption
+
+JAVA = shutil.which("java") is not None
+
+
+def test_without_java_the_task_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for name in ("meteor", "spice"):
+        with pytest.raises(MetricError, match=f"metric {name} runs a Java program.*install a Java"):
+            Caption(metrics=[name])
+
+
+def test_without_the_package_the_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/java")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MetricError, match=r"pip install 'palitune\[captions\]'"):
+        check_programs("meteor")
+
+
+def test_without_its_models_spice_is_refused_and_never_zero(tmp_path: Path) -> None:
+    with pytest.raises(
+        MetricError, match=r"Stanford CoreNLP 3\.6\.0, which are not in .*spice/lib"
+    ):
+        check_models(tmp_path)
+    lib = tmp_path / "spice" / "lib"
+    lib.mkdir(parents=True)
+    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
+        (lib / name).touch()
+    check_models(tmp_path)
+
+
+def test_meteor_is_what_its_program_says_or_a_sentence_where_it_cannot_run() -> None:
+    if not JAVA:
+        with pytest.raises(MetricError, match="install a Java runtime"):
+            METRICS["meteor"]()
+        return
+    recorded = [0.43987329, 0.0, 0.40826467], 0.36947192  # METEOR 1.5 of pycocoevalcap 1.2
+    metric = Meteor()
+    metric.answers = ["A man is riding a horse.", "", "dogs play in snow"]
+    metric.references = [
+        ("A man rides a horse", "a horse"),
+        ("a boat",),
+        ("two dogs play in the snow",),
+    ]
+    scores = [row["meteor"] for row in metric.corpus_scores()]
+    assert scores == pytest.approx(recorded[0], abs=1e-6)
+    assert metric.compute()["meteor"] == pytest.approx(recorded[1], abs=1e-6)
+    assert metric.weighted(np.ones((2, 3))) == {}
+
+
+def test_an_empty_corpus_starts_no_program() -> None:
+    if JAVA:
+        assert math.isnan(Meteor().compute()["meteor"])
+
+
+def test_a_program_that_dies_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "java"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    metric = Meteor()
+    metric.answers, metric.references = ["a"], [("a",)]
+    with pytest.raises(MetricError, match="metric meteor: its Java program ended early"):
+        metric.compute()

@@ -1,0 +1,86 @@
+"""Referring segmentation: one expression, one object, with and without verb and label."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from palitune.codec import masks
+from palitune.examples import DataError, Instance, Row
+from palitune.tasks.referring_segmentation import ReferringSegmentation
+
+from toy_data import toy_mask
+
+SIZE = (120, 90)
+BOX = (20, 50, 60, 80)
+BOAT = Instance("boat", BOX, mask=toy_mask(SIZE, BOX))
+ROW = Row(
+    id="17",
+    images=("/harbour.jpg",),
+    size=SIZE,
+    place="boats.jsonl:17",
+    question=" the left boat; not the right one ",
+    instances=(BOAT,),
+)
+SHAPE = masks.encode(
+    [dataclasses.replace(BOAT, label="")], SIZE, masks.codec_named("embedded"), labelled=False
+)
+
+
+def with_columns(**columns: Any) -> Row:
+    return dataclasses.replace(ROW, **columns)
+
+
+def test_the_transfer_writes_neither_verb_nor_label() -> None:
+    example = ReferringSegmentation().example(ROW)
+    assert example.prefix == "the left boat; not the right one"
+    assert example.suffixes == (SHAPE,)
+    assert example.reference == (dataclasses.replace(BOAT, label=""),)
+
+
+def test_pre_training_writes_both() -> None:
+    row = with_columns(question="the left boat")
+    example = ReferringSegmentation(verb=True, label=True).example(row)
+    assert example.prefix == "segment the left boat"
+    assert example.suffixes == (f"{SHAPE} the left boat",)
+    assert example.reference == (dataclasses.replace(BOAT, label="the left boat"),)
+
+
+def test_the_first_readable_object_is_the_answer() -> None:
+    task = ReferringSegmentation()
+    other = SHAPE.replace("<loc", "<loc0", 0)
+    assert task.parse("the boat", SIZE) is None
+    assert task.parse("", SIZE) is None
+    value = task.parse(f"<loc0001> ; {SHAPE} boat ; {other}", SIZE, lambda start, end: 0.5)
+    assert value is not None
+    assert [(i.label, i.score) for i in value] == [("boat", 0.5)]
+    assert ReferringSegmentation(label=True).parse(SHAPE, SIZE) is None
+
+
+def test_a_suffix_of_the_row_is_the_reference() -> None:
+    task = ReferringSegmentation()
+    example = task.example(with_columns(suffix=SHAPE, instances=None))
+    assert (example.suffixes, example.reference) == ((SHAPE,), task.parse(SHAPE, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"question": None}, {}, "column 'expression' is missing; this task needs it"),
+        ({"question": "  "}, {}, "column 'expression' holds an empty text"),
+        ({"instances": None}, {}, "column 'instances' is missing; this task needs it"),
+        ({"instances": ()}, {}, "column 'instances' holds 0 objects, but this task is about one"),
+        ({"instances": (BOAT, BOAT)}, {}, "column 'instances' holds 2 objects"),
+        ({"instances": (dataclasses.replace(BOAT, mask=None),)}, {}, "object '' has no mask"),
+        ({}, {"label": True}, "label 'the left boat; not the right one' holds ';'"),
+        ({"suffix": "a boat"}, {}, "suffix 'a boat' is not '<locY0>"),
+        ({"suffix": f"{SHAPE} ; {SHAPE}"}, {}, "suffix"),
+        ({"suffix": SHAPE}, {"label": True}, "suffix"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_with_its_place(
+    columns: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError) as refusal:
+        ReferringSegmentation(**settings).example(with_columns(**columns))
+    assert str(refusal.value).startswith(f"boats.jsonl:17: {message}")
