@@ -168,10 +168,16 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     ]
 
 
+_FLAT = 1e-12
+"""A range that is smaller than this share of its numbers, or of 1, is drawn as a flat line."""
+
+
 def ticks(low: float, high: float, about: int, *, inside: bool = False) -> list[float]:
     """Choose round values that cover [low, high], or lie `inside` it, about so many."""
-    if high <= low:
-        return [low] if inside else [low - 0.5 * abs(low or 1), low + 0.5 * abs(low or 1)]
+    size = max(abs(low), abs(high), 1.0)
+    if high - low <= _FLAT * size:
+        margin = 0.5 * abs(low) if abs(low) > _FLAT else 0.5
+        return [low] if inside else [low - margin, low + margin]
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * (1 - 1e-9))

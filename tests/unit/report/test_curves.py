@@ -61,6 +61,12 @@ def test_every_drawing_is_well_formed_and_within_its_frame(points: list[tuple[in
             assert all(0 <= float(y) <= height for y in numbers[1::2])
 
 
+@pytest.mark.parametrize("values", [(5e-324,), (0.0, 5e-324), (0.0, 0.0), (-1e-320, 1e-320)])
+def test_numbers_too_small_to_tell_apart_are_a_flat_line(values: tuple[float, ...]) -> None:
+    chart = Chart("loss", (Series("a", tuple((float(x), y) for x, y in enumerate(values))),))
+    assert ET.fromstring(svg(chart)) is not None
+
+
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
 def test_ticks_are_few_and_cover_the_range(low: float, length: float, about: int) -> None:
     high = low + length
