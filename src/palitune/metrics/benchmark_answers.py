@@ -11,6 +11,7 @@ the published mean leaves out counts and areas.
 """
 
 import re
+from abc import abstractmethod
 
 import numpy as np
 
@@ -44,9 +45,9 @@ class ValidatedAccuracy(Metric):
         self.judged: list[tuple[float, float]] = []
         """(right, valid), each 0 or 1, of every example."""
 
+    @abstractmethod
     def judge(self, answer: str, references: tuple[str, ...]) -> tuple[bool, bool]:
         """Tell whether the answer is right, and whether it has the prescribed form."""
-        raise NotImplementedError
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         right, valid = self.judge(answer_of(prediction), references_of(example))
