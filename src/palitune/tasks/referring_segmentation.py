@@ -5,40 +5,27 @@ PaliGemma's RefCOCO transfer writes neither the verb nor the label; its pre-trai
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
 from palitune.codec import boxes, masks
 from palitune.examples import DataError, Instance, Reference, Row, Size
-from palitune.tasks.base import Task, expression_of
+from palitune.tasks.base import expression_of
+from palitune.tasks.masked import MaskedTask
 from palitune.tasks.referring_detection import only_object
 
 
 @dataclass(kw_only=True)
-class ReferringSegmentation(Task):
+class ReferringSegmentation(MaskedTask):
     """A row brings one expression and one object, with its mask."""
 
     name: ClassVar[str] = "referring_segmentation"
 
-    codec: str = masks.EMBEDDED
-    """What writes masks as <seg> tokens: a path to vae-oid.npz, for the released checkpoints, or
-    embedded: Palitune's own, which they do not know."""
     verb: bool = False
     """Whether the prompt begins with `segment`."""
     label: bool = False
     """Whether the answer ends with the expression."""
     metrics: list[str] = field(default_factory=lambda: ["referring_segmentation"])
     max_new_tokens: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        masks.codec_file(self.codec)
-
-    def files(self) -> list[Path]:
-        return [masks.codec_file(self.codec)]
-
-    def remarks(self) -> list[str]:
-        return masks.remarks(self.codec)
 
     def prefix(self, row: Row) -> str:
         return f"segment {expression_of(row)}" if self.verb else expression_of(row)

@@ -2,37 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from palitune.codec import boxes, masks
 from palitune.examples import DataError, Instance, Reference, Row, Size
 from palitune.tasks.detection import Detection
+from palitune.tasks.masked import MaskedTask
 
 
 @dataclass(kw_only=True)
-class Segmentation(Detection):
+class Segmentation(MaskedTask, Detection):
     """Every object needs a mask; a crowd, too, for predictions inside it are not counted wrong."""
 
     name: ClassVar[str] = "segmentation"
     verb: ClassVar[str] = "segment"
     form: ClassVar[str] = "<locY0><locX0><locY1><locX1> 16 <seg...> label ; ..."
 
-    codec: str = masks.EMBEDDED
-    """What writes masks as <seg> tokens: a path to vae-oid.npz, for the released checkpoints, or
-    embedded: Palitune's own, which they do not know."""
     metrics: list[str] = field(default_factory=lambda: ["segmentation"])
     max_new_tokens: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        masks.codec_file(self.codec)
-
-    def files(self) -> list[Path]:
-        return [masks.codec_file(self.codec)]
-
-    def remarks(self) -> list[str]:
-        return masks.remarks(self.codec)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         reference = self._reference(row)
