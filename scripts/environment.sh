@@ -28,3 +28,19 @@ install_into() {
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
         --constraint scripts/constraints.txt "$@" "$what"
 }
+
+# The tests of pages need Chromium; root on a Debian gets it here, others are told.
+find_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Chromium for the tests of pages"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes chromium >/dev/null
+        return
+    fi
+    echo "Palitune's tests look at its pages with Chromium: install chromium or google-chrome" >&2
+    return 1
+}
