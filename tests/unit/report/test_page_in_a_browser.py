@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from browser import DESKTOP, PHONE, opened
 
 from palitune.report.page import write
+
+from browser import DESKTOP, PHONE, opened
 
 
 @pytest.mark.parametrize("window", [PHONE, DESKTOP])
