@@ -1,0 +1,119 @@
+"""Words of any letters as a part of a grammar: what text spotting writes behind a box.
+
+A word is made of ordinary tokens, one of which at least shows a letter, digit or sign, and is never
+made to look like a `<loc>` token, piece by piece: after `<` no `>` is allowed. The first token of
+the separator ends the word.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+Piece = list[int] | slice | torch.Tensor
+"""Numbers of tokens, as a tensor is indexed by them."""
+
+ROOM = 8
+"""Tokens that must be left for a word before it is begun. A longer one may be cut by the limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Letters:
+    """What the tokens of a vocabulary look like, (tokens,) bool each."""
+
+    plain: torch.Tensor
+    """Ordinary text: neither special nor added, as `<loc0000>` is."""
+    visible: torch.Tensor
+    """Shows something that is neither space nor `;`, whatever stands around it."""
+    opens: torch.Tensor
+    """Holds a `<` with no `>` behind it."""
+    closes: torch.Tensor
+    """Holds a `>` with no `<` before it."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A place in such words, or in the separator behind them: a `palitune.models.grammar.Place`."""
+
+    letters: Letters
+    separator: tuple[int, ...]
+    is_visible: bool = False
+    """Whether what is written can be seen, so that the word may end."""
+    is_open: bool = False
+    """Whether a `<` stands without its `>`."""
+    separated: int = 0
+    """Tokens of the separator that are written."""
+
+    @classmethod
+    def begin(cls, tokenizer: Any, separator: tuple[int, ...]) -> "Words":
+        return cls(_letters(tokenizer), separator)
+
+    @property
+    def ends(self) -> bool:
+        return self.is_visible and not self.separated
+
+    @property
+    def is_done(self) -> bool:
+        return self.separated == len(self.separator)
+
+    @property
+    def longest(self) -> int:
+        return ROOM
+
+    def pieces(self, left: int, spare: int) -> list[Piece]:
+        if self.separated:
+            return [[self.separator[self.separated]]]
+        pieces: list[Piece] = []
+        if left > 1:
+            last_chance = left == 2 and not self.is_visible
+            stop = self.separator[0] if self.is_visible else None
+            pieces.append(_allowed(self.letters, self.is_open, last_chance, stop))
+        if self.is_visible and len(self.separator) - 1 <= spare:
+            pieces.append([self.separator[0]])
+        return pieces
+
+    def after(self, token: int) -> "Words | None":
+        if self.separated or (self.is_visible and token == self.separator[0]):
+            is_due = token == self.separator[self.separated]
+            return replace(self, separated=self.separated + 1) if is_due else None
+        if token >= len(self.letters.plain) or not self.letters.plain[token]:
+            return None
+        return replace(
+            self,
+            is_visible=self.is_visible or bool(self.letters.visible[token]),
+            is_open=self.is_open or bool(self.letters.opens[token]),
+        )
+
+
+@lru_cache(maxsize=32)
+def _allowed(letters: Letters, is_open: bool, must_be_visible: bool, stop: int | None) -> Piece:
+    """Number the tokens, `stop` aside, that a word may go on by."""
+    found = letters.plain.clone()
+    if is_open:
+        found &= ~letters.closes
+    if must_be_visible:
+        found &= letters.visible
+    if stop is not None:
+        found[stop] = False
+    return found.nonzero()[:, 0]
+
+
+@lru_cache(maxsize=4)
+def _letters(tokenizer: Any) -> Letters:
+    count = len(tokenizer)
+    texts = tokenizer.batch_decode(
+        [[token] for token in range(count)], clean_up_tokenization_spaces=False
+    )
+    odd = {*tokenizer.get_added_vocab().values(), *tokenizer.all_special_ids}
+    return Letters(
+        plain=torch.tensor([token not in odd for token in range(count)]),
+        visible=torch.tensor([_is_visible(text) for text in texts]),
+        opens=torch.tensor([text.rfind("<") > text.rfind(">") for text in texts]),
+        closes=torch.tensor([">" in text.partition("<")[0] for text in texts]),
+    )
+
+
+def _is_visible(text: str) -> bool:
+    """A part of a character, which decodes as U+FFFD, may turn out to be a part of a space."""
+    return any(not letter.isspace() and letter not in ";\ufffd" for letter in text)
