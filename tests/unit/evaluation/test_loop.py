@@ -110,7 +110,7 @@ def test_perfect_answers_score_perfectly_and_carry_their_confidence(
 ) -> None:
     suffixes = iter(example.suffixes[0] for part in parts for example in part.examples)
 
-    def right(network: Any, tokenizer: Any, batch: Any, max_new_tokens: int) -> list[Generated]:
+    def right(network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any) -> list[Generated]:
         texts = [next(suffixes) for _ in batch["input_ids"]]
         return [Generated(text, (0,), (len(text),), (-0.5,), finished=True) for text in texts]
 
@@ -130,7 +130,7 @@ def test_perfect_answers_score_perfectly_and_carry_their_confidence(
 def test_a_malformed_answer_is_counted_and_scores_as_empty(
     monkeypatch: pytest.MonkeyPatch, tiny: Callable[[str], Path], parts: list[Part]
 ) -> None:
-    def garbage(network: Any, tokenizer: Any, batch: Any, max_new_tokens: int) -> list[Generated]:
+    def garbage(network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any) -> list[Generated]:
         return [Generated("<loc0001> cut", (0,), (13,), (-1.0,), finished=False)] * len(
             batch["input_ids"]
         )
