@@ -1,8 +1,8 @@
 """Words of any letters as a part of a grammar: what text spotting writes behind a box.
 
-A word is made of ordinary tokens, one of which at least shows a letter, digit or sign, and is never
-made to look like a `<loc>` token, piece by piece: after `<` no `>` is allowed. The first token of
-the separator ends the word.
+A word is made of ordinary tokens that show something together, if only half a letter, and never
+look like a `<loc>` token, piece by piece: after `<` no `>` is allowed. The first token of the
+separator ends the word.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,8 @@ class Letters:
     plain: torch.Tensor
     """Ordinary text: neither special nor added, as `<loc0000>` is."""
     visible: torch.Tensor
-    """Shows something that is neither space nor `;`, whatever stands around it."""
+    """Shows something that is neither space nor `;`, whatever stands around it; bytes of a letter
+    do not, for they may turn out to be bytes of a space."""
     opens: torch.Tensor
     """Holds a `<` with no `>` behind it."""
     closes: torch.Tensor
@@ -36,10 +37,13 @@ class Letters:
 class Words:
     """A place in such words, or in the separator behind them: a `palitune.models.grammar.Place`."""
 
+    tokenizer: Any
     letters: Letters
     separator: tuple[int, ...]
     is_visible: bool = False
-    """Whether what is written can be seen, so that the word may end."""
+    """Whether a token is written that can be seen."""
+    others: tuple[int, ...] = ()
+    """The tokens that are written as long as none can."""
     is_open: bool = False
     """Whether a `<` stands without its `>`."""
     separated: int = 0
@@ -47,11 +51,18 @@ class Words:
 
     @classmethod
     def begin(cls, tokenizer: Any, separator: tuple[int, ...]) -> "Words":
-        return cls(_letters(tokenizer), separator)
+        return cls(tokenizer, _letters(tokenizer), separator)
 
     @property
     def ends(self) -> bool:
-        return self.is_visible and not self.separated
+        return self._is_word and not self.separated
+
+    @property
+    def _is_word(self) -> bool:
+        if self.is_visible or not self.others:
+            return self.is_visible
+        text = self.tokenizer.decode(list(self.others), clean_up_tokenization_spaces=False)
+        return bool(text.replace(";", "").strip())
 
     @property
     def is_done(self) -> bool:
@@ -65,23 +76,25 @@ class Words:
         if self.separated:
             return [[self.separator[self.separated]]]
         pieces: list[Piece] = []
+        stop = self.separator[0] if self._is_word else None
         if left > 1:
             last_chance = left == 2 and not self.is_visible
-            stop = self.separator[0] if self.is_visible else None
             pieces.append(_allowed(self.letters, self.is_open, last_chance, stop))
-        if self.is_visible and len(self.separator) - 1 <= spare:
-            pieces.append([self.separator[0]])
+        if stop is not None and len(self.separator) - 1 <= spare:
+            pieces.append([stop])
         return pieces
 
     def after(self, token: int) -> "Words | None":
-        if self.separated or (self.is_visible and token == self.separator[0]):
+        if self.separated or (token == self.separator[0] and self._is_word):
             is_due = token == self.separator[self.separated]
             return replace(self, separated=self.separated + 1) if is_due else None
         if token >= len(self.letters.plain) or not self.letters.plain[token]:
             return None
+        is_visible = self.is_visible or bool(self.letters.visible[token])
         return replace(
             self,
-            is_visible=self.is_visible or bool(self.letters.visible[token]),
+            is_visible=is_visible,
+            others=() if is_visible else (*self.others, token),
             is_open=self.is_open or bool(self.letters.opens[token]),
         )
 
@@ -115,5 +128,4 @@ def _letters(tokenizer: Any) -> Letters:
 
 
 def _is_visible(text: str) -> bool:
-    """A part of a character, which decodes as U+FFFD, may turn out to be a part of a space."""
     return any(not letter.isspace() and letter not in ";\ufffd" for letter in text)
