@@ -113,7 +113,7 @@ def test_neither_does_it_in_the_other_tasks_of_objects(
 LABELLED: dict[str, Any] = {"label": True, "verb": True}
 
 
-@pytest.mark.parametrize("ask", Ask)
+@pytest.mark.parametrize("ask", [Ask.present, Ask.some])
 def test_a_model_that_answers_well_gives_the_same_answers(ask: Ask) -> None:
     model, task = Tiny(), Detection(ask=ask)
     processor, network = load_processor(model), load(model)
