@@ -16,8 +16,9 @@ class Evaluation:
     beams: int = 1
     """Answers that are followed at a time, the likeliest per token being given; 1: greedily."""
     grammar: bool = False
-    """Keep answers of objects well-formed and their labels among those asked for. Off by default:
-    published numbers come from free generation, and what it garbles is to be seen."""
+    """Keep answers of objects well-formed and their labels among those asked for; none is cut off
+    by `task.max_new_tokens`, but ends an object earlier. Off by default: published numbers come
+    from free generation, and what it garbles is to be seen."""
     drop_duplicates: bool = False
     """Leave an object out of an answer that repeats a surer one. Off by default: benchmarks count
     it as a mistake. How many there are is told either way."""

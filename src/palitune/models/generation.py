@@ -52,9 +52,11 @@ class _Choices(LogitsProcessor):  # type: ignore[misc]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         allowed = self.constraint(input_ids, scores) if self.constraint else scores
-        wide = allowed.float()
-        # the same for one, three times as fast
-        best, ids = wide.max(-1, keepdim=True) if self.count == 1 else wide.topk(self.count)
+        if self.count == 1:  # no question which one it is, and `amax` is ten times as fast
+            best = allowed.float().amax(-1, keepdim=True)
+            ids = torch.full_like(best, -1, dtype=torch.long)
+        else:
+            best, ids = allowed.float().topk(self.count)
         self.steps.append((best - scores.float().logsumexp(-1, keepdim=True), ids))
         return allowed
 
@@ -64,7 +66,7 @@ class _Choices(LogitsProcessor):  # type: ignore[misc]
         for step, (log_probs, ids) in enumerate(self.steps[: written.shape[1]]):
             row = rows[:, step]
             is_it = ids[row] == written[:, step, None]
-            # A token that is not among the best kept ties with the last of them.
+            # A token that is not among the best kept is the last of them, or ties with it.
             is_it[:, -1] |= ~is_it.any(1)
             found.append(log_probs[row][is_it])
         return torch.stack(found, dim=1).tolist()
