@@ -13,6 +13,8 @@ from palitune.examples import Box, Instance, Size
 
 BINS = 1024
 SEPARATOR = " ; "
+ANY_SIZE = (1, 1)
+"""The size to give where only the form of a text matters."""
 
 _LOC = re.compile(r"<loc([0-9]{4})>")
 _SEG = re.compile(r"<seg([0-9]{3})>")
@@ -106,6 +108,11 @@ def scan(
     return found, malformed + _is_garbage(text[end:])
 
 
+def is_writable(label: str) -> bool:
+    """Tell whether a label can be read back where a box precedes it."""
+    return not _UNWRITABLE.search(label) and label == label.strip()
+
+
 def _bins(low: float, high: float) -> tuple[int, int]:
     first, last = (min(max(round(side * (BINS - 1)), 0), BINS - 1) for side in (low, high))
     if last > first:
@@ -116,7 +123,7 @@ def _bins(low: float, high: float) -> tuple[int, int]:
 def _checked(label: str, labelled: bool) -> str:
     if labelled and not label:
         raise ValueError("an object has an empty label and could not be read back; name its class")
-    if _UNWRITABLE.search(label) or label != label.strip():
+    if not is_writable(label):
         raise ValueError(
             f"label {label!r} holds ';', a <loc>/<seg> token or outer spaces and could not be read "
             "back; rename the class"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import Part
 from palitune.evaluation.intervals import Interval, interval
+from palitune.evaluation.object_shares import ObjectShares
 from palitune.evaluation.settings import Evaluation
 from palitune.evaluation.varied import Measured, Shares, Slices, resampled, sliced
 from palitune.examples import Example, Prediction, value_to_json
@@ -95,6 +97,7 @@ def metric_names(parts: list[Part]) -> list[str]:
         for metric in part.task.metrics:
             names += [f"{part.name}/{name}" for name in METRICS[metric]().compute()]
         names += [f"{part.name}/{name}" for name in Shares().compute()]
+        names += [f"{part.name}/{name}" for name in ObjectShares(part.task, Evaluation()).compute()]
     return names
 
 
@@ -117,8 +120,16 @@ def _generate(
         collate_fn=collator.prompt,
         num_workers=settings.workers if len(examples) > settings.batch_size else 0,
     )
+    grammars = (part.task.grammar(e.prefix) if settings.grammar else None for e in examples)
     for batch in batches:
-        yield from generate(network, processor.tokenizer, batch, part.task.max_new_tokens)
+        yield from generate(
+            network,
+            processor.tokenizer,
+            batch,
+            part.task.max_new_tokens,
+            beams=settings.beams,
+            grammars=list(islice(grammars, len(batch["input_ids"]))),
+        )
 
 
 def _judge(
@@ -128,12 +139,14 @@ def _judge(
     results: Results,
 ) -> None:
     metrics, shares = [METRICS[name]() for name in part.task.metrics], Shares()
+    objects = ObjectShares(part.task, settings)
     judged: list[tuple[Example, Prediction]] = []
     given: list[list[dict[str, float]]] = [[] for _ in metrics]
     for example, output in answered:
         value = part.task.parse(output.text, example.size, output.confidence)
-        prediction = Prediction(id=example.id, text=output.text, value=value)
         shares.update(value is None, not output.finished)
+        value = objects.judge(example, output.text, value)
+        prediction = Prediction(id=example.id, text=output.text, value=value)
         for metric, scores in zip(metrics, given, strict=True):
             scores.append(metric.update(example, prediction))
         judged.append((example, prediction))
@@ -144,7 +157,7 @@ def _judge(
         results.predictions.append(_record(part, example, prediction, scored))
 
     examples = [example for example, _ in judged]
-    measured: list[Measured] = [*metrics, shares]
+    measured: list[Measured] = [*metrics, shares, objects]
     results.examples[part.name] = len(examples)
     for one in measured:
         results.metrics |= {f"{part.name}/{k}": v for k, v in one.compute().items()}

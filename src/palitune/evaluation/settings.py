@@ -13,6 +13,17 @@ class Evaluation:
     """Prompts per generation batch."""
     workers: int = 2
     """Processes that decode images; 0: decode in the evaluating process."""
+    beams: int = 1
+    """Answers that are followed at a time, the likeliest per token being given; 1: greedily."""
+    grammar: bool = False
+    """Keep answers of objects well-formed and their labels among those asked for; none is cut off
+    by `task.max_new_tokens`, but ends an object earlier. Off by default: published numbers come
+    from free generation, and what it garbles is to be seen."""
+    drop_duplicates: bool = False
+    """Leave an object out of an answer that repeats a surer one. Off by default: benchmarks count
+    it as a mistake. How many there are is told either way."""
+    duplicate_iou: float = 0.7
+    """Overlap of two boxes of one label, in (0, 1], from which on they are duplicates."""
     resamples: int = 1000
     """Resampled test sets behind every 95 % interval; 0: no intervals."""
 
@@ -23,5 +34,11 @@ class Evaluation:
             raise ValueError(f"evaluation.limit must be at least 1, not {self.limit}")
         if self.workers < 0:
             raise ValueError(f"evaluation.workers must be at least 0, not {self.workers}")
+        if self.beams < 1:
+            raise ValueError(f"evaluation.beams must be at least 1, not {self.beams}")
+        if not 0 < self.duplicate_iou <= 1:
+            raise ValueError(
+                f"evaluation.duplicate_iou must be in (0, 1], not {self.duplicate_iou}"
+            )
         if self.resamples < 0:
             raise ValueError(f"evaluation.resamples must be at least 0, not {self.resamples}")

@@ -66,6 +66,18 @@ class PrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc]
         self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
 
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, pixel_values: torch.Tensor | None = None, **inputs: Any
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Repeat every row for its beams; the stock class would tear its images apart."""
+        if pixel_values is not None and expand_size > 1:
+            marks = (inputs["input_ids"] == self.config.image_token_id).sum(1)
+            images = (marks * len(pixel_values) // marks.sum()).tolist()
+            rows = torch.split(pixel_values, images)
+            pixel_values = torch.cat([row for row in rows for _ in range(expand_size)])
+        ids, inputs = super()._expand_inputs_for_generation(expand_size=expand_size, **inputs)
+        return ids, inputs | {"pixel_values": pixel_values}
+
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
     """Map uint8 [0, 255] to float32 [-1, 1], as mean 0.5 and std 0.5 do; floats pass unchanged."""

@@ -18,6 +18,8 @@ _QUOTED = (
 )
 _MARKS = {"AP", "mask_AP", "cumulative_iou"}
 _SHARES = ("malformed", "unfinished")
+# Shares of what is written, in percent like them, but detail.
+_PERCENT = (*_SHARES, "malformed_fragments", "duplicates", "unknown_label")
 # Half of the last digit shown: a smaller change reads as none.
 _NO_CHANGE = 5e-4
 
@@ -157,7 +159,7 @@ def written(name: str, value: float, sign: str = "") -> str:
         return NOTHING
     if sign and abs(value) < _NO_CHANGE:
         return "±0"
-    text = f"{value * 100:{sign}.1f} %" if name in _SHARES else f"{value:{sign}.3f}"
+    text = f"{value * 100:{sign}.1f} %" if name in _PERCENT else f"{value:{sign}.3f}"
     return text.replace("-", "−")
 
 
@@ -224,7 +226,7 @@ def _margin(name: str, cell: str, interval: Interval | None) -> str:
     text = written(name, (interval[1] - interval[0]) / 2).removesuffix(" %")
     if not text.strip("0."):
         return ""
-    return "±" + (text if name in _SHARES else text.removeprefix("0"))
+    return "±" + (text if name in _PERCENT else text.removeprefix("0"))
 
 
 def _number(value: float | None) -> float:

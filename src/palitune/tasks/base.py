@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from palitune.codec.boxes import Confidence
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Example, Reference, Row, Size, Value
 from palitune.metrics import METRICS
 
@@ -18,6 +19,8 @@ class Task(ABC):
     """Turn a row into a prompt with its targets, and a model's text into a value."""
 
     name: ClassVar[str]
+    object_shares: ClassVar[tuple[str, ...]] = ()
+    """Which of `palitune.evaluation.object_shares.SHARES` are told of its answers."""
 
     metrics: list[str] = field(default_factory=list)
     """Names out of `palitune.metrics.METRICS`."""
@@ -45,6 +48,14 @@ class Task(ABC):
     @abstractmethod
     def parse(self, text: str, size: Size, confidence: Confidence | None = None) -> Value | None:
         """Read a model's text; None where it is malformed. Never raises."""
+
+    def grammar(self, prefix: str) -> Grammar | None:
+        """Tell what answers to a prompt are well-formed; None where any text is."""
+        return None
+
+    def unreadable(self, text: str) -> int:
+        """Count the fragments of a model's text that no object can be read from."""
+        return 0
 
     def given(self, row: Row, suffix: str) -> Reference:
         """Read the reference out of a suffix that the row brings itself."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import ClassVar
 
 from palitune.codec import boxes
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Reference, Row, Size
 from palitune.tasks.base import Task, needed
 
@@ -52,6 +53,12 @@ class Detection(Task):
     name: ClassVar[str] = "detection"
     verb: ClassVar[str] = "detect"
     form: ClassVar[str] = "<locY0><locX0><locY1><locX1> label ; ..."
+    writes_masks: ClassVar[bool] = False
+    object_shares: ClassVar[tuple[str, ...]] = (
+        "malformed_fragments",
+        "duplicates",
+        "unknown_label",
+    )
 
     classes: list[str] = field(default_factory=list)
     """Classes to ask for, in this order; empty: every class that the data source knows."""
@@ -96,6 +103,21 @@ class Detection(Task):
     ) -> tuple[Instance, ...] | None:
         decoded = self.read(text, size, confidence)
         return None if decoded.malformed and not decoded.instances else decoded.instances
+
+    def grammar(self, prefix: str) -> Grammar | None:
+        """Allow the classes that the prompt names, else all of the task's; None where it has none.
+
+        A prompt of the row's own may ask in other words, `detect vehicles` for cars and vans.
+        """
+        verb, _, names = prefix.partition(" ")
+        asked = names.split(boxes.SEPARATOR) if verb == self.verb else []
+        if not asked or (self.classes and not set(asked) <= set(self.classes)):
+            asked = self.classes
+        labels = tuple(dict.fromkeys(name for name in asked if name and boxes.is_writable(name)))
+        return Grammar(labels, self.writes_masks, self.max_objects) if labels else None
+
+    def unreadable(self, text: str) -> int:
+        return boxes.scan(text, boxes.ANY_SIZE)[1]
 
     def given(self, row: Row, suffix: str) -> Reference:
         decoded = self.read(suffix, row.size)

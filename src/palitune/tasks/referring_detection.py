@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from palitune.codec import boxes
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Reference, Row, Size
 from palitune.tasks.base import Task, expression_of, needed
 
@@ -17,6 +18,7 @@ class ReferringDetection(Task):
     """A row brings one expression and one object."""
 
     name: ClassVar[str] = "referring_detection"
+    object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments",)
 
     verb: bool = False
     """Whether the prompt begins with `detect`."""
@@ -43,6 +45,13 @@ class ReferringDetection(Task):
         decoded = boxes.decode(text, size, labelled=self.label, confidence=confidence)
         return decoded.instances[:1] or None
 
+    def grammar(self, prefix: str) -> Grammar | None:
+        expression = prefix.removeprefix("detect ") if self.verb else prefix
+        return one_object(expression if self.label else "")
+
+    def unreadable(self, text: str) -> int:
+        return boxes.scan(text, boxes.ANY_SIZE, labelled=self.label)[1]
+
     def given(self, row: Row, suffix: str) -> Reference:
         decoded = boxes.decode(suffix, row.size, labelled=self.label)
         if decoded.malformed or len(decoded.instances) != 1:
@@ -51,6 +60,14 @@ class ReferringDetection(Task):
                 f"{row.place}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1>{label}'"
             )
         return decoded.instances
+
+
+def one_object(label: str, *, masks: bool = False) -> Grammar | None:
+    """Allow one object of this label; None where no answer can hold the label."""
+    label = label.strip()
+    if not boxes.is_writable(label):
+        return None
+    return Grammar((label,), masks, most=1, empty=False)
 
 
 def only_object(row: Row) -> Instance:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from palitune.codec import boxes, masks
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Reference, Row, Size
 from palitune.tasks.base import expression_of
 from palitune.tasks.masked import MaskedTask
-from palitune.tasks.referring_detection import only_object
+from palitune.tasks.referring_detection import one_object, only_object
 
 
 @dataclass(kw_only=True)
@@ -19,6 +20,7 @@ class ReferringSegmentation(MaskedTask):
     """A row brings one expression and one object, with its mask."""
 
     name: ClassVar[str] = "referring_segmentation"
+    object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments",)
 
     verb: bool = False
     """Whether the prompt begins with `segment`."""
@@ -43,6 +45,13 @@ class ReferringSegmentation(MaskedTask):
         self, text: str, size: Size, confidence: boxes.Confidence | None = None
     ) -> tuple[Instance, ...] | None:
         return self._read(text, size, confidence).instances[:1] or None
+
+    def grammar(self, prefix: str) -> Grammar | None:
+        expression = prefix.removeprefix("segment ") if self.verb else prefix
+        return one_object(expression if self.label else "", masks=True)
+
+    def unreadable(self, text: str) -> int:
+        return masks.scan(text, boxes.ANY_SIZE, labelled=self.label)[1]
 
     def given(self, row: Row, suffix: str) -> Reference:
         decoded = self._read(suffix, row.size)

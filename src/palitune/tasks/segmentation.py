@@ -17,6 +17,7 @@ class Segmentation(MaskedTask, Detection):
     name: ClassVar[str] = "segmentation"
     verb: ClassVar[str] = "segment"
     form: ClassVar[str] = "<locY0><locX0><locY1><locX1> 16 <seg...> label ; ..."
+    writes_masks: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["segmentation"])
     max_new_tokens: int = 512
@@ -37,3 +38,6 @@ class Segmentation(MaskedTask, Detection):
         self, text: str, size: Size, confidence: boxes.Confidence | None = None
     ) -> boxes.Decoded:
         return masks.decode(text, size, masks.codec_named(self.codec), confidence=confidence)
+
+    def unreadable(self, text: str) -> int:
+        return masks.scan(text, boxes.ANY_SIZE)[1]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from palitune.codec import boxes
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Reference, Row, Size
 from palitune.tasks.base import Task, needed
 
@@ -20,6 +21,7 @@ _TOKEN = re.compile(r"<(?:loc[0-9]{4}|seg[0-9]{3})>")
 @dataclass(kw_only=True)
 class TextSpotting(Task):
     name: ClassVar[str] = "text_spotting"
+    object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments", "duplicates")
 
     prompt: str = "ocr"
     """The prompt. Released checkpoints answer `ocr` without boxes."""
@@ -57,6 +59,12 @@ class TextSpotting(Task):
     ) -> tuple[Instance, ...] | None:
         words, malformed = read(text, size, confidence)
         return None if malformed and not words else words
+
+    def grammar(self, prefix: str) -> Grammar | None:
+        return Grammar(labels=None)
+
+    def unreadable(self, text: str) -> int:
+        return read(text, boxes.ANY_SIZE)[1]
 
     def given(self, row: Row, suffix: str) -> Reference:
         words, malformed = read(suffix, row.size)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.codec.boxes import BINS, Decoded, decode, encode, encode_box
+from palitune.codec.boxes import BINS, Decoded, decode, encode, encode_box, is_writable
 from palitune.examples import Box, Instance, Size
 
 SIZE = (1023, 1023)  # a pixel is a bin
@@ -180,3 +180,13 @@ def test_confidence_is_asked_for_the_text_of_each_object() -> None:
 def test_what_could_not_be_read_back_is_not_written(instance: Instance, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode([instance], SIZE)
+
+
+PIECES = st.lists(st.sampled_from([*"ab ;<>", "<loc0001>", "<seg001>"]), min_size=1)
+
+
+@given(PIECES.map("".join))
+def test_a_label_is_writable_where_it_is_read_back(label: str) -> None:
+    text = f"<loc0010><loc0020><loc0030><loc0040> {label}"
+    [*read] = decode(text, SIZE).instances
+    assert is_writable(label) == ([instance.label for instance in read] == [label])

@@ -23,6 +23,7 @@ from palitune.training.settings import Training
 
 from toy_data import write_toy_jsonl
 
+BAD = ("malformed", "unfinished", "malformed_fragments", "unknown_label")
 SETTINGS = Evaluation(batch_size=3, workers=0)
 
 
@@ -110,7 +111,7 @@ def test_perfect_answers_score_perfectly_and_carry_their_confidence(
 ) -> None:
     suffixes = iter(example.suffixes[0] for part in parts for example in part.examples)
 
-    def right(network: Any, tokenizer: Any, batch: Any, max_new_tokens: int) -> list[Generated]:
+    def right(network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any) -> list[Generated]:
         texts = [next(suffixes) for _ in batch["input_ids"]]
         return [Generated(text, (0,), (len(text),), (-0.5,), finished=True) for text in texts]
 
@@ -130,7 +131,7 @@ def test_perfect_answers_score_perfectly_and_carry_their_confidence(
 def test_a_malformed_answer_is_counted_and_scores_as_empty(
     monkeypatch: pytest.MonkeyPatch, tiny: Callable[[str], Path], parts: list[Part]
 ) -> None:
-    def garbage(network: Any, tokenizer: Any, batch: Any, max_new_tokens: int) -> list[Generated]:
+    def garbage(network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any) -> list[Generated]:
         return [Generated("<loc0001> cut", (0,), (13,), (-1.0,), finished=False)] * len(
             batch["input_ids"]
         )
@@ -141,6 +142,22 @@ def test_a_malformed_answer_is_counted_and_scores_as_empty(
     assert results.metrics["detection/unfinished"] == 1.0
     assert results.metrics["detection/f1@.5"] == 0.0
     assert all(record["prediction"] is None for record in results.predictions)
+
+
+def test_answers_within_the_grammar_are_all_readable_also_by_beams(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = Jsonl(path=str(write_toy_jsonl(tmp_path)))
+    task = Detection(classes=["red", "green", "blue"], max_new_tokens=24, max_objects=2)
+    parts = data.load(source, task, "test") + data.load(source, Ocr(max_new_tokens=4), "test")
+    for beams in (1, 2):
+        settings = Evaluation(batch_size=3, workers=0, grammar=True, beams=beams)
+        results = judged(tiny("paligemma"), parts, settings)
+        named = {f"detection/{name}": results.metrics[f"detection/{name}"] for name in BAD}
+        assert named == dict.fromkeys(named, 0.0)
+    free = judged(tiny("paligemma"), parts)
+    assert free.metrics["detection/malformed_fragments"] > 0
+    assert "ocr/malformed_fragments" not in free.metrics
 
 
 def test_the_names_announced_are_the_names_reported(

@@ -66,7 +66,7 @@ def test_a_right_answer_is_judged_and_shown_with_its_mask(
     [example] = parts[0].examples
     [suffix] = example.suffixes
 
-    def right(*_: Any) -> list[Generated]:
+    def right(*_: Any, **__: Any) -> list[Generated]:
         return [Generated(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
 
     monkeypatch.setattr("palitune.evaluation.loop.generate", right)

@@ -1,20 +1,30 @@
-"""Generation in left-padded batches equals one by one, and its log-probabilities are real."""
+"""Generation in left-padded batches equals one by one, and its log-probabilities are real.
 
+Greedily, by beams, freely and within a grammar.
+"""
+
+import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoProcessor
 
+from palitune.codec.grammar import Grammar
 from palitune.data.collator import Collator
 from palitune.data.visits import Visit
-from palitune.examples import Example
+from palitune.examples import Example, Instance
 from palitune.models.generation import Generated, generate
 from palitune.models.prefix_lm import PrefixLM
+from palitune.tasks.detection import Detection
 from palitune.training.loss import loss_positions, token_losses
 
 FAMILIES = ["paligemma", "paligemma2"]
+BOATS = Grammar(("boat", "buoy"), most=2, empty=False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -34,24 +44,108 @@ def test_a_batch_of_mixed_lengths_equals_single_prompts(
         assert ours.log_probs == pytest.approx(single.log_probs, abs=1e-4)
 
 
+def forced(network: PrefixLM, collator: Collator, example: Example, ids: tuple[int, ...]) -> Any:
+    """Return the log-probabilities of an answer that the model is made to write."""
+    batch = collator.train([Visit(example, "0" * len(ids))])
+    batch["input_ids"][0, -len(ids) - 1 : -1] = torch.tensor(ids)
+    positions = loss_positions(batch.pop("labels"))
+    with torch.no_grad():
+        logits = network(**batch, logits_to_keep=positions).logits
+    return (-token_losses(logits[: len(ids)], torch.tensor(ids))).tolist()
+
+
+@pytest.mark.parametrize("grammar", [None, BOATS], ids=["free", "grammar"])
+@pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_equal_teacher_forcing(
-    family: str, tiny: Callable[[str], Path], examples: list[Example]
+    family: str,
+    beams: int,
+    grammar: Grammar | None,
+    tiny: Callable[[str], Path],
+    examples: list[Example],
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny(family))
     network = PrefixLM.from_pretrained(tiny(family)).eval()
     collator = Collator(processor)
-    output = generate(network, processor.tokenizer, collator.prompt(examples[:1]), 6)[0]
-    count = len(output.ids)
-    batch = collator.train([Visit(examples[0], "0" * count)])
-    batch["input_ids"][0, -count - 1 : -1] = torch.tensor(output.ids)
-    targets = torch.tensor(output.ids)
-    positions = loss_positions(batch.pop("labels"))
-    with torch.no_grad():
-        logits = network(**batch, logits_to_keep=positions).logits
-    forced = -token_losses(logits[:count], targets)
-    assert count > 0
-    assert forced.tolist() == pytest.approx(output.log_probs, abs=1e-4)
+    batch, grammars = collator.prompt(examples), [grammar] * len(examples)
+    written = generate(network, processor.tokenizer, batch, 12, beams=beams, grammars=grammars)
+    for example, output in zip(examples, written, strict=True):
+        assert output.ids
+        expected = forced(network, collator, example, output.ids)
+        assert output.log_probs == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_object_is_as_sure_as_its_own_tokens_are_without_the_grammar(
+    family: str, tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    processor = AutoProcessor.from_pretrained(tiny(family))
+    network = PrefixLM.from_pretrained(tiny(family)).eval()
+    collator, task = Collator(processor), Detection(max_new_tokens=40)
+    batch, grammars = collator.prompt(examples[:1]), [Grammar(("boat",), empty=False)]
+    [output] = generate(network, processor.tokenizer, batch, 40, grammars=grammars)
+    objects = task.parse(output.text, examples[0].size, output.confidence)
+    assert isinstance(objects, tuple)
+    expected = forced(network, collator, examples[0], output.ids)
+    length = len(processor.tokenizer("<loc0000>" * 4 + " boat", add_special_tokens=False).input_ids)
+    mean = sum(expected[:length]) / length
+    assert isinstance(objects[0], Instance)
+    assert objects[0].score == pytest.approx(math.exp(mean), abs=1e-5)
+
+
+@pytest.mark.parametrize("beams", [2, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_beams_are_those_of_transformers(
+    family: str, beams: int, tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    processor = AutoProcessor.from_pretrained(tiny(family))
+    network = PrefixLM.from_pretrained(tiny(family)).eval()
+    batch = Collator(processor).prompt(examples)
+    ours = generate(network, processor.tokenizer, batch, 8, beams=beams)
+    theirs = network.generate(**batch, num_beams=beams, max_new_tokens=8, do_sample=False)
+    theirs = theirs[:, batch["input_ids"].shape[1] :].tolist()
+    eos = processor.tokenizer.eos_token_id
+    cut = [tuple(ids[: ids.index(eos)] if eos in ids else ids) for ids in theirs]
+    assert [output.ids for output in ours] == cut
+    greedy = generate(network, processor.tokenizer, batch, 8)
+    assert [output.ids for output in ours] != [output.ids for output in greedy]
+
+
+@pytest.mark.parametrize("grammar", [None, BOATS], ids=["free", "grammar"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_beams_of_a_batch_equal_those_of_single_prompts(
+    family: str, grammar: Grammar | None, tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    processor = AutoProcessor.from_pretrained(tiny(family))
+    network = PrefixLM.from_pretrained(tiny(family))
+    collator = Collator(processor)
+    # one row with two images, so that a row's images have to stay together
+    pair = replace(examples[3], images=examples[0].images + examples[1].images)
+    rows = [*examples[:3], pair]
+
+    def answers(some: list[Example]) -> list[str]:
+        batch, grammars = collator.prompt(some), [grammar] * len(some)
+        written = generate(network, processor.tokenizer, batch, 30, beams=3, grammars=grammars)
+        return [output.text for output in written]
+
+    assert answers(rows) == [text for row in rows for text in answers([row])]
+
+
+def test_each_prompt_of_a_batch_keeps_to_its_own_grammar(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    processor = AutoProcessor.from_pretrained(tiny("paligemma2"))
+    network = PrefixLM.from_pretrained(tiny("paligemma2"))
+    batch = Collator(processor).prompt(examples[:3])
+    grammars = [Grammar(("boat",), empty=False), None, Grammar(("",), True, 1, empty=False)]
+    labelled, free, masked = generate(network, processor.tokenizer, batch, 30, grammars=grammars)
+    assert free == generate(network, processor.tokenizer, batch, 30)[1]
+    for output, form in (
+        (labelled, r"(<loc\d{4}>){4} boat.*"),
+        (masked, r"(<loc.{5}){4}(<seg.{4}){16}"),
+    ):
+        assert re.fullmatch(form, output.text)
+        assert output.finished
 
 
 def test_generation_leaves_the_training_mode_as_it_was(

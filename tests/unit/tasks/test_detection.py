@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.detection import Ask, Crowd, Detection, Order
 
@@ -192,3 +193,26 @@ def test_objects_over_the_limit_are_counted_and_still_wanted() -> None:
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Detection(**settings)
+
+
+def test_an_answer_names_the_classes_of_its_prompt() -> None:
+    assert Detection().grammar("detect boat ; traffic light") == Grammar(("boat", "traffic light"))
+    assert Detection(max_objects=3).grammar("detect boat ; boat") == Grammar(("boat",), most=3)
+
+
+def test_a_prompt_in_other_words_allows_all_classes_of_the_task_and_none_if_it_has_none() -> None:
+    task = Detection(classes=["car", "van"])
+    assert task.grammar("detect van") == Grammar(("van",))
+    assert task.grammar("detect vehicles") == Grammar(("car", "van"))
+    assert task.grammar("find what drives") == Grammar(("car", "van"))
+    assert Detection().grammar("find what drives") is None
+
+
+def test_a_class_that_no_answer_can_hold_is_not_allowed() -> None:
+    assert Detection(classes=["a;b", "boat"]).grammar("detect a;b ; boat") == Grammar(("boat",))
+    assert Detection().grammar("detect <loc0001>") is None
+
+
+def test_what_no_object_can_be_read_from_is_counted() -> None:
+    assert Detection().unreadable(f"{BOAT_TEXT} ; <loc0001> cut ; {BUOY_TEXT} ; junk") == 2
+    assert Detection().unreadable("") == 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.referring_detection import ReferringDetection
@@ -94,3 +95,17 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
 def test_a_template_without_a_known_placeholder_is_refused() -> None:
     with pytest.raises(ValueError, match=r"task\.template: unknown placeholder \{label\}"):
         GroundedCaption(template="caption {label}")
+
+
+def test_an_answer_is_one_box_with_the_expression_where_it_is_asked_for() -> None:
+    bare = Grammar(("",), most=1, empty=False)
+    assert ReferringDetection().grammar("the left boat") == bare
+    labelled = Grammar(("the left boat",), most=1, empty=False)
+    assert ReferringDetection(label=True).grammar("the left boat") == labelled
+    assert ReferringDetection(label=True, verb=True).grammar("detect the left boat") == labelled
+    assert ReferringDetection(label=True).grammar("the boat; the left one") is None
+
+
+def test_what_no_box_can_be_read_from_is_counted() -> None:
+    assert ReferringDetection().unreadable(f"{BOX} ; <loc0001>") == 1
+    assert ReferringDetection(label=True).unreadable(BOX) == 1

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from palitune.codec import masks
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.referring_segmentation import ReferringSegmentation
 
@@ -84,3 +85,17 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
     with pytest.raises(DataError) as refusal:
         ReferringSegmentation(**settings).example(with_columns(**columns))
     assert str(refusal.value).startswith(f"boats.jsonl:17: {message}")
+
+
+def test_an_answer_is_one_mask_with_the_expression_where_it_is_asked_for() -> None:
+    bare = Grammar(("",), masks=True, most=1, empty=False)
+    assert ReferringSegmentation().grammar("the left boat") == bare
+    task = ReferringSegmentation(label=True, verb=True)
+    labelled = Grammar(("the left boat",), masks=True, most=1, empty=False)
+    assert task.grammar("segment the left boat") == labelled
+
+
+def test_a_box_without_a_whole_mask_cannot_be_read() -> None:
+    task = ReferringSegmentation()
+    assert task.unreadable(SHAPE) == 0
+    assert task.unreadable(SHAPE[: -len("<seg000>")]) == 1

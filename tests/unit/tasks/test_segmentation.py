@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from palitune.codec import masks
+from palitune.codec.grammar import Grammar
 from palitune.codec.mask_network import MaskNetwork
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.detection import Ask, Detection, Order
@@ -123,3 +124,15 @@ def test_another_codec_writes_other_tokens(tmp_path: Path) -> None:
 def test_a_codec_that_is_not_there_is_refused_with_where_to_get_it() -> None:
     with pytest.raises(ValueError, match=r"gs://big_vision/paligemma/vae-oid\.npz"):
         Segmentation(codec="vae-oid.npz")
+
+
+def test_an_answer_has_masks_and_the_labels_of_its_prompt() -> None:
+    allowed = Grammar(("boat", "buoy"), masks=True, most=2)
+    assert Segmentation(max_objects=2).grammar("segment boat ; buoy") == allowed
+    assert Segmentation().grammar("detect boat") is None
+
+
+def test_an_object_without_a_whole_mask_cannot_be_read() -> None:
+    box = "<loc0001><loc0002><loc0003><loc0004>"
+    text = f"{box}{'<seg001>' * 16} boat ; {box}{'<seg001>' * 15} boat ; {box} boat"
+    assert Segmentation().unreadable(text) == 2

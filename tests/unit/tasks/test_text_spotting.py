@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.text_spotting import TextSpotting, reading_order
 
@@ -100,3 +101,9 @@ def test_a_suffix_of_the_row_is_read_or_refused() -> None:
     assert TextSpotting().left_out(row(suffix=text)) == {}
     with pytest.raises(DataError, match=r"suffix 'open <loc0000>' is not '<locY0>"):
         TextSpotting().example(row(suffix="open <loc0000>"))
+
+
+def test_an_answer_has_any_words_and_what_is_none_is_counted() -> None:
+    assert TextSpotting().grammar("ocr") == Grammar(labels=None)
+    box = "<loc0001><loc0002><loc0003><loc0004>"
+    assert TextSpotting().unreadable(f"{box} open ; {box} ; <loc0001> cut") == 2

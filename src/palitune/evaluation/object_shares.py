@@ -1,0 +1,61 @@
+"""How much of what a model wrote as objects could not be used: garbled, repeated, not asked for."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palitune.evaluation.settings import Evaluation
+from palitune.examples import Example, Instance, Value
+from palitune.metrics.base import Counts, Floats, ratio
+from palitune.metrics.duplicates import duplicates
+from palitune.tasks import Task
+
+SHARES = ("malformed_fragments", "duplicates", "unknown_label")
+"""Of everything written, the share that no object could be read from; of the objects, the share
+that repeats another one (see `evaluation.duplicate_iou`), and whose label was not asked for."""
+
+
+@dataclass
+class ObjectShares:
+    """Count over all examples of a part; NaN where the model wrote nothing to count."""
+
+    task: Task
+    settings: Evaluation
+    counted: list[tuple[int, ...]] = field(default_factory=list)
+    """Of each example: fragments unreadable and in all, repeated objects, objects in all, those of
+    an unknown label, and those whose label could be judged."""
+
+    def judge(self, example: Example, text: str, value: Value | None) -> Value | None:
+        """Count what an answer holds; return its value, without duplicates if the settings say so.
+
+        Where a prompt tells no labels, none can be unknown.
+        """
+        if not self.task.object_shares:
+            return value
+        found = [i for i in value or () if isinstance(i, Instance)]
+        unreadable = self.task.unreadable(text)
+        repeated = duplicates(found, self.settings.duplicate_iou)
+        grammar = self.task.grammar(example.prefix)
+        known = grammar.labels if grammar else None
+        unknown = sum(i.label not in known for i in found) if known else 0
+        self.counted.append(
+            (
+                *(unreadable, unreadable + len(found)),
+                *(sum(repeated), len(found)),
+                *(unknown, len(found) if known else 0),
+            )
+        )
+        if value is None or not self.settings.drop_duplicates:
+            return value
+        return tuple(i for i, again in zip(found, repeated, strict=True) if not again)
+
+    def compute(self) -> dict[str, float]:
+        numbers = self.weighted(np.ones((1, len(self.counted))))
+        return {name: float(share[0]) for name, share in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        if not self.task.object_shares:
+            return {}
+        sums = (counts @ np.array(self.counted, float).reshape(-1, 2 * len(SHARES))).T
+        shares = dict(zip(SHARES, zip(sums[::2], sums[1::2], strict=True), strict=True))
+        return {name: ratio(*shares[name]) for name in self.task.object_shares}

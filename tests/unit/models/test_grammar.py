@@ -1,0 +1,199 @@
+"""Whatever keeps to a grammar is read back without a fault, within the tokens that are left."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoProcessor
+
+from palitune.codec import boxes, masks
+from palitune.codec.grammar import Grammar
+from palitune.models.checkpoints import ModelError
+from palitune.models.grammar import Constraint, State, compiled, constraint
+
+from grammar_walks import accepts, allowed, text_of, walk
+from tiny_models import build_processor
+
+EMBEDDED = Path(boxes.__file__).parents[1] / "embedded" / "tiny_model"
+TOKENIZERS = [build_processor().tokenizer, AutoProcessor.from_pretrained(EMBEDDED).tokenizer]
+BOX = "<loc0001><loc0002><loc0003><loc0004>"
+LIKE = ("boat", "boat house", "bo", "b", "red boat", "boats", "buoy")
+"""Labels that begin one another, and one after the other's words."""
+
+
+def ids(tokenizer: Any, text: str) -> list[int]:
+    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return found
+
+
+class Merging:
+    """A tokenizer that cuts `boat` otherwise where a separator follows, as merges may do."""
+
+    eos_token_id = 1
+    pieces = ("<pad>", "<eos>", " boat", " bo", "at ;", " ", " buoy", " ;")
+
+    def __init__(self) -> None:
+        self.number = {piece: n for n, piece in enumerate(self.pieces)}
+        self.number |= {f"<loc{n:04d}>": 8 + n for n in range(1024)}
+        self.number |= {f"<seg{n:03d}>": 1032 + n for n in range(128)}
+
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
+        return [self.number[token] for token in tokens]
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        text = text.replace(" boat ; ", " bo|at ;| ")
+        found = []
+        while text := text.removeprefix("|"):
+            piece = max((p for p in self.number if text.startswith(p)), key=len)
+            found.append(self.number[piece])
+            text = text[len(piece) :]
+        return {"input_ids": found}
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])
+@pytest.mark.parametrize("of_masks", [False, True], ids=["boxes", "masks"])
+def test_every_answer_that_keeps_to_a_grammar_is_read_back_whole(
+    tokenizer: Any, of_masks: bool
+) -> None:
+    grammar = Grammar(LIKE, of_masks, most=3)
+    machine = compiled(tokenizer, grammar)
+    chance = random.Random(0)
+    counts = set()
+    for _ in range(300):
+        limit = chance.randint(machine.object_tokens, 3 * machine.object_tokens)
+        text = text_of(tokenizer, walk(machine, limit, len(tokenizer), chance, {machine.eos}))
+        found, unreadable = (masks if of_masks else boxes).scan(text, (100, 80))
+        assert not unreadable, text
+        assert {instance.label for instance, _ in found} <= set(LIKE)
+        assert boxes.SEPARATOR.join(text.split(boxes.SEPARATOR)) == text
+        assert text.count(";") == max(0, len(found) - 1), text
+        counts.add(len(found))
+    assert counts == {0, 1, 2, 3}
+
+
+writable = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
+    lambda text: boxes.is_writable(text) and "<" not in text
+)
+
+
+@settings(max_examples=40)
+@given(labels=st.lists(writable, min_size=1, max_size=6, unique=True), seed=st.integers(0, 99))
+def test_labels_may_be_any_that_can_be_written(labels: list[str], seed: int) -> None:
+    tokenizer = TOKENIZERS[0]
+    machine = compiled(tokenizer, Grammar(tuple(labels)))
+    text = text_of(tokenizer, walk(machine, 200, len(tokenizer), random.Random(seed)))
+    found, unreadable = boxes.scan(text, (100, 80))
+    assert not unreadable
+    assert {instance.label for instance, _ in found} <= set(labels)
+    for label in labels:
+        assert accepts(machine, ids(tokenizer, f"{BOX} {label} ; {BOX} {label}"), len(tokenizer))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])
+@pytest.mark.parametrize(
+    ("text", "is_answer"),
+    [
+        (f"{BOX} boat", True),
+        (f"{BOX} boat ; {BOX} boat house ; {BOX} bo", True),
+        ("", True),
+        (f"{BOX} boat ; {BOX} boat ; {BOX} boat ; {BOX} boat", False),
+        (f"{BOX} boat ; ", False),
+        (f"{BOX} house", False),
+        (f"{BOX}", False),
+        (f"{BOX}<seg000> boat", False),
+        ("<loc0003><loc0002><loc0001><loc0004> boat", False),
+        ("<loc0001><loc0002><loc0003><loc0002> boat", False),
+        ("<loc0001><loc0002><loc0003> boat", False),
+        ("boat", False),
+    ],
+)
+def test_what_is_an_answer_and_what_is_not(tokenizer: Any, text: str, is_answer: bool) -> None:
+    machine = compiled(tokenizer, Grammar(LIKE, most=3))
+    assert accepts(machine, ids(tokenizer, text), len(tokenizer)) == is_answer
+
+
+def test_an_answer_may_have_to_name_an_object_and_the_object_no_label() -> None:
+    tokenizer = TOKENIZERS[0]
+    machine = compiled(tokenizer, Grammar(("",), most=1, empty=False))
+    assert accepts(machine, ids(tokenizer, BOX), len(tokenizer))
+    for text in ("", f"{BOX} boat", f"{BOX} ; {BOX}"):
+        assert not accepts(machine, ids(tokenizer, text), len(tokenizer)), text
+
+
+def test_a_label_that_is_cut_otherwise_before_the_separator_is_written_both_ways() -> None:
+    tokenizer = Merging()
+    machine = compiled(tokenizer, Grammar(("boat", "buoy")))
+    tokens = len(tokenizer.number)
+    last, middle = ids(tokenizer, f"{BOX} boat"), ids(tokenizer, f"{BOX} boat ; {BOX} buoy")
+    assert (last[4:], middle[4:7]) == ([2], [3, 4, 5])
+    assert accepts(machine, last, tokens)
+    assert accepts(machine, middle, tokens)
+    assert not accepts(machine, [*last[:4], 3], tokens), "a label cannot end as it goes on"
+    boxed: State | None = State()
+    for token in last[:4]:
+        boxed = machine.after(boxed, token)
+    assert allowed(machine, boxed, 100, tokens) == {2, 3, 6}
+    assert allowed(machine, boxed, 4, tokens) == {2, 6}, "no room for another object"
+
+
+def test_no_label_is_preferred_for_being_short() -> None:
+    tokenizer = TOKENIZERS[0]
+    machine = compiled(tokenizer, Grammar(("boat", "a very long name indeed 0123456789")))
+    needed = machine.object_tokens
+    assert needed == 5 + len(ids(tokenizer, " a very long name indeed 0123456789"))
+    boxed: State | None = State()
+    for token in ids(tokenizer, BOX):
+        boxed = machine.after(boxed, token)
+    ample = allowed(machine, boxed, 1000, len(tokenizer))
+    assert allowed(machine, boxed, needed - 4, len(tokenizer)) == ample
+    for token in ids(tokenizer, " boat"):
+        boxed = machine.after(boxed, token)
+    separator = ids(tokenizer, f"{BOX} boat ; {BOX}")[5:-4]
+    for left, goes_on in ((needed + len(separator), True), (needed + len(separator) - 1, False)):
+        expected = {machine.eos} | ({separator[0]} if goes_on else set())
+        assert allowed(machine, boxed, left, len(tokenizer)) == expected
+
+
+def test_too_few_tokens_for_one_object_are_refused() -> None:
+    tokenizer = TOKENIZERS[0]
+    needed = compiled(tokenizer, Grammar(("boat",))).object_tokens
+    with pytest.raises(ModelError, match=rf"max_new_tokens=5: one object may take {needed} tokens"):
+        constraint(tokenizer, [None, Grammar(("boat",))], 7, 5)
+    constraint(tokenizer, [None, Grammar(("boat",))], 7, needed)
+
+
+def test_the_processor_keeps_the_scores_of_what_is_allowed_whatever_the_order_of_beams() -> None:
+    tokenizer = TOKENIZERS[0]
+    machine = compiled(tokenizer, Grammar(("boat", "buoy")))
+    torch.manual_seed(0)
+    limited = Constraint([machine, None], prompt_length=2, max_new_tokens=40)
+    answers = [f"{BOX} buoy ; {BOX}", f"{BOX} boat ; {BOX}"]
+    rows = torch.tensor([[0, 0, *ids(tokenizer, text)] for text in (*answers, *answers)])
+    for length in range(2, rows.shape[1] + 1):
+        given_ids = rows[torch.tensor([1, 0] if length % 2 else [0, 1])].repeat(2, 1)[:, :length]
+        scores = torch.randn(4, len(tokenizer))
+        masked = limited(given_ids, scores)
+        fresh = Constraint([machine, None], prompt_length=2, max_new_tokens=40)
+        assert torch.equal(masked, fresh(given_ids, scores)), "it remembers nothing of import"
+        assert torch.equal(masked[2:], scores[2:]), "no grammar, any token"
+        for row in (0, 1):
+            state: State | None = State()
+            for token in given_ids[row, 2:].tolist():
+                state = machine.after(state, token)
+            open_ = sorted(allowed(machine, state, 42 - length, len(tokenizer)))
+            assert torch.equal(masked[row, open_], scores[row, open_])
+            assert masked[row].isfinite().sum() == len(open_) > 0
+
+
+def test_nothing_is_allowed_behind_the_end_or_outside_the_grammar() -> None:
+    tokenizer = TOKENIZERS[0]
+    machine = compiled(tokenizer, Grammar(("boat",), masks=True))
+    for token in (machine.eos, machine.seg, 5, 10**6):
+        state = machine.after(State(), token)
+        assert state is None
+        assert machine.pieces(state, 9) == []
+        assert machine.after(state, machine.loc) is None
