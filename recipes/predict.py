@@ -25,7 +25,12 @@ def predict(run: Predict) -> None:
         skip_unreadable=skip,
     )
     report.show_predictions(
-        folder, question, answers, unreadable=images.unreadable, shown=run.shown
+        folder,
+        question,
+        answers,
+        facts=report.made_by(run.model, run.adapter),
+        unreadable=images.unreadable,
+        shown=run.shown,
     )
 
 

@@ -64,7 +64,7 @@ class Inspect(DataRun):
 
     splits: list[str] = field(default_factory=list)
     """Splits to look through; empty: all that exist."""
-    samples: int = 12
+    samples: int = 8
     """Examples of each part and split that are drawn with their prefix and suffix."""
     ceiling_images: int = 300
     """Images of each part and split whose masks are written as tokens and read back."""

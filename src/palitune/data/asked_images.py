@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class AskedImages:
             sentence += f", {len(self.unreadable)} unreadable ones left out"
         if len(self.examples) + len(self.unreadable) < self.total:
             sentence += ", as evaluation.limit says"
-        return sentence + (f"; {self.others} other files skipped" if self.others else "")
+        return sentence + (f"; other files skipped: {self.others}" if self.others else "")
 
 
 def find_images(places: Sequence[str]) -> ImageFiles:
@@ -81,7 +81,7 @@ def ask_images(
     from palitune.data.images import read_size
 
     examples, unreadable = [], []
-    for name, file in _first(images.files.items(), limit):
+    for name, file in list(images.files.items())[:limit]:
         try:
             examples.append(
                 Example(
@@ -115,7 +115,3 @@ def _matching(pattern: str) -> list[Path]:
     """Return the image files and folders that a pattern matches, in the order of their names."""
     found = (Path(path) for path in glob.glob(pattern, recursive=True))
     return sorted(path for path in found if path.is_dir() or is_image(path))
-
-
-def _first(items: Iterable[tuple[str, Path]], limit: int | None) -> list[tuple[str, Path]]:
-    return list(items)[:limit]

@@ -5,6 +5,7 @@ Light to import: Pillow, Jinja and the trackers are imported where they are used
 
 from palitune.report.inspection import show_inspection
 from palitune.report.page import write
+from palitune.report.pages import made_by
 from palitune.report.predictions import show_predictions
 from palitune.report.summary import metrics_markdown, metrics_table
 from palitune.report.writing import finish, list_skipped, open_run, say, tracked
@@ -12,6 +13,7 @@ from palitune.report.writing import finish, list_skipped, open_run, say, tracked
 __all__ = [
     "finish",
     "list_skipped",
+    "made_by",
     "metrics_markdown",
     "metrics_table",
     "open_run",

@@ -37,6 +37,8 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    shares: Sequence[float] = ()
+    """Length of a bar in each row of the page, in [0, 1]; empty: no bars."""
 
     def for_terminal(self) -> "TerminalTable":
         from rich.box import SIMPLE
@@ -46,7 +48,13 @@ class Table:
         table = TerminalTable(box=SIMPLE, caption=escape(self.note) or None, caption_justify="left")
         for number, name in enumerate(self.columns):
             side: Literal["left", "right"] = "right" if number else "left"
-            table.add_column(name, justify=side, overflow="fold")
+            table.add_column(name, justify=side, overflow="fold", min_width=12 if not number else 0)
         for row in self.rows:
             table.add_row(*(escape(printable(cell)) for cell in row))
         return table
+
+
+def shares(counts: Sequence[int]) -> list[float]:
+    """Return every count as a share of the largest."""
+    largest = max([1, *counts])
+    return [round(count / largest, 3) for count in counts]

@@ -9,9 +9,10 @@ from palitune.data.inspection.findings import Finding
 from palitune.data.inspection.walk import InspectedSplit
 from palitune.examples import Example, Instance
 from palitune.metrics.mask_ceiling import ALL
+from palitune.models.checkpoints import Model
 from palitune.report.drawing import draw_instances, load_shown
-from palitune.report.gallery import Card, Table
-from palitune.report.pages import thumbnail, write_page
+from palitune.report.gallery import Card, Table, shares
+from palitune.report.pages import name_of, thumbnail, write_page
 from palitune.report.writing import write_json
 
 MOST_CLASSES = 100
@@ -22,20 +23,21 @@ _NO_DATA = "–"
 
 
 def show_inspection(
-    folder: Path, inspected: Inspected, findings: Sequence[Finding], model: str
+    folder: Path, inspected: Inspected, findings: Sequence[Finding], model: Model
 ) -> None:
     """Write `inspection.json` and `inspection.html`, and tell the essence in the terminal."""
     from rich import print as show
     from rich.markup import escape
 
+    called = name_of(model)
     content = {
-        "model": model,
+        "model": called,
         "findings": [{"level": one.level, "text": one.text} for one in findings],
         "splits": [one.numbers for one in inspected.splits],
         "copies": inspected.copies.summary(),
     }
     write_json(folder / "inspection.json", content)
-    page = _write_page(folder / "inspection.html", inspected, findings, model)
+    page = _write_page(folder / "inspection.html", inspected, findings, called)
     show(overview(inspected.splits).for_terminal())
     for one in findings:
         mark = "[red]✗[/red]" if one.level == "bad" else "[yellow]·[/yellow]"
@@ -57,8 +59,12 @@ def _write_page(file: Path, inspected: Inspected, findings: Sequence[Finding], m
         findings=findings,
         overview=overview(splits),
         sections=[
-            (part, list(_tables([one for one in splits if one.part == part]))) for part in parts
+            ("findings", "Findings"),
+            ("overview", "Overview"),
+            *((f"part-{place}", part) for place, part in enumerate(parts)),
+            *([("samples", "Samples")] if cards else []),
         ],
+        parts=[(p, list(_tables([one for one in splits if one.part == p]))) for p in parts],
         kinds=list(dict.fromkeys(card.kind for card in cards)),
         labels=sorted({label for card in cards for label in card.labels}),
         cards=cards,
@@ -68,13 +74,14 @@ def _write_page(file: Path, inspected: Inspected, findings: Sequence[Finding], m
 def overview(splits: Sequence[InspectedSplit]) -> Table:
     """Return a row per part and split."""
     names = ("", "examples", "images", "bad", "objects", "empty", "tokens", "too long")
-    return Table(names, [_row(one.numbers) for one in splits])
+    several = len({one.part for one in splits}) > 1
+    rows = [((f"{one.part}, " * several) + one.split, *_row(one.numbers)) for one in splits]
+    return Table(names, rows)
 
 
 def _row(numbers: dict[str, Any]) -> tuple[str, ...]:
     objects, tokens = numbers["objects"], numbers["tokens"]
     return (
-        f"{numbers['part']}, {numbers['split']}",
         f"{numbers['examples']:,}",
         f"{numbers['images']:,}",
         f"{numbers['bad_rows']:,}",
@@ -116,7 +123,7 @@ def _tokens(splits: list[InspectedSplit]) -> Table:
 
 
 def _classes(splits: list[InspectedSplit]) -> Table:
-    """Objects by class, and how large their boxes are in the first split."""
+    """Count objects by class in every split, and the images that hold some."""
     counts = {one.split: one.numbers["objects"].get("classes", {}) for one in splits}
     total: dict[str, int] = {}
     for classes in counts.values():
@@ -133,7 +140,8 @@ def _classes(splits: list[InspectedSplit]) -> Table:
     ]
     columns = ("class", *counts, *(f"images of {split}" for split in counts))
     left = len(names) - MOST_CLASSES
-    return Table(columns, rows, f"and {left} more in inspection.json" if left > 0 else "")
+    note = f"and {left} more in inspection.json" if left > 0 else ""
+    return Table(columns, rows, note, shares([total[name] for name in names[:MOST_CLASSES]]))
 
 
 def _sizes(splits: list[InspectedSplit]) -> Table:
@@ -167,7 +175,7 @@ def _per_image(splits: list[InspectedSplit]) -> Table:
     counts = {one.split: one.numbers["objects"].get("per_image", {}) for one in splits}
     numbers = sorted({int(number) for found in counts.values() for number in found})
     ranges = [(n, n) for n in range(6)] + [(6, 10), (11, 20), (21, 50), (51, max([51, *numbers]))]
-    rows = []
+    rows, totals = [], []
     for low, high in ranges:
         inside = [
             sum(count for number, count in found.items() if low <= int(number) <= high)
@@ -176,16 +184,21 @@ def _per_image(splits: list[InspectedSplit]) -> Table:
         if any(inside):
             name = str(low) if low == high else f"{low} to {high}"
             rows.append((name, *(f"{count:,}" for count in inside)))
-    return Table(("objects", *counts), rows, "Regions of many objects are not counted.")
+            totals.append(sum(inside))
+    note = "Regions of many objects are not counted."
+    return Table(("objects", *counts), rows, note, shares(totals))
 
 
 def _answers(answers: dict[str, Any]) -> Table:
-    rows = [(text, f"{count:,}") for text, count in answers["most_frequent"].items()]
+    counts: dict[str, int] = answers["most_frequent"]
+    rows = [(text, f"{count:,}") for text, count in counts.items()]
     note = (
         f"{answers['distinct']:,} different ones; always saying the first would be right in "
         f"{answers['share_of_most_frequent']:.1%}."
     )
-    return Table(("answer", "examples"), rows, note)
+    return Table(
+        ("answer", "examples"), rows, note, shares(list(answers["most_frequent"].values()))
+    )
 
 
 def _ceilings(one: InspectedSplit) -> Table:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.models.adapters import Adapter
+from palitune.models.checkpoints import Model
 from palitune.report.drawing import printable
 
 if TYPE_CHECKING:
@@ -25,6 +27,17 @@ class Thumbnail:
     alt: str
     width: int
     height: int
+
+
+def name_of(model: Model) -> str:
+    """Name a base model: its hub id, or the option and the folder."""
+    source = model.source()
+    return source if model.on_hub() else f"{model.name} ({Path(source).name})"
+
+
+def made_by(model: Model, adapter: Adapter) -> list[tuple[str, str]]:
+    """Say what answers: (name, text) of base model and adapter."""
+    return [("model", name_of(model)), ("adapter", adapter.path or "none: the base model")]
 
 
 def thumbnail(image: "Image", alt: str) -> Thumbnail:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from palitune.examples import DataError, Example, Instance, value_to_json
 from palitune.report.coco_results import CocoResults
 from palitune.report.drawing import draw_instances, legible_size, shown_size
-from palitune.report.gallery import Card, Table
+from palitune.report.gallery import Card, Table, shares
 from palitune.report.pages import thumbnail, write_page
 from palitune.tasks import Question
 from palitune.tasks.base import TextTask
@@ -104,6 +104,7 @@ class Predictions:
             "predictions.html",
             title=f"Predictions: {self.question.task.name}",
             facts=[*facts, ("images", self.summary())],
+            sections=[("found", "What was found"), ("images", "Images")],
             counted=self.table(),
             kinds=list(self.kinds),
             labels=sorted(label for label in self.objects if label),
@@ -120,13 +121,22 @@ class Predictions:
 
     def table(self) -> Table:
         """Count labels, or answers."""
-        listed = self.images.most_common(MOST_LISTED)
-        left = len(self.images) - len(listed)
-        note = f"and {left} more" if left else ""
-        if self.finds_objects:
-            rows = [(label, str(self.objects[label]), str(images)) for label, images in listed]
-            return Table(("label", "objects", "images"), rows, note)
-        return Table(("answer", "images"), [(text, str(count)) for text, count in listed], note)
+        counted = self.images.most_common(MOST_LISTED)
+        lengths = shares([self.objects[name] or images for name, images in counted])
+        left = len(self.images) - len(counted)
+        notes = [f"and {left} more"] * (left > 0)
+        if not self.finds_objects:
+            answers = [(text, str(images)) for text, images in counted]
+            return Table(("answer", "images"), answers, "".join(notes), lengths)
+        if other := self._not_asked():
+            notes.append(f"not asked for: {', '.join(other[:MOST_LISTED])}")
+        labels = [(name, str(self.objects[name]), str(images)) for name, images in counted]
+        return Table(("label", "objects", "images"), labels, "; ".join(notes), lengths)
+
+    def _not_asked(self) -> list[str]:
+        task = self.question.task
+        asked = task.classes if isinstance(task, Detection) else []
+        return [name for name in self.objects if asked and name not in asked]
 
 
 def show_predictions(
@@ -134,13 +144,14 @@ def show_predictions(
     question: Question,
     answers: "Iterable[Answered | DataError]",
     *,
+    facts: Iterable[tuple[str, str]] = (),
     unreadable: Iterable[str] = (),
     shown: int = 300,
 ) -> None:
     """Write predictions as they come, then the page, and say where it is.
 
-    `unreadable` are sentences about images that were left out before; `shown` is how many images
-    the page holds.
+    `facts` are (name, text) of what answers; `unreadable` are sentences about images that were left
+    out before; `shown` is how many images the page holds.
     """
     from rich import print as show
 
@@ -156,7 +167,8 @@ def show_predictions(
                 continue
             file.write(json.dumps(taken.take(answered), ensure_ascii=False) + "\n")
             file.flush()
-    page = taken.write([("prompt", question.prompt), ("task", question.because)])
+    told = f"{question.task.name} ({question.because})"
+    page = taken.write([*facts, ("prompt", question.prompt), ("task", told)])
     show(taken.table().for_terminal())
     show(f"images: {taken.summary()}")
     show(f"page: {page}")

@@ -4,7 +4,6 @@ The first word of a prompt tells the task, as in PaliGemma's pre-training: `dete
 `ocr`, `caption`, `answer`; an answer to anything else is read as text.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -70,7 +69,7 @@ def infer(prompt: str) -> tuple[Task, str]:
 
 
 def _classes(listed: str) -> list[str]:
-    return [name for name in (part.strip() for part in re.split(";", listed)) if name]
+    return [name for name in (part.strip() for part in listed.split(";")) if name]
 
 
 def _written(task: Task) -> str:

@@ -60,7 +60,7 @@ def _of_split(one: InspectedSplit, look: Look) -> Iterator[Finding]:
     if bad := numbers["bad_rows"]:
         yield Finding("bad", f"{_counted(bad, 'bad row')}, the first: {one.skipped[0]}")
     tokens = numbers["tokens"]
-    if tokens and tokens["over_max_length"]:
+    if tokens and tokens["over_max_length"] and one.split == look.train:
         longest = int(tokens["example"]["max"])
         yield Finding(
             "bad",

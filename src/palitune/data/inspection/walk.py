@@ -37,6 +37,8 @@ class Look:
 
     splits: Sequence[str]
     """Empty: all that exist."""
+    train: str
+    """The split that training takes."""
     max_length: int
     """Tokens that training allows an example."""
     samples: int
