@@ -18,7 +18,6 @@ CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [file for file in FILES if file.parent != CONF]
 ELSEWHERE = ["data=handwriting", "task=ocr", "model=tiny"]
-"""What a user chooses besides."""
 
 
 def composed(recipe: str, overrides: list[str]) -> Run:
