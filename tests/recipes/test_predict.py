@@ -185,7 +185,7 @@ MISTAKES = {
     "a folder without images": (
         ["images=empty", "prompt=ocr"],
         1,
-        "images: empty holds no images (1 other files); they end in .jpg, ",
+        "images: empty holds no images (other files: 1); they end in .jpg, ",
     ),
     "a file that is no image": (["images=empty/x.txt", "prompt=ocr"], 1, "image /"),
     "a task that has no prompt of its own": (

@@ -11,9 +11,9 @@ from palitune.examples import DataError, Example
 from palitune.tasks.question import Question
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ImageFiles:
-    """Image files by the name that tells them apart: their path below what they have in common."""
+    """Image files by the name that tells them apart: their path in the folder that was named."""
 
     files: dict[str, Path]
     others: int
@@ -36,7 +36,7 @@ class AskedImages:
         """Say how many images are asked, and what is left out."""
         sentence = f"images: {len(self.examples)} of {self.total}"
         if self.unreadable:
-            sentence += f", {len(self.unreadable)} unreadable ones left out"
+            sentence += f", unreadable and left out: {len(self.unreadable)}"
         if len(self.examples) + len(self.unreadable) < self.total:
             sentence += ", as evaluation.limit says"
         return sentence + (f"; other files skipped: {self.others}" if self.others else "")
@@ -47,27 +47,24 @@ def find_images(places: Sequence[str]) -> ImageFiles:
 
     Raises DataError where a place does not exist or nothing is an image.
     """
-    files: list[Path] = []
+    files: dict[Path, None] = {}
+    folders: list[str] = []
     others = 0
     for place in places:
-        root = Path(place).expanduser()
-        found = [root] if root.exists() else _matching(str(root))
-        if not found:
-            raise DataError(f"images: {place} does not exist; give a folder, a file or a pattern")
-        for path in found:
+        for found in _found(place):
+            path = Path(os.path.abspath(found))
             inside = list(walk(path)) if path.is_dir() else [path]
-            images = [f for f in inside if not path.is_dir() or is_image(f)]
+            images = [f for f in inside if is_image(f)] if path.is_dir() else inside
             others += len(inside) - len(images)
-            files += images
+            files |= dict.fromkeys(images)
+            folders.append(str(path if path.is_dir() else path.parent))
     if not files:
         raise DataError(
-            f"images: {', '.join(places)} holds no images ({others} other files); they end in "
+            f"images: {', '.join(places)} holds no images (other files: {others}); they end in "
             f"{', '.join(IMAGE_ENDINGS)}"
         )
-    absolute = list(dict.fromkeys(Path(os.path.abspath(file)) for file in files))
-    above = os.path.commonpath([file.parent for file in absolute])
-    named = {file.relative_to(above).as_posix(): file for file in absolute}
-    return ImageFiles(files=named, others=others)
+    above = os.path.commonpath(folders)
+    return ImageFiles({file.relative_to(above).as_posix(): file for file in files}, others)
 
 
 def is_image(file: Path) -> bool:
@@ -111,7 +108,13 @@ def _leave_out(mistake: DataError, skip_unreadable: bool) -> str:
     return str(mistake)
 
 
-def _matching(pattern: str) -> list[Path]:
-    """Return the image files and folders that a pattern matches, in the order of their names."""
-    found = (Path(path) for path in glob.glob(pattern, recursive=True))
-    return sorted(path for path in found if path.is_dir() or is_image(path))
+def _found(place: str) -> list[Path]:
+    """Return the file or folder, or the images and folders that a pattern matches, by name."""
+    path = Path(place).expanduser()
+    if path.exists():
+        return [path]
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    found = sorted(match for match in matches if match.is_dir() or is_image(match))
+    if not found:
+        raise DataError(f"images: {place} does not exist; give a folder, a file or a pattern")
+    return found
