@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         renamed = file.read_text().replace('"red"', '"boat"').replace('"blue"', '"buoy"')
         file.write_text(renamed)
     write_toy_jsonl(folder / "invoices")
+    for name in ("photos", "scans"):
+        shutil.copytree(folder / "boats/images", folder / name)
     for file in [*annotations.glob("*_validation.json"), folder / "invoices/validation.jsonl"]:
         file.unlink()  # the README takes a share of train instead
     return folder
@@ -73,6 +76,6 @@ def substituted(arguments: list[str], tiny: Path, home: Path) -> list[str]:
         arguments += ["model=local", f"model.path={tiny}"]
     if arguments and arguments[0] == "finetune" and not any(a.startswith("--") for a in arguments):
         arguments += [*SHORT, *FEW]
-    elif arguments and arguments[0] in ("evaluate", "check"):
+    elif arguments and arguments[0] in ("evaluate", "check", "inspect", "predict"):
         arguments += FEW
     return arguments

@@ -25,9 +25,20 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from palitune.commands import bundled, options, places, settings
 from palitune.mistakes import ConfigError, must_choose, must_give, no_key, not_among
-from palitune.runs import GROUPS, RUNS, Check, Evaluate, Finetune, Run
+from palitune.runs import GROUPS, RUNS, Check, Evaluate, Finetune, Inspect, Predict, Run
 
-__all__ = ["Check", "ConfigError", "Evaluate", "Finetune", "Run", "compose", "recipe", "to_yaml"]
+__all__ = [
+    "Check",
+    "ConfigError",
+    "Evaluate",
+    "Finetune",
+    "Inspect",
+    "Predict",
+    "Run",
+    "compose",
+    "recipe",
+    "to_yaml",
+]
 
 Config = TypeVar("Config", bound=Run)
 Told = TypeVar("Told", bound=Run, contravariant=True)
@@ -194,7 +205,7 @@ def _composed(
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
         composed = hydra.compose(recipe_name, choices)
     OmegaConf.set_struct(composed, None)  # dataclasses stay closed, dictionaries take new keys
-    if run_folder is not None and issubclass(RUNS[recipe_name], Evaluate):
+    if run_folder is not None and issubclass(RUNS[recipe_name], Evaluate | Predict):
         _take_adapter(composed, Path(run_folder))
     for override in values:
         _set(composed, override)
@@ -262,7 +273,7 @@ def _earlier_run(folder: str, choices: Sequence[str]) -> list[str]:
 
 
 def _take_adapter(composed: DictConfig, run_folder: Path) -> None:
-    """Have an evaluation judge the adapter that the earlier run trained, if it trained one."""
+    """Take the adapter that the earlier run trained, if it trained one."""
     if (run_folder / "adapter").is_dir():
         composed.adapter.path = str(run_folder / "adapter")
 

@@ -1,8 +1,10 @@
 """What a recipe is told: one dataclass per recipe, and the types that its parts can have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from palitune.data.mixture import Mixture
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
 from palitune.evaluation.settings import Evaluation
@@ -17,7 +19,6 @@ from palitune.training.settings import Training
 class Run:
     """The same for every recipe, so that one experiment serves them all."""
 
-    data: Data
     task: Task | None = None
     model: Model
     adapter: Adapter
@@ -31,26 +32,89 @@ class Run:
     evaluate_before: bool = True
     """Also evaluate before training, so that the report shows what training changed."""
 
+
+@dataclass(kw_only=True)
+class DataRun(Run):
+    """A run on annotated data."""
+
+    data: Data
+
     def __post_init__(self) -> None:
         self.data.pairings(self.task)  # a source needs a task, a mixture brings its own
 
 
 @dataclass(kw_only=True)
-class Finetune(Run):
+class Finetune(DataRun):
     """Train an adapter; from `adapter.path` where one is given."""
 
 
 @dataclass(kw_only=True)
-class Evaluate(Run):
+class Evaluate(DataRun):
     """Judge the adapter in `adapter.path`, or the base model where none is given."""
 
 
 @dataclass(kw_only=True)
-class Check(Run):
+class Check(DataRun):
     """Probe what `Finetune` would train, without training it."""
 
 
-RUNS: dict[str, type[Run]] = {"finetune": Finetune, "evaluate": Evaluate, "check": Check}
+@dataclass(kw_only=True)
+class Inspect(DataRun):
+    """Look through the data with the eyes of the task and of the model's tokenizer."""
+
+    splits: list[str] = field(default_factory=list)
+    """Splits to look through; empty: all that exist."""
+    samples: int = 8
+    """Examples of each part and split that are drawn with their prefix and suffix."""
+    ceiling_images: int = 300
+    """Images of each part and split whose masks are written as tokens and read back."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("samples", "ceiling_images"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
+class Predict(Run):
+    """Ask the adapter in `adapter.path`, or the base model, about images without annotations."""
+
+    images: Any
+    """Folder, file or pattern (photos/*.jpg) of images, or a list of them."""
+    prompt: str | None = None
+    """What every image is asked, e.g. "detect boat ; buoy"; null: what `task` asks."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be read, and list them, instead of stopping at the first."""
+    shown: int = 300
+    """Images on the page, the first ones; all of them are in the files."""
+    data: Data | None = None
+    """Not read; there so that the configuration of a training serves."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, str):
+            self.images = [self.images]
+        named = isinstance(self.images, list) and all(isinstance(p, str) for p in self.images)
+        if not named or not self.images:
+            raise ValueError("images must be a folder, a file or a pattern, or a list of them")
+        if not (self.prompt or "").strip() and self.task is None:
+            raise ValueError(
+                "prompt is missing: write what to ask, e.g. prompt='detect boat', or choose a task "
+                "that knows it, e.g. task=detection 'task.classes=[boat]'"
+            )
+        if self.shown < 0:
+            raise ValueError(f"shown must be at least 0, not {self.shown}")
+
+    def known_tasks(self) -> list[Task]:
+        """Return the tasks that a mixture brings along."""
+        if self.task is None and isinstance(self.data, Mixture):
+            return [pairing.task for pairing in self.data.pairings(None)]
+        return []
+
+
+RUNS: dict[str, type[Run]] = {
+    run.__name__.lower(): run for run in (Finetune, Evaluate, Check, Inspect, Predict)
+}
 """By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
 
 GROUPS: Mapping[str, Mapping[str, type]] = {

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from palitune.runs import RUNS
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "peft", "datasets", "PIL", "matplotlib", "wandb", "pandas")
 STORY = '''
@@ -104,7 +106,7 @@ def test_an_answer_needs_no_heavy_library(arguments: list[str], tmp_path: Path) 
 
 def test_the_overview_lists_the_recipes_and_what_else_there_is(tmp_path: Path) -> None:
     done = palitune(folder=tmp_path)
-    for word in ("finetune", "evaluate", "check", "palitune list", "palitune copy"):
+    for word in (*RUNS, "palitune list", "palitune copy"):
         assert word in done.stdout
     assert palitune("-h", folder=tmp_path).stdout == done.stdout
 
@@ -112,7 +114,7 @@ def test_the_overview_lists_the_recipes_and_what_else_there_is(tmp_path: Path) -
 def test_a_recipe_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
     assert palitune("finetun", folder=tmp_path).stderr == (
         "palitune: there is no recipe 'finetun' (did you mean 'finetune'?); "
-        "valid are check, evaluate, finetune, list, copy\n"
+        "valid are check, evaluate, finetune, inspect, predict, list, copy\n"
     )
 
 

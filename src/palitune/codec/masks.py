@@ -118,7 +118,10 @@ def codec_named(name: str) -> MaskCodec:
 def mask_of(instance: Instance, size: Size) -> Mask:
     """Return the mask. Raises ValueError where there is none, or one of another size."""
     if instance.mask is None:
-        raise ValueError(f"object '{instance.label}' has no mask; segmentation needs one for each")
+        raise ValueError(
+            f"object '{instance.label}' has no mask; segmentation needs one for each "
+            "(data.masks=true reads them)"
+        )
     if instance.mask.shape != (size[1], size[0]):
         height, width = instance.mask.shape
         raise ValueError(

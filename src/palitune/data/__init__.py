@@ -6,6 +6,9 @@ Importing this package is cheap; what needs Pillow or Arrow is imported by the f
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from palitune.data.asked_images import AskedImages, ask_images, find_images
+from palitune.data.inspection import Inspected, Look, inspect
+from palitune.data.inspection.findings import findings
 from palitune.data.sources import SOURCES, Data, Source
 from palitune.examples import Example
 from palitune.tasks import Task
@@ -31,4 +34,17 @@ def concatenate(parts: "list[Part]") -> Sequence[Example]:
     return dataset.concatenate(parts)
 
 
-__all__ = ["SOURCES", "Data", "Source", "concatenate", "load"]
+__all__ = [
+    "SOURCES",
+    "AskedImages",
+    "Data",
+    "Inspected",
+    "Look",
+    "Source",
+    "ask_images",
+    "concatenate",
+    "find_images",
+    "findings",
+    "inspect",
+    "load",
+]

@@ -1,16 +1,19 @@
 """One loop for every task: batches -> generate -> parse -> metric."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from palitune.evaluation.settings import Evaluation
+from palitune.examples import DataError, Example
+from palitune.tasks import Task
 from palitune.training.faults import TrainingError
 from palitune.training.settings import Training
 
 if TYPE_CHECKING:
     from palitune.data.dataset import Part
     from palitune.evaluation.loop import Results
+    from palitune.evaluation.prediction import Answered
 
 
 def evaluate(
@@ -43,4 +46,21 @@ def measure(
     return lambda: evaluate(network, processor, parts, limited, title="validation").metrics
 
 
-__all__ = ["Evaluation", "evaluate", "measure"]
+def predict(
+    network: Any,
+    processor: Any,
+    examples: Sequence[Example],
+    task: Task,
+    settings: Evaluation,
+    *,
+    skip_unreadable: bool = False,
+) -> "Iterator[Answered | DataError]":
+    """See `palitune.evaluation.prediction.predict`; torch is imported on the first call."""
+    from palitune.evaluation import prediction
+
+    return prediction.predict(
+        network, processor, examples, task, settings, skip_unreadable=skip_unreadable
+    )
+
+
+__all__ = ["Evaluation", "evaluate", "measure", "predict"]

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from palitune.examples import Box, DataError, Instance, Size
 
 if TYPE_CHECKING:
@@ -86,6 +88,12 @@ def load_shown(path: str, size: Size, short: int = SHORT) -> "Image":
     return image.resize(shown_size(image.size, short), Image.Resampling.LANCZOS)
 
 
+def legible_size(size: Size) -> Size:
+    """Tell at which size predictions are drawn: the image's own, small ones a whole time larger."""
+    factor = max(1, math.ceil(SMALL / max(size)))
+    return size[0] * factor, size[1] * factor
+
+
 def draw_instances(
     image: "Image",
     instances: Sequence[Instance],
@@ -93,19 +101,20 @@ def draw_instances(
     size: Size | None = None,
     ghosts: Sequence[Instance] = (),
 ) -> "Image":
-    """Draw boxes with label and score onto a copy of an image.
+    """Draw masks, boxes, labels and scores onto a copy of an image.
 
-    `size`: (width, height) of the pixels that the boxes are given in, where the image has been
-    resized since. `ghosts` are drawn behind, thin, green and unlabelled: a prediction's references.
+    `size`: (width, height) of the pixels that boxes and masks are given in, where the image has
+    been resized since. `ghosts` are drawn behind, thin, green and unlabelled: a prediction's
+    references.
     """
     from PIL import ImageDraw
 
-    drawn = image.convert("RGB").copy()
+    drawn = image.convert("RGB")  # a copy in any case
     scale = (1.0, 1.0) if size is None else (drawn.width / size[0], drawn.height / size[1])
+    thick = max(2, round(max(drawn.size) / 320))
     for instance in instances:
-        _tint(drawn, instance)
+        _tint(drawn, instance, scale, thick)
     canvas = ImageDraw.Draw(drawn)
-    thick = max(2, round(max(drawn.size) / 160))
     for ghost in ghosts:
         _dashed(canvas, _scaled(ghost.box, scale), GHOST, max(2, thick - 1))
     for instance in instances:
@@ -120,9 +129,13 @@ def _outline(canvas: "ImageDraw", instance: Instance, box: Box, thick: int) -> N
     if instance.crowd:
         _dashed(canvas, box, colour_of(instance.label), thick)
         return
+    if instance.mask is not None:  # its own outline is the thicker one
+        thick = max(1, thick // 2)
     x0, y0, x1, y1 = box
     # A white rim keeps the line visible on any ground.
-    canvas.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="white", width=thick + 2)
+    rim = max(1, thick // 3)
+    outer = (x0 - rim, y0 - rim, x1 + rim, y1 + rim)
+    canvas.rectangle(outer, outline="white", width=thick + 2 * rim)
     canvas.rectangle(box, outline=colour_of(instance.label), width=thick)
 
 
@@ -140,35 +153,75 @@ def _dashed(canvas: "ImageDraw", box: Box, colour: Colour, thick: int) -> None:
             canvas.rectangle((x_side, y_start, x_side + thick - 1, end), fill=colour)
 
 
-def _tint(drawn: "Image", instance: Instance) -> None:
-    """Lay a mask's colour half transparent over the image, in place."""
-    if instance.mask is None:
+def _tint(drawn: "Image", instance: Instance, scale: tuple[float, float], thick: int) -> None:
+    """Lay a mask's colour half transparent over the image, with a rim inside its edge, in place."""
+    if instance.mask is None or not instance.mask.any():
         return
-    from PIL import Image
+    from PIL import Image, ImageChops, ImageFilter
 
-    veil = Image.fromarray(instance.mask).convert("L").resize(drawn.size).point(lambda v: v // 2)
-    drawn.paste(colour_of(instance.label), (0, 0, *drawn.size), veil)
+    rows, columns = (np.flatnonzero(instance.mask.any(axis=axis)) for axis in (1, 0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    x0, y0, x1, y1 = map(round, _scaled((left, top, right, bottom), scale))
+    size = max(1, x1 - x0), max(1, y1 - y0)
+    inside = Image.fromarray(instance.mask[top:bottom, left:right]).convert("L")
+    inside = inside.resize(size, Image.Resampling.BILINEAR).point(lambda value: 255 * (value > 127))
+    # An empty rim around the crop makes its borders edges, too.
+    shape = Image.new("L", (size[0] + 2, size[1] + 2))
+    shape.paste(inside, (1, 1))
+
+    def rim(width: int) -> Image.Image:
+        """Return what of the shape lies at most so far from its edge."""
+        core = shape.filter(ImageFilter.BoxBlur(width)).point(lambda value: 255 * (value > 252))
+        return ImageChops.subtract(shape, core)
+
+    colour = colour_of(instance.label)
+    layers = (
+        (colour, shape.point(lambda value: value * 2 // 5)),
+        ("white", rim(round(1.5 * thick))),
+        (colour, rim(thick)),
+    )
+    for ink, veil in layers:
+        drawn.paste(
+            ink, (x0, y0, x0 + size[0], y0 + size[1]), veil.crop((1, 1, size[0] + 1, size[1] + 1))
+        )
 
 
 def _tag(canvas: "ImageDraw", instance: Instance, box: Box, size: Size, taken: list[Box]) -> None:
-    """Write label and score at the box, where it hides no other tag if there is such a place."""
-    text = _tag_text(instance)
+    """Write label and score at the box, where it hides the least of other tags."""
+    font = _font(max(13, round(min(max(size) / 48, min(size) / 12))))
+    text = _fitting(_tag_text(instance), size[0], canvas, font)
     if not text:
         return
-    font = _font(max(13, round(max(size) / 30)))
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 6
-    x0, y0, x1, y1 = box
-    places = [
-        _inside((x, y, x + width, y + height), size)
-        for x in (x0, x1 - width)
-        for y in (y0 - height, y1, y0, y1 - height)
-    ]
-    free = (p for p in places if not any(_overlap(p, other) for other in taken))
-    place = next(free, places[0])
+    # As high for every label, so that tags stand in rows.
+    top, bottom = canvas.textbbox((0, 0), "Ág", font=font)[1::2]
+    margin = max(3, font.size // 5)
+    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+    place = _place(box, (width, height), size, taken)
     taken.append(place)
     canvas.rectangle(place, fill=colour_of(instance.label))
-    canvas.text((place[0] + 3 - left, place[1] + 3 - top), text, fill="white", font=font)
+    at = place[0] + margin - left, place[1] + margin - top
+    canvas.text(at, text, fill="white", font=font)
+
+
+def _place(box: Box, tag: tuple[float, float], size: Size, taken: Sequence[Box]) -> Box:
+    """Choose where a tag of (width, height) goes: above, below, inside, beside its box."""
+    (width, height), (x0, y0, x1, y1) = tag, box
+    corners = [
+        (x, y) for y in (y0 - height, y1, y0, y1 - height) for x in (x0, x1 - width, (x0 + x1) / 2)
+    ]
+    corners += [(x, y) for x in (x1, x0 - width) for y in (y0, y1 - height, (y0 + y1) / 2)]
+    # Further and further down along the left side, for objects that crowd each other.
+    corners += [(x0, y0 + step * height) for step in range(1, 6)]
+    places = [_inside((x, y, x + width, y + height), size) for x, y in corners]
+    return min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+
+
+def _fitting(text: str, width: int, canvas: "ImageDraw", font: "FreeTypeFont") -> str:
+    """Shorten a text until it fits into an image of that width."""
+    while len(text) > 1 and canvas.textlength(text, font=font) > width - 8:
+        text = text[:-2].rstrip("…") + "…"
+    return text
 
 
 def _tag_text(instance: Instance) -> str:
@@ -190,8 +243,10 @@ def _inside(box: Box, size: Size) -> Box:
     return x, y, x + box[2] - box[0], y + box[3] - box[1]
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _overlap(a: Box, b: Box) -> float:
+    """Return the area that two boxes share."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
 
 
 @cache

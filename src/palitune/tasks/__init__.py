@@ -5,6 +5,7 @@ from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.ocr import Ocr
+from palitune.tasks.question import Question, question
 from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
 from palitune.tasks.segmentation import Segmentation
@@ -28,4 +29,4 @@ TASKS: dict[str, type[Task]] = {
     )
 }
 
-__all__ = ["TASKS", "Task"]
+__all__ = ["TASKS", "Question", "Task", "question"]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from palitune.examples import Instance
+from palitune.examples import Box, Instance
+from palitune.report import drawing
 from palitune.report.drawing import (
     GHOST,
     LONG,
@@ -14,6 +16,7 @@ from palitune.report.drawing import (
     SMALL,
     colour_of,
     draw_instances,
+    legible_size,
     load_shown,
     printable,
     shown_size,
@@ -146,3 +149,82 @@ def test_a_small_image_is_enlarged(tmp_path: Path) -> None:
     Image.new("L", (112, 112), 200).save(tmp_path / "page.png")
     shown = load_shown(str(tmp_path / "page.png"), (112, 112))
     assert (shown.size, shown.mode) == ((336, 336), "RGB")
+
+
+def placed_tags(image: Image.Image, instances: list[Instance]) -> list[Box]:
+    """Draw, and return where the tags were put."""
+    placed: list[Box] = []
+    place = drawing._place
+
+    def watched(*told: Any) -> Box:
+        placed.append(place(*told))
+        return placed[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "_place", watched)
+        draw_instances(image, instances)
+    return placed
+
+
+@pytest.mark.parametrize("size", [(32, 32), (300, 40), (640, 480), (200, 3000), (8000, 500)])
+def test_tags_lie_in_the_image_and_can_be_read(size: tuple[int, int]) -> None:
+    large = legible_size(size)
+    corners = [(0.0, 0.0), (0.9, 0.0), (0.0, 0.9), (0.9, 0.9)]
+    width, height = large
+    instances = [
+        Instance(
+            "a lighthouse",
+            (x * width, y * height, (x + 0.1) * width, (y + 0.1) * height),
+            None,
+            0.5,
+        )
+        for x, y in corners
+    ]
+    for x0, y0, x1, y1 in placed_tags(Image.new("RGB", large), instances):
+        assert 0 <= x0 < x1 <= width + 0.01
+        assert 0 <= y0 < y1 <= height + 0.01
+        assert y1 - y0 >= 16
+
+
+def test_tags_of_objects_in_one_place_do_not_cover_each_other() -> None:
+    crowd = [Instance("boat", (100 + n, 80 + n, 180 + n, 150 + n), None, 0.5) for n in range(8)]
+    tags = placed_tags(blank(), crowd)
+    assert len(tags) == 8
+    for number, one in enumerate(tags):
+        assert all(drawing._overlap(one, other) == 0 for other in tags[:number])
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [((32, 32), (288, 288)), ((100, 280), (100, 280)), ((8000, 6000), (8000, 6000))],
+)
+def test_predictions_are_drawn_at_the_size_of_the_image_unless_it_is_tiny(
+    size: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    assert legible_size(size) == drawn
+
+
+def test_a_mask_has_an_outline_inside_its_edge() -> None:
+    mask = np.zeros((200, 300), dtype=bool)
+    mask[50:150, 80:220] = True
+    drawn = draw_instances(blank(), [Instance("boat", (80, 50, 220, 150), mask)])
+    colour = colour_of("boat")
+    column = [drawn.getpixel((150, y)) for y in range(50, 100)]
+    assert colour in column[:6]
+    assert column[-1] not in (colour, (128, 128, 128))
+    assert drawn.getpixel((150, 45)) == (128, 128, 128)
+
+
+def test_a_mask_follows_a_resized_image() -> None:
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[5:15, 8:22] = True
+    drawn = draw_instances(blank(), [Instance("", (8, 5, 22, 15), mask)], size=(30, 20))
+    changed = ImageChops.difference(drawn, blank()).getbbox()
+    assert changed is not None
+    assert np.abs(np.array(changed) - (80, 50, 220, 150)).max() <= 3
+
+
+def test_an_empty_mask_leaves_the_image_as_it_was() -> None:
+    empty = Instance("", (300, 200, 300, 200), np.zeros((200, 300), dtype=bool))
+    drawn = np.asarray(draw_instances(blank(), [empty]))
+    assert (drawn[:190, :290] == 128).all()

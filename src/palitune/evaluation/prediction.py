@@ -1,0 +1,101 @@
+"""Answers to prompts about images without annotations: batches -> generate -> parse."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rich.progress import Progress
+from torch.utils.data import DataLoader
+
+from palitune.data.collator import Batch, Collator
+from palitune.evaluation.settings import Evaluation
+from palitune.examples import DataError, Example, Prediction
+from palitune.models.generation import generate
+from palitune.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One prompt with what the model wrote."""
+
+    example: Example
+    prediction: Prediction
+    confidence: float
+    """Geometric mean of the probabilities of all its tokens."""
+    finished: bool
+    """False where the answer was still going on at `task.max_new_tokens`."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch as a worker loads it; images that cannot be decoded are left out of it."""
+
+    batch: Batch | None
+    examples: list[Example]
+    unreadable: list[str]
+
+
+def predict(
+    network: Any,
+    processor: Any,
+    examples: Sequence[Example],
+    task: Task,
+    settings: Evaluation,
+    *,
+    skip_unreadable: bool = False,
+) -> Iterator[Answered | DataError]:
+    """Yield the answer to every example, in order, as the model writes them.
+
+    An image that cannot be decoded is raised as DataError, or yielded where it is to be skipped.
+    """
+    batches: Iterable[Loaded] = DataLoader(
+        examples,  # type: ignore[arg-type]
+        batch_size=settings.batch_size,
+        collate_fn=partial(load, Collator(processor)),
+        num_workers=settings.workers if len(examples) > settings.batch_size else 0,
+    )
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("predicting", total=len(examples))
+        for loaded in batches:
+            for sentence in loaded.unreadable:
+                if not skip_unreadable:
+                    raise DataError(f"{sentence} (skip_unreadable=true leaves it out)")
+                yield DataError(sentence)
+            yield from _answers(network, processor, task, loaded)
+            progress.advance(bar, len(loaded.examples) + len(loaded.unreadable))
+
+
+def load(collator: Collator, examples: Sequence[Example]) -> Loaded:
+    """Tokenize prompts and load their images, without those that cannot be read."""
+    try:
+        return Loaded(collator.prompt(examples), list(examples), [])
+    except DataError:
+        faults = {example.id: _fault(collator, example) for example in examples}
+    kept = [example for example in examples if not faults[example.id]]
+    batch = collator.prompt(kept) if kept else None
+    return Loaded(batch, kept, [fault for fault in faults.values() if fault])
+
+
+def _fault(collator: Collator, example: Example) -> str:
+    """Say why an image cannot be read; nothing where it can."""
+    try:
+        collator.prompt([example])
+    except DataError as mistake:
+        return str(mistake)
+    return ""
+
+
+def _answers(network: Any, processor: Any, task: Task, loaded: Loaded) -> Iterator[Answered]:
+    if loaded.batch is None:
+        return
+    written = generate(network, processor.tokenizer, loaded.batch, task.max_new_tokens)
+    for example, output in zip(loaded.examples, written, strict=True):
+        value = task.parse(output.text, example.size, output.confidence)
+        prediction = Prediction(id=example.id, text=output.text, value=value)
+        yield Answered(
+            example=example,
+            prediction=prediction,
+            confidence=output.confidence(0, len(output.text)),
+            finished=output.finished,
+        )

@@ -1,0 +1,78 @@
+"""What the pages beside the report share: their frame, their pictures, their look."""
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palitune.models.adapters import Adapter
+from palitune.models.checkpoints import Model
+from palitune.report.drawing import printable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_HERE = Path(__file__).parent
+_WEBP_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture inside a page."""
+
+    source: str
+    """A data URI."""
+    alt: str
+    width: int
+    height: int
+
+
+def name_of(model: Model) -> str:
+    """Name a base model: its hub id, or the option and the folder."""
+    source = model.source()
+    return source if model.on_hub() else f"{model.name} ({Path(source).name})"
+
+
+def made_by(model: Model, adapter: Adapter) -> list[tuple[str, str]]:
+    """Say what answers: (name, text) of base model and adapter."""
+    return [("model", name_of(model)), ("adapter", adapter.path or "none: the base model")]
+
+
+def thumbnail(image: "Image", alt: str) -> Thumbnail:
+    """Put an image into a page, in the size that it has."""
+    encoded = io.BytesIO()
+    image.save(encoded, "WEBP", quality=_WEBP_QUALITY)
+    source = f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
+    return Thumbnail(source, alt, image.width, image.height)
+
+
+def write_page(file: Path, template: str, **content: Any) -> Path:
+    """Write a page of its own, without network, out of a template of this folder."""
+    import jinja2
+    from markupsafe import Markup
+
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    style = "\n".join(
+        (_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "gallery.css")
+    )
+    script = (_HERE / "gallery.js").read_text(encoding="utf-8")
+    page = templates.get_template(template).render(
+        content
+        | {
+            "folder": file.absolute().parent.name,
+            "style": Markup(style),
+            "script": Markup(script),
+            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        }
+    )
+    file.write_bytes(page.encode("utf-8", "replace"))
+    return file

@@ -1,0 +1,84 @@
+"""Images are found wherever they lie, and each is asked the same."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from palitune.data.asked_images import ask_images, find_images
+from palitune.examples import DataError
+from palitune.tasks.question import question
+
+OCR = question("ocr", None)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.JPG", "deep/er/c.webp", ".hidden/d.png", "e.png"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 10)).save(file)
+    (tmp_path / "notes.txt").write_text("x")
+    return tmp_path
+
+
+def names(*places: Path | str) -> list[str]:
+    return list(find_images([str(place) for place in places]).files)
+
+
+def test_a_folder_is_searched_with_its_subfolders(photos: Path) -> None:
+    found = find_images([str(photos)])
+    assert list(found.files) == ["a.JPG", "b.png", "deep/er/c.webp", "e.png"]
+    assert found.others == 1
+
+
+def test_a_pattern_takes_images_only_and_a_file_is_taken_as_it_is(photos: Path) -> None:
+    assert names(photos / "*") == ["a.JPG", "b.png", "deep/er/c.webp", "e.png"]
+    assert names(photos / "*.png") == ["b.png", "e.png"]
+    assert names(photos / "notes.txt") == ["notes.txt"]
+
+
+def test_names_tell_apart_what_comes_from_several_places_and_nothing_comes_twice(
+    photos: Path,
+) -> None:
+    assert names(photos / "deep", photos / "b.png", photos / "*.png") == [
+        "deep/er/c.webp",
+        "b.png",
+        "e.png",
+    ]
+
+
+def test_brackets_in_a_name_that_exists_are_no_pattern(photos: Path) -> None:
+    (photos / "[1].png").write_bytes((photos / "b.png").read_bytes())
+    assert names(photos / "[1].png") == ["[1].png"]
+
+
+def test_the_home_folder_may_be_abbreviated(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(photos))
+    assert names("~/deep", "~/e.png") == ["deep/er/c.webp", "e.png"]
+
+
+def test_every_image_gets_the_prompt_and_its_upright_size(photos: Path) -> None:
+    asked = ask_images(find_images([str(photos)]), OCR, limit=2, skip_unreadable=False)
+    assert [(e.id, e.prefix, e.size, e.part) for e in asked.examples] == [
+        ("a.JPG", "ocr", (20, 10), "ocr"),
+        ("b.png", "ocr", (20, 10), "ocr"),
+    ]
+    told = "images: 2 of 4, as evaluation.limit says; other files skipped: 1"
+    assert asked.told() == told
+
+
+def test_an_unreadable_image_is_refused_or_left_out(photos: Path) -> None:
+    (photos / "b.png").write_text("not an image")
+    images = find_images([str(photos)])
+    with pytest.raises(DataError, match=r"b\.png is not in a format .*skip_unreadable=true"):
+        ask_images(images, OCR, limit=None, skip_unreadable=False)
+    asked = ask_images(images, OCR, limit=None, skip_unreadable=True)
+    assert len(asked.examples) == 3
+    assert asked.told() == "images: 3 of 4, unreadable and left out: 1; other files skipped: 1"
+
+
+def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("x")
+    with pytest.raises(DataError, match="none of 1 can be read, the first: image "):
+        ask_images(find_images([str(tmp_path)]), OCR, limit=None, skip_unreadable=True)

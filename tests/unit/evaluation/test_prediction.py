@@ -1,0 +1,58 @@
+"""Batches leave out images that cannot be decoded, and say which."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from palitune.data.collator import Collator
+from palitune.evaluation.prediction import load, predict
+from palitune.evaluation.settings import Evaluation
+from palitune.examples import DataError, Example
+from palitune.models import load as load_model
+from palitune.models import load_processor
+from palitune.models.checkpoints import Local
+from palitune.tasks.text import Text
+
+
+@pytest.fixture
+def model(tiny: Callable[[str], Path]) -> Local:
+    return Local(path=str(tiny("paligemma2")))
+
+
+def broken(example: Example, folder: Path) -> Example:
+    file = folder / "broken.png"
+    file.write_text("no image")
+    return replace(example, images=(str(file),), id="broken")
+
+
+def test_a_batch_without_its_bad_image_is_the_batch_of_the_others(
+    model: Local, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    collator = Collator(load_processor(model))
+    bad = broken(examples[1], tmp_path)
+    loaded = load(collator, [examples[0], bad, examples[2]])
+    assert loaded.examples == [examples[0], examples[2]]
+    assert [bad.place in sentence for sentence in loaded.unreadable] == [True]
+    expected = collator.prompt([examples[0], examples[2]])
+    assert loaded.batch is not None
+    assert all(torch.equal(loaded.batch[key], expected[key]) for key in expected)
+    assert load(collator, [bad]).batch is None
+
+
+def test_answers_come_in_order_with_what_could_not_be_read(
+    model: Local, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    network, processor = load_model(model), load_processor(model)
+    asked = [examples[0], broken(examples[1], tmp_path), examples[2], examples[3]]
+    settings = Evaluation(batch_size=2, workers=0)
+    task = Text(max_new_tokens=3)
+    found = list(predict(network, processor, asked, task, settings, skip_unreadable=True))
+    assert [type(one) for one in found].count(DataError) == 1
+    answered = [one for one in found if not isinstance(one, DataError)]
+    assert [one.example for one in answered] == [examples[0], examples[2], examples[3]]
+    assert all(0 < one.confidence <= 1 for one in answered)
+    with pytest.raises(DataError, match="skip_unreadable=true leaves it out"):
+        list(predict(network, processor, asked, task, settings))
