@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
 from palitune.evaluation.settings import Evaluation
@@ -22,6 +23,7 @@ class Run:
     model: Model
     adapter: Adapter
     training: Training
+    augmentation: Augmentation
     evaluation: Evaluation
     tracking: Tracking
     seed: int = 0
@@ -59,6 +61,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "model": MODELS,
     "adapter": ADAPTERS,
     "training": {"default": Training},
+    "augmentation": AUGMENTATIONS,
     "evaluation": {"default": Evaluation},
     "tracking": TRACKING,
 }

@@ -3,15 +3,14 @@
 Importing this package is cheap; what needs Pillow or Arrow is imported by the first call.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.sources import SOURCES, Data, Source
-from palitune.examples import Example
 from palitune.tasks import Task
 
 if TYPE_CHECKING:
-    from palitune.data.dataset import Part
+    from palitune.data.dataset import Concatenated, Part
 
 
 def load(data: Data, task: Task | None, split: str | None) -> "list[Part]":
@@ -24,11 +23,19 @@ def load(data: Data, task: Task | None, split: str | None) -> "list[Part]":
     return [] if split is None else dataset.load(data, task, split)
 
 
-def concatenate(parts: "list[Part]") -> Sequence[Example]:
+def concatenate(parts: "list[Part]") -> "Concatenated":
     """Return the training set out of all parts; see `palitune.data.dataset.concatenate`."""
     from palitune.data import dataset
 
     return dataset.concatenate(parts)
 
 
-__all__ = ["SOURCES", "Data", "Source", "concatenate", "load"]
+__all__ = [
+    "AUGMENTATIONS",
+    "SOURCES",
+    "Augmentation",
+    "Data",
+    "Source",
+    "concatenate",
+    "load",
+]

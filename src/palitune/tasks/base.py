@@ -18,6 +18,10 @@ class Task(ABC):
     """Turn a row into a prompt with its targets, and a model's text into a value."""
 
     name: ClassVar[str]
+    mirrorable: ClassVar[bool] = False
+    """Whether examples stay true in a mirror, as long as no word in them says left or right."""
+    croppable: ClassVar[bool] = False
+    """Whether examples stay true of a part of the image, with the objects that are in it."""
 
     metrics: list[str] = field(default_factory=list)
     """Names out of `palitune.metrics.METRICS`."""

@@ -17,6 +17,7 @@ class ReferringDetection(Task):
     """A row brings one expression and one object."""
 
     name: ClassVar[str] = "referring_detection"
+    mirrorable: ClassVar[bool] = True
 
     verb: bool = False
     """Whether the prompt begins with `detect`."""

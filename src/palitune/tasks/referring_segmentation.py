@@ -19,6 +19,7 @@ class ReferringSegmentation(MaskedTask):
     """A row brings one expression and one object, with its mask."""
 
     name: ClassVar[str] = "referring_segmentation"
+    mirrorable: ClassVar[bool] = True
 
     verb: bool = False
     """Whether the prompt begins with `segment`."""
