@@ -132,8 +132,8 @@ def random_crop(size: Size, least: float, chance: Random) -> Window:
     """Draw a part of an image, of at least the share `least` of its area but for rounding."""
     width, height = size
     area, aspect = chance.uniform(least, 1), _ASPECT ** chance.uniform(-1, 1)
-    across = min((area * aspect) ** 0.5, 1.0)
-    down = min(area / across, 1.0)
+    across = min(max((area * aspect) ** 0.5, area), 1.0)
+    down = area / across
     return _placed(size, (max(round(across * width), 1), max(round(down * height), 1)), chance)
 
 

@@ -97,7 +97,7 @@ def _moved(instance: Instance, window: Window, min_visible: float) -> Instance |
         share = _area(inside) / _area(instance.box)
         return replace(instance, box=box) if share >= min_visible else None
     mask = _window_of(instance.mask, window)
-    share = np.count_nonzero(mask) / np.count_nonzero(instance.mask)
+    share = np.count_nonzero(mask) / max(np.count_nonzero(instance.mask), 1)
     if not share or share < min_visible:
         return None
     if share < 1:

@@ -109,6 +109,12 @@ class Lora(Adapter):
                 "use default, gaussian or orthogonal"
             )
 
+        if "head" in self.targets and self.initialization in MOVES_BASE_WEIGHTS:
+            raise ValueError(
+                f"adapter.initialization={self.initialization.name} would move weights that the "
+                "head shares with the embeddings; leave head out of adapter.targets, or use default"
+            )
+
     def hits(self, network: Network) -> list[str]:
         from torch import nn
 
