@@ -90,19 +90,19 @@ def _moved(instance: Instance, window: Window, min_visible: float) -> Instance |
     x0, y0, x1, y1 = instance.box
     left, top, right, bottom = window
     inside = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+    if not _area(inside):
         return None
     box = inside[0] - left, inside[1] - top, inside[2] - left, inside[3] - top
     if instance.mask is None:
         share = _area(inside) / _area(instance.box)
         return replace(instance, box=box) if share >= min_visible else None
     mask = _window_of(instance.mask, window)
-    share = np.count_nonzero(mask) / max(np.count_nonzero(instance.mask), 1)
+    share = float(mask.sum()) / max(float(instance.mask.sum()), 1.0)
     if not share or share < min_visible:
         return None
     if share < 1:
         box = _around(mask, box, _margins(instance.mask, instance.box))
-    return replace(instance, box=box, mask=mask)
+    return replace(instance, box=box, mask=mask) if _area(box) > 0 else None
 
 
 def _mirrored(instance: Instance, width: int) -> Instance:
@@ -122,9 +122,10 @@ def _window_of(mask: Mask, window: Window) -> Mask:
 
 
 def _margins(mask: Mask, box: Box) -> Box:
-    """Return how far the sides of a box are from the mask in it; negative where they cut it."""
-    tight = _tight(mask)
-    return tight[0] - box[0], tight[1] - box[1], box[2] - tight[2], box[3] - tight[3]
+    """Return how far the sides of a box are from the mask in it; 0 where they cut it."""
+    x0, y0, x1, y1 = _tight(mask)
+    left, top, right, bottom = x0 - box[0], y0 - box[1], box[2] - x1, box[3] - y1
+    return max(left, 0.0), max(top, 0.0), max(right, 0.0), max(bottom, 0.0)
 
 
 def _around(mask: Mask, box: Box, margins: Box) -> Box:
@@ -141,7 +142,7 @@ def _tight(mask: Mask) -> Box:
 
 
 def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
 def _seen(image: "Image", window: Window) -> "Image":

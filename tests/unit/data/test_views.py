@@ -167,6 +167,18 @@ def test_a_cut_object_keeps_the_margin_between_its_mask_and_its_box() -> None:
     assert instance.box == (0, 8, 22, 22)
 
 
+def test_a_mask_that_strays_out_of_its_box_never_turns_the_box_inside_out() -> None:
+    mask = np.zeros((10, 40), bool)
+    mask[:, 5:40] = True
+    row = row_of((40, 10), Instance("boat", (0, 0, 30, 10), mask))
+    [instance] = objects(seen(row, View((29, 0, 40, 10)), ALL).row)
+    assert instance.box == (0, 0, 1, 10)
+    mask[:, :35] = False  # what is left of the mask lies beside what is left of the box
+    mask[:, 0] = True
+    row = row_of((40, 10), Instance("boat", (0, 0, 30, 10), mask))
+    assert seen(row, View((29, 0, 40, 10)), ALL).cut == 1
+
+
 def test_what_lies_outside_the_image_is_grey_and_empty() -> None:
     image = Image.new("RGB", (20, 10), "white")
     view = View((0, -4, 20, 16))
