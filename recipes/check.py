@@ -10,7 +10,9 @@ def check(run: Check) -> None:
     training.seed(run.seed)
     processor = models.load_processor(run.model)
     network = models.load_trainable(run.model, run.adapter)
-    report.say(training.check(network, processor, train, run.training, run.adapter))
+    report.say(
+        training.check(network, processor, train, run.training, run.augmentation, run.adapter)
+    )
 
 
 if __name__ == "__main__":

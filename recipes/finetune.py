@@ -15,7 +15,9 @@ def finetune(run: Finetune) -> None:
     network = models.load_trainable(run.model, run.adapter)
     measure = evaluation.measure(network, processor, validation, run.evaluation, run.training)
     if run.training.self_check:
-        report.say(training.check(network, processor, train, run.training, run.adapter))
+        report.say(
+            training.check(network, processor, train, run.training, run.augmentation, run.adapter)
+        )
 
     folder = report.open_run(run.output_dir, to_yaml(run))
     report.list_skipped(folder, train + test + validation)
@@ -30,6 +32,7 @@ def finetune(run: Finetune) -> None:
             processor,
             train,
             run.training,
+            run.augmentation,
             seed=run.seed,
             folder=folder,
             measure=measure,

@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+from pycocotools import mask as run_lengths
 
 from demo_pages import (
     GLYPH_HEIGHTS,
@@ -24,6 +26,7 @@ from demo_pages import (
     QUESTION_COUNT,
     QUESTION_LARGEST,
     SQUARED_PAPER,
+    Box,
     Distortion,
     Glyph,
     Page,
@@ -38,6 +41,10 @@ DIGIT_COUNTS = {1: 0.15, 2: 0.3, 3: 0.55}
 """How often a page carries so many digits."""
 
 PAGES = {"train": 1150, "validation": 150, "test": 360}
+
+MASKED = {"train": 650, "validation": 150, "test": 360}
+"""So many pages of a split, the first ones, have masks, whose run lengths outweigh the boxes: these
+training pages show every digit at least once."""
 
 COUNTED_IN_TRAINING = 10
 """Of so many training pages, one is also asked how many digits it has: that is soon learned."""
@@ -63,6 +70,8 @@ cropped it to its ink, scaled it to a random height of {low} to {high} pixels, a
 digits on squared paper of {size} x {size} pixels with random greys. All digits of a row
 share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
+The masks in the annotation files, of the first {masked} training pages and of all others, are the
+pixels that are at least half covered with ink.
 
 Digits are taken in the order of the file and no digit is in two splits:
 
@@ -100,7 +109,7 @@ def write_split(folder: Path, split: str, number: int) -> None:
     write_lines(folder / f"{split}_ocr.jsonl", ocr_rows(pages))
     counted = COUNTED_IN_TRAINING if split == "train" else 1
     write_lines(folder / f"{split}_vqa.jsonl", vqa_rows(pages, counted))
-    instances = json.dumps(coco_instances(pages), separators=(",", ":"))
+    instances = json.dumps(coco_instances(pages, MASKED[split]), separators=(",", ":"))
     (folder / f"{split}_instances.json").write_text(instances + "\n", encoding="utf-8")
 
 
@@ -133,8 +142,11 @@ def vqa_rows(pages: dict[str, Page], counted: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def coco_instances(pages: dict[str, Page]) -> dict[str, Any]:
-    """Return boxes in the COCO instances format: xywh in pixels, ids from 1."""
+def coco_instances(pages: dict[str, Page], masked: int) -> dict[str, Any]:
+    """Return boxes, and masks of the first `masked` pages, in the COCO instances format.
+
+    Boxes are xywh in pixels, masks compressed run lengths; ids count from 1.
+    """
     images, annotations = [], []
     for image_id, (name, page) in enumerate(pages.items(), 1):
         images.append(
@@ -147,18 +159,28 @@ def coco_instances(pages: dict[str, Page]) -> dict[str, Any]:
         )
         for digit in page.digits:
             x0, y0, x1, y1 = digit.box
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": digit.label + 1,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": (x1 - x0) * (y1 - y0),
-                    "iscrowd": 0,
-                }
-            )
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": digit.label + 1,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": (x1 - x0) * (y1 - y0),
+                "iscrowd": 0,
+            }
+            if image_id <= masked:
+                annotation["segmentation"] = mask(page.ink, digit.box)
+            annotations.append(annotation)
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def mask(ink: Glyph, box: Box) -> dict[str, Any]:
+    """Return the pixels in a box that are at least half covered with ink, as run lengths."""
+    x0, y0, x1, y1 = box
+    inside = np.zeros(ink.shape, np.uint8, order="F")
+    inside[y0:y1, x0:x1] = ink[y0:y1, x0:x1] >= 0.5
+    counts = run_lengths.encode(inside)["counts"].decode("ascii")
+    return {"size": list(ink.shape), "counts": counts}
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -177,6 +199,7 @@ def attribution() -> str:
         degrees=TRAINING_DISTORTION.degrees,
         shear=TRAINING_DISTORTION.shear,
         stretch=TRAINING_DISTORTION.log_aspect,
+        masked=MASKED["train"],
         **PAGES,
     )
 

@@ -50,10 +50,12 @@ class PlacedDigit:
 
 @dataclass(frozen=True)
 class Page:
-    """A grey image, (112, 112) uint8, and its digits in reading order."""
+    """A grey image, (112, 112) uint8, its digits in reading order, and its ink."""
 
     image: NDArray[np.uint8]
     digits: tuple[PlacedDigit, ...]
+    ink: Glyph
+    """(112, 112) in [0, 1]: of all digits, whose boxes do not overlap."""
 
 
 # Glyphs ------------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def compose(
                 top + height + BOX_MARGIN,
             )
             placed.append(PlacedDigit(label, box))
-    return Page(_develop(ink, rng, paper), tuple(placed))
+    return Page(_develop(ink, rng, paper), tuple(placed), ink)
 
 
 def random_page(

@@ -4,7 +4,7 @@ Boxes are `(x0, y0, x1, y1)` in pixels of the upright image (EXIF orientation ap
 the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -160,3 +160,21 @@ def value_from_json(written: Any) -> Any:
     if written is None or isinstance(written, str):
         return written
     return tuple(w if isinstance(w, str) else instance_from_json(w) for w in written)
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """Write the columns that the row has."""
+    written = {column.name: getattr(row, column.name) for column in fields(row)}
+    if row.instances is not None:
+        written["instances"] = value_to_json(row.instances)
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def row_from_json(written: dict[str, Any]) -> Row:
+    """Invert `row_to_json`, out of JSON, whose lists are the row's tuples."""
+    columns: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in written.items()
+    }
+    if "instances" in columns:
+        columns["instances"] = value_from_json(written["instances"])
+    return Row(**columns)

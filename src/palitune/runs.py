@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.mixture import Mixture
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
@@ -23,6 +24,7 @@ class Run:
     model: Model
     adapter: Adapter
     training: Training
+    augmentation: Augmentation
     evaluation: Evaluation
     tracking: Tracking
     seed: int = 0
@@ -123,6 +125,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "model": MODELS,
     "adapter": ADAPTERS,
     "training": {"default": Training},
+    "augmentation": AUGMENTATIONS,
     "evaluation": {"default": Evaluation},
     "tracking": TRACKING,
 }

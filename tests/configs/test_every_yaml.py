@@ -7,6 +7,7 @@ import pytest
 
 from palitune import commands, config
 from palitune.config import ConfigError, Run
+from palitune.data.augmentation import AUGMENTATIONS
 from palitune.data.sources import SOURCES
 from palitune.models.adapters import ADAPTERS
 from palitune.models.checkpoints import MODELS
@@ -84,6 +85,7 @@ def test_no_file_names_code(file: Path) -> None:
         "data": SOURCES,
         "model": MODELS,
         "adapter": ADAPTERS,
+        "augmentation": AUGMENTATIONS,
         "tracking": TRACKING,
     }.items(),
 )

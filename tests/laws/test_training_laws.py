@@ -10,16 +10,23 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from palitune.data import concatenate
+from palitune.data import load as load_data
+from palitune.data.augmentation import Light
 from palitune.data.collator import Collator
-from palitune.data.visits import Suffixes, Visit, Visits
+from palitune.data.sources.coco import Coco
+from palitune.data.visits import Suffixes, Visit, Visits, visits_to
 from palitune.examples import Example
 from palitune.models.adapters import Lora
 from palitune.models.checkpoints import Local
 from palitune.models.loading import load
+from palitune.tasks.detection import Detection
 from palitune.training.faults import TrainingError
 from palitune.training.loss import loss_positions, token_losses, token_weights
 from palitune.training.settings import LossReduction, Optimizer, Schedule, Training
 from palitune.training.trainer import train
+
+from toy_data import write_toy_coco
 
 
 def settings(**changed: Any) -> Training:
@@ -123,6 +130,30 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_a_resumed_run_sees_the_views_that_an_uninterrupted_one_sees(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = Coco(path=str(write_toy_coco(tmp_path / "boxes")))
+    parts = load_data(data, Detection(), "train")
+    base = tiny("paligemma")
+    chosen: dict[str, Any] = {"batch_size": 4, "micro_batch_size": 2, "save_every": 2, "epochs": 2}
+    collator = Collator(AutoProcessor.from_pretrained(base))
+
+    def train_for(steps: int, folder: Path, resume: str | None = None) -> list[float]:
+        torch.manual_seed(7)
+        network = Lora(rank=4).attach(load(Local(path=str(base))))
+        visits = visits_to(concatenate(parts), Suffixes.first, 3, Light())
+        how = settings(max_steps=steps, resume=resume, workers=1, **chosen)
+        train(network, collator, visits, how, seed=3, folder=folder)
+        return losses(folder)
+
+    for folder in ("whole", "halves"):
+        (tmp_path / folder).mkdir()
+    whole = train_for(6, tmp_path / "whole")
+    train_for(4, tmp_path / "halves")
+    assert train_for(6, tmp_path / "halves", resume="auto") == whole
 
 
 @pytest.mark.parametrize("optimizer", list(Optimizer))

@@ -156,7 +156,7 @@ MISTAKES = {
     ),
     "a group that does not exist": (
         [*BOATS, "experimnt=quickstart"],
-        "there is no key 'experimnt' (did you mean 'experiment'?); the keys are adapter, data, ",
+        "there is no key 'experimnt' (did you mean 'experiment'?); the keys are adapter, ",
     ),
     "an option that does not exist": (
         [*BOATS, "adapter=lorra"],

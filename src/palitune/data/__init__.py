@@ -3,18 +3,17 @@
 Importing this package is cheap; what needs Pillow or Arrow is imported by the first call.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from palitune.data.asked_images import AskedImages, ask_images, find_images
+from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.inspection import Inspected, Look, inspect
 from palitune.data.inspection.findings import findings
 from palitune.data.sources import SOURCES, Data, Source
-from palitune.examples import Example
 from palitune.tasks import Task
 
 if TYPE_CHECKING:
-    from palitune.data.dataset import Part
+    from palitune.data.dataset import Concatenated, Part
 
 
 def load(data: Data, task: Task | None, split: str | None) -> "list[Part]":
@@ -27,7 +26,7 @@ def load(data: Data, task: Task | None, split: str | None) -> "list[Part]":
     return [] if split is None else dataset.load(data, task, split)
 
 
-def concatenate(parts: "list[Part]") -> Sequence[Example]:
+def concatenate(parts: "list[Part]") -> "Concatenated":
     """Return the training set out of all parts; see `palitune.data.dataset.concatenate`."""
     from palitune.data import dataset
 
@@ -35,8 +34,10 @@ def concatenate(parts: "list[Part]") -> Sequence[Example]:
 
 
 __all__ = [
+    "AUGMENTATIONS",
     "SOURCES",
     "AskedImages",
+    "Augmentation",
     "Data",
     "Inspected",
     "Look",

@@ -25,7 +25,7 @@ from palitune import __version__
 from palitune.data.left_out import LeftOut
 from palitune.data.places import cache_root
 from palitune.data.sources.base import Source
-from palitune.examples import DataError, Example, Row, value_to_json
+from palitune.examples import DataError, Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 
 BATCH = 1000
@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         "reference": pa.string(),  # JSON of `examples.value_to_json`
         "place": pa.string(),
         "attributes": pa.string(),  # JSON
+        "row": pa.string(),  # JSON of `examples.row_to_json`: what the example was written of
     }
 )
 
@@ -133,8 +134,8 @@ def _nothing(source: Source, split: str, skipped: list[str]) -> str:
 
 def _examples(
     source: Source, task: Task, split: str, skipped: list[str], left_out: LeftOut
-) -> Iterator[Example]:
-    """Yield the example of every good row; put the faults of bad ones into `skipped`."""
+) -> Iterator[tuple[Example, Row]]:
+    """Yield every good row with its example; put the faults of bad ones into `skipped`."""
     places: dict[str, str] = {}
     for row in source.rows(split):
         try:
@@ -144,7 +145,7 @@ def _examples(
                 left_out.add({"images without objects (task.negatives)": 1}, row.place)
                 continue
             left_out.add(task.left_out(row), row.place)
-            yield example
+            yield example, row
         except DataError as mistake:
             skipped.append(str(mistake))
             if len(skipped) > source.max_bad_rows:
@@ -165,7 +166,7 @@ def _example(row: Row | DataError, task: Task, places: dict[str, str]) -> Exampl
     return task.example(row)
 
 
-def _write(examples: Iterator[Example], file: Path, doing: str) -> int:
+def _write(examples: Iterator[tuple[Example, Row]], file: Path, doing: str) -> int:
     """Write an Arrow stream in batches of constant size; return how many examples there are."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -186,7 +187,8 @@ def _write(examples: Iterator[Example], file: Path, doing: str) -> int:
     return count
 
 
-def _record_batch(examples: list[Example]) -> Any:
+def _record_batch(written: list[tuple[Example, Row]]) -> Any:
+    examples = [example for example, _ in written]
     columns = [
         [e.id for e in examples],
         [e.images for e in examples],
@@ -197,6 +199,7 @@ def _record_batch(examples: list[Example]) -> Any:
         [json.dumps(value_to_json(e.reference)) for e in examples],
         [e.place for e in examples],
         [json.dumps(e.attributes) for e in examples],
+        [json.dumps(row_to_json(row)) for _, row in written],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)

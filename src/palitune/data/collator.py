@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from palitune.data.images import open_image
+from palitune.data.views import PLAIN, View
 from palitune.data.visits import Visit
 from palitune.examples import DataError, Example
 
@@ -55,7 +56,7 @@ class Collator:
             batch["attention_mask"][row, :end] = 1
             batch["token_type_ids"][row, start:end] = 1
             batch["labels"][row, start:end] = torch.tensor(target)
-        return self._with_images(batch, [visit.example for visit in visits])
+        return self._with_images(batch, [(visit.example, visit.view) for visit in visits])
 
     def prompt(self, examples: Sequence[Example]) -> Batch:
         """Left-padded prompts without suffix, for generation."""
@@ -64,17 +65,17 @@ class Collator:
         for row, prompt in enumerate(prompts):
             batch["input_ids"][row, -len(prompt) :] = torch.tensor(prompt)
             batch["attention_mask"][row, -len(prompt) :] = 1
-        return self._with_images(batch, examples)
+        return self._with_images(batch, [(example, PLAIN) for example in examples])
 
     def length(self, example: Example) -> int:
         """Tokens of the example with its longest suffix, image tokens and EOS included."""
         longest = max(len(self._ids(suffix)) for suffix in example.suffixes)
         return len(self._prompt(example)) + longest + 1
 
-    def pixels(self, path: str) -> torch.Tensor:
-        """(3, height, width) uint8: upright, RGB, resized to the model's square."""
-        image = open_image(path).resize(self.image_size, self.resample)
-        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    def pixels(self, path: str, view: View) -> torch.Tensor:
+        """(3, height, width) uint8: upright, RGB, what is seen of it resized to the square."""
+        picture = view.picture(open_image(path), self.image_size, self.resample)
+        return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
 
     def _prompt(self, example: Example) -> list[int]:
         images = [self.image_token] * (self.tokens_per_image * len(example.images))
@@ -99,11 +100,11 @@ class Collator:
             "token_type_ids": torch.zeros((rows, width), dtype=torch.long),
         }
 
-    def _with_images(self, batch: Batch, examples: Sequence[Example]) -> Batch:
+    def _with_images(self, batch: Batch, looks: Sequence[tuple[Example, View]]) -> Batch:
         loaded: list[torch.Tensor] = []
-        for example in examples:
+        for example, view in looks:
             try:
-                loaded += [self.pixels(path) for path in example.images]
+                loaded += [self.pixels(path, view) for path in example.images]
             except DataError as fault:
                 raise DataError(f"{example.place}: {fault}") from fault
         batch["pixel_values"] = torch.stack(loaded)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from palitune.data.cache import BATCH, cached
 from palitune.data.sources.base import Data, Pairing
 from palitune.data.sources.lookup import canonical
-from palitune.examples import Example, value_from_json
+from palitune.examples import Example, Row, row_from_json, value_from_json
 from palitune.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,9 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        batch, row = divmod(_position(index, len(self)), BATCH)
-        cells = (column[row].as_py() for column in self._batches[batch].columns)
+        batch, line = divmod(_position(index, len(self)), BATCH)
+        columns = self._batches[batch].drop_columns("row").columns
+        cells = (column[line].as_py() for column in columns)
         id_, images, width, height, prefix, suffixes, reference, place, attributes = cells
         return Example(
             id=id_,
@@ -63,6 +64,11 @@ class Examples(Sequence[Example]):
             part=self.part,
             attributes=json.loads(attributes),
         )
+
+    def row(self, index: int) -> Row:
+        """Return the row that the task wrote an example of."""
+        batch, line = divmod(_position(index, len(self)), BATCH)
+        return row_from_json(json.loads(self._batches[batch]["row"][line].as_py()))
 
     def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:
         return Examples, (self.folder, self.part)
@@ -82,10 +88,9 @@ class Part:
 class Concatenated(Sequence[Example]):
     """Several parts one after the other, each as often as its `repeat` says."""
 
-    def __init__(self, examples: list[Examples], repeats: list[int]) -> None:
-        self._examples = examples
-        counts = (len(part) * repeat for part, repeat in zip(examples, repeats, strict=True))
-        self._ends = list(accumulate(counts))
+    def __init__(self, parts: list[Part]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(len(part.examples) * part.repeat for part in parts))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -97,10 +102,15 @@ class Concatenated(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        part, position = self.locate(index)
+        return part.examples[position]
+
+    def locate(self, index: int) -> tuple[Part, int]:
+        """Return the part that an example belongs to, and its position there."""
         position = _position(index, len(self))
-        part = bisect_right(self._ends, position)
-        examples = self._examples[part]
-        return examples[(position - (self._ends[part - 1] if part else 0)) % len(examples)]
+        number = bisect_right(self._ends, position)
+        part, start = self._parts[number], self._ends[number - 1] if number else 0
+        return part, (position - start) % len(part.examples)
 
 
 def load(data: Data, task: Task | None, split: str) -> list[Part]:
@@ -123,9 +133,9 @@ def load(data: Data, task: Task | None, split: str) -> list[Part]:
     return parts
 
 
-def concatenate(parts: list[Part]) -> Sequence[Example]:
+def concatenate(parts: list[Part]) -> Concatenated:
     """Return the training set: the parts one after the other, repeated as they say."""
-    return Concatenated([part.examples for part in parts], [part.repeat for part in parts])
+    return Concatenated(parts)
 
 
 def _examples(pairing: Pairing, split: str) -> Examples:

@@ -54,8 +54,9 @@ class Mixture(Data):
                 "or choose other data"
             )
         return [
-            Pairing(name, part.task, self._limited(part.data), part.repeat)
+            replace(pairing, name=name, repeat=part.repeat)
             for name, part in self.parts.items()
+            for pairing in self._limited(part.data).pairings(part.task)
         ]
 
     def _limited(self, source: Source) -> Source:

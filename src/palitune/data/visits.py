@@ -1,11 +1,17 @@
-"""Which target each visit of an example trains on."""
+"""What each visit of an example trains on: which target, and which view of the image."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
+from palitune.data.augmentation import Augmentation
+from palitune.data.views import PLAIN, Seen, View
 from palitune.examples import Example
+
+if TYPE_CHECKING:
+    from palitune.data.dataset import Concatenated
 
 
 class Suffixes(Enum):
@@ -20,15 +26,16 @@ class Suffixes(Enum):
 
 @dataclass(frozen=True)
 class Visit:
-    """One example with the target that this visit trains on."""
+    """One example, as it is true of a view, with the target that this visit trains on."""
 
     example: Example
     suffix: str
+    view: View = PLAIN
 
 
 class Visits:
-    """The training set as one epoch sees it; which target a visit takes depends on nothing else
-    than seed, epoch and position, so a resumed run sees what the interrupted one would have seen.
+    """The training set as one epoch sees it; which target and view a visit takes depends on nothing
+    else than seed, epoch and position, so a resumed run sees what the interrupted one would have.
     """
 
     def __init__(self, examples: Sequence[Example], how: Suffixes, seed: int) -> None:
@@ -44,6 +51,10 @@ class Visits:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def remarks(self, indices: Sequence[int]) -> list[str]:
+        """Say how the visits to some examples differ from the examples, a sentence each."""
+        return []
+
     def _choose(self, example: Example, index: int) -> str:
         if self.how is Suffixes.first or len(example.suffixes) == 1:
             return example.suffixes[0]
@@ -52,3 +63,48 @@ class Visits:
         order = list(example.suffixes)
         random.Random(f"{self.seed}:{index}").shuffle(order)
         return order[self.epoch % len(order)]
+
+
+class AugmentedVisits(Visits):
+    """The training set as an augmentation shows it."""
+
+    def __init__(
+        self, examples: "Concatenated", how: Suffixes, seed: int, augmentation: Augmentation
+    ) -> None:
+        super().__init__(examples, how, seed)
+        self.examples: Concatenated = examples
+        self.augmentation = augmentation
+
+    def __getitem__(self, index: int) -> Visit:
+        example, view, _ = self.look(index)
+        return Visit(example, self._choose(example, index), view)
+
+    def look(self, index: int) -> tuple[Example, View, Seen]:
+        """Return what a visit sees: prompt and targets written anew where anything has moved."""
+        part, position = self.examples.locate(index)
+        example, row = part.examples[position], part.examples.row(position)
+        chance = random.Random(f"view {self.seed}:{self.epoch}:{index}")
+        view, seen = self.augmentation.draw(example, row, part.task, chance)
+        if view.moves():
+            example = replace(part.task.example(seen.row), part=part.name)
+        return example, view, seen
+
+    def remarks(self, indices: Sequence[int]) -> list[str]:
+        looks = [self.look(index) for index in indices]
+        moved = [view for _, view, _ in looks if view.moves()]
+        mirrored = sum(view.mirrored for view in moved)
+        windows = sum(view.window is not None for view in moved)
+        cut = sum(seen.cut for _, _, seen in looks)
+        return [
+            f"augmentation: of {len(looks)} visits {mirrored} are mirrored and {windows} see the "
+            f"image cropped or padded; {cut} objects are cut away by that"
+        ]
+
+
+def visits_to(
+    examples: "Concatenated", how: Suffixes, seed: int, augmentation: Augmentation
+) -> Visits:
+    """Return the visits to a training set, augmented where that is asked for."""
+    if not augmentation.draws():
+        return Visits(examples, how, seed)
+    return AugmentedVisits(examples, how, seed, augmentation)

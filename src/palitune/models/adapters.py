@@ -19,7 +19,14 @@ from palitune.models.lora_layers import (
     lora_weights,
 )
 
-PARTS = ("language.attention", "language.mlp", "vision.attention", "vision.mlp", "projector")
+PARTS = (
+    "language.attention",
+    "language.mlp",
+    "vision.attention",
+    "vision.mlp",
+    "projector",
+    "head",
+)
 SHORTHANDS = ("language", "vision")
 
 
@@ -83,7 +90,8 @@ class Lora(Adapter):
     what is left is not the base model."""
     targets: list[str] = field(default_factory=lambda: ["language"])
     """Parts whose linear layers are adapted: language.attention, language.mlp, vision.attention,
-    vision.mlp, projector; language and vision stand for both of theirs."""
+    vision.mlp, projector, head (which writes tokens); language and vision stand for both of
+    theirs."""
 
     def __post_init__(self) -> None:
         _check_parts("adapter.targets", self.targets)
@@ -99,6 +107,12 @@ class Lora(Adapter):
             raise ValueError(
                 f"adapter.dora does not go with initialization={self.initialization.name}; "
                 "use default, gaussian or orthogonal"
+            )
+
+        if "head" in self.targets and self.initialization in MOVES_BASE_WEIGHTS:
+            raise ValueError(
+                f"adapter.initialization={self.initialization.name} would move weights that the "
+                "head shares with the embeddings; leave head out of adapter.targets, or use default"
             )
 
     def hits(self, network: Network) -> list[str]:
@@ -214,13 +228,15 @@ ADAPTERS: dict[str, type[Adapter]] = {adapter.name: adapter for adapter in (Lora
 
 
 def part_of(name: str) -> str | None:
-    """Name the part that a module or parameter belongs to; None for the output head.
+    """Name the part that a module or parameter belongs to.
 
     Norms and embeddings of the towers are "language.rest" and "vision.rest".
     """
     path = name.split(".")
     if "multi_modal_projector" in path:
         return "projector"
+    if "lm_head" in path:
+        return "head"
     for tower, module in (("language", "language_model"), ("vision", "vision_tower")):
         if module in path:
             kind = "attention" if "self_attn" in path else "mlp" if "mlp" in path else "rest"

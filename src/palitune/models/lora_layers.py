@@ -1,6 +1,7 @@
 """LoRA layers inside a network: put there by PEFT, found, checked, read."""
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from palitune.models.checkpoints import ModelError, Network
@@ -19,7 +20,11 @@ def inject(network: Network, config: Any) -> Network:
     with warnings.catch_warnings():
         # PEFT asks transformers for a property by the name it had before.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        # A head that is tied to the embeddings: its LoRA is its own, and nothing here merges it.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
         adapted = get_peft_model(network, config)
+    # Else every checkpoint holds the whole head beside its LoRA, and PEFT warns that it does.
+    adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)
     # What LoRA took out of the base weights when it started, by the names of `lora_weights`.
     adapted.moved_out_of_base = {}
     return adapted

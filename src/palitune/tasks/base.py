@@ -21,6 +21,10 @@ class Task(ABC):
     name: ClassVar[str]
     object_shares: ClassVar[tuple[str, ...]] = ()
     """Which of `palitune.evaluation.object_shares.SHARES` are told of its answers."""
+    mirrorable: ClassVar[bool] = False
+    """Whether examples stay true in a mirror, as long as no word in them says left or right."""
+    croppable: ClassVar[bool] = False
+    """Whether examples stay true of a part of the image, with the objects that are in it."""
 
     metrics: list[str] = field(default_factory=list)
     """Names out of `palitune.metrics.METRICS`."""

@@ -10,6 +10,7 @@ from palitune.tasks.base import TextTask, check_template, texts
 @dataclass(kw_only=True)
 class Caption(TextTask):
     name: ClassVar[str] = "caption"
+    mirrorable: ClassVar[bool] = True
 
     template: str = "caption {language}"
     """The prompt; {language} is filled in."""

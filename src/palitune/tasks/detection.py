@@ -51,6 +51,8 @@ class Detection(Task):
     """A subclass may write more of an object than its box: see `write` and `read`."""
 
     name: ClassVar[str] = "detection"
+    mirrorable: ClassVar[bool] = True
+    croppable: ClassVar[bool] = True
     verb: ClassVar[str] = "detect"
     form: ClassVar[str] = "<locY0><locX0><locY1><locX1> label ; ..."
     writes_masks: ClassVar[bool] = False

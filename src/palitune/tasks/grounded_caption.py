@@ -18,6 +18,7 @@ class GroundedCaption(TextTask):
     """A row brings one object and what is said about it."""
 
     name: ClassVar[str] = "grounded_caption"
+    mirrorable: ClassVar[bool] = True
 
     template: str = "caption {box}"
     """The prompt; {box} is filled in as four <loc> tokens."""

@@ -19,6 +19,7 @@ class ReferringDetection(Task):
 
     name: ClassVar[str] = "referring_detection"
     object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments",)
+    mirrorable: ClassVar[bool] = True
 
     verb: bool = False
     """Whether the prompt begins with `detect`."""

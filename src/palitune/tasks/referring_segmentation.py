@@ -21,6 +21,7 @@ class ReferringSegmentation(MaskedTask):
 
     name: ClassVar[str] = "referring_segmentation"
     object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments",)
+    mirrorable: ClassVar[bool] = True
 
     verb: bool = False
     """Whether the prompt begins with `segment`."""

@@ -8,8 +8,12 @@ from palitune.training.faults import SelfCheckError, TrainingError
 from palitune.training.settings import Training
 
 if TYPE_CHECKING:
+    from palitune.data.augmentation import Augmentation
     from palitune.data.dataset import Part
     from palitune.models import Adapter
+
+LOOKS = 200
+"""Visits that the self-check looks at to tell what an augmentation does."""
 
 
 def seed(number: int) -> None:
@@ -24,6 +28,7 @@ def check(
     processor: Any,
     parts: "list[Part]",
     settings: Training,
+    augmentation: "Augmentation",
     adapter: "Adapter",
 ) -> list[str]:
     """Run the self-check on the real network and data; return what was checked, a sentence each.
@@ -32,17 +37,18 @@ def check(
     """
     from palitune import data
     from palitune.data.collator import Collator
-    from palitune.data.visits import Visits
-    from palitune.training.lengths import check_lengths
+    from palitune.data.visits import visits_to
+    from palitune.training.lengths import check_lengths, spaced
     from palitune.training.self_check import self_check
 
     examples = data.concatenate(parts)
     collator = Collator(processor, max_length=settings.max_length)
     lengths, probes = check_lengths(collator, examples, settings.max_length)
-    visits = Visits(examples, settings.suffixes, seed=0)
+    visits = visits_to(examples, settings.suffixes, 0, augmentation)
     chosen = [visits[index] for index in probes]
+    checked = self_check(network, processor, collator.train, chosen, adapter)
     remarks = dict.fromkeys(remark for part in parts for remark in part.task.remarks())
-    return [lengths, *self_check(network, processor, collator.train, chosen, adapter), *remarks]
+    return [lengths, *visits.remarks(spaced(len(visits), LOOKS)), *checked, *remarks]
 
 
 def train(
@@ -50,6 +56,7 @@ def train(
     processor: Any,
     parts: "list[Part]",
     settings: Training,
+    augmentation: "Augmentation",
     *,
     seed: int,
     folder: Path,
@@ -59,11 +66,11 @@ def train(
     """Train in place; see `palitune.training.trainer.train`."""
     from palitune import data
     from palitune.data.collator import Collator
-    from palitune.data.visits import Visits
+    from palitune.data.visits import visits_to
     from palitune.training import trainer
 
     collator = Collator(processor, max_length=settings.max_length)
-    visits = Visits(data.concatenate(parts), settings.suffixes, seed)
+    visits = visits_to(data.concatenate(parts), settings.suffixes, seed, augmentation)
     trainer.train(
         network, collator, visits, settings, seed=seed, folder=folder, measure=measure, log=log
     )

@@ -7,7 +7,7 @@ import pytest
 
 from palitune.data.mixture import Mixture, MixturePart
 from palitune.data.sources import SOURCES
-from palitune.data.sources.handwriting import Handwriting
+from palitune.data.sources.handwriting import Annotations, Handwriting
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.vqa import Vqa
 
@@ -20,8 +20,8 @@ def test_each_part_is_paired_with_its_own_task() -> None:
     parts = {"ocr": MixturePart(task=Ocr(), data=Handwriting()), "questions": part(repeat=3)}
     pairings = Mixture(parts=parts).pairings(None)
     assert [(p.name, p.task, p.source, p.repeat) for p in pairings] == [
-        ("ocr", Ocr(), Handwriting(), 1),
-        ("questions", Vqa(), Handwriting(), 3),
+        ("ocr", Ocr(), Handwriting(annotations=Annotations.ocr), 1),
+        ("questions", Vqa(), Handwriting(annotations=Annotations.vqa), 3),
     ]
 
 

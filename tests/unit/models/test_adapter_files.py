@@ -27,6 +27,7 @@ ADAPTERS = [
     Qlora(rank=4),
     Qlora(rank=4, bits=8),
     Full(train=["language.attention"]),
+    Lora(rank=4, targets=["language.mlp", "head"]),
     Full(),
 ]
 FAMILIES = ["paligemma", "paligemma2"]

@@ -114,6 +114,7 @@ def linear_layers(size: Size) -> dict[str, dict[str, tuple[int, int]]]:
             for name, shape in vision_mlp.items()
         },
         "projector": {"model.multi_modal_projector.linear": (VISION_WIDTH, size.width)},
+        "head": {"lm_head": (size.width, 257216)},
     }
 
 
@@ -217,7 +218,7 @@ def test_names_of_other_layouts_belong_to_the_same_parts() -> None:
         "model.language_model.embed_tokens.weight": "language.rest",
         "model.vision_tower.embeddings.patch_embedding": "vision.rest",
         "model.multi_modal_projector.linear": "projector",
-        "lm_head": None,
+        "lm_head": "head",
     }
     assert {name: part_of(name) for name in names} == names
 
@@ -334,6 +335,7 @@ def test_dora_learns_a_magnitude_per_output_and_dropout_is_applied(base: Any) ->
         ({"dropout": 1.0}, r"adapter\.dropout must be in \[0, 1\)"),
         ({"rank": 5, "initialization": Initialization.orthogonal}, "must be even"),
         ({"dora": True, "initialization": Initialization.pissa}, r"adapter\.dora does not go"),
+        ({"targets": ["head"], "initialization": Initialization.olora}, "shares with the embed"),
     ],
 )
 def test_illegal_lora_settings_are_refused(settings: dict[str, Any], message: str) -> None:

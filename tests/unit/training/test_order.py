@@ -36,7 +36,8 @@ def test_every_example_is_visited_once_an_epoch(
     visits = visits_of(pairs)
     visits.set_epoch(epoch)
     order = ByImage(visits, side_by_side)
-    assert sorted(order) == list(range(len(pairs))) and len(order) == len(pairs)
+    assert sorted(order) == list(range(len(pairs)))
+    assert len(order) == len(pairs)
 
 
 def test_rows_of_an_image_stand_side_by_side() -> None:

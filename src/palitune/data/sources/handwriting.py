@@ -4,21 +4,22 @@ Made of the UCI optical digits; the folder's own notice names its authors and li
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources.base import Source
+from palitune.data.sources.base import Pairing, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
 from palitune.examples import DataError, Row
+from palitune.tasks import Task
 
 FOLDER = Path(__file__).parents[2] / "embedded" / "handwriting"
 
 
 class Annotations(Enum):
-    """What the pages are annotated with."""
+    """What the pages are annotated with; each has the name of a task that reads it."""
 
     ocr = "ocr"
     """The digits of a page in reading order."""
@@ -26,12 +27,15 @@ class Annotations(Enum):
     """Questions about the page."""
     detection = "detection"
     """A box around every digit."""
+    segmentation = "segmentation"
+    """The same boxes with the ink of the digit as its mask, on some of the pages of `train`."""
 
 
 _FILES = {
     Annotations.ocr: "{split}_ocr.jsonl",
     Annotations.vqa: "{split}_vqa.jsonl",
     Annotations.detection: "{split}_instances.json",
+    Annotations.segmentation: "{split}_instances.json",
 }
 
 
@@ -40,24 +44,40 @@ class Handwriting(Source):
     """Rows out of the embedded data set, with one kind of its annotations."""
 
     name: ClassVar[str] = "handwriting"
-    patterns: ClassVar[tuple[str, ...]] = tuple(_FILES.values())
+    patterns: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(_FILES.values()))
 
     path: str = ""
     """Stays empty: the data comes with the package."""
-    annotations: Annotations = Annotations.ocr
-    """What the rows hold: ocr | vqa | detection; the task has to suit it."""
+    annotations: Annotations | None = None
+    """What the rows hold: ocr | vqa | detection | segmentation; null: what the task reads, ocr
+    where none has its name."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.path:
             raise ValueError(f"data.path: handwriting is embedded; leave out {self.path!r}")
 
+    def pairings(self, task: Task | None) -> list[Pairing]:
+        [pairing] = super().pairings(task)
+        chosen = self.annotations or Annotations.__members__.get(pairing.task.name)
+        return [replace(pairing, source=replace(self, annotations=chosen))]
+
     def location(self) -> Path:
         return FOLDER
 
     def search_patterns(self) -> list[str]:
-        return [_FILES[self.annotations]]
+        return [_FILES[self.annotations or Annotations.ocr]]
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        reader = Coco if self.annotations is Annotations.detection else Jsonl
-        return reader(path=str(FOLDER)).read(file, split)
+        match self.annotations:
+            case Annotations.detection:
+                yield from Coco(path=str(FOLDER)).read(file, split)
+            case Annotations.segmentation:
+                yield from filter(_is_masked, Coco(path=str(FOLDER), masks=True).read(file, split))
+            case _:
+                yield from Jsonl(path=str(FOLDER)).read(file, split)
+
+
+def _is_masked(row: Row | DataError) -> bool:
+    """Tell whether every object of a page has its mask."""
+    return isinstance(row, DataError) or all(i.mask is not None for i in row.instances or ())

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from palitune.data.sources.handwriting import Annotations, Handwriting
+from palitune.data.sources.shapes import tight_box
 from palitune.examples import Row
-from palitune.tasks import TASKS
+from palitune.tasks import TASKS, Task
 
 
 def rows_of(annotations: Annotations, split: str) -> list[Row]:
@@ -37,6 +40,41 @@ def test_the_text_of_a_page_names_its_boxes() -> None:
     for row in rows_of(Annotations.ocr, "test"):
         labels = [instance.label for instance in boxes[Path(row.images[0]).name].instances or ()]
         assert sorted(labels) == sorted((row.text or "").replace(" ", "").replace("\n", ""))
+
+
+def test_a_mask_is_the_dark_part_of_its_box() -> None:
+    rows = rows_of(Annotations.segmentation, "validation")
+    assert len(rows) == 150
+    for row in rows[:20]:
+        page = np.asarray(Image.open(row.images[0])).astype(int)
+        for instance in row.instances or ():
+            assert instance.mask is not None
+            x0, y0, x1, y1 = map(int, instance.box)
+            assert tight_box(instance.mask) == pytest.approx((x0, y0, x1, y1), abs=5)
+            inside = page[y0:y1, x0:x1]
+            dark = inside < (inside.max() + inside.min()) / 2
+            assert np.mean(dark != instance.mask[y0:y1, x0:x1]) < 0.02
+
+
+def test_masks_are_told_for_some_pages_of_train_and_all_others() -> None:
+    splits = ("train", "validation", "test")
+    assert [len(rows_of(Annotations.segmentation, s)) for s in splits] == [650, 150, 360]
+    assert [len(rows_of(Annotations.detection, s)) for s in splits] == [1150, 150, 360]
+    assert all(
+        i.mask is None
+        for row in rows_of(Annotations.detection, "test")
+        for i in row.instances or ()
+    )
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_the_task_says_what_is_read_where_nothing_else_is_said(task: type[Task]) -> None:
+    [pairing] = Handwriting(limit=3).pairings(task())
+    assert isinstance(pairing.source, Handwriting)
+    assert pairing.source.limit == 3
+    assert pairing.source.annotations is Annotations.__members__.get(task.name)
+    [pairing] = Handwriting(annotations=Annotations.vqa).pairings(task())
+    assert pairing.source == Handwriting(annotations=Annotations.vqa)
 
 
 def test_a_path_is_refused() -> None:

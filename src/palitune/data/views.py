@@ -1,0 +1,174 @@
+"""One look at an image: what part of it, mirrored or not, in what colours; and what is true of it.
+
+Pillow is imported where pictures are made.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from palitune.examples import Box, Instance, Mask, Row, Size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image, Resampling
+
+Window = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the image; what lies outside the image is filled with grey."""
+
+_GREY = (127, 127, 127)
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the colours are changed, in this order; 1 (the hue: 0) leaves them as they are."""
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    """Share of the colour circle, in [-0.5, 0.5], by which hues are turned."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A window onto the image, perhaps mirrored, stretched to the model's square, recoloured."""
+
+    window: Window | None = None
+    """None: the whole image."""
+    mirrored: bool = False
+    colours: Colours = Colours()
+
+    def moves(self) -> bool:
+        """Tell whether anything is elsewhere than in the image."""
+        return self.mirrored or self.window is not None
+
+    def picture(self, image: "Image", size: Size, resample: "Resampling") -> "Image":
+        """Return what is seen, (width, height) = `size`."""
+        from PIL.Image import Transpose
+
+        if self.window is not None:
+            image = _seen(image, self.window)
+        if self.mirrored:
+            image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+        return _coloured(image.resize(size, resample), self.colours)
+
+
+PLAIN = View()
+"""The image as it is."""
+
+
+class Seen(NamedTuple):
+    """A row as it is true of a view."""
+
+    row: Row
+    cut: int
+    """Objects that are no longer in it."""
+
+
+def seen(row: Row, view: View, min_visible: float) -> Seen:
+    """Move the objects of a row with the view; size and objects are then those of the window.
+
+    An object of which less than `min_visible`, in (0, 1], of its mask (without one: of its box) is
+    left is dropped; a crowd only where nothing is left.
+    """
+    if not view.moves():
+        return Seen(row, 0)
+    window = view.window or (0, 0, *row.size)
+    size = window[2] - window[0], window[3] - window[1]
+    given = row.instances or ()
+    moved = [_moved(i, window, 0.0 if i.crowd else min_visible) for i in given]
+    left = [instance for instance in moved if instance is not None]
+    if view.mirrored:
+        left = [_mirrored(instance, size[0]) for instance in left]
+    instances = None if row.instances is None else tuple(left)
+    return Seen(replace(row, size=size, instances=instances), len(given) - len(left))
+
+
+def _moved(instance: Instance, window: Window, min_visible: float) -> Instance | None:
+    """Return an object in the coordinates of a window, cut to it; None where too little is left."""
+    x0, y0, x1, y1 = instance.box
+    left, top, right, bottom = window
+    inside = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
+    if not _area(inside):
+        return None
+    box = inside[0] - left, inside[1] - top, inside[2] - left, inside[3] - top
+    if instance.mask is None:
+        share = _area(inside) / _area(instance.box)
+        return replace(instance, box=box) if share >= min_visible else None
+    mask = _window_of(instance.mask, window)
+    share = float(mask.sum()) / max(float(instance.mask.sum()), 1.0)
+    if not share or share < min_visible:
+        return None
+    if share < 1:
+        box = _around(mask, box, _margins(instance.mask, instance.box))
+    return replace(instance, box=box, mask=mask) if _area(box) > 0 else None
+
+
+def _mirrored(instance: Instance, width: int) -> Instance:
+    x0, y0, x1, y1 = instance.box
+    mask = None if instance.mask is None else instance.mask[:, ::-1]
+    return replace(instance, box=(width - x1, y0, width - x0, y1), mask=mask)
+
+
+def _window_of(mask: Mask, window: Window) -> Mask:
+    """Cut a window out of a mask; outside the mask it is False."""
+    left, top, right, bottom = window
+    cut = np.zeros((bottom - top, right - left), bool)
+    y, x = max(top, 0), max(left, 0)
+    inside = mask[y : max(bottom, 0), x : max(right, 0)]
+    cut[y - top : y - top + inside.shape[0], x - left : x - left + inside.shape[1]] = inside
+    return cut
+
+
+def _margins(mask: Mask, box: Box) -> Box:
+    """Return how far the sides of a box are from the mask in it; 0 where they cut it."""
+    x0, y0, x1, y1 = _tight(mask)
+    left, top, right, bottom = x0 - box[0], y0 - box[1], box[2] - x1, box[3] - y1
+    return max(left, 0.0), max(top, 0.0), max(right, 0.0), max(bottom, 0.0)
+
+
+def _around(mask: Mask, box: Box, margins: Box) -> Box:
+    """Draw a box in to a mask that has been cut, as far from it as the whole one's was."""
+    x0, y0, x1, y1 = _tight(mask)
+    left, top, right, bottom = margins
+    drawn = max(x0 - left, box[0]), max(y0 - top, box[1])
+    return *drawn, min(x1 + right, box[2]), min(y1 + bottom, box[3])
+
+
+def _tight(mask: Mask) -> Box:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _area(box: Box) -> float:
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+
+
+def _seen(image: "Image", window: Window) -> "Image":
+    from PIL import Image
+
+    left, top, right, bottom = window
+    if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
+        return image.crop(window)
+    canvas = Image.new("RGB", (right - left, bottom - top), _GREY)
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def _coloured(image: "Image", colours: Colours) -> "Image":
+    from PIL import Image, ImageEnhance
+
+    for enhance, factor in (
+        (ImageEnhance.Brightness, colours.brightness),
+        (ImageEnhance.Contrast, colours.contrast),
+        (ImageEnhance.Color, colours.saturation),
+    ):
+        if factor != 1:
+            image = enhance(image).enhance(factor)
+    if colours.hue:
+        hue, saturation, value = image.convert("HSV").split()
+        turned = (np.asarray(hue).astype(np.int16) + round(colours.hue * 256)) % 256
+        hue = Image.fromarray(turned.astype(np.uint8))
+        image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    return image

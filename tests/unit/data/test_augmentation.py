@@ -1,0 +1,263 @@
+"""Visits under augmentation: the same draws everywhere, texts that stay true, none that lie."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+from transformers import AutoProcessor
+
+from palitune.data import concatenate, load
+from palitune.data.augmentation import Light, NoAugmentation, random_crop, speaks_of_sides
+from palitune.data.collator import Collator
+from palitune.data.dataset import Examples
+from palitune.data.sources.coco import Coco
+from palitune.data.sources.jsonl import Jsonl
+from palitune.data.views import PLAIN
+from palitune.data.visits import AugmentedVisits, Suffixes, Visit, Visits, visits_to
+from palitune.examples import Instance, Row
+from palitune.tasks import TASKS, Task
+from palitune.tasks.caption import Caption
+from palitune.tasks.detection import Ask, Detection
+from palitune.tasks.referring_detection import ReferringDetection
+
+SIZE = (90, 60)
+STILL: dict[str, float] = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+
+
+def light(**shares: Any) -> Light:
+    """Only what is asked for."""
+    return Light(**({"flip": 0, "crop": 0} | STILL | shares))
+
+
+def visits_of(
+    data: Coco | Jsonl, task: Task, augmentation: Light | NoAugmentation, seed: int = 0
+) -> Visits:
+    return visits_to(concatenate(load(data, task, "train")), Suffixes.sample, seed, augmentation)
+
+
+def drawn(
+    augmentation: Light, task: Task, row: Row, chance: int = 0
+) -> tuple[tuple[int, int, int, int] | None, bool, Row, int]:
+    view, seen = augmentation.draw(task.example(row), row, task, Random(chance))
+    return view.window, view.mirrored, seen.row, seen.cut
+
+
+def row(**columns: Any) -> Row:
+    given: dict[str, Any] = {"id": "7", "images": ("a.png",), "size": SIZE, "place": "drawn"}
+    boats = (Instance("boat", (5, 5, 25, 25)), Instance("buoy", (60, 30, 80, 50)))
+    return Row(**(given | {"instances": boats, "classes": ("boat", "buoy", "crab")} | columns))
+
+
+def test_a_visit_depends_on_seed_epoch_and_position_alone(toy_coco: Path) -> None:
+    def looks(seed: int, epoch: int) -> list[Visit]:
+        visits = visits_of(Coco(path=str(toy_coco)), Detection(), Light(), seed)
+        visits.set_epoch(epoch)
+        return [visits[index] for index in reversed(range(len(visits)))]
+
+    assert looks(0, 3) == looks(0, 3)
+    assert looks(0, 3) != looks(0, 4)
+    assert looks(0, 3) != looks(1, 3)
+
+
+def test_another_process_draws_the_same(toy_coco: Path, tiny: Callable[[str], Path]) -> None:
+    visits = visits_of(Coco(path=str(toy_coco)), Detection(), Light())
+    visits.set_epoch(5)
+    collate = Collator(AutoProcessor.from_pretrained(tiny("paligemma2"))).train
+    here = list(DataLoader(visits, 4, collate_fn=collate))  # type: ignore[arg-type]
+    there = DataLoader(
+        visits,  # type: ignore[arg-type]
+        4,
+        collate_fn=collate,
+        num_workers=2,
+        multiprocessing_context="spawn",
+    )
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_without_augmentation_visits_are_the_examples(toy_coco: Path) -> None:
+    plain = visits_of(Coco(path=str(toy_coco)), Detection(), NoAugmentation())
+    still = visits_of(Coco(path=str(toy_coco)), Detection(), light())
+    assert type(plain) is Visits
+    assert type(still) is AugmentedVisits
+    assert [plain[n] for n in range(12)] == [still[n] for n in range(12)]
+    assert all(plain[n].view == PLAIN for n in range(12))
+    assert plain.remarks(range(12)) == []
+
+
+def test_an_example_is_written_anew_of_what_is_seen(toy_coco: Path) -> None:
+    task = Detection(ask=Ask.present)
+    data = Coco(path=str(toy_coco))
+    visits = visits_of(data, task, Light(crop=1, crop_area=0.2))
+    [part] = load(data, task, "train")
+    different = 0
+    for epoch in range(4):
+        visits.set_epoch(epoch)
+        for index in range(len(visits)):
+            visit = visits[index]
+            plain = part.examples[index]
+            window = visit.view.window
+            assert window is not None
+            assert visit.example.size == (window[2] - window[0], window[3] - window[1])
+            assert visit.suffix == visit.example.suffixes[0]
+            found = task.parse(visit.suffix, visit.example.size)
+            assert found is not None
+            labels = {i.label for i in found} or {"blue", "green", "red"}
+            assert visit.example.prefix == "detect " + " ; ".join(sorted(labels))
+            assert (visit.example.id, visit.example.part) == (plain.id, "detection")
+            different += visit.example.prefix != plain.prefix
+    assert different > 4
+
+
+def test_the_row_comes_back_from_the_cache(toy_coco: Path) -> None:
+    data = Coco(path=str(toy_coco))
+    [part] = load(data, Detection(), "train")
+    assert isinstance(part.examples, Examples)
+    assert [part.examples.row(n) for n in range(12)] == list(data.rows("train"))
+
+
+def test_a_mirrored_object_is_written_on_the_other_side() -> None:
+    _, mirrored, seen, _ = drawn(light(flip=1), Detection(), row())
+    assert mirrored
+    assert [i.box for i in seen.instances or ()] == [(65, 5, 85, 25), (10, 30, 30, 50)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the boat on the left", "Right one", "the leftmost buoy", "turn clockwise", "anticlockwise",
+        "le bateau à gauche", "das Boot links", "el barco de la derecha", "a destra", "左边的船",
+    ],
+)  # fmt: skip
+def test_who_speaks_of_sides_is_never_mirrored(text: str) -> None:
+    task = ReferringDetection()
+    said = row(expression=text, instances=(Instance("boat", (5, 5, 25, 25)),))
+    assert speaks_of_sides(task.example(said))
+    assert not drawn(light(flip=1), task, said)[1]
+    assert not drawn(light(flip=1), Caption(), row(captions=("a boat", text)))[1]
+    assert not drawn(light(flip=1), Detection(classes=["boat", text]), row())[1]
+
+
+@pytest.mark.parametrize("text", ["the red boat", "cleft", "a birthright", "el destructor"])
+def test_who_does_not_is(text: str) -> None:
+    said = row(expression=text, instances=(Instance("boat", (5, 5, 25, 25)),))
+    assert drawn(light(flip=1), ReferringDetection(), said)[1]
+
+
+@pytest.mark.parametrize("name", ["ocr", "text_spotting", "vqa", "text"])
+def test_tasks_that_may_read_text_are_neither_mirrored_nor_cropped(name: str) -> None:
+    assert not TASKS[name].mirrorable
+    written = row(
+        text="7", question="q", answers=("a",), prefix="p" if name == "text" else None,
+        suffix="s" if name == "text" else None,
+    )  # fmt: skip
+    for chance in range(20):
+        window, mirrored, seen, _ = drawn(
+            light(flip=1, crop=0.5, square_crop=0.5), TASKS[name](), written, chance
+        )
+        assert (window, mirrored) == (None, False)
+        assert seen == written
+
+
+def test_only_tasks_whose_boxes_follow_are_cropped() -> None:
+    assert {name for name, task in TASKS.items() if task.croppable} == {"detection", "segmentation"}
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"suffix": "<loc0000><loc0000><loc0100><loc0100> boat"},
+        {"prefix": "<loc0000><loc0000><loc0100><loc0100> what is this?"},
+        {"images": ("a.png", "b.png")},
+    ],
+)
+def test_rows_with_places_written_already_or_several_images_do_not_move(
+    fixed: dict[str, Any],
+) -> None:
+    given = row(**fixed)
+    augmentation = Light(flip=1, crop=1)
+    view, seen = augmentation.draw(Detection().example(given), given, Detection(), Random(0))
+    assert not view.moves()
+    assert view.colours != PLAIN.colours
+    assert seen == (given, 0)
+
+
+def test_a_crop_that_leaves_nothing_where_none_is_wanted_is_not_made() -> None:
+    bare = light(crop=1, crop_area=0.01, min_visible=1)
+    kept = [drawn(bare, Detection(), row(), chance) for chance in range(60)]
+    assert any(not seen.instances and cut == 2 for _, _, seen, cut in kept)
+    for chance in range(60):
+        window, _, seen, _ = drawn(bare, Detection(negatives=0), row(), chance)
+        assert seen.instances
+        assert (window is None) == (not kept[chance][2].instances)
+
+
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.floats(0.01, 1),
+    st.integers(0, 1000),
+)
+def test_a_crop_lies_inside_and_shows_the_share_it_should(
+    size: tuple[int, int], least: float, chance: int
+) -> None:
+    x0, y0, x1, y1 = random_crop(size, least, Random(chance))
+    width, height = x1 - x0, y1 - y0
+    assert 0 <= x0 < x1 <= size[0]
+    assert 0 <= y0 < y1 <= size[1]
+    assert (width + 0.5) * (height + 0.5) >= least * size[0] * size[1]
+    aspect = (width / size[0]) / (height / size[1])
+    slack = (1 + 1 / width) * (1 + 1 / height)
+    assert 3 / 4 / slack <= aspect <= 4 / 3 * slack
+
+
+@pytest.mark.parametrize(("share", "side"), [("pad", 90), ("square_crop", 60)])
+def test_the_aspect_is_kept_by_padding_or_by_a_square(share: str, side: int) -> None:
+    corners = set()
+    for chance in range(40):
+        window, _, seen, _ = drawn(light(**{share: 1}), Detection(), row(), chance)
+        assert window is not None
+        assert seen.size == (window[2] - window[0], window[3] - window[1]) == (side, side)
+        corners.add(window[:2])
+    assert len(corners) > 5
+    assert drawn(light(**{share: 1}), Detection(), row(size=(90, 90)))[0] is None
+
+
+def test_shares_are_what_they_say(toy_coco: Path) -> None:
+    mixed = light(flip=0.3, crop=0.4, pad=0.2)
+    looks = [drawn(mixed, Detection(), row(), chance) for chance in range(2000)]
+    mirrored = sum(look[1] for look in looks) / 2000
+    padded = sum(look[0] is not None and look[0][3] - look[0][1] == 90 for look in looks) / 2000
+    windows = sum(look[0] is not None for look in looks) / 2000
+    assert (mirrored, padded, windows) == pytest.approx((0.3, 0.2, 0.6), abs=0.04)
+
+
+def test_what_is_cut_away_is_told(toy_coco: Path) -> None:
+    visits = visits_of(Coco(path=str(toy_coco)), Detection(), light(crop=1, crop_area=0.2))
+    assert isinstance(visits, AugmentedVisits)
+    cut = sum(visits.look(index)[2].cut for index in range(12))
+    assert cut > 0
+    assert visits.remarks(range(12)) == [
+        "augmentation: of 12 visits 0 are mirrored and 12 see the image cropped or padded; "
+        f"{cut} objects are cut away by that"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"flip": 1.1}, r"^augmentation\.flip must lie in \[0, 1\], not 1\.1$"),
+        ({"hue": 0.6}, r"^augmentation\.hue must lie in \[0, 0\.5\]"),
+        ({"min_visible": 0}, r"^augmentation\.min_visible must lie in"),
+        ({"crop": 0.5, "pad": 0.6}, r"exclude each other, so that together .* not 1\.1$"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Light(**wrong)
