@@ -44,6 +44,9 @@ class Finetune(Run):
 class Evaluate(Run):
     """Judge the adapter in `adapter.path`, or the base model where none is given."""
 
+    predictions: str | None = None
+    """Judge these instead of a model's: a run folder, lines of {"id", "text"}, COCO results."""
+
 
 @dataclass(kw_only=True)
 class Check(Run):

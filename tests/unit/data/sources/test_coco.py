@@ -217,7 +217,7 @@ def test_a_file_that_is_no_coco_is_one_sentence(tmp_path: Path, content: Content
         "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
         "export the annotations anew"
     )
-    for wrong in ([], {"images": []}, {"images": [], "annotations": {}}):
+    for wrong in ([], {"annotations": []}, {"images": [], "annotations": {}}):
         assert "is this a COCO annotation file?" in file_error(tmp_path, wrong)
     assert file_error(tmp_path, content | {"categories": [{"id": 1}]}) == (
         "category {'id': 1} must have an id and a name"
