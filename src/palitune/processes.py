@@ -4,6 +4,7 @@ A process alone is the first of one: everything here then costs nothing and impo
 Objects travel over gloo on the CPU, whatever carries the gradients.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -61,6 +62,14 @@ def gathered(value: T) -> list[T]:
     return received or []
 
 
+def _leave() -> None:
+    """End the threads that talk to other processes; else they abort this one at its end."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 @cache
 def _group() -> Any:
     """Join the other processes, with the backends of both kinds of device; return the group."""
@@ -69,4 +78,5 @@ def _group() -> Any:
     if not torch.distributed.is_initialized():
         on_gpu = torch.cuda.is_available()
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        atexit.register(_leave)
     return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Files of predictions: of a run, by hand, of COCO; what is wrong with one is told with its place."""
+"""Files of predictions: of a run, by hand, of COCO; faults are told with their place."""
 
 import json
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_result_of_coco_is_one_sentence(
 
 def test_of_several_parts_a_prediction_says_which(jsonl: Jsonl, tmp_path: Path) -> None:
     parts = data.load(jsonl, Vqa(), "test") + data.load(jsonl, Ocr(), "test")
-    with pytest.raises(DataError, match="'part' has to name the data set .* one of vqa, ocr"):
+    with pytest.raises(DataError, match=r"'part' has to name the data set .* one of vqa, ocr"):
         read(lines(tmp_path / "a.jsonl", {"id": "test-0", "text": "2"}), parts, SETTINGS)
     entry = {"id": "test-0", "text": "red", "part": "ocr"}
     asked, text = read(lines(tmp_path / "a.jsonl", entry), parts, SETTINGS)
@@ -135,5 +135,5 @@ def test_of_several_parts_a_prediction_says_which(jsonl: Jsonl, tmp_path: Path) 
 
 
 def test_a_file_that_is_not_there_is_told(jsonl: Jsonl, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="predictions: .* cannot be read .*folder of a run"):
+    with pytest.raises(DataError, match=r"predictions: .* cannot be read .*folder of a run"):
         read(tmp_path, data.load(jsonl, Vqa(), "test"), SETTINGS)
