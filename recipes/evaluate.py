@@ -1,4 +1,4 @@
-"""Evaluate the base model, or an adapter (adapter.path=FOLDER), with the task's own metrics."""
+"""Evaluate the base model, an adapter (adapter.path=...) or a file of predictions."""
 
 from palitune import data, evaluation, models, report
 from palitune.config import Evaluate, recipe, to_yaml
@@ -6,16 +6,24 @@ from palitune.config import Evaluate, recipe, to_yaml
 
 @recipe(Evaluate)
 def evaluate(run: Evaluate) -> None:
-    test = data.load(run.data, run.task, run.evaluation.split)
+    test = data.load(run.data, run.task, run.evaluation.split, unanswered=True)
+    evaluation.check_submission(test, run.evaluation)
 
-    processor = models.load_processor(run.model)
-    network = models.load_trained(run.model, run.adapter)
+    if run.predictions is None:
+        made_with = [run.model, run.adapter]
+        journal = evaluation.open_journal(run.output_dir, test, run.evaluation, made_with)
+        processor = models.load_processor(run.model)
+        network = models.load_trained(run.model, run.adapter)
+        folder = report.open_run(run.output_dir, to_yaml(run))
+        answers = evaluation.answer(network, processor, test, run.evaluation, journal=journal)
+    else:
+        answers = evaluation.saved(run.predictions, test, run.evaluation)
+        folder = report.open_run(run.output_dir, to_yaml(run))
 
-    folder = report.open_run(run.output_dir, to_yaml(run))
     report.list_skipped(folder, test)
-
-    results = evaluation.evaluate(network, processor, test, run.evaluation)
+    results = evaluation.judge(test, answers, run.evaluation)
     report.finish(folder, run.evaluation.split, results)
+    evaluation.write_submission(folder, test, answers, run.evaluation)
 
 
 if __name__ == "__main__":

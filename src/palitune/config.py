@@ -199,7 +199,7 @@ def _composed(
         raise ConfigError(not_among("recipe", recipe_name, RUNS))
     choices, values = _choices_and_values(recipe_name, overrides, config_dir)
     if run_folder is not None:
-        choices = [*_earlier_run(run_folder, choices), *choices]
+        choices = [*_earlier_run(recipe_name, run_folder, choices), *choices]
     if config_dir is not None:
         choices = [*choices, _search_path(config_dir)]
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
@@ -260,16 +260,25 @@ def _search_path(config_dir: str) -> str:
     return f"hydra.searchpath=[{quoted(f'file://{own.absolute()}')}]"
 
 
-def _earlier_run(folder: str, choices: Sequence[str]) -> list[str]:
-    """Offer the configuration of an earlier run as an experiment, and choose it."""
+def _earlier_run(recipe_name: str, folder: str, choices: Sequence[str]) -> list[str]:
+    """Offer the configuration of an earlier run as an experiment, and choose it.
+
+    What only other recipes can be told is left out.
+    """
     file = Path(folder) / "config.yaml"
     if not file.is_file():
         raise ConfigError(f"--run {folder}: there is no {file}; name the folder of an earlier run")
     if clash := [text for text in choices if text.startswith("experiment=")]:
         raise ConfigError(f"--run brings its own configuration; leave out {clash[0]}")
-    earlier = OmegaConf.load(file)
+    earlier = cast(DictConfig, OmegaConf.load(file))
+    for name in _fields_of_recipes() - {field.name for field in fields(RUNS[recipe_name])}:
+        earlier.pop(name, None)
     _STORE.store(group="experiment", name=EARLIER_RUN, node=earlier, package="_global_")
     return [f"experiment={EARLIER_RUN}"]
+
+
+def _fields_of_recipes() -> set[str]:
+    return {field.name for schema in RUNS.values() for field in fields(schema)}
 
 
 def _take_adapter(composed: DictConfig, run_folder: Path) -> None:

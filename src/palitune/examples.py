@@ -87,7 +87,8 @@ class Example:
     size: Size
     prefix: str
     suffixes: tuple[str, ...]
-    """All acceptable targets; training takes one of them per visit (`training.suffixes`)."""
+    """All acceptable targets; training takes one of them per visit (`training.suffixes`).
+    Empty where the data has no references: there is nothing to learn from or to judge by."""
     reference: Reference
     place: str
     part: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palitune import commands, config
+from palitune import commands, config, processes
 from palitune.examples import DataError
 from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, ConfigError, complain
 from palitune.models.checkpoints import ModelError
@@ -83,6 +83,7 @@ def perform(load_story: Callable[[], Callable[[Any], None]], run: Run) -> int:
     """Load and tell the story of a run; what a user can mend ends it with one sentence."""
     _start_logging()
     try:
+        run.output_dir = processes.from_first(run.output_dir)  # each made a name by its own clock
         load_story()(run)
     except (DataError, ModelError, TrainingError) as problem:
         complain(str(problem))
@@ -113,7 +114,7 @@ def _perform_each(program: Sequence[str], jobs: Sequence[Job]) -> int:
 def _start_logging() -> None:
     """Show what Palitune says, on the main process, and only warnings of the libraries."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    main_process = os.environ.get("RANK", "0") == "0"
-    logging.getLogger("palitune").setLevel(logging.INFO if main_process else logging.WARNING)
+    level = logging.INFO if processes.is_first() else logging.WARNING
+    logging.getLogger("palitune").setLevel(level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -54,6 +54,9 @@ class Finetune(DataRun):
 class Evaluate(DataRun):
     """Judge the adapter in `adapter.path`, or the base model where none is given."""
 
+    predictions: str | None = None
+    """Judge these instead of a model's: a run folder, lines of {"id", "text"}, COCO results."""
+
 
 @dataclass(kw_only=True)
 class Check(DataRun):

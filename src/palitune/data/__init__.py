@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from palitune.data.dataset import Concatenated, Part
 
 
-def load(data: Data, task: Task | None, split: str | None) -> "list[Part]":
+def load(
+    data: Data, task: Task | None, split: str | None, *, unanswered: bool = False
+) -> "list[Part]":
     """Return the parts of a data set for one split, none where there is no split.
 
     See `palitune.data.dataset.load`.
     """
     from palitune.data import dataset
 
-    return [] if split is None else dataset.load(data, task, split)
+    return [] if split is None else dataset.load(data, task, split, unanswered=unanswered)
 
 
 def concatenate(parts: "list[Part]") -> "Concatenated":

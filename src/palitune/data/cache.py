@@ -27,6 +27,7 @@ from palitune.data.places import cache_root
 from palitune.data.sources.base import Source
 from palitune.examples import DataError, Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
+from palitune.tasks.base import MissingColumn
 
 BATCH = 1000
 """Examples per Arrow record batch: the unit in which they are written."""
@@ -52,13 +53,16 @@ def cache_folder() -> Path:
     return cache_root() / "examples"
 
 
-def cached(source: Source, task: Task, split: str) -> Path:
-    """Return the folder that holds the examples; build it where there is none yet."""
+def cached(source: Source, task: Task, split: str, *, unanswered: bool = False) -> Path:
+    """Return the folder that holds the examples; build it where there is none yet.
+
+    `unanswered` lets a split through that has no references, as long as none of its rows has one.
+    """
     file = source.annotation_file(split)
     folder = cache_folder() / _fingerprint(source, task, split, file)
     if not folder.exists():
         try:
-            _build(source, task, split, folder)
+            _build(source, task, split, folder, unanswered)
         except OSError as mistake:
             raise DataError(
                 f"{folder.parent}: the examples of {file} cannot be written here ({mistake}); "
@@ -102,14 +106,15 @@ def _code_digest(source: Source, task: Task) -> str:
     return sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
-def _build(source: Source, task: Task, split: str, folder: Path) -> None:
+def _build(source: Source, task: Task, split: str, folder: Path, unanswered: bool) -> None:
     """Write the examples aside, then rename: other processes see all of them or none."""
     aside = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     aside.mkdir(parents=True)
     try:
         skipped: list[str] = []
         left_out = LeftOut()
-        examples = islice(_examples(source, task, split, skipped, left_out), source.limit)
+        read = _examples(source, task, split, skipped, left_out, unanswered)
+        examples = islice(read, source.limit)
         if not _write(examples, aside / "examples.arrow", f"reading {split}"):
             raise DataError(_nothing(source, split, skipped))
         (aside / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
@@ -133,14 +138,29 @@ def _nothing(source: Source, split: str, skipped: list[str]) -> str:
 
 
 def _examples(
-    source: Source, task: Task, split: str, skipped: list[str], left_out: LeftOut
+    source: Source,
+    task: Task,
+    split: str,
+    skipped: list[str],
+    left_out: LeftOut,
+    unanswered: bool,
 ) -> Iterator[tuple[Example, Row]]:
     """Yield every good row with its example; put the faults of bad ones into `skipped`."""
     places: dict[str, str] = {}
+    answered: bool | None = None  # as the first example is, so must all be
     for row in source.rows(split):
         try:
-            example = _example(row, task, places)
+            example = _example(row, task, places, unanswered and not answered)
             assert isinstance(row, Row)  # else it was raised
+            answered = bool(example.suffixes) if answered is None else answered
+            if example.suffixes and not answered:
+                raise DataError(
+                    f"{row.place}: the row has a reference and those before it have none; put "
+                    "rows without references into a split of their own"
+                )
+            if not answered:
+                yield example, row
+                continue
             if split == "train" and not task.keeps(row):
                 left_out.add({"images without objects (task.negatives)": 1}, row.place)
                 continue
@@ -155,7 +175,7 @@ def _examples(
                 ) from mistake
 
 
-def _example(row: Row | DataError, task: Task, places: dict[str, str]) -> Example:
+def _example(row: Row | DataError, task: Task, places: dict[str, str], unanswered: bool) -> Example:
     if isinstance(row, DataError):
         raise row
     if (first := places.setdefault(row.id, row.place)) is not row.place:
@@ -163,7 +183,12 @@ def _example(row: Row | DataError, task: Task, places: dict[str, str]) -> Exampl
             f"{row.place}: id {row.id!r} is used already at {first}; give every row its own, or "
             "leave the column out"
         )
-    return task.example(row)
+    try:
+        return task.example(row)
+    except MissingColumn:
+        if not unanswered:
+            raise
+        return task.question(row)
 
 
 def _write(examples: Iterator[tuple[Example, Row]], file: Path, doing: str) -> int:

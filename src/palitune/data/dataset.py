@@ -14,9 +14,9 @@ from typing import overload
 import pyarrow as pa
 
 from palitune.data.cache import BATCH, cached
-from palitune.data.sources.base import Data, Pairing
+from palitune.data.sources.base import Data, Pairing, Source
 from palitune.data.sources.lookup import canonical
-from palitune.examples import Example, Row, row_from_json, value_from_json
+from palitune.examples import DataError, Example, Row, row_from_json, value_from_json
 from palitune.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,14 @@ class Part:
     examples: Examples
     repeat: int
     """Visits to every example in one training epoch."""
+    source: Source
+    """Where the examples come from."""
+    split: str
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there are references to judge predictions by."""
+        return bool(self.examples[0].suffixes)
 
 
 class Concatenated(Sequence[Example]):
@@ -113,15 +121,16 @@ class Concatenated(Sequence[Example]):
         return part, (position - start) % len(part.examples)
 
 
-def load(data: Data, task: Task | None, split: str) -> list[Part]:
+def load(data: Data, task: Task | None, split: str, *, unanswered: bool = False) -> list[Part]:
     """Return the parts of a data set for one split, out of the cache or built into it.
 
-    `task` is None for a mixture, whose parts bring their own. Raises DataError for a fault in the
+    `task` is None for a mixture, whose parts bring their own; `unanswered` lets a split through
+    that has prompts only, as the test sets of benchmarks do. Raises DataError for a fault in the
     data, ValueError where task and data do not go together.
     """
     parts = []
     for pairing in data.pairings(task):
-        examples = _examples(pairing, canonical(split))
+        examples = _examples(pairing, canonical(split), unanswered)
         if skipped := examples.skipped:
             log.warning(
                 "%s, %s: bad rows skipped: %d, the first: %s",
@@ -129,7 +138,16 @@ def load(data: Data, task: Task | None, split: str) -> list[Part]:
             )  # fmt: skip
         for sentence in examples.left_out:
             log.warning("%s, %s: %s", pairing.name, split, sentence)
-        parts.append(Part(pairing.name, pairing.task, examples, pairing.repeat))
+        parts.append(
+            Part(
+                pairing.name,
+                pairing.task,
+                examples,
+                pairing.repeat,
+                pairing.source,
+                canonical(split),
+            )
+        )
     return parts
 
 
@@ -138,14 +156,20 @@ def concatenate(parts: list[Part]) -> Concatenated:
     return Concatenated(parts)
 
 
-def _examples(pairing: Pairing, split: str) -> Examples:
-    folder = cached(pairing.source, pairing.task, split)
+def _examples(pairing: Pairing, split: str, unanswered: bool) -> Examples:
+    folder = cached(pairing.source, pairing.task, split, unanswered=unanswered)
     examples = Examples(folder, pairing.name)
-    if all(Path(image).exists() for image in examples[0].images):
-        return examples
-    # The images have moved since: find them anew, or say which row lacks its image.
-    shutil.rmtree(folder, ignore_errors=True)
-    return Examples(cached(pairing.source, pairing.task, split), pairing.name)
+    if not all(Path(image).exists() for image in examples[0].images):
+        # The images have moved since: find them anew, or say which row lacks its image.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = cached(pairing.source, pairing.task, split, unanswered=unanswered)
+        examples = Examples(folder, pairing.name)
+    if not (unanswered or examples[0].suffixes):
+        raise DataError(
+            f"{examples[0].place}: split {split!r} holds prompts without references, and nothing "
+            "can be learned from or judged by it; `palitune evaluate` writes predictions for it"
+        )
+    return examples
 
 
 def _position(index: int, count: int) -> int:

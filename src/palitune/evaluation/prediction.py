@@ -9,9 +9,9 @@ from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from palitune.data.collator import Batch, Collator
+from palitune.evaluation.answering import continued
 from palitune.evaluation.settings import Evaluation
 from palitune.examples import DataError, Example, Prediction
-from palitune.models.generation import generate
 from palitune.tasks import Task
 
 
@@ -62,7 +62,7 @@ def predict(
                 if not skip_unreadable:
                     raise DataError(f"{sentence} (skip_unreadable=true leaves it out)")
                 yield DataError(sentence)
-            yield from _answers(network, processor, task, loaded)
+            yield from _answers(network, processor, task, loaded, settings)
             progress.advance(bar, len(loaded.examples) + len(loaded.unreadable))
 
 
@@ -86,10 +86,12 @@ def _fault(collator: Collator, example: Example) -> str:
     return ""
 
 
-def _answers(network: Any, processor: Any, task: Task, loaded: Loaded) -> Iterator[Answered]:
+def _answers(
+    network: Any, processor: Any, task: Task, loaded: Loaded, settings: Evaluation
+) -> Iterator[Answered]:
     if loaded.batch is None:
         return
-    written = generate(network, processor.tokenizer, loaded.batch, task.max_new_tokens)
+    written = continued(network, processor.tokenizer, loaded.batch, loaded.examples, task, settings)
     for example, output in zip(loaded.examples, written, strict=True):
         value = task.parse(output.text, example.size, output.confidence)
         prediction = Prediction(id=example.id, text=output.text, value=value)

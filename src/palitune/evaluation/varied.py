@@ -1,13 +1,12 @@
 """The numbers of a part in other test sets made of its examples: drawn anew, or some only."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from palitune.evaluation.intervals import FEWEST, resample
-from palitune.examples import Example
 from palitune.metrics.base import Counts, Floats, weighted_mean
 
 MOST_VALUES = 30
@@ -47,22 +46,31 @@ class Shares:
 
 
 def resampled(
-    measured: Sequence[Measured], examples: Sequence[Example], resamples: int
+    measured: Sequence[Measured], images: Sequence[Hashable], resamples: int
 ) -> dict[str, Floats]:
-    """Return each number in `resamples` test sets drawn anew; none where images are too few."""
-    images = [example.images for example in examples]
+    """Return each number in `resamples` test sets drawn anew; none where images are too few.
+
+    `images` names the image of each example.
+    """
     if not resamples or len(set(images)) < FEWEST:
         return {}
     blocks = [_numbers(measured, counts) for counts in resample(images, resamples=resamples)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def sliced(measured: Sequence[Measured], examples: Sequence[Example]) -> dict[str, Any]:
-    """Return the numbers for every value of every attribute, by attribute and value."""
+def sliced(
+    measured: Sequence[Measured], attributes: Sequence[dict[str, str]], *, least: int = 1
+) -> dict[str, Any]:
+    """Return the numbers for every value of every attribute, by attribute and value.
+
+    `attributes` are those of each example; one with fewer than `least` values tells nothing.
+    """
     found: dict[str, Any] = {}
-    for attribute in dict.fromkeys(name for example in examples for name in example.attributes):
-        values = [example.attributes.get(attribute) for example in examples]
+    for attribute in dict.fromkeys(name for own in attributes for name in own):
+        values = [own.get(attribute) for own in attributes]
         known = Counter(value for value in values if value is not None)
+        if len(known) < least:
+            continue
         shown = [value for value, _ in known.most_common(MOST_VALUES)]
         counts = np.array([[value == one for value in values] for one in shown], float)
         numbers = _numbers(measured, counts)

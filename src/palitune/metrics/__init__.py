@@ -10,7 +10,7 @@ from palitune.metrics.base import Metric, MetricError
 from palitune.metrics.benchmark_answers import Pope, Rsvqa, ScienceQa
 from palitune.metrics.box_accuracy import BoxAccuracy
 from palitune.metrics.caption_programs import Meteor, Spice
-from palitune.metrics.captions import BEST_CIDER, Bleu4, CiderD, RougeL
+from palitune.metrics.captions import BEST_CIDER, Bleu, CiderD, RougeL
 from palitune.metrics.detection_ap import DetectionAP
 from palitune.metrics.error_rate import ErrorRate, characters, words
 from palitune.metrics.exact_match import ExactMatch, number
@@ -22,7 +22,8 @@ from palitune.metrics.vqa_accuracy import VqaAccuracy
 METRICS: dict[str, Callable[[], Metric]] = {
     "anls_paper": lambda: Anls("paper"),
     "anls_rrc": lambda: Anls("rrc"),
-    "bleu_4": Bleu4,
+    "bleu": lambda: Bleu(1, 2, 3, 4),
+    "bleu_4": lambda: Bleu(4),
     "box_accuracy": BoxAccuracy,
     "character_error_rate": lambda: ErrorRate("character_error_rate", characters),
     "cider_d": CiderD,
@@ -48,7 +49,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
 """What makes a metric, by name; it raises MetricError where a program it needs is missing."""
 
 _LOWER_IS_BETTER = (
-    *("error_rate", "loss", "malformed", "unfinished", "malformed_objects"),
+    *("error_rate", "loss", "perplexity", "malformed", "unfinished", "malformed_objects"),
     *("malformed_fragments", "duplicates", "unknown_label"),
 )
 

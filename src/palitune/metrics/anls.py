@@ -8,7 +8,8 @@ count, and "ß" counts two), and a similarity of exactly 0.5 is kept.
 and nothing else, exactly 0.5 scores 0, and an empty reference is matched by an empty answer only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 from palitune.metrics.base import MeanMetric, check_references
@@ -33,23 +34,24 @@ def anls(answer: str, references: Sequence[str], *, variant: Variant = "rrc") ->
 
 
 def _rrc(answer: str, reference: str) -> float:
-    from rapidfuzz.distance import Levenshtein
-
     length = max(len(answer.upper()), len(reference.upper()))
-    edits = Levenshtein.distance(
-        " ".join(answer.lower().split()), " ".join(reference.lower().split())
-    )
+    edits = _distance()(" ".join(answer.lower().split()), " ".join(reference.lower().split()))
     similarity = 1.0 - (edits / length if length else 0.0)
     return similarity if similarity >= THRESHOLD else 0.0
 
 
 def _paper(answer: str, reference: str) -> float:
-    from rapidfuzz.distance import Levenshtein
-
     if not reference:
         return float(not answer)
-    distance = Levenshtein.distance(answer, reference) / max(len(answer), len(reference))
+    distance = _distance()(answer, reference) / max(len(answer), len(reference))
     return 1.0 - distance if distance < 1.0 - THRESHOLD else 0.0
+
+
+@cache
+def _distance() -> Callable[[str, str], int]:
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.distance
 
 
 class Anls(MeanMetric):

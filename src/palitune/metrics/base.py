@@ -43,6 +43,14 @@ class Metric(ABC):
         """
         return {}
 
+    def slices(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return numbers by attribute and value where a slice is less than whole examples.
+
+        An image holds objects of several classes; `examples` among the numbers is how many
+        examples the value occurs in.
+        """
+        return {}
+
 
 class MeanMetric(Metric):
     """A metric whose corpus number is the mean of its per-example scores."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from palitune.examples import Example, Prediction
 from palitune.metrics.base import Counts, Floats, Metric, objects_of, weighted_mean
-from palitune.metrics.detection_ap import box_iou
+from palitune.metrics.matching import box_iou
 
 
 class BoxAccuracy(Metric):

@@ -4,7 +4,7 @@ Neither has a faithful Python form. pycocoevalcap carries METEOR 1.5 and SPICE 1
 optional extra (`pip install 'palitune[captions]'`) and needs Java. SPICE needs the models of
 Stanford CoreNLP 3.6.0 besides, which it loads from the network once. Where anything is missing, an
 evaluation that asks for them ends with a sentence before it begins, never with a zero.
-METEOR's corpus number is no mean over images, so it has no interval.
+METEOR's corpus number is no mean over images: it comes of sums over them.
 """
 
 import importlib.util
@@ -13,36 +13,99 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from palitune.metrics.base import CorpusMeanMetric, Counts, Floats, MetricError
+import numpy as np
+
+from palitune.examples import Example, Prediction
+from palitune.metrics.base import (
+    CorpusMeanMetric,
+    Counts,
+    Floats,
+    Metric,
+    MetricError,
+    answer_of,
+    ratio,
+    references_of,
+)
 from palitune.metrics.ptb import tokenize
 
 _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 
-class Meteor(CorpusMeanMetric):
+class Meteor(Metric):
+    """Java finds the matches of each caption; what is counted of them becomes scores here."""
+
     def __init__(self) -> None:
-        super().__init__("meteor")
-        check_programs(self.name)
-        self._corpus = float("nan")
+        check_programs("meteor")
+        self.answers: list[str] = []
+        self.references: list[tuple[str, ...]] = []
+        self._counted: Floats | None = None
 
-    def judge(self, answers: list[str], references: list[tuple[str, ...]]) -> list[float]:
-        from pycocoevalcap.meteor.meteor import Meteor as Program
+    def statistics(self) -> Floats:
+        """Have the program count once, until another example comes in: see `meteor_scores`."""
+        if self._counted is None:
+            self._counted = _meteor_statistics(self.answers, self.references)
+        return self._counted
 
-        program = Program()
-        try:
-            self._corpus, scores = program.compute_score(*_as_files(answers, references))
-        except (OSError, ValueError) as fault:
-            with suppress(OSError):
-                program.meteor_p.stdin.close()
-            program.lock.release()  # it is held still, and the end of the object would wait for it
-            raise MetricError(_failed(self.name, fault)) from fault
-        return list(scores)
+    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
+        self.answers.append(answer_of(prediction))
+        self.references.append(references_of(example))
+        self._counted = None
+        return {}
 
     def compute(self) -> dict[str, float]:
-        return {self.name: self._corpus if self.scores() else float("nan")}
+        return {"meteor": float(self.weighted(np.ones((1, len(self.answers))))["meteor"][0])}
+
+    def corpus_scores(self) -> list[dict[str, float]]:
+        return [{"meteor": score} for score in meteor_scores(self.statistics()).tolist()]
 
     def weighted(self, counts: Counts) -> dict[str, Floats]:
-        return {}
+        if not self.answers:
+            return {"meteor": np.full(len(counts), np.nan)}
+        return {"meteor": meteor_scores(counts @ self.statistics())}
+
+
+def meteor_scores(statistics: Floats) -> Floats:
+    """Return METEOR of summed statistics, (rows,); NaN of nothing.
+
+    Columns: length of caption and reference, function words of both; for each kind of match
+    (exact, stem, synonym, paraphrase) matching content words of both, then function words of both;
+    chunks, matching words of both. The constants are METEOR 1.5's for English.
+    """
+    alpha, beta, gamma, delta = 0.85, 0.2, 0.6, 0.75
+    weights = np.array([1.0, 0.6, 0.8, 0.6])
+    length, wanted, function, wanted_function = statistics[:, :4].T
+    kinds = statistics[:, 4:20].reshape(-1, 4, 4) @ np.diag([delta, delta, 1 - delta, 1 - delta])
+    matching = np.einsum("rkc,k->rc", kinds, weights)
+    precision = ratio(
+        matching[:, 0] + matching[:, 2], delta * (length - function) + (1 - delta) * function
+    )
+    recall = ratio(
+        matching[:, 1] + matching[:, 3],
+        delta * (wanted - wanted_function) + (1 - delta) * wanted_function,
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = 1 / ((1 - alpha) / precision + alpha / recall)
+        pieces = statistics[:, 20] / (statistics[:, 21:23].sum(axis=1) / 2)
+    scores: Floats = np.nan_to_num(mean * (1 - gamma * pieces**beta))
+    return np.where(statistics.any(axis=1), scores, np.nan)
+
+
+def _meteor_statistics(answers: list[str], references: list[tuple[str, ...]]) -> Floats:
+    from pycocoevalcap.meteor.meteor import Meteor as Program
+
+    wanted, found = _as_files(answers, references)
+    program = Program()
+    try:
+        told = [program._stat(found[name][0], wanted[name]) for name in wanted]
+        counted = np.array([line.split() for line in told], float).reshape(len(told), 23)
+    except (OSError, ValueError) as fault:
+        with suppress(OSError):
+            program.meteor_p.stdin.close()
+        raise MetricError(_failed("meteor", fault)) from fault
+    # A caption that matches its reference as a whole is in no piece at all.
+    whole = (counted[:, 20] == 1) & (counted[:, 21:23] == counted[:, :2]).all(axis=1)
+    counted[whole, 20] = 0
+    return counted
 
 
 class Spice(CorpusMeanMetric):

@@ -11,6 +11,7 @@ recall over the references, each by itself, with beta 1.2.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -203,10 +204,12 @@ class RougeL(MeanMetric):
         return _rouge(tokenize(answer), [tokenize(text) for text in references])
 
 
-class Bleu4(Metric):
-    """Reports the corpus number; the score of an example is that of a corpus of it alone."""
+class Bleu(Metric):
+    """Reports corpus numbers; the scores of an example are those of a corpus of it alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *orders: int) -> None:
+        """`orders` are the longest n-grams to report, e.g. 4 for BLEU-4."""
+        self.orders = orders
         self.answers: list[str] = []
         self.references: list[tuple[str, ...]] = []
         self._counted: Floats | None = None
@@ -228,8 +231,12 @@ class Bleu4(Metric):
         return {name: float(values[0]) for name, values in numbers.items()}
 
     def corpus_scores(self) -> list[dict[str, float]]:
-        return [{"bleu_4": float(score)} for score in _bleu(self.statistics())[:, -1]]
+        return [self._named(row) for row in _bleu(self.statistics()).tolist()]
 
     def weighted(self, counts: Counts) -> dict[str, Floats]:
-        scores = _bleu(counts @ self.statistics())[:, -1]
-        return {"bleu_4": np.where(counts.sum(axis=1) > 0, scores, np.nan)}
+        scores = _bleu(counts @ self.statistics())
+        scores[counts.sum(axis=1) == 0] = np.nan
+        return self._named(scores.T)
+
+    def _named(self, scores: Any) -> dict[str, Any]:
+        return {f"bleu_{order}": scores[order - 1] for order in self.orders}

@@ -93,6 +93,12 @@ class Matches:
             found.append({name: np.concatenate([s[name] for s in scored]) for name in NUMBERS})
         return {name: _mean([one[name] for one in found], len(counts)) for name in NUMBERS}
 
+    def numbers_of_classes(self) -> list[dict[str, float]]:
+        """Return the twelve numbers of each class that there is to find, in their order."""
+        once = np.ones((1, self.images))
+        scored = [_scored(one, once) for one in self.classes]
+        return [{name: float(values[0]) for name, values in one.items()} for one in scored]
+
     def _class(
         self, objects: dict[int, Annotations], detections: dict[int, Annotations], kind: Kind
     ) -> ClassMatches:

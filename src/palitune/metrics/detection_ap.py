@@ -15,20 +15,14 @@ from typing import Any
 import numpy as np
 
 from palitune.codec import boxes
-from palitune.examples import Box, Example, Instance, Prediction, Size
+from palitune.examples import Example, Instance, Prediction, Size
 from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
 from palitune.metrics.coco_matches import NUMBERS, Kind
 from palitune.metrics.coco_matches import Matches as CocoMatches
+from palitune.metrics.matching import box_area, box_overlaps, match
+from palitune.metrics.object_slices import Tally, object_slices, tally
 
 COCO_NUMBERS = NUMBERS
-MATCH_IOU = 0.5
-
-
-def box_iou(a: Box, b: Box) -> float:
-    """Return intersection over union in [0, 1]; 0 where both boxes are empty."""
-    shared = _intersection(a, b)
-    union = _area(a) + _area(b) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def coco_ap(
@@ -43,89 +37,6 @@ def coco_ap(
     matches = CocoMatches(ground_truth, results, kind)
     numbers = matches.numbers(np.ones((1, matches.images)))
     return {name: float(value[0]) for name, value in numbers.items()}
-
-
-@dataclass(frozen=True)
-class Matches:
-    """How many objects were found, invented and missed; a ratio of nothing is NaN."""
-
-    found: int
-    invented: int
-    missed: int
-
-    @property
-    def precision(self) -> float:
-        return _ratio(self.found, self.found + self.invented)
-
-    @property
-    def recall(self) -> float:
-        return _ratio(self.found, self.found + self.missed)
-
-    @property
-    def f1(self) -> float:
-        return _ratio(2 * self.found, 2 * self.found + self.invented + self.missed)
-
-    def __add__(self, other: "Matches") -> "Matches":
-        return Matches(
-            self.found + other.found, self.invented + other.invented, self.missed + other.missed
-        )
-
-
-Overlaps = Sequence[Sequence[float]]
-"""By predicted and by reference object: their IoU, or what share of the former lies in a crowd."""
-
-
-def box_overlaps(predicted: Sequence[Instance], reference: Sequence[Instance]) -> Overlaps:
-    return [
-        [_share(g.box, t.box) if t.crowd else box_iou(g.box, t.box) for t in reference]
-        for g in predicted
-    ]
-
-
-def pairs(
-    predicted: Sequence[Instance], reference: Sequence[Instance], overlaps: Overlaps
-) -> dict[int, int]:
-    """Pair objects of the same label one to one, the best IoU first, from IoU .5 on.
-
-    Returns the index of the predicted object by that of the reference; a crowd is in no pair.
-    """
-    candidates = [
-        (overlaps[left][right], left, right)
-        for left, guess in enumerate(predicted)
-        for right, truth in enumerate(reference)
-        if guess.label == truth.label and not truth.crowd and overlaps[left][right] >= MATCH_IOU
-    ]
-    found: dict[int, int] = {}
-    taken: set[int] = set()
-    for _, left, right in sorted(candidates, key=lambda candidate: -candidate[0]):
-        if left not in taken and right not in found:
-            taken.add(left)
-            found[right] = left
-    return found
-
-
-def match(
-    predicted: Sequence[Instance],
-    reference: Sequence[Instance],
-    overlaps: Overlaps | None = None,
-) -> Matches:
-    """Count what `pairs` finds, and what is left over; `overlaps` are those of the boxes if None.
-
-    Crowd regions are ignored as in COCO: they need not be found, and a prediction that matches
-    nothing else but lies at least half inside a crowd of its label is not counted as invented.
-    """
-    overlaps = box_overlaps(predicted, reference) if overlaps is None else overlaps
-    found = pairs(predicted, reference, overlaps)
-    crowds = [index for index, truth in enumerate(reference) if truth.crowd]
-    invented = sum(
-        not any(
-            reference[crowd].label == guess.label and overlaps[left][crowd] >= MATCH_IOU
-            for crowd in crowds
-        )
-        for left, guess in enumerate(predicted)
-        if left not in found.values()
-    )
-    return Matches(len(found), invented, len(reference) - len(crowds) - len(found))
 
 
 Annotation = dict[str, Any]
@@ -147,6 +58,11 @@ def order_of(judged: Sequence[Judged]) -> list[int]:
     return sorted(range(len(judged)), key=lambda i: (len(judged[i].id), judged[i].id))
 
 
+def labels_of(judged: Sequence[Judged]) -> list[str]:
+    """Return the classes of the references, in the order of their numbers in `as_coco`."""
+    return sorted({entry["label"] for example in judged for entry in example.reference})
+
+
 def as_coco(judged: Sequence[Judged]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write ground truth and results as COCO does.
 
@@ -155,8 +71,7 @@ def as_coco(judged: Sequence[Judged]) -> tuple[dict[str, Any], list[dict[str, An
     class no AP.
     """
     ordered = [judged[index] for index in order_of(judged)]
-    labels = sorted({entry["label"] for example in ordered for entry in example.reference})
-    number = {label: index for index, label in enumerate(labels, start=1)}
+    number = {label: index for index, label in enumerate(labels_of(judged), start=1)}
     annotations: list[Annotation] = []
     results: list[Annotation] = []
     for image, example in enumerate(ordered, start=1):
@@ -187,17 +102,20 @@ class DetectionAP(Metric):
         self.judged: list[Judged] = []
         self.counted: list[tuple[int, int, int, int]] = []
         """Objects found, invented and missed and fragments malformed, of each example."""
+        self.tallies: list[Tally] = []
         self._coco: CocoMatches | None = None
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         reference = objects_of(example.reference, f"example {example.id}")
         predicted = objects_of(prediction.value or (), f"prediction {prediction.id}")
-        annotations = (
-            [_annotation(instance) for instance in side] for side in (reference, predicted)
-        )
-        self.judged.append(Judged(example.id, example.size, *annotations))
+        truths = [_annotation(instance) for instance in reference]
+        guesses = [_annotation(instance) for instance in predicted]
+        self.judged.append(Judged(example.id, example.size, truths, guesses))
         malformed = boxes.decode(prediction.text, example.size).malformed
-        matches = match(predicted, reference)
+        overlaps = box_overlaps(predicted, reference)
+        matches = match(predicted, reference, overlaps)
+        areas = ([entry["area"] for entry in entries] for entries in (guesses, truths))
+        self.tallies.append(tally(predicted, next(areas), reference, next(areas), overlaps))
         self._coco = None
         self.counted.append((matches.found, matches.invented, matches.missed, malformed))
         return {"f1@.5": 1.0 if math.isnan(matches.f1) else matches.f1}
@@ -207,16 +125,23 @@ class DetectionAP(Metric):
         return {name: float(values[0]) for name, values in numbers.items()}
 
     def weighted(self, counts: Counts) -> dict[str, Floats]:
-        self._coco = self._coco or CocoMatches(*as_coco(self.judged))
         found, invented, missed, malformed = (
             counts @ np.array(self.counted, float).reshape(-1, 4)
         ).T
-        return self._coco.numbers(counts[:, order_of(self.judged)]) | {
+        return self._matched().numbers(counts[:, order_of(self.judged)]) | {
             "precision@.5": ratio(found, found + invented),
             "recall@.5": ratio(found, found + missed),
             "f1@.5": ratio(2 * found, 2 * found + invented + missed),
             "malformed_objects": ratio(malformed, counts.sum(axis=1)),
         }
+
+    def slices(self) -> dict[str, dict[str, dict[str, float]]]:
+        return object_slices(self.tallies, self._matched(), labels_of(self.judged))
+
+    def _matched(self) -> CocoMatches:
+        """Match once, until another example comes in."""
+        self._coco = self._coco or CocoMatches(*as_coco(self.judged))
+        return self._coco
 
 
 def _annotation(instance: Instance) -> Annotation:
@@ -224,26 +149,7 @@ def _annotation(instance: Instance) -> Annotation:
     return {
         "label": instance.label,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": _area(instance.box) if instance.mask is None else float(instance.mask.sum()),
+        "area": box_area(instance.box) if instance.mask is None else float(instance.mask.sum()),
         "iscrowd": int(instance.crowd),
         "score": 1.0 if instance.score is None else instance.score,
     }
-
-
-def _intersection(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return width * height if width > 0 and height > 0 else 0.0
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _share(guess: Box, crowd: Box) -> float:
-    """What share of a box lies in a crowd's; 0 for a box without extent."""
-    return _intersection(guess, crowd) / _area(guess) if _area(guess) > 0 else 0.0
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan

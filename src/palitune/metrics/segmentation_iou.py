@@ -16,16 +16,9 @@ from palitune.codec import masks
 from palitune.examples import Example, Instance, Mask, Prediction, mask_to_json
 from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio, weighted_mean
 from palitune.metrics.coco_matches import Matches as CocoMatches
-from palitune.metrics.detection_ap import (
-    Annotation,
-    Judged,
-    Overlaps,
-    as_coco,
-    box_iou,
-    match,
-    order_of,
-    pairs,
-)
+from palitune.metrics.detection_ap import Annotation, Judged, as_coco, labels_of, order_of
+from palitune.metrics.matching import Overlaps, box_iou, match, pairs
+from palitune.metrics.object_slices import Tally, object_slices, tally
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 BOX_ACCURACY_AT = (0.5, 0.75)
@@ -93,6 +86,7 @@ class Segmentation(Metric):
         self.judged: list[Judged] = []
         self.counted: list[tuple[float, ...]] = []
         """Objects found, invented and missed, their IoUs' sum, and fragments malformed."""
+        self.tallies: list[Tally] = []
         self._coco: CocoMatches | None = None
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
@@ -103,6 +97,8 @@ class Segmentation(Metric):
         self.judged.append(Judged(example.id, example.size, truths, guesses))
         self._coco = None
         overlaps = _overlaps(guesses, truths)
+        areas = ([entry["area"] for entry in entries] for entries in (guesses, truths))
+        self.tallies.append(tally(predicted, next(areas), reference, next(areas), overlaps))
         found = pairs(predicted, reference, overlaps)
         matches = match(predicted, reference, overlaps)
         ious = sum(overlaps[left][right] for right, left in found.items())
@@ -117,8 +113,7 @@ class Segmentation(Metric):
         return {name: float(values[0]) for name, values in numbers.items()}
 
     def weighted(self, counts: Counts) -> dict[str, Floats]:
-        self._coco = self._coco or CocoMatches(*as_coco(self.judged), "segm")
-        coco = self._coco.numbers(counts[:, order_of(self.judged)])
+        coco = self._matched().numbers(counts[:, order_of(self.judged)])
         found, invented, missed, ious, malformed = (
             counts @ np.array(self.counted, float).reshape(-1, 5)
         ).T
@@ -130,6 +125,14 @@ class Segmentation(Metric):
             "mask_iou_matched": ratio(ious, found),
             "malformed_objects": ratio(malformed, counts.sum(axis=1)),
         }
+
+    def slices(self) -> dict[str, dict[str, dict[str, float]]]:
+        return object_slices(self.tallies, self._matched(), labels_of(self.judged), "mask_")
+
+    def _matched(self) -> CocoMatches:
+        """Match once, until another example comes in."""
+        self._coco = self._coco or CocoMatches(*as_coco(self.judged), "segm")
+        return self._coco
 
 
 def _mask(instance: Instance) -> Mask:

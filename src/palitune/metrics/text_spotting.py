@@ -11,7 +11,7 @@ import numpy as np
 
 from palitune.examples import Example, Instance, Prediction
 from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
-from palitune.metrics.detection_ap import Matches, match
+from palitune.metrics.matching import Matches, match
 
 
 class TextSpotting(Metric):

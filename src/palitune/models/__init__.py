@@ -70,10 +70,14 @@ def resolved_targets(network: Network, adapter: Adapter) -> list[str]:
 
 
 def save_adapter(network: Network, folder: str | Path, model: Model) -> None:
-    """Write what was trained on `model`, with a record of its base, into a folder."""
+    """Write what was trained on `model`, with a record of its base, into a folder.
+
+    Of several processes the first one writes, and the others wait for it.
+    """
+    from palitune import processes
     from palitune.models import adapter_files
 
-    adapter_files.save_adapter(network, folder, model)
+    processes.by_first(lambda: adapter_files.save_adapter(network, folder, model))
 
 
 def load_adapter(network: Network, folder: str | Path, *, trainable: bool = False) -> Network:

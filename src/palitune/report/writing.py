@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune import processes
 from palitune.report.page import write
 from palitune.report.run_folder import read_settings
 from palitune.report.summary import metrics_table
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
     from palitune.data.dataset import Part
     from palitune.evaluation.loop import Results
 
-_PACKAGES = ("palitune", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+_PACKAGES = (
+    *("palitune", "torch", "transformers", "tokenizers", "peft", "accelerate", "bitsandbytes"),
+    *("datasets", "numpy", "pillow", "rapidfuzz", "pycocotools", "pycocoevalcap"),
+)
 
 
 def open_run(output_dir: str, configuration: str) -> Path:
-    """Create the run folder with `config.yaml` and `environment.json`; return it."""
+    """Create the run folder with `config.yaml` and `environment.json`; return it.
+
+    Of several processes the first one writes, here and in the other functions.
+    """
     folder = Path(output_dir)
+    if not processes.is_first():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(configuration, encoding="utf-8")
     write_json(folder / "environment.json", environment())
@@ -47,6 +56,8 @@ def environment() -> dict[str, str]:
 
 def say(sentences: Sequence[str]) -> None:
     """Print what was checked, a line each."""
+    if not processes.is_first():
+        return
     from rich import print as show
     from rich.markup import escape
 
@@ -64,6 +75,8 @@ def list_skipped(folder: Path, parts: "Sequence[Part]") -> None:
         dict.fromkeys(f"{part.name}: {told}" for part in parts for told in part.examples.left_out)
     )
     file = folder / "skipped.txt"
+    if not processes.is_first():
+        return
     if skipped or left_out:
         file.write_text("\n".join([*left_out, *skipped]) + "\n", encoding="utf-8")
     if skipped:
@@ -88,15 +101,29 @@ def finish(
     after: "Results",
     before: "Results | None" = None,
 ) -> None:
-    """Write predictions and metrics, build the report, show the table."""
+    """Write predictions and metrics, build the report, show the table.
+
+    Where the data has no references, there are predictions only.
+    """
     from rich import print as show
 
+    if not processes.is_first():
+        return
     after.write_predictions(folder / "predictions.jsonl")
+    if not after.metrics:
+        print(
+            f"split {split} has no references, so nothing was judged; the predictions are in "
+            f"{folder / 'predictions.jsonl'}, and evaluation.submission=... writes a file for a "
+            "test server"
+        )
+        return
     if before is not None:
         before.write_predictions(folder / "predictions_before.jsonl")
     metrics = {
         "split": split,
         "examples": after.examples,
+        "judged_by": after.judged_by,
+        **({"missing": after.missing} if after.missing else {}),
         "before": before and before.metrics,
         "after": after.metrics,
         "intervals": {

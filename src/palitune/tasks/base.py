@@ -14,6 +14,10 @@ from palitune.metrics import METRICS
 T = TypeVar("T")
 
 
+class MissingColumn(DataError):
+    """A row lacks a column that a task cannot do without."""
+
+
 @dataclass(kw_only=True)
 class Task(ABC):
     """Turn a row into a prompt with its targets, and a model's text into a value."""
@@ -87,9 +91,14 @@ class Task(ABC):
     def example(self, row: Row) -> Example:
         """Write the example of one row. Raises DataError, naming the row's place."""
         if row.suffix is None:
-            suffixes, reference = self.targets(row)
-        else:
-            suffixes, reference = (row.suffix,), self.given(row, row.suffix)
+            return self._example(row, *self.targets(row))
+        return self._example(row, (row.suffix,), self.given(row, row.suffix))
+
+    def question(self, row: Row) -> Example:
+        """Write the example of a row that has no reference: a prompt without a suffix."""
+        return self._example(row, (), ())
+
+    def _example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
         return Example(
             id=row.id,
             images=row.images,
@@ -114,9 +123,9 @@ class TextTask(Task):
 
 
 def needed(row: Row, column: str, value: T | None) -> T:
-    """Return the value of a column that the task cannot do without."""
+    """Return the value of a column that the task cannot do without; else raise MissingColumn."""
     if value is None:
-        raise DataError(f"{row.place}: column '{column}' is missing; this task needs it")
+        raise MissingColumn(f"{row.place}: column '{column}' is missing; this task needs it")
     return value
 
 

@@ -380,3 +380,27 @@ def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:
     assert isinstance(instance, Instance)
     assert instance.mask is not None
     assert int(instance.mask[2:12, 1:11].sum()) == int(instance.mask.sum()) == 100
+
+
+def test_a_split_without_references_is_let_through_where_it_is_asked_for(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "q", {"question": "how many?"}, {"question": "what colour?"})
+    with pytest.raises(DataError, match="column 'answers' is missing"):
+        load(source, Vqa(), "train")
+    [part] = load(source, Vqa(), "train", unanswered=True)
+    assert not part.is_answered
+    assert [(e.prefix, e.suffixes, e.reference) for e in part.examples] == [
+        ("answer en how many?", (), ()),
+        ("answer en what colour?", (), ()),
+    ]
+    with pytest.raises(DataError, match="prompts without references, and nothing can be learned"):
+        load(source, Vqa(), "train")  # also where it lies in the cache
+
+
+def test_a_split_has_references_throughout_or_not_at_all(tmp_path: Path) -> None:
+    asked, answered = {"question": "how many?"}, {"question": "how many?", "answer": "2"}
+    source = write_rows(tmp_path / "a", answered, asked)
+    with pytest.raises(DataError, match=r"train\.jsonl:2: column 'answers' is missing"):
+        load(source, Vqa(), "train", unanswered=True)
+    source = write_rows(tmp_path / "b", asked, answered)
+    with pytest.raises(DataError, match=r"train\.jsonl:2: the row has a reference and those"):
+        load(source, Vqa(), "train", unanswered=True)

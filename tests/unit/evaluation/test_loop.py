@@ -115,7 +115,7 @@ def test_perfect_answers_score_perfectly_and_carry_their_confidence(
         texts = [next(suffixes) for _ in batch["input_ids"]]
         return [Generated(text, (0,), (len(text),), (-0.5,), finished=True) for text in texts]
 
-    monkeypatch.setattr("palitune.evaluation.loop.generate", right)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", right)
     results = judged(tiny("paligemma"), parts)
     assert results.metrics["ocr/exact_match"] == 1.0
     assert results.metrics["ocr/character_error_rate"] == 0.0
@@ -136,7 +136,7 @@ def test_a_malformed_answer_is_counted_and_scores_as_empty(
             batch["input_ids"]
         )
 
-    monkeypatch.setattr("palitune.evaluation.loop.generate", garbage)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", garbage)
     results = judged(tiny("paligemma"), parts[1:])
     assert results.metrics["detection/malformed"] == 1.0
     assert results.metrics["detection/unfinished"] == 1.0

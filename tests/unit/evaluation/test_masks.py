@@ -69,7 +69,7 @@ def test_a_right_answer_is_judged_and_shown_with_its_mask(
     def right(*_: Any, **__: Any) -> list[Generated]:
         return [Generated(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
 
-    monkeypatch.setattr("palitune.evaluation.loop.generate", right)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", right)
     model = Local(path=str(tiny("paligemma")))
     results = evaluate(load(model), load_processor(model), parts, Evaluation(workers=0))
     assert {key: results.metrics[f"{name}/{key}"] for key in good} == pytest.approx(good)

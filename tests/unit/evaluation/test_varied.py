@@ -18,13 +18,21 @@ def example(number: int, image: str = "", **attributes: str) -> Example:
     )
 
 
+def attributes(examples: list[Example]) -> list[dict[str, str]]:
+    return [one.attributes for one in examples]
+
+
+def images(examples: list[Example]) -> list[tuple[str, ...]]:
+    return [one.images for one in examples]
+
+
 def test_slices_are_the_numbers_of_the_examples_with_a_value() -> None:
     examples = [example(n, kind="count" if n % 3 else "colour", size="s") for n in range(9)]
     metric, shares = METRICS["exact_match"](), Shares()
     for n, one in enumerate(examples):
         metric.update(one, Prediction(id=one.id, text="", value="1" if n < 6 else "2"))
         shares.update(malformed=n == 0, unfinished=False)
-    found = sliced([metric, shares], examples)
+    found = sliced([metric, shares], attributes(examples))
     assert found["kind"]["count"] == pytest.approx(
         {"examples": 6, "exact_match": 4 / 6, "malformed": 0, "unfinished": 0}
     )
@@ -37,8 +45,10 @@ def test_an_attribute_that_some_lack_slices_the_others_and_none_gives_none() -> 
     metric = METRICS["exact_match"]()
     for one in examples:
         metric.update(one, Prediction(id=one.id, text="", value="1"))
-    assert sliced([metric], examples)["kind"] == {"count": {"examples": 1, "exact_match": 1.0}}
-    assert sliced([metric], [example(0), example(1)]) == {}
+    assert sliced([metric], attributes(examples))["kind"] == {
+        "count": {"examples": 1, "exact_match": 1.0}
+    }
+    assert sliced([metric], attributes([example(0), example(1)])) == {}
 
 
 def test_of_many_values_the_most_frequent_are_told() -> None:
@@ -47,7 +57,9 @@ def test_of_many_values_the_most_frequent_are_told() -> None:
     metric = METRICS["exact_match"]()
     for one in examples:
         metric.update(one, Prediction(id=one.id, text="", value="1"))
-    assert list(sliced([metric], examples)["name"]) == [str(n) for n in range(MOST_VALUES)]
+    assert list(sliced([metric], attributes(examples))["name"]) == [
+        str(n) for n in range(MOST_VALUES)
+    ]
 
 
 def test_too_few_images_give_no_interval_however_many_examples() -> None:
@@ -55,9 +67,9 @@ def test_too_few_images_give_no_interval_however_many_examples() -> None:
     examples = [example(n, image=f"/{n % 9}.png") for n in range(50)]
     for _ in examples:
         shares.update(malformed=False, unfinished=True)
-    assert resampled([shares], examples, 100) == {}
-    assert resampled([shares], [example(n) for n in range(50)], 0) == {}
-    found = resampled([shares], [example(n) for n in range(50)], 100)
+    assert resampled([shares], images(examples), 100) == {}
+    assert resampled([shares], range(50), 0) == {}
+    found = resampled([shares], range(50), 100)
     assert {name: (len(v), v[0]) for name, v in found.items()} == {
         "malformed": (100, 0),
         "unfinished": (100, 1),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import random
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from palitune.metrics import METRICS, MetricError
-from palitune.metrics.caption_programs import Meteor, check_models, check_programs
+from palitune.metrics.caption_programs import Meteor, _as_files, check_models, check_programs
 from palitune.tasks.caption import Caption
+
+from caption_corpus import caption
 
 JAVA = shutil.which("java") is not None
 
@@ -48,18 +51,21 @@ def test_meteor_is_what_its_program_says_or_a_sentence_where_it_cannot_run() -> 
         with pytest.raises(MetricError, match="install a Java runtime"):
             METRICS["meteor"]()
         return
-    recorded = [0.43987329, 0.0, 0.40826467], 0.36947192  # METEOR 1.5 of pycocoevalcap 1.2
+    from pycocoevalcap.meteor.meteor import Meteor as Program
+
+    chance = random.Random(3)
     metric = Meteor()
-    metric.answers = ["A man is riding a horse.", "", "dogs play in snow"]
-    metric.references = [
-        ("A man rides a horse", "a horse"),
-        ("a boat",),
-        ("two dogs play in the snow",),
+    metric.references = [tuple(caption(chance) for _ in range(3)) for _ in range(40)]
+    metric.answers = [
+        chance.choice([texts[0], texts[1].rsplit(" ", 2)[0], caption(chance), ""])
+        for texts in metric.references
     ]
-    scores = [row["meteor"] for row in metric.corpus_scores()]
-    assert scores == pytest.approx(recorded[0], abs=1e-6)
-    assert metric.compute()["meteor"] == pytest.approx(recorded[1], abs=1e-6)
-    assert metric.weighted(np.ones((2, 3))) == {}
+    corpus, scores = Program().compute_score(*_as_files(metric.answers, metric.references))
+    found = [row["meteor"] for row in metric.corpus_scores()]
+    assert found == pytest.approx(scores, abs=1e-12)
+    assert metric.compute()["meteor"] == pytest.approx(corpus, abs=1e-12)
+    twice, first = metric.weighted(np.array([[2.0] * 40, [1] + [0] * 39]))["meteor"]
+    assert (twice, first) == pytest.approx((corpus, scores[0]))
 
 
 def test_an_empty_corpus_starts_no_program() -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.bleu.bleu import Bleu as OfficialBleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from palitune.metrics import captions
-from palitune.metrics.captions import Bleu4, CiderD, RougeL, bleu, cider_d, rouge_l
+from palitune.metrics.captions import Bleu, CiderD, RougeL, bleu, cider_d, rouge_l
 
 from caption_corpus import caption
 
@@ -64,7 +64,7 @@ def test_cider_d_equals_the_official_code(corpus: Corpus) -> None:
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_bleu_equals_the_official_code(corpus: Corpus) -> None:
-    expected, _ = Bleu(4).compute_score(*as_official(corpus), verbose=0)
+    expected, _ = OfficialBleu(4).compute_score(*as_official(corpus), verbose=0)
     assert list(bleu(*corpus)) == pytest.approx(expected, abs=1e-9)
 
 
@@ -116,7 +116,7 @@ def test_the_order_of_images_and_references_does_not_matter() -> None:
 
 def test_the_accumulators_report_what_the_functions_do() -> None:
     predictions, references = corpus(caption, 30, 6)
-    for metric in (cider := CiderD(), quad := Bleu4()):
+    for metric in (cider := CiderD(), quad := Bleu(4)):
         metric.answers = list(predictions.values())
         metric.references = [tuple(texts) for texts in references.values()]
     assert cider.compute()["cider_d"] == pytest.approx(cider_d(predictions, references)[0])
@@ -128,7 +128,7 @@ def test_the_accumulators_report_what_the_functions_do() -> None:
 
 def test_bleu_of_other_sets_of_images_is_exact() -> None:
     predictions, references = corpus(caption, 20, 7)
-    metric = Bleu4()
+    metric = Bleu(4)
     metric.answers = list(predictions.values())
     metric.references = [tuple(texts) for texts in references.values()]
     counts = np.array([[n % 3 for n in range(20)]], float)

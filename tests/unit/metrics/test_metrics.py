@@ -29,7 +29,7 @@ PROGRAMS = {"meteor", "spice"}
 """Those that run Java: see test_caption_programs."""
 OWN = sorted(set(METRICS) - PROGRAMS)
 TEXT_METRICS = sorted(set(OWN) - set(OBJECT_METRICS))
-SEVERAL = {"pope", "rsvqa", "science_qa"}
+SEVERAL = {"bleu", "pope", "rsvqa", "science_qa"}
 """Those that report more than one number; it begins with their name."""
 ANSWER = {"pope": "yes", "science_qa": "The answer is B."}
 """What a perfect prediction says, where a benchmark prescribes the form."""
@@ -67,7 +67,7 @@ def test_a_perfect_prediction_gets_the_best_score(name: str) -> None:
     metric = METRICS[name]()
     scores: dict[str, float] = {}
     for answer in ("two boats", "a dog in the snow"):  # one image alone has no CIDEr-D
-        text = ANSWER.get(name, answer + " on a big lake" * (name in {"bleu_4", "cider_d"}))
+        text = ANSWER.get(name, answer + " on a big lake" * (name in {"bleu", "bleu_4", "cider_d"}))
         reference: Reference = OBJECT_METRICS.get(name, (text,) * 4)
         scores |= metric.update(example(reference), prediction(OBJECT_METRICS.get(name, text)))
     for each in [scores, *metric.corpus_scores(), metric.compute()]:

@@ -101,6 +101,10 @@ class Source(Data):
         """List every file that the rows of a split follow from, apart from the images."""
         return [self.annotation_file(split)]
 
+    def class_ids(self, split: str) -> dict[str, int | str]:
+        """Return the number that the data gives each class; empty where it gives none."""
+        return {}
+
     def search_patterns(self) -> list[str]:
         """List where annotation files are looked for, in order."""
         return list(self.patterns)

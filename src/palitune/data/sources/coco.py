@@ -55,6 +55,10 @@ class Coco(Source):
         content = CocoFile.load(file, masks=self.masks)
         yield from content.rows(image_folder(content, self.images, self.folder(), split))
 
+    def class_ids(self, split: str) -> dict[str, int | str]:
+        content = CocoFile.load(self.annotation_file(split), masks=False)
+        return {name: number for number, name in content.categories.items()}
+
     def search_patterns(self) -> list[str]:
         first, second = sorted(Annotations, key=lambda kind: kind is not self.annotations)
         preferred = [pattern.replace("{kind}", first.value) for pattern in self.patterns]

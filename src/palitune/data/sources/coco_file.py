@@ -26,6 +26,8 @@ class CocoFile:
     annotations: list[dict[str, Any]]
     categories: dict[int | str, str]
     """Names by id."""
+    annotated: bool
+    """Whether the file has annotations at all; those of test sets have none."""
     masks: bool
     """Instances get masks out of the `segmentation` of their annotation."""
     header: Any = field(default_factory=header_reader)
@@ -36,15 +38,18 @@ class CocoFile:
         content = _parsed(file, _packed if masks else _without_segmentation)
         for name in ("images", "annotations", "categories"):
             entries = content.get(name) if isinstance(content, dict) else None
-            if entries is None and name == "categories" and isinstance(content, dict):
-                continue  # captions have none
+            if entries is None and name != "images" and isinstance(content, dict):
+                continue  # captions have no categories, test sets no annotations
             if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
                 raise DataError(
                     f"{file}: no list of objects '{name}'; is this a COCO annotation file? "
                     "Name the right one in data.splits"
                 )
         names = _categories(file, content.get("categories", []))
-        return cls(file, content["images"], content["annotations"], names, masks)
+        annotations = content.get("annotations")
+        return cls(
+            file, content["images"], annotations or [], names, annotations is not None, masks
+        )
 
     def rows(self, folder: Path) -> Iterator[Row | DataError]:
         """Yield what belongs to no image, then the images in file order, out of `folder`."""
@@ -109,7 +114,7 @@ class CocoFile:
     ) -> Row:
         path, size, place = self.image(entry, folder)
         annotations = by_image[entry["id"]]
-        has_boxes = bool(self.categories)
+        has_boxes = self.annotated and bool(self.categories)
         return Row(
             id=str(entry["id"]),
             images=(path,),
@@ -117,7 +122,7 @@ class CocoFile:
             place=place,
             captions=tuple(map(self._caption, annotations)) if has_captions else None,
             instances=tuple(self.instance(a, size) for a in annotations) if has_boxes else None,
-            classes=tuple(dict.fromkeys(self.categories.values())) if has_boxes else None,
+            classes=tuple(dict.fromkeys(self.categories.values())) or None,
         )
 
     def _caption(self, annotation: dict[str, Any]) -> str:

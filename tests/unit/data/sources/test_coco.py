@@ -212,12 +212,25 @@ def test_a_caption_must_be_a_text(tmp_path: Path, content: Content) -> None:
     assert error_of(tmp_path, content) == ", annotation id 5: caption 3 must be a text"
 
 
+def test_a_file_without_annotations_gives_rows_without_references(
+    tmp_path: Path, content: Content
+) -> None:
+    del content["annotations"]  # as in COCO's image_info_test2017.json
+    row = row_of(tmp_path, content)
+    assert (row.instances, row.captions, row.classes) == (None, None, ("buoy", "boat"))
+
+
+def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) -> None:
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    assert Coco(path=str(tmp_path)).class_ids("train") == {"buoy": 3, "boat": 1}
+
+
 def test_a_file_that_is_no_coco_is_one_sentence(tmp_path: Path, content: Content) -> None:
     assert file_error(tmp_path, "{") == (
         "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
         "export the annotations anew"
     )
-    for wrong in ([], {"images": []}, {"images": [], "annotations": {}}):
+    for wrong in ([], {"annotations": []}, {"images": [], "annotations": {}}):
         assert "is this a COCO annotation file?" in file_error(tmp_path, wrong)
     assert file_error(tmp_path, content | {"categories": [{"id": 1}]}) == (
         "category {'id': 1} must have an id and a name"

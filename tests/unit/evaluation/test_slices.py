@@ -1,0 +1,36 @@
+"""Lengths and counts get names; the first reference decides."""
+
+import pytest
+
+from palitune.evaluation.slices import LENGTH, OBJECTS, attributes_of
+from palitune.examples import Example, Instance, Reference
+
+
+def example(reference: Reference) -> Example:
+    return Example(
+        id="1", images=("a.png",), size=(9, 9), prefix="", suffixes=("",), reference=reference,
+        place="a:1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (1, "1 word"),
+        (2, "2 words"),
+        (3, "3 to 5 words"),
+        (9, "6 to 10 words"),
+        (12, "more than 10 words"),
+    ],
+)
+def test_answers_go_by_their_length(words: int, name: str) -> None:
+    assert attributes_of([example((" ".join(["a"] * words), "b"))]) == [{LENGTH: name}]
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(0, "none"), (1, "1"), (3, "2 or 3"), (4, "4 to 10"), (11, "more than 10")]
+)
+def test_images_go_by_their_objects_without_crowds(count: int, name: str) -> None:
+    boat = Instance("boat", (0, 0, 5, 5))
+    crowd = Instance("boat", (0, 0, 9, 9), crowd=True)
+    assert attributes_of([example((*[boat] * count, crowd))]) == [{OBJECTS: name}]
