@@ -7,13 +7,14 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import overload
 
 import pyarrow as pa
 
-from palitune.data.cache import BATCH, cached
+from palitune.data.cache import BATCH, SCHEMA, cached
 from palitune.data.sources.base import Data, Pairing
 from palitune.data.sources.lookup import canonical
 from palitune.examples import Example, value_from_json
@@ -63,6 +64,21 @@ class Examples(Sequence[Example]):
             part=self.part,
             attributes=json.loads(attributes),
         )
+
+    def fingerprint(self) -> str:
+        """Digest what the examples say: equal for equal data on any machine, in any folder.
+
+        Everything counts but the images' pixels, for which the file names stand.
+        """
+        digest = sha256()
+        for batch in self._batches:
+            for column in (name for name in SCHEMA.names if name not in ("images", "place")):
+                digest.update(repr(batch.column(column).to_pylist()).encode("utf-8", "replace"))
+            for images in batch.column("images").to_pylist():
+                digest.update(
+                    repr([Path(image).name for image in images]).encode("utf-8", "replace")
+                )
+        return digest.hexdigest()[:16]
 
     def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:
         return Examples, (self.folder, self.part)

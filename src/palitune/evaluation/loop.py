@@ -163,6 +163,7 @@ def _record(
         "images": list(example.images),
         "size": list(example.size),
         "prefix": example.prefix,
+        "suffixes": list(example.suffixes),
         "attributes": example.attributes,
         "text": prediction.text,
         "prediction": value_to_json(prediction.value),

@@ -22,12 +22,21 @@ if TYPE_CHECKING:
 _PACKAGES = ("palitune", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 
 
-def open_run(output_dir: str, configuration: str) -> Path:
-    """Create the run folder with `config.yaml` and `environment.json`; return it."""
+def open_run(output_dir: str, configuration: str, **data: "list[Part]") -> Path:
+    """Create the run folder with `config.yaml` and `environment.json`; return it.
+
+    `data`: the parts by what they are for (`train`, `test`); `environment.json` holds the
+    fingerprint of each.
+    """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(configuration, encoding="utf-8")
-    write_json(folder / "environment.json", environment())
+    fingerprints = {
+        purpose: {part.name: part.examples.fingerprint() for part in parts}
+        for purpose, parts in data.items()
+        if parts
+    }
+    write_json(folder / "environment.json", {**environment(), "data": fingerprints})
     return folder
 
 
