@@ -11,11 +11,12 @@ def evaluate(run: Evaluate) -> None:
     processor = models.load_processor(run.model)
     network = models.load_trained(run.model, run.adapter)
 
-    folder = report.open_run(run.output_dir, to_yaml(run))
+    folder = report.open_run(run.output_dir, to_yaml(run), test=test)
     report.list_skipped(folder, test)
 
-    results = evaluation.evaluate(network, processor, test, run.evaluation)
-    report.finish(folder, run.evaluation.split, results)
+    with report.tracked(run.tracking, folder):
+        results = evaluation.evaluate(network, processor, test, run.evaluation)
+        report.finish(folder, run.evaluation.split, results)
 
 
 if __name__ == "__main__":

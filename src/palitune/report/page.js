@@ -29,10 +29,12 @@ if (form) {
   let gallery = "";
   let limit = AT_ONCE;
 
+  const parts = [...new Set(cards.map((card) => card.part))];
   const last = (value) => (Number.isNaN(value) ? Infinity : value);
   const orders = {
     "": (a, b) =>
-      gallery ? a.part.localeCompare(b.part) || a.places[gallery] - b.places[gallery] : 0,
+      gallery &&
+      (parts.indexOf(a.part) - parts.indexOf(b.part) || a.places[gallery] - b.places[gallery]),
     low: (a, b) => last(a.good) - last(b.good),
     high: (a, b) => last(-a.good) - last(-b.good),
     gain: (a, b) => last(-a.gain) - last(-b.gain),

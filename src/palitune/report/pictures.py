@@ -118,5 +118,5 @@ def _picture(image: "Image", most_bytes: int, *, caption: str, note: str, alt: s
 
 def _encoded(image: "Image") -> bytes:
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=_QUALITY)
+    image.save(file, "WEBP", quality=_QUALITY, method=2)
     return file.getvalue()

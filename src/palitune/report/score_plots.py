@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palitune.examples import Example, Prediction
 from palitune.report.run_folder import Answer, Judged, objects
+from palitune.report.summary import written
 from palitune.report.svg import TOP, Frame, Point, drawing, text
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def _precision_recall(part: str, examples: Sequence[Judged], kind: "Kind") -> Pl
         part=part,
         title="precision over recall",
         legend=tuple(
-            (name, f"{sum(y for _, y in points) / len(points):.3f}") for name, points in lines
+            (name, written("AP50", sum(y for _, y in points) / len(points)))
+            for name, points in lines
         ),
         svg=drawing(
             f"precision over recall of {part}", frame.axes(_TICKS, _TICKS) + "".join(drawn)
@@ -120,7 +122,7 @@ def _reliability(part: str, examples: Sequence[Judged]) -> Plot:
     return Plot(
         part=part,
         title="precision over score",
-        legend=(("mean gap", f"{calibration_error(bins):.3f}"),),
+        legend=(("mean gap", written("gap", calibration_error(bins))),),
         svg=drawing(f"precision over score of {part}", _bars(bins)),
         note="Bars: the share of objects of that score that are right (IoU .5), and their number. "
         "On the dashed line a score is the chance to be right.",

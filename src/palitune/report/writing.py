@@ -83,10 +83,14 @@ def list_skipped(folder: Path, parts: "Sequence[Part]") -> None:
 def tracked(
     settings: Tracking, folder: Path
 ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-    """Open the tracker of a run folder and give its `log`; it is closed whatever happens."""
+    """Open the tracker of a run folder and give its `log`; it is closed whatever happens.
+
+    What the folder holds at the end, if all goes well, is recorded too: see `Tracker.publish`.
+    """
     tracker = start(settings, folder, read_settings(folder))
     try:
         yield tracker.log
+        tracker.publish(folder)
     finally:
         tracker.finish()
 
