@@ -107,7 +107,7 @@ def _named(instances: tuple[Instance, ...]) -> str:
 def _picture(image: "Image", most_bytes: int, *, caption: str, note: str, alt: str) -> Picture:
     encoded = _encoded(image)
     while len(encoded) > most_bytes and max(image.size) > _SMALLEST:
-        shrunk = min(0.8, (most_bytes / len(encoded)) ** 0.5)
+        shrunk = min(0.8, 0.95 * (most_bytes / len(encoded)) ** 0.5)
         image = image.resize(
             (max(1, round(image.width * shrunk)), max(1, round(image.height * shrunk)))
         )
