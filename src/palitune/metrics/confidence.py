@@ -90,11 +90,14 @@ def in_crowd(guess: Instance, reference: Sequence[Instance], overlaps: Sequence[
 
 
 def reliability(judged: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Reliability]:
-    """Sort (score in [0, 1], whether right) into bins of equal width."""
+    """Sort (score, whether right) into bins of equal width over [0, 1].
+
+    A score outside counts in the bin at that end.
+    """
     edges = [place / bins for place in range(bins + 1)]
     sorted_in: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for score, right in judged:
-        sorted_in[min(int(score * bins), bins - 1)].append((score, right))
+        sorted_in[max(0, min(int(score * bins), bins - 1))].append((score, right))
     return [
         Reliability(
             low, high, len(inside), _mean([s for s, _ in inside]), _mean([r for _, r in inside])

@@ -50,7 +50,11 @@ def object_pairs(
     """
     overlaps = box_overlaps(predicted, reference) if overlaps is None else overlaps
     found = pairs(predicted, reference, overlaps)
-    free = [g for g in range(len(predicted)) if g not in found.values()]
+    free = [
+        g
+        for g, guess in enumerate(predicted)
+        if g not in found.values() and not in_crowd(guess, reference, overlaps[g])
+    ]
     missed = [t for t, truth in enumerate(reference) if t not in found and not truth.crowd]
     near = [(overlaps[g][t], g, t) for g in free for t in missed if overlaps[g][t] >= MATCH_IOU]
     for _, guess, truth in sorted(near, key=lambda candidate: -candidate[0]):
@@ -58,11 +62,7 @@ def object_pairs(
             found[truth] = guess
     listed = [(reference[t].label, predicted[g].label) for t, g in sorted(found.items())]
     listed += [(reference[t].label, NOTHING) for t in missed if t not in found]
-    return listed + [
-        (NOTHING, predicted[g].label)
-        for g in free
-        if g not in found.values() and not in_crowd(predicted[g], reference, overlaps[g])
-    ]
+    return listed + [(NOTHING, predicted[g].label) for g in free if g not in found.values()]
 
 
 def closed_set(references: Iterable[Sequence[str]]) -> frozenset[str]:

@@ -1,22 +1,26 @@
 """What the scores of found objects are worth, part by part, as plots."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from palitune.examples import Example, Prediction
+from palitune.metrics.coco_matches import Kind, Matches
+from palitune.metrics.confidence import (
+    Reliability,
+    calibration_error,
+    judged_scores,
+    precision_recall,
+    reliability,
+)
+from palitune.metrics.detection_ap import DetectionAP, Overlaps, as_coco
+from palitune.metrics.segmentation_iou import Segmentation, mask_overlaps
 from palitune.report.run_folder import Answer, Judged, objects
 from palitune.report.summary import written
 from palitune.report.svg import TOP, Frame, Point, drawing, text
 
-if TYPE_CHECKING:
-    from palitune.metrics.coco_matches import Kind
-    from palitune.metrics.confidence import Reliability
-    from palitune.metrics.detection_ap import Overlaps
-
-_KINDS: "dict[str, Kind]" = {"mask_AP50": "segm", "AP50": "bbox"}
+_KINDS: dict[str, Kind] = {"mask_AP50": "segm", "AP50": "bbox"}
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -30,7 +34,7 @@ class Plot:
     note: str
 
 
-def plots(part: str, examples: Sequence[Judged], names: Iterable[str]) -> list[Plot]:
+def plots(part: str, examples: Sequence[Judged], names: Sequence[str]) -> list[Plot]:
     """Draw what the scores of a part's objects are worth; nothing where none has a score.
 
     `names` are those of the part's numbers: precision-recall is drawn where one of them is AP50.
@@ -43,17 +47,15 @@ def plots(part: str, examples: Sequence[Judged], names: Iterable[str]) -> list[P
     return [*curves, _reliability(part, examples)]
 
 
-def overlaps(example: Judged, answer: Answer) -> "Overlaps | None":
+def overlaps(example: Judged, answer: Answer) -> Overlaps | None:
     """The overlaps of predicted and reference masks; None where boxes are to be compared."""
-    from palitune.metrics.segmentation_iou import mask_overlaps
-
     sides = objects(answer.value), objects(example.reference)
     if all(side and all(item.mask is not None for item in side) for side in sides):
         return mask_overlaps(*sides)
     return None
 
 
-def _precision_recall(part: str, examples: Sequence[Judged], kind: "Kind") -> Plot:
+def _precision_recall(part: str, examples: Sequence[Judged], kind: Kind) -> Plot:
     lines = [("after" if examples[0].before else "precision", _curve(examples, kind, "after"))]
     if all(example.before for example in examples):
         lines.append(("before", _curve(examples, kind, "before")))
@@ -78,12 +80,7 @@ def _precision_recall(part: str, examples: Sequence[Judged], kind: "Kind") -> Pl
     )
 
 
-def _curve(examples: Sequence[Judged], kind: "Kind", side: str) -> list[Point]:
-    from palitune.metrics.coco_matches import Matches
-    from palitune.metrics.confidence import precision_recall
-    from palitune.metrics.detection_ap import DetectionAP, as_coco
-    from palitune.metrics.segmentation_iou import Segmentation
-
+def _curve(examples: Sequence[Judged], kind: Kind, side: str) -> list[Point]:
     metric = Segmentation() if kind == "segm" else DetectionAP()
     for judged in examples:
         metric.update(*_as_evaluated(judged, judged.before if side == "before" else judged.after))
@@ -106,8 +103,6 @@ def _as_evaluated(judged: Judged, answer: Answer | None) -> tuple[Example, Predi
 
 
 def _reliability(part: str, examples: Sequence[Judged]) -> Plot:
-    from palitune.metrics.confidence import calibration_error, judged_scores, reliability
-
     bins = reliability(
         [
             pair
@@ -129,7 +124,7 @@ def _reliability(part: str, examples: Sequence[Judged]) -> Plot:
     )
 
 
-def _bars(bins: "Sequence[Reliability]") -> str:
+def _bars(bins: Sequence[Reliability]) -> str:
     frame = Frame((0, 1), (0, 1))
     parts = [frame.axes(_TICKS, _TICKS)]
     for one in bins:

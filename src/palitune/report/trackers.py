@@ -87,7 +87,7 @@ class Wandb(Tracking):
     mode: Mode = Mode.auto
     """auto | online | offline | disabled."""
     keep_adapter: bool = True
-    """Also keep the adapter, as an artifact of the run."""
+    """Also send the adapter, as an artifact; of `adapter=full` that is the whole model."""
 
     def __post_init__(self) -> None:
         if not self.project.strip() or set(self.project) & set("/\\#?%:"):

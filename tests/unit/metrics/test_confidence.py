@@ -101,6 +101,10 @@ def test_scores_are_sorted_into_bins_with_their_precision() -> None:
     assert calibration_error(bins) == pytest.approx(0.19)
 
 
+def test_a_score_outside_counts_at_that_end() -> None:
+    assert [one.count for one in reliability([(-3.0, True), (1.5, True)], bins=2)] == [1, 1]
+
+
 def test_an_empty_bin_has_no_precision_and_nothing_no_calibration() -> None:
     bins = reliability([])
     assert len(bins) == 10

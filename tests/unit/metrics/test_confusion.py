@@ -45,10 +45,12 @@ def test_a_crowd_is_in_no_pair_and_excuses_its_label() -> None:
 
 sides = st.integers(0, 3).map(float)
 boxes = st.builds(lambda x, y, w, h: (x, y, x + w + 1, y + h + 1), sides, sides, sides, sides)
-instances = st.lists(st.builds(Instance, st.sampled_from("ab"), boxes), max_size=5)
+labels = st.sampled_from("ab")
+found = st.lists(st.builds(Instance, labels, boxes), max_size=5)
+wanted = st.lists(st.builds(Instance, labels, boxes, crowd=st.booleans()), max_size=5)
 
 
-@given(instances, instances)
+@given(found, wanted)
 def test_the_diagonal_is_what_f1_counts_as_found(
     predicted: list[Instance], reference: list[Instance]
 ) -> None:
