@@ -229,7 +229,6 @@ def test_the_prompt_is_shown_with_its_newline_and_the_answer_as_it_was_written(p
 def test_a_thousand_examples_make_a_page_of_less_than_twenty_megabytes(
     tmp_path: Path,
 ) -> None:
-    size = write(make_noisy_run(tmp_path / "run", 1000)).stat().st_size
-    assert 4_000_000 < size < 20_000_000
-    cards = [a for a in Page(tmp_path / "run/report.html").all("article") if "data-good" in a]
-    assert len(cards) == 1000
+    page = write(make_noisy_run(tmp_path / "run", 1000)).read_bytes()
+    assert 4_000_000 < len(page) < 20_000_000
+    assert page.count(b'<article class="card ') == 1000
