@@ -14,15 +14,16 @@ def evaluate(run: Evaluate) -> None:
         journal = evaluation.open_journal(run.output_dir, test, run.evaluation, made_with)
         processor = models.load_processor(run.model)
         network = models.load_trained(run.model, run.adapter)
-        folder = report.open_run(run.output_dir, to_yaml(run))
+        folder = report.open_run(run.output_dir, to_yaml(run), test=test)
         answers = evaluation.answer(network, processor, test, run.evaluation, journal=journal)
     else:
         answers = evaluation.saved(run.predictions, test, run.evaluation)
-        folder = report.open_run(run.output_dir, to_yaml(run))
+        folder = report.open_run(run.output_dir, to_yaml(run), test=test)
 
     report.list_skipped(folder, test)
-    results = evaluation.judge(test, answers, run.evaluation)
-    report.finish(folder, run.evaluation.split, results)
+    with report.tracked(run.tracking, folder):
+        results = evaluation.judge(test, answers, run.evaluation)
+        report.finish(folder, run.evaluation.split, results)
     evaluation.write_submission(folder, test, answers, run.evaluation)
 
 

@@ -19,7 +19,9 @@ def finetune(run: Finetune) -> None:
             training.check(network, processor, train, run.training, run.augmentation, run.adapter)
         )
 
-    folder = report.open_run(run.output_dir, to_yaml(run))
+    folder = report.open_run(
+        run.output_dir, to_yaml(run), train=train, test=test, validation=validation
+    )
     report.list_skipped(folder, train + test + validation)
 
     before = None
@@ -38,10 +40,10 @@ def finetune(run: Finetune) -> None:
             measure=measure,
             log=log,
         )
-    models.save_adapter(network, folder / "adapter", run.model)
+        models.save_adapter(network, folder / "adapter", run.model)
 
-    after = evaluation.evaluate(network, processor, test, run.evaluation, title="after")
-    report.finish(folder, run.evaluation.split, after, before)
+        after = evaluation.evaluate(network, processor, test, run.evaluation, title="after")
+        report.finish(folder, run.evaluation.split, after, before)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,23 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import overload
 
 import pyarrow as pa
 
-from palitune.data.cache import BATCH, cached
+from palitune.data.cache import BATCH, SCHEMA, cached
 from palitune.data.sources.base import Data, Pairing, Source
 from palitune.data.sources.lookup import canonical
 from palitune.examples import DataError, Example, Row, row_from_json, value_from_json
 from palitune.tasks import Task
 
 log = logging.getLogger(__name__)
+
+_WITH_PATHS = ("images", "place", "row")
+"""Columns that say where things lie."""
 
 
 class Examples(Sequence[Example]):
@@ -69,6 +73,21 @@ class Examples(Sequence[Example]):
         """Return the row that the task wrote an example of."""
         batch, line = divmod(_position(index, len(self)), BATCH)
         return row_from_json(json.loads(self._batches[batch]["row"][line].as_py()))
+
+    def fingerprint(self) -> str:
+        """Digest what the examples say: equal for equal data on any machine, in any folder.
+
+        Everything counts but the images' pixels, for which the file names stand.
+        """
+        digest = sha256()
+        for batch in self._batches:
+            for column in (name for name in SCHEMA.names if name not in _WITH_PATHS):
+                digest.update(repr(batch.column(column).to_pylist()).encode("utf-8", "replace"))
+            for images in batch.column("images").to_pylist():
+                digest.update(
+                    repr([Path(image).name for image in images]).encode("utf-8", "replace")
+                )
+        return digest.hexdigest()[:16]
 
     def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:
         return Examples, (self.folder, self.part)

@@ -27,6 +27,7 @@ FILE = "predictions.jsonl"
 
 _WITHOUT_EFFECT = {
     "split", "limit", "batch_size", "workers", "resamples", "slices", "submission",
+    "drop_duplicates", "duplicate_iou",
 }  # fmt: skip
 """Settings that change no answer; the split is told by the examples."""
 

@@ -45,6 +45,7 @@ def to_record(
         "images": list(example.images),
         "size": list(example.size),
         "prefix": example.prefix,
+        "suffixes": list(example.suffixes),
         "attributes": example.attributes,
         "text": answer.text,
         "prediction": value_to_json(answer.value),

@@ -135,6 +135,11 @@ class Segmentation(Metric):
         return self._coco
 
 
+def mask_overlaps(predicted: Sequence[Instance], reference: Sequence[Instance]) -> Overlaps:
+    """See `detection_ap.Overlaps`. Raises TypeError where an object has no mask."""
+    return _overlaps([_annotation(i) for i in predicted], [_annotation(i) for i in reference])
+
+
 def _mask(instance: Instance) -> Mask:
     if instance.mask is None:
         raise TypeError(f"object '{instance.label}' has no mask; a segmentation metric needs one")

@@ -1,21 +1,17 @@
 """One judged example as the page shows it: pictures, texts with their differences, score."""
 
-import base64
-import io
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from palitune.examples import Instance
+from palitune.metrics.confusion import Pair
 from palitune.report import selection
-from palitune.report.drawing import draw_instances, load_shown
+from palitune.report.pictures import Picture, answers
 from palitune.report.run_folder import Answer, Judged, objects
 from palitune.report.summary import written
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Segments = tuple[tuple[str, bool], ...]
 """Text in pieces; True where a piece differs from what it is compared with."""
@@ -24,22 +20,8 @@ Segments = tuple[tuple[str, bool], ...]
 _LONGEST_MARKED = 1500
 # Below this similarity marks would cover nearly everything and say nothing.
 _LEAST_ALIKE = 0.4
-_WEBP_QUALITY = 82
-# Pixels of the shorter side of an image without boxes: written text must stay legible enlarged.
-_SHORT_ALONE = 700
-
-
-@dataclass(frozen=True)
-class Picture:
-    caption: str
-    """`reference`, `after`, ...; empty where the picture stands alone."""
-    note: str
-    """How many objects are drawn; empty where there are none to draw."""
-    source: str
-    """A data URI."""
-    alt: str
-    width: int
-    height: int
+# Longer texts are cut: the page stays small, `predictions.jsonl` has them whole.
+_LONGEST, _LONGEST_SMALL = 3000, 300
 
 
 @dataclass(frozen=True)
@@ -59,33 +41,55 @@ class Card:
     grade: str
     """malformed | full | partial | zero | unscored."""
     score: str
+    good: float
+    """The score turned so that more is better and 1 is without fault; NaN without one."""
     change: str
     """Change of the main score from before to after; empty where unknown."""
     improved: bool | None
+    gain: float
+    """How much better the main score became; NaN where unknown."""
     wide: bool
     """Whether pictures with boxes stand side by side."""
+    small: bool
+    """Whether it stands in no gallery and shows a thumbnail only."""
     pictures: tuple[Picture, ...]
     lines: tuple[Line, ...]
     details: tuple[tuple[str, str], ...]
-    """(caption, text) of what is folded away: raw texts, all scores."""
+    """(caption, text) of what is folded away: exact texts, objects, all scores."""
+    places: str
+    """JSON of its place in each gallery."""
+    pairs: str
+    """JSON of the [reference, prediction] classes that it adds to the confusions."""
 
 
-def card(example: Judged) -> Card:
-    """Draw and write everything that the page shows of one example."""
+def card(
+    chosen: selection.Chosen, pictures: tuple[Picture, ...] = (), pairs: Sequence[Pair] = ()
+) -> Card:
+    """Write everything that the page says of one example."""
+    example = chosen.example
     found = selection.main_score(example.after)
     change, improved = _change(example)
+    small = not chosen.places
+    longest = _LONGEST_SMALL if small else _LONGEST
     return Card(
         id=example.id,
         part=example.part,
-        prefix=example.prefix,
+        prefix=_cut(example.prefix, longest),
         grade=grade(example.after),
         score="no score" if found is None else f"{found[0]} {written(*found)}",
+        good=selection.goodness(example.after),
         change=change,
         improved=improved,
-        wide=example.draws_boxes,
-        pictures=_box_pictures(example) if example.draws_boxes else _plain_pictures(example),
-        lines=_malformed_lines(example) if example.draws_boxes else _lines(example),
-        details=_details(example),
+        gain=selection.change(example),
+        wide=example.draws_boxes and not small,
+        small=small,
+        pictures=pictures,
+        lines=_malformed_lines(example, longest)
+        if example.draws_boxes
+        else _lines(example, longest),
+        details=tuple((caption, _cut(text, longest)) for caption, text in _details(example)),
+        places=json.dumps(chosen.places),
+        pairs=json.dumps(sorted(set(pairs)), ensure_ascii=False),
     )
 
 
@@ -121,54 +125,65 @@ def differences(text: str, other: str) -> tuple[Segments, Segments]:
     return tuple(first), tuple(second)
 
 
-def _answers(example: Judged) -> list[tuple[str, Answer]]:
-    if example.before is None:
-        return [("prediction", example.after)]
-    return [("after", example.after), ("before", example.before)]
+def visible(text: str) -> str:
+    """Show where lines end and tabs stand, which a page would not."""
+    return text.replace("\n", "⏎\n").replace("\t", "⇥\t").removesuffix("\n")
 
 
-def _malformed_lines(example: Judged) -> tuple[Line, ...]:
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}… [{len(text) - longest} characters more in predictions.jsonl]"
+
+
+def _malformed_lines(example: Judged, longest: int) -> tuple[Line, ...]:
     return tuple(
-        Line(caption, (((answer.text, False),),), malformed=True)
-        for caption, answer in _answers(example)
+        Line(caption, (((_cut(answer.text, longest), False),),), malformed=True)
+        for caption, answer in answers(example)
         if answer.value is None
     )
 
 
-def _lines(example: Judged) -> tuple[Line, ...]:
-    references = tuple(text for text in example.reference if isinstance(text, str))
+def _lines(example: Judged, longest: int) -> tuple[Line, ...]:
+    references = tuple(_cut(text, longest) for text in example.reference if isinstance(text, str))
     after = example.after.value
     plain: tuple[Segments, ...] = tuple(((reference, False),) for reference in references)
     if len(references) == 1 and isinstance(after, str) and after:
-        plain = (differences(references[0], after)[0],)
+        plain = (differences(references[0], _cut(after, longest))[0],)
     lines = [Line("reference" if len(references) == 1 else "references", plain)]
-    for caption, answer in _answers(example):
-        lines.append(Line(caption, (_marked(answer, references),), answer.value is None))
+    for caption, answer in answers(example):
+        marked = _marked(answer, references, longest)
+        lines.append(Line(caption, (marked,), answer.value is None))
     return tuple(lines)
 
 
-def _marked(answer: Answer, references: tuple[str, ...]) -> Segments:
+def _marked(answer: Answer, references: tuple[str, ...], longest: int) -> Segments:
     """The answer with what the nearest reference lacks; the raw text where it is malformed."""
     if not isinstance(answer.value, str):
-        return ((answer.text, False),)
-    value = answer.value
+        return ((_cut(answer.text, longest), False),)
+    value = _cut(answer.value, longest)
     if value in references or not value or not references:
-        return ((value, False),)
+        return ((value, False),) if value else ()
     nearest = max(references, key=lambda r: SequenceMatcher(None, r, value).quick_ratio())
     return differences(value, nearest)[0]
 
 
-def _details(example: Judged) -> tuple[tuple[str, str], ...]:
-    details: list[tuple[str, str]] = []
-    for caption, answer in _answers(example):
+def _details(example: Judged) -> list[tuple[str, str]]:
+    """Exact texts in and out of the model, objects and scores; empty ones are left out."""
+    asked = "to write" if len(example.suffixes) == 1 else "to write, one of"
+    details = [
+        ("into the model, after image and <bos>", visible(f"{example.prefix}\n")),
+        (asked, "\n".join(visible(suffix) for suffix in example.suffixes)),
+        ("reference, objects", _listed(objects(example.reference))),
+    ]
+    for caption, answer in answers(example):
         scores = [f"{name} {written(name, score)}" for name, score in answer.scores.items()]
         details += [
-            (f"{caption}, raw text", answer.text),
+            (f"{caption}, raw text", visible(answer.text)),
             (f"{caption}, objects", _listed(objects(answer.value))),
             (f"{caption}, scores", ", ".join(scores)),
         ]
-    details.append(("reference, objects", _listed(objects(example.reference))))
-    return tuple((caption, text) for caption, text in details if text)
+    return [(caption, text) for caption, text in details if text]
 
 
 def _listed(instances: tuple[Instance, ...]) -> str:
@@ -177,51 +192,3 @@ def _listed(instances: tuple[Instance, ...]) -> str:
         + ("" if i.score is None else f"  {i.score:.2f}")
         for i in instances
     )
-
-
-def _plain_pictures(example: Judged) -> tuple[Picture, ...]:
-    return tuple(
-        _picture(
-            load_shown(path, example.size, short=_SHORT_ALONE),
-            caption=f"image {place}" if len(example.images) > 1 else "",
-            note="",
-            alt=f"Input image {Path(path).name}",
-        )
-        for place, path in enumerate(example.images, start=1)
-    )
-
-
-def _box_pictures(example: Judged) -> tuple[Picture, ...]:
-    shown = load_shown(example.images[0], example.size)
-    references = objects(example.reference)
-    drawn = [("reference", references)]
-    drawn += [(caption, objects(answer.value)) for caption, answer in _answers(example)]
-    return tuple(
-        _picture(
-            draw_instances(
-                shown,
-                instances,
-                size=example.size,
-                ghosts=references if caption != "reference" else (),
-            ),
-            caption=caption,
-            note=_counted(instances),
-            alt=f"{caption} on {Path(example.images[0]).name}: {_named(instances)}",
-        )
-        for caption, instances in drawn
-    )
-
-
-def _counted(instances: tuple[Instance, ...]) -> str:
-    return "1 object" if len(instances) == 1 else f"{len(instances) or 'no'} objects"
-
-
-def _named(instances: tuple[Instance, ...]) -> str:
-    return ", ".join(instance.label for instance in instances) or "no objects"
-
-
-def _picture(image: "Image", *, caption: str, note: str, alt: str) -> Picture:
-    encoded = io.BytesIO()
-    image.save(encoded, "WEBP", quality=_WEBP_QUALITY)
-    source = f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
-    return Picture(caption, note, source, alt, image.width, image.height)

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from palitune.report.summary import ranked
+from palitune.report.svg import Frame, Point, drawing, short, ticks
 
-Point = tuple[float, float]
-
-WIDTH, HEIGHT = 380, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 12, 30
 # A curve of more points is averaged in buckets: the eye cannot tell, the page stays small.
 _MOST_POINTS = 300
 # Fewer points than this get a dot each, with its value as a tooltip.
@@ -86,47 +83,15 @@ def _parts(lines: Iterable[tuple[str, str]]) -> list[list[str]]:
 def svg(chart: Chart) -> str:
     """Write a chart as an `<svg>` element; its colours are the page's classes `line-0` ... ."""
     points = [point for series in chart.series for point in series.points]
-    steps = ticks(min(x for x, _ in points), max(x for x, _ in points), 5, inside=True)
+    span = min(x for x, _ in points), max(x for x, _ in points)
     values = ticks(*_span([y for _, y in points]), 4)
-    frame = _Frame((min(x for x, _ in points), max(x for x, _ in points)), (values[0], values[-1]))
-    described = escape(f"{chart.title} over training steps", quote=True)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{described}">']
-    for value in values:
-        y = frame.y(value)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y}H{WIDTH - _RIGHT}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:g}" text-anchor="end">')
-        parts.append(f"{short(value)}</text>")
-    for step in steps:
-        x = frame.x(step)
-        anchor = "end" if x > WIDTH - 2 * _RIGHT else "middle"
-        parts.append(f'<text class="tick" x="{x}" y="{HEIGHT - 10}" text-anchor="{anchor}">')
-        parts.append(f"{short(step)}</text>")
-    for index, series in enumerate(chart.series):
-        parts.append(_line(chart, series, index, frame))
-    return "".join([*parts, "</svg>"])
+    frame = Frame(span, (values[0], values[-1]))
+    lines = [_line(chart, series, index, frame) for index, series in enumerate(chart.series)]
+    steps = ticks(*span, 5, inside=True)
+    return drawing(f"{chart.title} over training steps", frame.axes(steps, values) + "".join(lines))
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Maps steps and values to the drawing's coordinates."""
-
-    steps: Point
-    values: Point
-
-    def x(self, step: float) -> float:
-        low, high = self.steps
-        share = (step - low) / (high - low) if high > low else 0.5
-        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
-
-    def y(self, value: float) -> float:
-        low, high = self.values
-        return round(HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM), 1)
-
-    def path(self, points: Iterable[Point]) -> str:
-        return "M" + "L".join(f"{self.x(x)} {self.y(y)}" for x, y in points)
-
-
-def _line(chart: Chart, series: Series, index: int, frame: _Frame) -> str:
+def _line(chart: Chart, series: Series, index: int, frame: Frame) -> str:
     colour = f"line-{index % 6}"
     points = _drawn(chart, series)
     line = f'<path class="{colour}" d="{frame.path(points)}"/>'
@@ -166,35 +131,6 @@ def thinned(points: Sequence[Point]) -> list[Point]:
         (sum(x for x, _ in bucket) / len(bucket), sum(y for _, y in bucket) / len(bucket))
         for bucket in buckets
     ]
-
-
-_FLAT = 1e-12
-"""A range that is smaller than this share of its numbers, or of 1, is drawn as a flat line."""
-
-
-def ticks(low: float, high: float, about: int, *, inside: bool = False) -> list[float]:
-    """Choose round values that cover [low, high], or lie `inside` it, about so many."""
-    size = max(abs(low), abs(high), 1.0)
-    if high - low <= _FLAT * size:
-        margin = 0.5 * abs(low) if abs(low) > _FLAT else 0.5
-        return [low] if inside else [low - margin, low + margin]
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * (1 - 1e-9))
-    first, last = low / step, high / step
-    start = math.ceil(first - 1e-9) if inside else math.floor(first + 1e-9)
-    end = math.floor(last + 1e-9) if inside else math.ceil(last - 1e-9)
-    return [float(f"{index * step:.12g}") for index in range(start, end + 1)]
-
-
-def short(value: float) -> str:
-    """Write a tick in few characters: 12k, 0.25, 2e-5."""
-    if abs(value) >= 1e4:
-        return f"{value / 1e3:g}k" if abs(value) < 1e6 else f"{value / 1e6:g}M"
-    if 0 < abs(value) < 1e-3:
-        digits, power = f"{value:.2e}".split("e")
-        return f"{float(digits):g}e{int(power)}"
-    return f"{value:.4g}"
 
 
 def _span(values: Sequence[float]) -> Point:

@@ -2,44 +2,40 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palitune.report import curves, selection
+from palitune.metrics import best, higher_is_better
+from palitune.metrics.confusion import Pair
+from palitune.report import confusions, curves, pictures, score_plots, selection
 from palitune.report.cards import Card, card
 from palitune.report.drawing import printable
-from palitune.report.run_folder import Judged, RunFolder, read
+from palitune.report.provenance import metrics_of
+from palitune.report.run_folder import RunFolder, read
 from palitune.report.summary import Number, numbers, slices
 
-SHOWN_AT_RANDOM = 12
-"""Examples per part in the random sample."""
-SHOWN_WORST = 8
-SHOWN_CHANGED = 6
-"""Examples per part among the most improved, and among those that became worse."""
+SHOWN = 1000
+"""Examples on a page, those of its galleries among them."""
+BYTES_LARGE, BYTES_SMALL = 7_000_000, 4_000_000
+"""Most bytes of all pictures of the galleries, and of all other ones, before they are encoded."""
 
 _HERE = Path(__file__).parent
 _BARE = ("size", "stage", "path")
 _NAMED = ("resolution", "rank", "alpha")
 
-Choice = Callable[[list[Judged]], list[Judged]]
-
 
 @dataclass(frozen=True)
-class Group:
-    """The cards of one part in one section."""
+class PartShown:
+    """The examples of one part, and what they tell together."""
 
-    part: str
-    cards: tuple[Card, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    key: str
-    title: str
-    lead: str
-    groups: tuple[Group, ...]
+    name: str
+    chosen: list[selection.Chosen]
+    pairs: dict[int, list[Pair]]
+    """What each example adds to the confusions, by its id()."""
+    confusion: confusions.Confusion | None
+    plots: list[score_plots.Plot]
 
 
 def write(folder: Path) -> Path:
@@ -68,6 +64,8 @@ def _render(run: RunFolder) -> str:
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
     found = numbers(_with_malformed(run))
+    parts = _parts(run, found)
+    cards = _cards(parts)
     return templates.get_template("template.html").render(
         run=run,
         title=_title(run, found),
@@ -75,16 +73,73 @@ def _render(run: RunFolder) -> str:
         parts=_by_part(found),
         counts=run.metrics.get("examples", {}),
         sliced=slices(run.metrics, found),
+        bar=_bar,
         has_intervals=any(interval for number in found for interval in number.intervals),
         compares=run.metrics.get("before") is not None,
         charts=[(chart, Markup(curves.svg(chart))) for chart in curves.charts(run.history)],
-        judged_parts=list(selection.by_part(run.judged)),
-        has_settings=bool(run.skipped or run.configuration or run.environment),
-        sections=_sections(run.judged),
+        plots=[(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
+        confusions=[part.confusion for part in parts if part.confusion],
+        judged_parts=[part.name for part in parts],
+        judged=len(run.judged),
+        cards=cards,
+        galleries=_filled(parts),
+        metrics=metrics_of(run.settings),
+        versions={k: v for k, v in run.environment.items() if not isinstance(v, dict)},
+        data=run.environment.get("data") or {},
+        has_origin=bool(run.skipped or run.configuration or run.environment),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(digest).decode("ascii"),
     )
+
+
+def _parts(run: RunFolder, found: Sequence[Number]) -> list[PartShown]:
+    by_part = selection.by_part(run.judged)
+    shown: list[PartShown] = []
+    for name, examples in by_part.items():
+        pairs = confusions.pairs_of(examples)
+        names = [number.name for number in found if number.part == name]
+        shown.append(
+            PartShown(
+                name=name,
+                chosen=selection.choose(examples, SHOWN // len(by_part)),
+                pairs={id(e): mine for e, mine in zip(examples, pairs, strict=True)},
+                confusion=confusions.confusion(name, examples, pairs) if any(pairs) else None,
+                plots=score_plots.plots(name, examples, names),
+            )
+        )
+    return shown
+
+
+def _cards(parts: Iterable[PartShown]) -> list[Card]:
+    """Draw every chosen example once; the pictures share the bytes that a page may have."""
+    chosen = [(part, one) for part in parts for one in part.chosen]
+    counts = {True: 0, False: 0}
+    for _, one in chosen:
+        small = not one.places
+        counts[small] += pictures.count(one.example, thumbnail=small)
+    allowed = {
+        True: BYTES_SMALL // max(1, counts[True]),
+        False: BYTES_LARGE // max(1, counts[False]),
+    }
+    cards = []
+    for part, one in chosen:
+        small = not one.places
+        drawn = pictures.pictures(one.example, allowed[small], thumbnail=small)
+        cards.append(card(one, drawn, part.pairs[id(one.example)]))
+    return cards
+
+
+def _filled(parts: Iterable[PartShown]) -> list[tuple[selection.Gallery, int]]:
+    """The galleries that have examples, with how many."""
+    held = [key for part in parts for one in part.chosen for key in one.places]
+    return [(g, held.count(g.key)) for g in selection.GALLERIES if g.key in held]
+
+
+def _bar(number: Number) -> float:
+    """How long the bar of a number is, as a share of the longest; an error rate may exceed it."""
+    longest = best(number.name) if higher_is_better(number.name) else 1.0
+    return max(0.0, min(1.0, number.after / longest)) if number.after == number.after else 0.0
 
 
 def _title(run: RunFolder, found: Sequence[Number]) -> str:
@@ -133,44 +188,3 @@ def _with_malformed(run: RunFolder) -> dict[str, Any]:
         if before is not None and earlier:
             before = before | {name: sum(earlier) / len(earlier)}
     return run.metrics | {"after": after, "before": before}
-
-
-def _sections(judged: Sequence[Judged]) -> list[Section]:
-    parts = selection.by_part(judged)
-    drawn: dict[int, Card] = {}
-
-    def section(key: str, title: str, lead: str, choose: Choice) -> Section:
-        groups: list[Group] = []
-        for part, examples in parts.items():
-            chosen = choose(examples)
-            drawn.update({id(e): card(e) for e in chosen if id(e) not in drawn})
-            if chosen:
-                groups.append(Group(part, tuple(drawn[id(e)] for e in chosen)))
-        return Section(key, title, lead, tuple(groups))
-
-    return [
-        section(
-            "sample",
-            "Predictions, drawn at random",
-            "An honest sample: chosen by chance, the same ones whenever this page is written.",
-            lambda examples: selection.at_random(examples, SHOWN_AT_RANDOM),
-        ),
-        section(
-            "worst",
-            "Worst predictions",
-            "The lowest scores of each part: where to look for wrong labels and hard cases.",
-            lambda examples: selection.worst(examples, SHOWN_WORST),
-        ),
-        section(
-            "improved",
-            "Most improved",
-            "Where adaptation raised the score most.",
-            lambda examples: selection.most_changed(examples, SHOWN_CHANGED, better=True),
-        ),
-        section(
-            "worsened",
-            "Became worse",
-            "Where adaptation lowered the score most.",
-            lambda examples: selection.most_changed(examples, SHOWN_CHANGED, better=False),
-        ),
-    ]

@@ -30,6 +30,8 @@ class Judged:
     images: tuple[str, ...]
     size: Size
     prefix: str
+    suffixes: tuple[str, ...] = ()
+    """What the model was to write: each acceptable target; none where no file tells it."""
     reference: Reference
     after: Answer
     before: Answer | None
@@ -149,6 +151,7 @@ def _judged(path: Path) -> Iterator[Judged]:
                 images=tuple(record["images"]),
                 size=(record["size"][0], record["size"][1]),
                 prefix=record["prefix"],
+                suffixes=tuple(record.get("suffixes", ())),
                 reference=value_from_json(record["reference"]),
                 after=_answer(record),
                 before=before.get(_key(record)),

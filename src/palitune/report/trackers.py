@@ -1,4 +1,4 @@
-"""Where numbers go while a run goes on, besides its folder: nowhere, or Weights & Biases."""
+"""Where numbers and results go besides the run folder: nowhere, Weights & Biases, TensorBoard."""
 
 import logging
 import os
@@ -9,6 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from palitune.report.run_folder import RunFolder
+
 _log = logging.getLogger(__name__)
 
 
@@ -17,6 +19,9 @@ class Tracker(Protocol):
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """Record numbers by name at an optimizer step."""
+
+    def publish(self, run: RunFolder) -> None:
+        """Record what a finished run wrote down: its numbers, examples, report and adapter."""
 
     def finish(self) -> None:
         """Write out what is left and close."""
@@ -37,6 +42,9 @@ class Nowhere:
     """The tracker that records nothing."""
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
+        pass
+
+    def publish(self, run: RunFolder) -> None:
         pass
 
     def finish(self) -> None:
@@ -78,6 +86,8 @@ class Wandb(Tracking):
     """Words to find the run by."""
     mode: Mode = Mode.auto
     """auto | online | offline | disabled."""
+    keep_adapter: bool = True
+    """Also send the adapter, as an artifact; of `adapter=full` that is the whole model."""
 
     def __post_init__(self) -> None:
         if not self.project.strip() or set(self.project) & set("/\\#?%:"):
@@ -91,8 +101,9 @@ class Wandb(Tracking):
             # Else the library resolves its host name to report its own faults.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             _log.info("wandb is offline; send the run later: wandb sync %s/wandb/offline-*", folder)
-        wandb = _quiet_wandb()
-        return wandb.init(  # type: ignore[no-any-return]
+        from palitune.report.wandb_run import WandbRun
+
+        run = _quiet_wandb().init(
             project=self.project,
             entity=self.entity,
             name=self.run_name or folder.resolve().name,
@@ -102,8 +113,9 @@ class Wandb(Tracking):
             mode=mode,
             # A run of its own per folder, also where the process has tracked another before.
             reinit="create_new",
-            settings=wandb.Settings(console="off", disable_job_creation=True),
+            settings={"console": "off", "disable_job_creation": True},
         )
+        return WandbRun(run, keep_adapter=self.keep_adapter)
 
     def resolved_mode(self) -> str:
         """Decide what `auto` means here: online | offline | disabled.
@@ -116,6 +128,18 @@ class Wandb(Tracking):
         if mode == "online" and not has_key():
             raise RuntimeError("no key is set; set WANDB_API_KEY or tracking.mode=offline")
         return mode
+
+
+@dataclass(kw_only=True)
+class TensorBoard(Tracking):
+    """Event files in the run folder's `tensorboard`: `tensorboard --logdir` shows them."""
+
+    name: ClassVar[str] = "tensorboard"
+
+    def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
+        from palitune.report.tensorboard_log import TensorBoardLog
+
+        return TensorBoardLog(folder / "tensorboard", config)
 
 
 def has_key() -> bool:
@@ -131,4 +155,4 @@ def _quiet_wandb() -> Any:
     return wandb
 
 
-TRACKING: dict[str, type[Tracking]] = {kind.name: kind for kind in (NoTracking, Wandb)}
+TRACKING: dict[str, type[Tracking]] = {kind.name: kind for kind in (NoTracking, Wandb, TensorBoard)}

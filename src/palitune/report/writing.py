@@ -26,17 +26,23 @@ _PACKAGES = (
 )
 
 
-def open_run(output_dir: str, configuration: str) -> Path:
+def open_run(output_dir: str, configuration: str, **data: "list[Part]") -> Path:
     """Create the run folder with `config.yaml` and `environment.json`; return it.
 
-    Of several processes the first one writes, here and in the other functions.
+    `data`: the parts by what they are for (`train`, `test`); `environment.json` holds the
+    fingerprint of each. Of several processes the first one writes, here and in the other functions.
     """
     folder = Path(output_dir)
     if not processes.is_first():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(configuration, encoding="utf-8")
-    write_json(folder / "environment.json", environment())
+    fingerprints = {
+        purpose: {part.name: part.examples.fingerprint() for part in parts}
+        for purpose, parts in data.items()
+        if parts
+    }
+    write_json(folder / "environment.json", {**environment(), "data": fingerprints})
     return folder
 
 
@@ -87,10 +93,14 @@ def list_skipped(folder: Path, parts: "Sequence[Part]") -> None:
 def tracked(
     settings: Tracking, folder: Path
 ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-    """Open the tracker of a run folder and give its `log`; it is closed whatever happens."""
+    """Open the tracker of a run folder and give its `log`; it is closed whatever happens.
+
+    What the folder holds at the end, if all goes well, is recorded too: see `Tracker.publish`.
+    """
     tracker = start(settings, folder, read_settings(folder))
     try:
         yield tracker.log
+        tracker.publish(folder)
     finally:
         tracker.finish()
 

@@ -404,3 +404,20 @@ def test_a_split_has_references_throughout_or_not_at_all(tmp_path: Path) -> None
     source = write_rows(tmp_path / "b", asked, answered)
     with pytest.raises(DataError, match=r"train\.jsonl:2: the row has a reference and those"):
         load(source, Vqa(), "train", unanswered=True)
+
+
+def test_a_fingerprint_is_that_of_the_content_wherever_it_lies(
+    folder: Path, tmp_path: Path
+) -> None:
+    here = examples_of(Jsonl(path=str(folder))).fingerprint()
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert examples_of(Jsonl(path=str(tmp_path / "elsewhere"))).fingerprint() == here
+    assert len(here) == 16
+
+
+def test_another_text_size_or_image_has_another_fingerprint(tmp_path: Path) -> None:
+    rows = [{"text": "7"}, {"text": "8"}, {"text": "7", "image": "b.png"}]
+    (tmp_path / "rows").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "rows/b.png")
+    found = {examples_of(write_rows(tmp_path / "rows", row)).fingerprint() for row in rows}
+    assert len(found) == len(rows)

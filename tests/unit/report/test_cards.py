@@ -1,13 +1,14 @@
 import dataclasses
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from palitune.examples import Instance
-from palitune.report.cards import card, differences, grade
+from palitune.report.cards import Card, differences, grade, visible
+from palitune.report.cards import card as card_of
 from palitune.report.run_folder import Answer, Judged
+from palitune.report.selection import Chosen
 
 BOAT = Instance(label="boat", box=(1, 2, 30, 40))
 
@@ -23,6 +24,11 @@ def example(reference: tuple[str, ...] | tuple[Instance, ...], after: Answer) ->
         after=after,
         before=None,
     )
+
+
+def card(judged: Judged) -> Card:
+    """The card of an example that stands in a gallery."""
+    return card_of(Chosen(judged, {"sample": 0}))
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -66,8 +72,7 @@ def test_a_text_card_shows_reference_and_prediction_beside_the_image() -> None:
     shown = card(example(("240",), Answer(text="247\n", value="247", scores={"exact_match": 0.0})))
     assert [line.caption for line in shown.lines] == ["reference", "prediction"]
     assert shown.lines[1].texts == ((("24", False), ("7", True)),)
-    assert [picture.caption for picture in shown.pictures] == [""]
-    assert ("prediction, raw text", "247\n") in shown.details
+    assert ("prediction, raw text", "247⏎") in shown.details
 
 
 def test_the_nearest_of_several_references_is_compared() -> None:
@@ -77,18 +82,13 @@ def test_the_nearest_of_several_references_is_compared() -> None:
     assert shown.lines[1].texts[0] == (("24", False), ("0", True))
 
 
-def test_a_box_card_shows_reference_prediction_and_before() -> None:
+def test_a_box_card_compares_before_and_after() -> None:
     answer = Answer(text="<loc…> boat", value=(BOAT,), scores={"f1@.5": 1.0})
     before = Answer(text="?", value=None, scores={"f1@.5": 0.0})
     shown = card(dataclasses.replace(example((BOAT,), answer), before=before))
-    assert [(p.caption, p.note) for p in shown.pictures] == [
-        ("reference", "1 object"),
-        ("after", "1 object"),
-        ("before", "no objects"),
-    ]
-    assert shown.pictures[1].alt == "after on gone.png: boat"
-    assert all(p.source.startswith("data:image/webp;base64,") for p in shown.pictures)
+    assert shown.wide
     assert (shown.change, shown.improved) == ("+1.000", True)
+    assert (shown.good, shown.gain) == (1.0, 1.0)
 
 
 def test_a_fallen_error_rate_is_a_change_for_the_better() -> None:
@@ -111,7 +111,43 @@ def test_a_malformed_answer_of_boxes_is_shown_as_the_text_it_is() -> None:
     assert shown.lines[0].texts == ((("<loc0001> boat", False),),)
 
 
-def test_every_image_of_an_example_is_shown(tmp_path: Path) -> None:
+def test_the_exact_texts_in_and_out_are_told_with_their_newlines() -> None:
+    answer = Answer(text="24\t\n7\n", value="24 7", scores={"exact_match": 0.0})
+    judged = dataclasses.replace(example(("240",), answer), suffixes=("240", "two four"))
+    assert dict(card(judged).details) == {
+        "into the model, after image and <bos>": "ocr⏎",
+        "to write, one of": "240\ntwo four",
+        "prediction, raw text": "24⇥\t⏎\n7⏎",
+        "prediction, scores": "exact_match 0.000",
+    }
+
+
+@given(st.text())
+def test_marks_of_newlines_and_tabs_lose_nothing(text: str) -> None:
+    assert "⏎" in text or "⇥" in text or visible(f"{text}\n").count("⏎") == text.count("\n") + 1
+
+
+def test_an_empty_answer_has_no_pieces() -> None:
+    shown = card(example(("240",), Answer(text="", value="", scores={"exact_match": 0.0})))
+    assert shown.lines[1].texts == ((),)
+
+
+def test_a_very_long_text_is_cut_and_says_so() -> None:
+    long = "word " * 4000
+    answer = Answer(text=long, value=long, scores={"exact_match": 0.0})
+    shown = card(dataclasses.replace(example((long,), answer), prefix=long))
+    small = card_of(Chosen(example((long,), answer), {}))
+    assert shown.prefix.endswith("… [17000 characters more in predictions.jsonl]")
+    for one, most in ((shown, 30_000), (small, 3_000)):
+        texts = [t for line in one.lines for text in line.texts for t, _ in text]
+        assert sum(map(len, [one.prefix, *texts, *(text for _, text in one.details)])) < most
+
+
+def test_galleries_and_confusions_are_written_for_the_page() -> None:
     answer = Answer(text="7", value="7", scores={})
-    two = dataclasses.replace(example(("7",), answer), images=("a.png", str(tmp_path / "b.png")))
-    assert [p.caption for p in card(two).pictures] == ["image 1", "image 2"]
+    pairs = [("7", "1"), ("", "7"), ("7", "1")]
+    shown = card_of(Chosen(example(("7",), answer), {"worst": 3}), pairs=pairs)
+    assert shown.places == '{"worst": 3}'
+    assert shown.pairs == '[["", "7"], ["7", "1"]]'
+    assert not shown.small
+    assert card_of(Chosen(example(("7",), answer), {})).small

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.report.curves import Chart, Series, charts, short, smoothed, svg, thinned, ticks
+from palitune.report.curves import Chart, Series, charts, smoothed, svg, thinned
 
 HISTORY = [
     {"step": 10.0, "epoch": 0.1, "loss": 2.0, "learning_rate": 1e-4},
@@ -67,22 +67,6 @@ def test_numbers_too_small_to_tell_apart_are_a_flat_line(values: tuple[float, ..
     assert ET.fromstring(svg(chart)) is not None
 
 
-@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
-def test_ticks_are_few_and_cover_the_range(low: float, length: float, about: int) -> None:
-    high = low + length
-    found = ticks(low, high, about)
-    assert found == sorted(found)
-    assert len(found) <= about + 3
-    slack = 1e-6 * max(abs(low), abs(high), length)
-    assert found[0] <= low + slack
-    assert found[-1] >= high - slack
-
-
-def test_ticks_inside_a_range_do_not_leave_it() -> None:
-    assert ticks(10, 1000, 5, inside=True) == [200, 400, 600, 800, 1000]
-    assert ticks(7, 7, 5, inside=True) == [7]
-
-
 def test_a_long_curve_is_thinned_to_its_means() -> None:
     points = [(float(step), float(step % 2)) for step in range(1200)]
     found = thinned(points)
@@ -95,14 +79,6 @@ def test_smoothing_keeps_a_constant_and_does_not_shift_a_line() -> None:
     assert smoothed([(1.0, 3.0), (2.0, 3.0), (3.0, 3.0)]) == [(1.0, 3.0), (2.0, 3.0), (3.0, 3.0)]
     line = [(float(step), float(step)) for step in range(100)]
     assert smoothed(line)[50] == (50.0, 50.0)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (0.25, "0.25"), (2e-4, "2e-4"), (1.5e-5, "1.5e-5"), (12000, "12k"), (2e6, "2M")],
-)
-def test_ticks_are_written_short(value: float, text: str) -> None:
-    assert short(value) == text
 
 
 def test_the_legend_gives_the_last_value() -> None:

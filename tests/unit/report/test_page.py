@@ -8,6 +8,8 @@ import pytest
 
 from palitune.report import write
 
+from run_folders import make_noisy_run
+
 VOID = {"meta", "img", "input", "wbr"}
 
 
@@ -77,7 +79,8 @@ def test_every_image_has_a_text_and_a_size(page: Page) -> None:
     assert len(page.all("img")) > 60
     for image in page.all("img"):
         assert image["alt"]
-        assert int(image["width"]) >= 280 or int(image["height"]) >= 280
+        assert int(image["width"]) >= 100
+        assert int(image["height"]) >= 100
 
 
 def test_numbers_before_and_after_are_shown_with_their_change(page: Page) -> None:
@@ -103,18 +106,20 @@ def test_the_headline_names_task_model_and_adapter(page: Page) -> None:
     assert "lora, rank 16, alpha 32.0" in page.text
 
 
-def test_each_part_shows_a_sample_and_its_worst(page: Page) -> None:
+def test_each_example_of_each_part_is_one_card(page: Page) -> None:
     assert [a["id"] for a in page.all("section")] == [
         "numbers",
         "curves",
-        "sample",
-        "worst",
-        "improved",
-        "worsened",
-        "settings",
+        "scores",
+        "confusions",
+        "examples",
+        "origin",
     ]
-    cards = [a for a in page.all("article") if a["class"].startswith("card")]
+    cards = [a for a in page.all("article") if a["class"].startswith("card ")]
+    assert len(cards) == 40
     assert {a["data-part"] for a in cards} == {"ocr", "detection"}
+    held = {key for a in cards for key in json.loads(a["data-places"])}
+    assert held == {"sample", "worst", "best", "malformed", "improved", "worsened"}
     assert {"full", "zero", "malformed"} <= {a["data-grade"] for a in cards}
 
 
@@ -131,6 +136,8 @@ def test_curves_settings_and_skipped_rows_are_shown(page: Page) -> None:
         "f1@.5 over training steps",
         "AP50 over training steps",
         "AP over training steps",
+        "precision over recall of detection",
+        "precision over score of detection",
     ]
     assert "override /model: tiny" in page.text
     assert "2.13.0" in page.text
@@ -191,3 +198,37 @@ def test_characters_that_garble_the_page_are_escaped(page: Page) -> None:
 def test_the_date_is_that_of_the_metrics(evaluated_run: Path) -> None:
     os.utime(evaluated_run / "metrics.json", (1_700_000_000, 1_700_000_000))
     assert re.search(r"finished2023-11-1[45] \d\d:\d\d", Page(write(evaluated_run)).text)
+
+
+def test_the_origin_names_metrics_versions_and_data(finished_run: Path, page: Page) -> None:
+    assert "exact_match compares as is" in page.text
+    assert "9f86d081884c7d65" in page.text
+    assert "test, ocr" in page.text
+
+
+def test_classes_that_were_confused_are_listed_with_a_way_to_their_examples(page: Page) -> None:
+    shown = [b for b in page.all("button") if b.get("class") == "show"]
+    assert {b["data-part"] for b in shown} == {"detection"}
+    pairs = [json.loads(b["data-pair"]) for b in shown]
+    assert ["buoy", ""] in pairs
+    known = [
+        pair
+        for a in page.all("article")
+        if "data-pairs" in a
+        for pair in json.loads(a["data-pairs"])
+    ]
+    assert all(pair in known for pair in pairs)
+
+
+def test_the_prompt_is_shown_with_its_newline_and_the_answer_as_it_was_written(page: Page) -> None:
+    assert "into the model, after image and <bos>" in page.text
+    assert "detect boat ; buoy ; gull⏎" in page.text
+    assert "to write" in page.text
+
+
+def test_a_thousand_examples_make_a_page_of_less_than_twenty_megabytes(
+    tmp_path: Path,
+) -> None:
+    page = write(make_noisy_run(tmp_path / "run", 1000)).read_bytes()
+    assert 4_000_000 < len(page) < 20_000_000
+    assert page.count(b'<article class="card ') == 1000

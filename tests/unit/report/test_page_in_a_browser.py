@@ -1,21 +1,263 @@
-"""The report as a browser shows it."""
+"""The report as a browser shows it, on a phone and on a desk, by mouse and by keyboard."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from playwright.sync_api import Page
 
+from palitune.examples import Instance, instance_to_json
 from palitune.report.page import write
 
-from browser import DESKTOP, PHONE, opened
+from browser import DESKTOP, PHONE, Visit, opened
+from run_folders import HOSTILE, make_run, make_small_run
+
+WINDOWS = [PHONE, DESKTOP]
 
 
-@pytest.mark.parametrize("window", [PHONE, DESKTOP])
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a fine-tuning with 20 examples in each of two parts."""
+    return write(make_run(tmp_path_factory.mktemp("shown") / "a-run", count=20))
+
+
+@pytest.fixture
+def page(report: Path) -> Iterator[Page]:
+    with opened(report) as visit:
+        yield visit.page
+
+
+def shown(page: Page) -> int:
+    return page.locator("article.card:visible").count()
+
+
+def said(page: Page) -> str:
+    return page.locator("#filter output").inner_text()
+
+
+def gallery(page: Page, name: str) -> None:
+    page.locator(f'#filter [data-gallery="{name}"]').click()
+
+
+def assert_sound(visit: Visit) -> None:
+    assert visit.page.locator("h1").count() == 1
+    assert visit.broken_images() == []
+    assert visit.overflow() <= 0
+    assert visit.faults == []
+
+
+@pytest.mark.parametrize("window", WINDOWS)
 def test_the_report_loads_without_faults_and_fits_the_window(
-    finished_run: Path, window: tuple[int, int]
+    report: Path, window: tuple[int, int]
 ) -> None:
-    with opened(write(finished_run), window) as visit:
-        assert visit.page.locator("h1").count() == 1
+    with opened(report, window) as visit:
         assert visit.page.locator("img, svg").count() > 0
-        assert visit.broken_images() == []
-        assert visit.overflow() <= 0
-        assert visit.faults == []
+        gallery(visit.page, "")
+        visit.page.locator("summary").evaluate_all("all => all.forEach(s => s.click())")
+        visit.page.locator(".enlarge:visible").first.click()
+        assert_sound(visit)
+
+
+def test_it_opens_with_the_random_examples_and_galleries_change_what_is_shown(page: Page) -> None:
+    pressed = page.locator('#filter [aria-pressed="true"]')
+    assert pressed.inner_text().startswith("Random")
+    assert (shown(page), said(page)) == (24, "24 of 24 shown")
+    gallery(page, "malformed")
+    assert pressed.inner_text() == f"Malformed {shown(page)}"
+    assert page.locator("article.card:visible").evaluate_all(
+        "cards => cards.every(card => card.dataset.grade === 'malformed')"
+    )
+    gallery(page, "")
+    assert (shown(page), said(page)) == (24, "24 of 40 shown")
+    page.locator("#more").click()
+    assert (shown(page), said(page)) == (40, "40 of 40 shown")
+    assert not page.locator("#more").is_visible()
+
+
+def test_examples_are_found_by_part_score_and_text(page: Page) -> None:
+    gallery(page, "")
+    page.locator("select[name=part]").select_option("ocr")
+    assert shown(page) == 20
+    page.locator("select[name=grade]").select_option("zero")
+    wrong = shown(page)
+    assert 0 < wrong < 20
+    page.locator("select[name=grade]").select_option("")
+    page.locator("input[name=text]").fill("PAGE-007 ")
+    assert page.locator("article.card:visible h3").all_inner_texts() == ["page-007 ocr"]
+    page.locator("input[name=text]").fill("no such text")
+    assert shown(page) == 0
+    assert page.locator("#none").is_visible()
+    page.locator("button[type=reset]").click()
+    page.wait_for_function("document.querySelector('#filter output').value.includes('of 40')")
+
+
+def test_examples_are_found_by_class_and_by_confusion(page: Page) -> None:
+    button = page.locator(".show:visible").first
+    times = int(button.locator("xpath=../../td[1]").inner_text())
+    button.click()
+    page.wait_for_function("document.querySelector('[name=pair]').value !== ''")
+    pair = page.locator("select[name=pair]").input_value()
+    assert 0 < shown(page) <= times
+    assert page.locator("article.card:visible").evaluate_all(
+        "(cards, pair) => cards.every(card => "
+        "JSON.parse(card.dataset.pairs).some(p => JSON.stringify(p) === pair))",
+        pair,
+    )
+    page.locator("select[name=pair]").select_option("")
+    page.locator("select[name=label]").select_option("gull")
+    assert 0 < shown(page) < 20
+
+
+def test_examples_are_sorted_by_score_and_by_change(page: Page) -> None:
+    gallery(page, "")
+    page.locator("select[name=part]").select_option("detection")
+    for order, key, falling in (("low", "good", False), ("high", "good", True)):
+        page.locator("select[name=sort]").select_option(order)
+        values = page.locator("article.card:visible").evaluate_all(
+            "(cards, key) => cards.map(card => Number(card.dataset[key]))", key
+        )
+        assert len(values) == 20
+        assert values == sorted(values, reverse=falling)
+
+
+def test_everything_can_be_reached_and_used_by_keyboard(page: Page) -> None:
+    def press(key: str) -> Any:
+        page.keyboard.press(key)
+        return page.evaluate(
+            "() => { const e = document.activeElement, s = getComputedStyle(e);"
+            " return {tag: e.tagName, text: e.textContent, name: e.name ?? '',"
+            " in: e.closest('article, form')?.id,"
+            " kind: e.className, outlined: s.outlineStyle !== 'none'}; }"
+        )
+
+    assert press("Tab")["text"] == "Skip to the numbers"
+    visited = []
+    while (stop := press("Tab"))["tag"] != "BODY":  # which comes after the last
+        visited.append(stop)
+    assert all(stop["outlined"] for stop in visited)
+    order = [stop["name"] for stop in visited if stop["in"] == "filter" and stop["name"]]
+    assert order == ["text", "part", "grade", "label", "pair", "sort"]
+    kinds = [stop["kind"] for stop in visited]
+    assert kinds.count("enlarge") == 24
+    assert {"scroll", "show"} <= set(kinds)
+    page.locator('#filter [data-gallery="worst"]').focus()
+    page.keyboard.press("Enter")
+    assert page.locator('#filter [aria-pressed="true"]').inner_text().startswith("Worst")
+    page.locator("article.card:visible .enlarge").first.focus()
+    page.keyboard.press("Space")
+    assert page.locator("article.card.large").count() == 1
+
+
+def test_controls_have_names_and_ids_are_unique(page: Page) -> None:
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, select, input')].filter(e =>"
+        " !(e.textContent.trim() && e.tagName === 'BUTTON') && !e.closest('label')).length"
+    )
+    assert nameless == 0
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_without_javascript_every_example_can_be_read(report: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "report.html"
+    text = report.read_text(encoding="utf-8")
+    bare.write_text(text[: text.index("<script>")] + "</body></html>", encoding="utf-8")
+    with opened(bare, PHONE) as visit:
+        assert shown(visit.page) == 40
+        assert not visit.page.locator("#filter").is_visible()
+        assert visit.page.locator("button:visible").count() == 0
+        assert_sound(visit)
+
+
+LONG = "a caption that goes on and on, " * 200
+UNBROKEN = "w" * 4000
+ODD = [
+    HOSTILE,
+    "</script><script>alert(1)</script>",
+    "👩‍🚀 שלום עולם مرحبا \u202e",
+    LONG,
+    UNBROKEN,
+    "",
+    "\n",
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_odd_texts_stay_texts_and_fit(tmp_path: Path, window: tuple[int, int]) -> None:
+    records = [
+        {
+            "id": text[:200],
+            "prefix": text,
+            "text": text,
+            "prediction": text,
+            "reference": [text or "x"],
+            "scores": {"exact_match": float(bool(text))},
+        }
+        for text in ODD
+    ]
+    run = make_small_run(tmp_path / HOSTILE.replace("/", "_"), "<i>", records, {"exact_match": 1})
+    with opened(write(run), window) as visit:
+        visit.page.locator("summary").evaluate_all("all => all.forEach(s => s.click())")
+        assert_sound(visit)
+        assert shown(visit.page) == len(ODD)
+        visit.page.locator("input[name=text]").fill("</script><script>alert(1)")
+        assert shown(visit.page) == 1
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_masks_of_many_classes_fit_and_are_seen(tmp_path: Path, window: tuple[int, int]) -> None:
+    Image.new("RGB", (200, 150), "white").save(tmp_path / "white.png")
+    records = []
+    for index in range(90):
+        mask = np.zeros((150, 200), bool)
+        mask[30:120, 40:160] = True
+        label = f"a class with the rather long name {index % 30}"
+        other = f"a class with the rather long name {(index * 7) % 30}"
+        objects = [
+            instance_to_json(Instance(name, (40, 30, 160, 120), mask=mask, score=score))
+            for name, score in ((label, None), (other, 0.01 * index))
+        ]
+        records.append(
+            {
+                "images": [str(tmp_path / "white.png")],
+                "size": [200, 150],
+                "text": "<loc0000>",
+                "prediction": objects[1:],
+                "reference": objects[:1],
+                "scores": {"mask_f1@.5": float(label == other)},
+            }
+        )
+    run = make_small_run(tmp_path / "run", "segmentation", records, {"mask_AP50": 0.1})
+    with opened(write(run), window) as visit:
+        assert_sound(visit)
+        assert visit.page.locator(".scroll tbody tr").count() == 17  # 16 classes, and the others
+        assert visit.page.locator("#scores svg").count() == 2
+        tinted = visit.page.evaluate(
+            "async () => { const image = document.querySelector('.pictures img');"
+            " await image.decode(); const canvas = document.createElement('canvas');"
+            " canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;"
+            " const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);"
+            " return [...context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data]; }"
+        )
+        assert min(tinted[:3]) < 200
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("count", [0, 1])
+def test_hardly_anything_makes_a_page_too(
+    tmp_path: Path, count: int, window: tuple[int, int]
+) -> None:
+    record = {"text": "7", "prediction": "7", "reference": ["7"], "scores": {"anls_rrc": None}}
+    run = make_small_run(tmp_path / "run", "ocr", [record] * count, {"anls_rrc": None})
+    with opened(write(run), window) as visit:
+        assert_sound(visit)
+        assert shown(visit.page) == count
+        assert "–" in visit.page.locator("#numbers").inner_text()
+        assert (
+            "malformed"
+            not in json.dumps(visit.page.locator("#filter button").all_inner_texts()).lower()
+        )

@@ -1,7 +1,17 @@
 import math
 
 from palitune.report.run_folder import Answer, Judged
-from palitune.report.selection import at_random, change, goodness, main_score, most_changed, worst
+from palitune.report.selection import (
+    at_random,
+    best_scored,
+    change,
+    choose,
+    goodness,
+    main_score,
+    malformed,
+    most_changed,
+    worst,
+)
 
 
 def answer(**scores: float) -> Answer:
@@ -82,3 +92,40 @@ def test_most_changed_sorts_by_the_size_of_the_change() -> None:
 def test_a_change_compares_the_same_score() -> None:
     other = judged("x", answer(anls_rrc=1.0), answer(exact_match=0.0))
     assert math.isnan(change(other))
+
+
+def test_the_best_come_first_and_none_that_is_wholly_wrong() -> None:
+    examples = [
+        judged("half", answer(f1=0.5)),
+        judged("zero", answer(f1=0.0)),
+        judged("full", answer(f1=1.0)),
+        judged("none", answer()),
+    ]
+    assert names(best_scored(examples, 5)) == ["full", "half"]
+
+
+def test_malformed_ones_are_those_without_a_value() -> None:
+    unread = Answer(text="<loc", value=None, scores={})
+    examples = [judged("read", answer()), judged("a", unread), judged("b", unread)]
+    assert names(malformed(examples, 5)) == ["a", "b"]
+    assert names(malformed(examples, 1)) == ["a"]
+
+
+def test_an_example_is_chosen_once_with_its_place_in_every_gallery() -> None:
+    examples = [judged(str(index), answer(f1=index / 40)) for index in range(40)]
+    chosen = choose(examples, most=0)
+    assert names([one.example for one in chosen]) == sorted(
+        names([one.example for one in chosen]), key=int
+    )
+    first = chosen[0]
+    assert (first.example.id, first.places["worst"]) == ("0", 0)
+    assert all(one.places for one in chosen)
+    assert {"sample", "worst", "best"} == {key for one in chosen for key in one.places}
+
+
+def test_other_examples_fill_a_part_up() -> None:
+    examples = [judged(str(index), answer(f1=1.0)) for index in range(100)]
+    chosen = choose(examples, most=50)
+    assert len(chosen) == 50
+    assert {one.example.id for one in choose(examples, most=0)} <= {c.example.id for c in chosen}
+    assert len(choose(examples, most=1000)) == 100

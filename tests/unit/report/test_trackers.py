@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from palitune.report.trackers import TRACKING, Mode, NoTracking, Wandb, has_key
+from palitune.report.trackers import TRACKING, Mode, NoTracking, TensorBoard, Wandb, has_key
 
 
 @pytest.fixture
@@ -14,7 +14,11 @@ def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_each_tracker_stands_under_its_name() -> None:
-    assert sorted(TRACKING.items()) == [("none", NoTracking), ("wandb", Wandb)]
+    assert sorted(TRACKING.items()) == [
+        ("none", NoTracking),
+        ("tensorboard", TensorBoard),
+        ("wandb", Wandb),
+    ]
 
 
 def test_every_setting_has_a_default() -> None:

@@ -1,4 +1,5 @@
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import wandb
 
+from palitune.report.run_folder import RunFolder
 from palitune.report.trackers import Mode, NoTracking, Tracker, Tracking, Wandb
 from palitune.report.tracking import start
 
@@ -24,6 +26,9 @@ class Broken(Tracking):
         return self
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
+        raise OSError("no network")
+
+    def publish(self, run: RunFolder) -> None:
         raise OSError("no network")
 
     def finish(self) -> None:
@@ -48,6 +53,26 @@ def test_a_failing_tracker_warns_once_and_the_run_goes_on(
         tracker.finish()
     assert len(caplog.records) == 1
     assert "tracking with broken has stopped (OSError: no network)" in caplog.text
+
+
+def test_results_that_cannot_be_published_are_one_warning(
+    finished_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        tracker = start(Broken(opens=True), finished_run, {})
+        tracker.publish(finished_run)
+        tracker.publish(finished_run)
+    assert len(caplog.records) == 1
+
+
+def test_a_missing_library_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with caplog.at_level(logging.WARNING):
+        start(Wandb(), tmp_path, {}).log({"loss": 1.0}, 1)
+    (record,) = caplog.records
+    assert "tracking with wandb has stopped (ModuleNotFoundError" in record.getMessage()
 
 
 def test_wandb_writes_an_offline_run_into_the_run_folder(

@@ -1,12 +1,14 @@
-"""What a run did not learn from, or was not judged on, is listed in its folder."""
+"""What a run writes into its folder besides its results."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from palitune.report import list_skipped
+from palitune.report import list_skipped, open_run, tracked
+from palitune.report.trackers import NoTracking, Tracker
 
 
 def part(name: str, skipped: list[str], left_out: list[str]) -> Any:
@@ -32,3 +34,42 @@ def test_bad_rows_and_what_tasks_leave_out_are_listed_once(
 def test_nothing_left_out_is_no_file(tmp_path: Path) -> None:
     list_skipped(tmp_path, [part("boats", [], [])])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_holds_versions_and_a_fingerprint_of_each_part(tmp_path: Path) -> None:
+    examples = SimpleNamespace(fingerprint=lambda: "9f86d081884c7d65")
+    boats: Any = SimpleNamespace(name="boats", examples=examples)
+    folder = open_run(str(tmp_path / "run"), "seed: 0\n", train=[boats], validation=[])
+    written = json.loads((folder / "environment.json").read_text())
+    assert written["data"] == {"train": {"boats": "9f86d081884c7d65"}}
+    assert {"python", "torch", "device"} <= written.keys()
+    assert (folder / "config.yaml").read_text() == "seed: 0\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_tracker_gets_the_results_of_a_run_that_went_well_and_is_closed_in_any_case(
+    fails: bool, finished_run: Path
+) -> None:
+    done: list[str] = []
+
+    class Listening(NoTracking):
+        def open(self, folder: Path, config: Any) -> Tracker:
+            tracker: Any = SimpleNamespace(
+                log=lambda numbers, step: done.append(f"log {step}"),
+                publish=lambda run: done.append(f"publish {run.path.name}"),
+                finish=lambda: done.append("finish"),
+            )
+            return tracker
+
+    def run() -> None:
+        with tracked(Listening(), finished_run) as log:
+            log({"loss": 1.0}, 3)
+            if fails:
+                raise RuntimeError("out of memory")
+
+    if fails:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run()
+    else:
+        run()
+    assert done == ["log 3", *[f"publish {finished_run.name}"] * (not fails), "finish"]

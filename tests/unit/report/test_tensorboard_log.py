@@ -1,0 +1,58 @@
+"""What TensorBoard reads back from the event files of a run."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palitune.report.run_folder import read
+from palitune.report.tensorboard_log import TensorBoardLog
+from palitune.report.trackers import TensorBoard
+from palitune.report.tracking import start
+
+
+def events(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_curves_final_numbers_and_texts_are_read_back(finished_run: Path, tmp_path: Path) -> None:
+    log = TensorBoardLog(tmp_path, {"adapter": {"rank": 16}})
+    log.log({"loss": 2.0, "learning_rate": 1e-4}, 1)
+    log.log({"loss": 1.0}, 5)
+    log.publish(read(finished_run))
+    log.finish()
+
+    found = events(tmp_path)
+    assert [(e.step, e.value) for e in found.Scalars("loss")] == [(1, 2.0), (5, 1.0)]
+    (after,) = found.Scalars("after/ocr/exact_match")
+    assert (after.step, after.value) == (5, pytest.approx(0.6543))
+    (before,) = found.Scalars("before/ocr/exact_match")
+    assert (before.step, before.value) == (0, pytest.approx(0.1234))
+    texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in
+             found.Tags()["tensors"]}  # fmt: skip
+    assert "rank: 16" in texts["config/text_summary"]
+    assert "| ocr (n = 20) | exact_match |" in texts["metrics/text_summary"]
+
+
+def test_a_tracked_run_writes_into_its_own_folder(tmp_path: Path) -> None:
+    tracker = start(TensorBoard(), tmp_path, {})
+    tracker.log({"loss": 2.0}, 1)
+    tracker.publish(tmp_path)  # nothing has been judged yet
+    tracker.finish()
+    assert events(tmp_path / "tensorboard").Tags()["scalars"] == ["loss"]
+
+
+def test_without_the_package_one_sentence_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with caplog.at_level(logging.WARNING, logger="palitune"):
+        tracker = start(TensorBoard(), tmp_path, {})
+        tracker.log({"loss": 1.0}, 1)
+        tracker.finish()
+    (record,) = caplog.records
+    assert "the package tensorboard is missing: pip install tensorboard" in record.getMessage()
