@@ -32,6 +32,7 @@ def finetune(run: Finetune) -> None:
             run.training,
             seed=run.seed,
             folder=folder,
+            validation=validation,
             measure=measure,
             log=log,
         )

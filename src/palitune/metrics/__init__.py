@@ -47,7 +47,14 @@ METRICS: dict[str, Callable[[], Metric]] = {
 }
 """What makes a metric, by name; it raises MetricError where a program it needs is missing."""
 
-_LOWER_IS_BETTER = ("error_rate", "malformed", "unfinished", "malformed_objects", "loss")
+_LOWER_IS_BETTER = (
+    "error_rate",
+    "malformed",
+    "unfinished",
+    "malformed_objects",
+    "loss",
+    "perplexity",
+)
 
 
 def higher_is_better(name: str) -> bool:

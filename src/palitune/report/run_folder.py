@@ -57,6 +57,8 @@ class RunFolder:
     history: tuple[dict[str, float], ...]
     judged: tuple[Judged, ...]
     skipped: tuple[str, ...]
+    remarks: tuple[str, ...]
+    """What became of the training, in sentences."""
 
 
 def read(path: Path) -> RunFolder:
@@ -82,6 +84,7 @@ def read(path: Path) -> RunFolder:
         history=tuple(_numbers(record) for record in _lines(path / "history.jsonl")),
         judged=tuple(_judged(path)),
         skipped=tuple(_text(path / "skipped.txt").splitlines()),
+        remarks=tuple(_object(path / "training.json").get("remarks", [])),
     )
 
 
