@@ -123,7 +123,7 @@ def recipe(schema: type[Config]) -> Callable[[Callable[[Config], None]], Program
 
 def combinations(
     overrides: Sequence[str], config_dir: str | None = None
-) -> Iterator[tuple[list[str], str]]:
+) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the overrides of every job of a sweep, and those of them that are swept."""
     columns: list[list[str]] = []
     swept: list[int] = []
@@ -134,7 +134,7 @@ def combinations(
         else:
             columns.append([str(override.input_line)])
     for job in itertools.product(*columns):
-        yield list(job), ",".join(job[column] for column in swept)
+        yield list(job), [job[column] for column in swept]
 
 
 def _sweep(override: Override, config_dir: str | None) -> Iterator[str]:

@@ -344,10 +344,17 @@ def test_a_run_folder_brings_its_experiment_and_must_be_one(tmp_path: Path) -> N
 
 def test_a_sweep_is_every_combination_in_order() -> None:
     assert list(combinations(["seed=1,2", "task=ocr", "adapter.rank=range(4,13,8)"])) == [
-        (["seed=1", "task=ocr", "adapter.rank=4"], "seed=1,adapter.rank=4"),
-        (["seed=1", "task=ocr", "adapter.rank=12"], "seed=1,adapter.rank=12"),
-        (["seed=2", "task=ocr", "adapter.rank=4"], "seed=2,adapter.rank=4"),
-        (["seed=2", "task=ocr", "adapter.rank=12"], "seed=2,adapter.rank=12"),
+        (["seed=1", "task=ocr", "adapter.rank=4"], ["seed=1", "adapter.rank=4"]),
+        (["seed=1", "task=ocr", "adapter.rank=12"], ["seed=1", "adapter.rank=12"]),
+        (["seed=2", "task=ocr", "adapter.rank=4"], ["seed=2", "adapter.rank=4"]),
+        (["seed=2", "task=ocr", "adapter.rank=12"], ["seed=2", "adapter.rank=12"]),
+    ]
+
+
+def test_a_sweep_can_go_over_null() -> None:
+    assert list(combinations(["adapter.path=null,x"])) == [
+        (["adapter.path=null"], ["adapter.path=null"]),
+        (["adapter.path=x"], ["adapter.path=x"]),
     ]
 
 
