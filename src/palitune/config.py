@@ -25,12 +25,22 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from palitune.commands import bundled, options, places, settings
 from palitune.mistakes import ConfigError, must_choose, must_give, no_key, not_among
-from palitune.runs import GROUPS, RUNS, Check, Evaluate, Finetune, Run
+from palitune.runs import GROUPS, RUNS, Check, Command, Compare, Evaluate, Finetune, Run
 
-__all__ = ["Check", "ConfigError", "Evaluate", "Finetune", "Run", "compose", "recipe", "to_yaml"]
+__all__ = [
+    "Check",
+    "Compare",
+    "ConfigError",
+    "Evaluate",
+    "Finetune",
+    "Run",
+    "compose",
+    "recipe",
+    "to_yaml",
+]
 
-Config = TypeVar("Config", bound=Run)
-Told = TypeVar("Told", bound=Run, contravariant=True)
+Config = TypeVar("Config", bound=Command)
+Told = TypeVar("Told", bound=Command, contravariant=True)
 
 EARLIER_RUN = "earlier_run"
 """The option of `experiment` that the configuration of an earlier run is composed as."""
@@ -51,7 +61,7 @@ def compose(
     overrides: Sequence[str] = (),
     config_dir: str | None = None,
     run_folder: str | None = None,
-) -> Run:
+) -> Command:
     """Compose `conf/<recipe_name>.yaml` with overrides such as `task=ocr` into a typed run.
 
     `config_dir` adds options of one's own; `run_folder` starts from the configuration of an
@@ -63,14 +73,14 @@ def compose(
         if OmegaConf.is_missing(composed, "output_dir"):
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
             composed.output_dir = f"outputs/{recipe_name}/{now}"
-        return cast(Run, OmegaConf.to_object(composed))
+        return cast(Command, OmegaConf.to_object(composed))
     except ConfigError:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as mistake:
         raise ConfigError(_sentence(mistake)) from mistake
 
 
-def to_yaml(run: Run) -> str:
+def to_yaml(run: Command) -> str:
     """Write the configuration of a run; it composes again as an experiment.
 
     The folder of the run is a comment only, so that no second run goes there by accident.
@@ -148,6 +158,19 @@ def _sweep(override: Override, config_dir: str | None) -> Iterator[str]:
     return (f"{override.get_key_element()}={value}" for value in values)
 
 
+def with_words(recipe_name: str, arguments: Sequence[str]) -> list[str]:
+    """Write bare words as the list that they belong to: `compare a b` as `runs=['a','b']`.
+
+    A word has no `=` after a key, or is the name of something that exists.
+    """
+    into = RUNS[recipe_name].words
+    if into is None:
+        return list(arguments)
+    words = [a for a in arguments if not re.match(r"[\w.@+~]+=", a) or Path(a).exists()]
+    others = [argument for argument in arguments if argument not in words]
+    return [*others, f"{into}=[{','.join(map(quoted, words))}]"] if words else others
+
+
 def default_options(recipe_name: str) -> dict[str, str]:
     """Return the groups of a recipe with their defaults: `???` must be chosen, empty is none."""
     root = OmegaConf.to_container(OmegaConf.load(bundled("conf") / f"{recipe_name}.yaml"))
@@ -160,7 +183,7 @@ def quoted(text: str) -> str:
     return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
-def _recipe_of(schema: type[Run]) -> str:
+def _recipe_of(schema: type[Command]) -> str:
     names = (base.__name__.lower() for base in schema.__mro__)
     return next(name for name in names if name in RUNS)
 
@@ -188,7 +211,7 @@ def _composed(
         raise ConfigError(not_among("recipe", recipe_name, RUNS))
     choices, values = _choices_and_values(recipe_name, overrides, config_dir)
     if run_folder is not None:
-        choices = [*_earlier_run(run_folder, choices), *choices]
+        choices = [*_earlier_run(recipe_name, run_folder, choices), *choices]
     if config_dir is not None:
         choices = [*choices, _search_path(config_dir)]
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
@@ -249,8 +272,10 @@ def _search_path(config_dir: str) -> str:
     return f"hydra.searchpath=[{quoted(f'file://{own.absolute()}')}]"
 
 
-def _earlier_run(folder: str, choices: Sequence[str]) -> list[str]:
+def _earlier_run(recipe_name: str, folder: str, choices: Sequence[str]) -> list[str]:
     """Offer the configuration of an earlier run as an experiment, and choose it."""
+    if "experiment" not in default_options(recipe_name):
+        raise ConfigError(f"{recipe_name} takes no --run: it has no options to start from")
     file = Path(folder) / "config.yaml"
     if not file.is_file():
         raise ConfigError(f"--run {folder}: there is no {file}; name the folder of an earlier run")

@@ -22,7 +22,7 @@ from palitune.examples import DataError
 from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, ConfigError, complain
 from palitune.models.checkpoints import ModelError
 from palitune.report.labels import told_apart
-from palitune.runs import RUNS, Run
+from palitune.runs import RUNS, Command
 from palitune.training.faults import TrainingError
 
 SWEEP_FILE = "sweep.json"
@@ -35,7 +35,7 @@ class Job:
     overrides: Sequence[str]
     label: str
     """What sets it apart in a sweep, e.g. `adapter.rank=8`; empty for a single run."""
-    run: Run
+    run: Command
     state: str = "waiting"
     """waiting | done | failed | interrupted."""
     said: str = ""
@@ -74,10 +74,10 @@ def launch(
 
 def _jobs(recipe_name: str, request: commands.Request) -> list[Job]:
     """Compose every run that is asked for; those of a sweep share the folder of the first."""
+    told = config.with_words(recipe_name, request.overrides)
     if not request.multirun:
-        run = _compose(recipe_name, request, request.overrides)
-        return [Job(overrides=request.overrides, label="", run=run)]
-    combined = list(config.combinations(request.overrides, request.config_dir))
+        return [Job(overrides=told, label="", run=_compose(recipe_name, request, told))]
+    combined = list(config.combinations(told, request.config_dir))
     names = _folder_names([swept for _, swept in combined])
     jobs: list[Job] = []
     sweep_folder = None
@@ -105,11 +105,11 @@ def _folder_names(swept: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _compose(recipe_name: str, request: commands.Request, overrides: Sequence[str]) -> Run:
+def _compose(recipe_name: str, request: commands.Request, overrides: Sequence[str]) -> Command:
     return config.compose(recipe_name, overrides, request.config_dir, request.run_folder)
 
 
-def perform(load_story: Callable[[], Callable[[Any], None]], run: Run) -> int:
+def perform(load_story: Callable[[], Callable[[Any], None]], run: Command) -> int:
     """Load and tell the story of a run; what a user can mend ends it with one sentence."""
     _start_logging()
     try:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Judged:
     images: tuple[str, ...]
     size: Size
     prefix: str
+    attributes: dict[str, str] = field(default_factory=dict)
     reference: Reference
     after: Answer
     before: Answer | None
@@ -152,6 +153,7 @@ def _judged(path: Path) -> Iterator[Judged]:
                 images=tuple(record["images"]),
                 size=(record["size"][0], record["size"][1]),
                 prefix=record["prefix"],
+                attributes=record.get("attributes", {}),
                 reference=value_from_json(record["reference"]),
                 after=_answer(record),
                 before=before.get(_key(record)),
