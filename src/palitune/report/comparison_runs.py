@@ -25,6 +25,7 @@ _IRRELEVANT = re.compile(
     r"|evaluation\.(batch_size|workers|resamples|slices|perplexity|submission)"
     r"|training\.(workers|log_every|keep_checkpoints|save_every|resume|self_check)"
 )
+_TRAINED = "trained by the run"
 _OF_TRAINING = re.compile(r"(training|adapter)\.(?!path$|bits$).*")
 
 
@@ -69,6 +70,8 @@ class Entry:
         flat = {k: v for k, v in _flat(told) if not _IRRELEVANT.fullmatch(k)}
         if self.recipe == "evaluate":  # an adapter that is only read brings its own rank and more
             flat = {k: v for k, v in flat.items() if not _OF_TRAINING.fullmatch(k)}
+        if self.recipe == "finetune" and flat.get("adapter.path", "") is None:
+            flat["adapter.path"] = _TRAINED
         chosen = {group: option for group, option in self.run.choices.items() if "@" not in group}
         return {"recipe": self.recipe, **chosen, **flat}
 
@@ -139,9 +142,11 @@ def labels(entries: Sequence[Entry]) -> list[str]:
         group, _, name = key.partition(".")
         if key != "adapter.path" and name and group in chosen:
             continue  # another model has other settings: its name says so
+        if len({repr(e.settings[key]) for e in entries if key in e.settings}) < 2:
+            continue  # what only one recipe is told: its name says so
         texts = told_apart([_text(value) for value in values])
         for place, (entry, text) in enumerate(zip(entries, texts, strict=True)):
-            if word := _word(entry, key, text):
+            if key in entry.settings and (word := _word(key, text)):
                 words[place].append(word)
     named = [
         ", ".join(some[:_MOST_WORDS]) + (", …" if len(some) > _MOST_WORDS else "")
@@ -156,13 +161,9 @@ def labels(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _word(entry: Entry, key: str, text: str) -> str:
+def _word(key: str, text: str) -> str:
     if key == "adapter.path":
-        if text != "null":
-            return f"adapter {text}"
-        return "" if entry.recipe == "finetune" else "base model"
-    if text == "null" and "." not in key:
-        return ""
+        return {"null": "base model", _TRAINED: ""}.get(text, f"adapter {text}")
     group, _, name = key.partition(".")
     return f"{group} {name.rpartition('.')[2]} {text}" if name else text
 
