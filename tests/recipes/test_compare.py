@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
         assert shown in said
     written = {file.name for file in Path("side_by_side").iterdir()}
     assert written == {"comparison.csv", "comparison.html", "comparison.md"}
-    rows = list(csv.DictReader(Path("side_by_side/comparison.csv").open()))
+    rows = list(csv.DictReader(Path("side_by_side/comparison.csv").read_text().splitlines()))
     assert [(row["part"], row["run"]) for row in rows] == [
         (part, run)
         for part in ("ocr", "vqa", "detection")
@@ -87,11 +86,11 @@ def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
 
 
 @pytest.fixture
-def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "0_adapter.rank=8", WEAK, rank=8)
     write_run(tmp_path / "1_adapter.rank=16", STRONG, rank=16)
-    yield "0_adapter.rank=8", "1_adapter.rank=16"
+    return "0_adapter.rank=8", "1_adapter.rank=16"
 
 
 def test_runs_are_named_one_by_one_or_in_a_list(
