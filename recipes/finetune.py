@@ -37,6 +37,7 @@ def finetune(run: Finetune) -> None:
             run.augmentation,
             seed=run.seed,
             folder=folder,
+            validation=validation,
             measure=measure,
             log=log,
         )

@@ -13,9 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import NoReturn, get_type_hints
+from typing import TYPE_CHECKING, NoReturn, get_type_hints
 
 from palitune.mistakes import ConfigError, closest, not_among
+
+if TYPE_CHECKING:
+    from palitune.runs import Command
 
 FLAGS = {
     "--cfg job": "print the composed configuration and run nothing",
@@ -196,7 +199,7 @@ def recipe_help(
     called: str,
     recipe_name: str,
     defaults: Mapping[str, str],
-    schema: type,
+    schema: "type[Command]",
     config_dir: str | None = None,
 ) -> str:
     """Write what a recipe can be told; `defaults` maps its groups to their default options."""
@@ -209,17 +212,20 @@ def recipe_help(
         for setting in settings(schema)
         if setting.name not in defaults
     }
+    choose = f"""Choose options (group=option); [this] is the default:
+{table(chosen)}
+
+"""
+    explained = """
+  GROUP.KEY=VALUE: what there is, `palitune list GROUP OPTION` explains, e.g. training default"""
+    words = f"{schema.words.upper()} ... " if schema.words else ""
     return f"""\
-{called} key=value ...
+{called} {words}key=value ...
 
 {recipes().get(recipe_name, "")}
 
-Choose options (group=option); [this] is the default:
-{table(chosen)}
-
-Set values (key=value):
-{table(plain)}
-  GROUP.KEY=VALUE: what there is, `palitune list GROUP OPTION` explains, e.g. training default
+{choose if chosen else ""}Set values (key=value):
+{table(plain)}{explained if chosen else ""}
 
 Flags:
 {table(FLAGS)}"""

@@ -25,10 +25,22 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from palitune.commands import bundled, options, places, settings
 from palitune.mistakes import ConfigError, must_choose, must_give, no_key, not_among
-from palitune.runs import GROUPS, RUNS, Check, Evaluate, Finetune, Inspect, Predict, Run
+from palitune.runs import (
+    GROUPS,
+    RUNS,
+    Check,
+    Command,
+    Compare,
+    Evaluate,
+    Finetune,
+    Inspect,
+    Predict,
+    Run,
+)
 
 __all__ = [
     "Check",
+    "Compare",
     "ConfigError",
     "Evaluate",
     "Finetune",
@@ -40,8 +52,8 @@ __all__ = [
     "to_yaml",
 ]
 
-Config = TypeVar("Config", bound=Run)
-Told = TypeVar("Told", bound=Run, contravariant=True)
+Config = TypeVar("Config", bound=Command)
+Told = TypeVar("Told", bound=Command, contravariant=True)
 
 EARLIER_RUN = "earlier_run"
 """The option of `experiment` that the configuration of an earlier run is composed as."""
@@ -62,7 +74,7 @@ def compose(
     overrides: Sequence[str] = (),
     config_dir: str | None = None,
     run_folder: str | None = None,
-) -> Run:
+) -> Command:
     """Compose `conf/<recipe_name>.yaml` with overrides such as `task=ocr` into a typed run.
 
     `config_dir` adds options of one's own; `run_folder` starts from the configuration of an
@@ -74,14 +86,14 @@ def compose(
         if OmegaConf.is_missing(composed, "output_dir"):
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
             composed.output_dir = f"outputs/{recipe_name}/{now}"
-        return cast(Run, OmegaConf.to_object(composed))
+        return cast(Command, OmegaConf.to_object(composed))
     except ConfigError:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as mistake:
         raise ConfigError(_sentence(mistake)) from mistake
 
 
-def to_yaml(run: Run) -> str:
+def to_yaml(run: Command) -> str:
     """Write the configuration of a run; it composes again as an experiment.
 
     The folder of the run is a comment only, so that no second run goes there by accident.
@@ -134,7 +146,7 @@ def recipe(schema: type[Config]) -> Callable[[Callable[[Config], None]], Program
 
 def combinations(
     overrides: Sequence[str], config_dir: str | None = None
-) -> Iterator[tuple[list[str], str]]:
+) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the overrides of every job of a sweep, and those of them that are swept."""
     columns: list[list[str]] = []
     swept: list[int] = []
@@ -145,7 +157,7 @@ def combinations(
         else:
             columns.append([str(override.input_line)])
     for job in itertools.product(*columns):
-        yield list(job), ",".join(job[column] for column in swept)
+        yield list(job), [job[column] for column in swept]
 
 
 def _sweep(override: Override, config_dir: str | None) -> Iterator[str]:
@@ -157,6 +169,19 @@ def _sweep(override: Override, config_dir: str | None) -> Iterator[str]:
     else:
         values = list(override.sweep_string_iterator())
     return (f"{override.get_key_element()}={value}" for value in values)
+
+
+def with_words(recipe_name: str, arguments: Sequence[str]) -> list[str]:
+    """Write bare words as the list that they belong to: `compare a b` as `runs=['a','b']`.
+
+    A word has no `=` after a key, or is the name of something that exists.
+    """
+    into = RUNS[recipe_name].words
+    if into is None:
+        return list(arguments)
+    words = [a for a in arguments if not re.match(r"[\w.@+~]+=", a) or Path(a).exists()]
+    others = [argument for argument in arguments if argument not in words]
+    return [*others, f"{into}=[{','.join(map(quoted, words))}]"] if words else others
 
 
 def default_options(recipe_name: str) -> dict[str, str]:
@@ -171,7 +196,7 @@ def quoted(text: str) -> str:
     return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
-def _recipe_of(schema: type[Run]) -> str:
+def _recipe_of(schema: type[Command]) -> str:
     names = (base.__name__.lower() for base in schema.__mro__)
     return next(name for name in names if name in RUNS)
 
@@ -265,6 +290,8 @@ def _earlier_run(recipe_name: str, folder: str, choices: Sequence[str]) -> list[
 
     What only other recipes can be told is left out.
     """
+    if "experiment" not in default_options(recipe_name):
+        raise ConfigError(f"{recipe_name} takes no --run: it has no options to start from")
     file = Path(folder) / "config.yaml"
     if not file.is_file():
         raise ConfigError(f"--run {folder}: there is no {file}; name the folder of an earlier run")

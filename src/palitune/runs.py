@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.mixture import Mixture
@@ -17,8 +17,19 @@ from palitune.training.settings import Training
 
 
 @dataclass(kw_only=True)
-class Run:
-    """The same for every recipe, so that one experiment serves them all."""
+class Command:
+    """The same for every recipe."""
+
+    words: ClassVar[str | None] = None
+    """The list that words of the command line without `=` belong to, if there may be any."""
+
+    output_dir: str
+    """Folder of the run; outputs/RECIPE/DATE_TIME where none is given."""
+
+
+@dataclass(kw_only=True)
+class Run(Command):
+    """The same for every recipe that has a model, so that one experiment serves them all."""
 
     task: Task | None = None
     model: Model
@@ -29,8 +40,6 @@ class Run:
     tracking: Tracking
     seed: int = 0
     """Of everything random: order of examples, initial weights of the adapter, dropout."""
-    output_dir: str
-    """Folder of the run; outputs/RECIPE/DATE_TIME where none is given."""
     evaluate_before: bool = True
     """Also evaluate before training, so that the report shows what training changed."""
 
@@ -117,8 +126,30 @@ class Predict(Run):
         return []
 
 
-RUNS: dict[str, type[Run]] = {
-    run.__name__.lower(): run for run in (Finetune, Evaluate, Check, Inspect, Predict)
+@dataclass(kw_only=True)
+class Compare(Command):
+    """Set finished runs side by side."""
+
+    words = "runs"
+
+    runs: list[str] = field(default_factory=list)
+    """Folders of runs, or of sweeps; also written bare, `palitune compare RUN RUN`."""
+    baseline: str | None = None
+    """What the others are compared with: the folder or the label of a run; null: the first."""
+    resamples: int = 1000
+    """Resampled test sets behind the interval of every difference; 0: no intervals."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError(
+                "runs are missing: name the folders of runs, or of a sweep: palitune compare RUN..."
+            )
+        if self.resamples < 0:
+            raise ValueError(f"resamples must be at least 0, not {self.resamples}")
+
+
+RUNS: dict[str, type[Command]] = {
+    run.__name__.lower(): run for run in (Finetune, Evaluate, Check, Inspect, Predict, Compare)
 }
 """By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
 

@@ -1,5 +1,6 @@
 """The program `palitune` as a user meets it: from any folder, installed or not."""
 
+import json
 import os
 import resource
 import subprocess
@@ -156,20 +157,45 @@ def test_a_sweep_runs_every_job_in_a_folder_of_its_own(mine: Path) -> None:
         mine.name, "experiment=quickstart", "-m", "seed=1,2", "output_dir='a b'", folder=mine.parent
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "job 1 of 2: seed=1 -> a b/0_seed=1\njob 2 of 2: seed=2 -> a b/1_seed=2\n"
+    assert done.stdout == (
+        "job 1 of 2: seed=1 -> a b/0_seed=1\njob 2 of 2: seed=2 -> a b/1_seed=2\n"
+        "sweep: 2 of 2 jobs done, in a b\n"
+    )
     for number in (1, 2):
         config = mine.parent / "a b" / f"{number - 1}_seed={number}" / "config.yaml"
         assert f"\nseed: {number}\n" in config.read_text()
 
 
-def test_a_job_that_fails_ends_no_other(mine: Path) -> None:
+def test_a_job_that_fails_ends_no_other_and_says_why(mine: Path) -> None:
     done = python(
         mine.name, "experiment=quickstart", "-m", "fail=True,False", "output_dir=out",
         folder=mine.parent,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.endswith("palitune: 1 of 2 jobs failed: fail=True\n")
-    assert [file.name for file in (mine.parent / "out").iterdir()] == ["1_fail=False"]
+    assert "\npalitune: boats.jsonl:1: no boats\n" in done.stderr
+    assert done.stderr.endswith(
+        "\npalitune: 1 of 2 jobs failed: fail=True (boats.jsonl:1: no boats)\n"
+    )
+    assert done.stdout.endswith("\nsweep: 1 of 2 jobs done, in out\n")
+    out = mine.parent / "out"
+    assert {file.name for file in out.iterdir()} == {"1_fail=False", "sweep.json"}
+    sweep = json.loads((out / "sweep.json").read_text())
+    assert sweep["recipe"] == "finetune"
+    assert [(job["folder"], job["state"], job["said"]) for job in sweep["jobs"]] == [
+        ("0_fail=True", "failed", "boats.jsonl:1: no boats"),
+        ("1_fail=False", "done", ""),
+    ]
+
+
+def test_a_job_that_is_killed_ends_no_other(mine: Path) -> None:
+    fails = 'raise DataError("boats.jsonl:1: no boats")'
+    dies = "__import__('os').kill(__import__('os').getpid(), 9)"
+    mine.write_text(mine.read_text().replace(fails, dies))
+    told = ["experiment=quickstart", "-m", "fail=true,false", "output_dir=out"]
+    done = python(mine.name, *told, folder=mine.parent)
+    assert done.returncode == 1
+    assert done.stderr.endswith("palitune: 1 of 2 jobs failed: fail=True (ended by SIGKILL)\n")
+    assert (mine.parent / "out/1_fail=False/config.yaml").is_file()
 
 
 def test_a_run_starts_again_from_its_folder(mine: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from palitune import commands
 from palitune.config import (
     Check,
+    Compare,
     ConfigError,
     Evaluate,
     Finetune,
@@ -18,6 +19,7 @@ from palitune.config import (
     quoted,
     recipe,
     to_yaml,
+    with_words,
 )
 from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
@@ -344,10 +346,17 @@ def test_a_run_folder_brings_its_experiment_and_must_be_one(tmp_path: Path) -> N
 
 def test_a_sweep_is_every_combination_in_order() -> None:
     assert list(combinations(["seed=1,2", "task=ocr", "adapter.rank=range(4,13,8)"])) == [
-        (["seed=1", "task=ocr", "adapter.rank=4"], "seed=1,adapter.rank=4"),
-        (["seed=1", "task=ocr", "adapter.rank=12"], "seed=1,adapter.rank=12"),
-        (["seed=2", "task=ocr", "adapter.rank=4"], "seed=2,adapter.rank=4"),
-        (["seed=2", "task=ocr", "adapter.rank=12"], "seed=2,adapter.rank=12"),
+        (["seed=1", "task=ocr", "adapter.rank=4"], ["seed=1", "adapter.rank=4"]),
+        (["seed=1", "task=ocr", "adapter.rank=12"], ["seed=1", "adapter.rank=12"]),
+        (["seed=2", "task=ocr", "adapter.rank=4"], ["seed=2", "adapter.rank=4"]),
+        (["seed=2", "task=ocr", "adapter.rank=12"], ["seed=2", "adapter.rank=12"]),
+    ]
+
+
+def test_a_sweep_can_go_over_null() -> None:
+    assert list(combinations(["adapter.path=null,x"])) == [
+        (["adapter.path=null"], ["adapter.path=null"]),
+        (["adapter.path=x"], ["adapter.path=x"]),
     ]
 
 
@@ -361,6 +370,28 @@ def test_a_sweep_can_go_over_all_options_of_a_group() -> None:
 def test_a_sweep_over_an_interval_is_refused() -> None:
     with pytest.raises(ConfigError, match="list them"):
         list(combinations(["training.learning_rate=interval(0,1)"]))
+
+
+def test_bare_words_are_the_list_that_a_recipe_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("0_adapter.rank=4,seed=1").mkdir()
+    told = with_words("compare", ["a b", "0_adapter.rank=4,seed=1", "out/seed=2", "baseline=a b"])
+    run = compose("compare", told)
+    assert isinstance(run, Compare)
+    assert run.runs == ["a b", "0_adapter.rank=4,seed=1", "out/seed=2"]
+    assert run.baseline == "a b"
+    assert with_words("finetune", ["boats"]) == ["boats"]
+    with pytest.raises(ConfigError, match="did you mean 'baseline'"):
+        compose("compare", with_words("compare", ["a", "basline=b"]))
+
+
+def test_a_comparison_of_nothing_says_what_to_write() -> None:
+    with pytest.raises(ConfigError, match=r"runs are missing: .* palitune compare RUN"):
+        compose("compare")
+    with pytest.raises(ConfigError, match="compare takes no --run"):
+        compose("compare", ["runs=[a]"], run_folder="earlier")
 
 
 def test_a_recipe_called_with_a_run_tells_its_story() -> None:

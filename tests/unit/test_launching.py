@@ -96,6 +96,27 @@ def test_the_jobs_of_a_sweep_get_a_folder_each(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_the_folders_of_a_sweep_name_adapters_by_what_differs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    swept = "adapter.path=null,runs/of lora8/adapter,runs/of lora16/adapter"
+    assert launched(None, *QUICKSTART, "--cfg", "job", "-m", swept) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if "written to" in line]
+    assert [line.partition("written to ")[2] for line in shown] == [
+        "out/0_adapter.path=null",
+        "out/1_adapter.path=of_lora8",
+        "out/2_adapter.path=of_lora16",
+    ]
+
+
+def test_the_folders_of_many_jobs_sort_as_the_jobs_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launched(None, *QUICKSTART, "--cfg", "job", "-m", "seed=range(0,11)") == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if "written to" in line]
+    folders = [line.partition("written to ")[2] for line in shown]
+    assert folders == sorted(folders)
+    assert (folders[0], folders[-1]) == ("out/00_seed=0", "out/10_seed=10")
+
+
 def test_only_the_main_process_says_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = []
     for rank in ("0", "1"):

@@ -9,7 +9,7 @@ from palitune.evaluation.settings import Evaluation
 from palitune.examples import DataError, Example
 from palitune.tasks import Task
 from palitune.training.faults import TrainingError
-from palitune.training.settings import Training
+from palitune.training.settings import MINIVAL_LOSS, Training
 
 if TYPE_CHECKING:
     from palitune.data.dataset import Part
@@ -99,7 +99,7 @@ def measure(
     from palitune.evaluation import loop
 
     names = loop.metric_names(parts, perplexity=settings.perplexity)
-    if training.best_metric is not None and training.best_metric not in names:
+    if training.best_metric not in (None, MINIVAL_LOSS, *names):
         raise TrainingError(
             f"training.best_metric: {training.best_metric!r} is not one of {', '.join(names)}"
         )

@@ -16,6 +16,8 @@ _DOTTED = 40
 _WINDOW = 0.08
 # A schedule has no noise; averaging would only bend it.
 _EXACT = ("learning_rate",)
+# What a history tells numbers of besides the training steps themselves.
+_MEASURED_ON = ("validation", "minitrain", "minival")
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def _span(values: Sequence[float]) -> Point:
 
 def _chart_and_line(name: str) -> tuple[str, str]:
     kind, *path = name.split("/")
-    if kind != "validation" or not path:
+    if kind not in _MEASURED_ON or not path:
         return name, "training" if name == "loss" else name
-    return path[-1], " ".join(["validation", *path[:-1]] if path[-1] == "loss" else path[:-1])
+    known = kind == "validation" and path[-1] != "loss"
+    return path[-1], " ".join(path[:-1] if known else [kind, *path[:-1]])

@@ -157,6 +157,7 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if "split" in run.metrics:
         total = sum(run.metrics.get("examples", {}).values())
         facts.append(("judged on", f"{total} examples of {run.metrics['split']}"))
+    facts += [("training", remark) for remark in run.remarks]
     facts.append(("finished", f"{run.written:%Y-%m-%d %H:%M}"))
     return [(name, text) for name, text in facts if text]
 

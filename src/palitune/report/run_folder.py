@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Judged:
     prefix: str
     suffixes: tuple[str, ...] = ()
     """What the model was to write: each acceptable target; none where no file tells it."""
+    attributes: dict[str, str] = field(default_factory=dict)
     reference: Reference
     after: Answer
     before: Answer | None
@@ -59,6 +60,8 @@ class RunFolder:
     history: tuple[dict[str, float], ...]
     judged: tuple[Judged, ...]
     skipped: tuple[str, ...]
+    remarks: tuple[str, ...]
+    """What became of the training, in sentences."""
 
 
 def read(path: Path) -> RunFolder:
@@ -84,6 +87,7 @@ def read(path: Path) -> RunFolder:
         history=tuple(_numbers(record) for record in _lines(path / "history.jsonl")),
         judged=tuple(_judged(path)),
         skipped=tuple(_text(path / "skipped.txt").splitlines()),
+        remarks=tuple(_object(path / "training.json").get("remarks", [])),
     )
 
 
@@ -152,6 +156,7 @@ def _judged(path: Path) -> Iterator[Judged]:
                 size=(record["size"][0], record["size"][1]),
                 prefix=record["prefix"],
                 suffixes=tuple(record.get("suffixes", ())),
+                attributes=record.get("attributes", {}),
                 reference=value_from_json(record["reference"]),
                 after=_answer(record),
                 before=before.get(_key(record)),

@@ -60,20 +60,27 @@ def train(
     *,
     seed: int,
     folder: Path,
+    validation: "list[Part] | None" = None,
     measure: Callable[[], dict[str, float]] | None = None,
     log: Callable[[dict[str, float], int], None] | None = None,
 ) -> None:
-    """Train in place; see `palitune.training.trainer.train`."""
+    """Train in place; see `palitune.training.trainer.train`.
+
+    `validation` is what minival is a slice of, `measure` what task metrics are measured by.
+    """
     from palitune import data
     from palitune.data.collator import Collator
     from palitune.data.visits import visits_to
     from palitune.training import trainer
+    from palitune.training.perplexity import MINITRAIN, MINIVAL
 
     collator = Collator(processor, max_length=settings.max_length)
     visits = visits_to(data.concatenate(parts), settings.suffixes, seed, augmentation)
+    slices = {MINITRAIN: parts} | ({MINIVAL: validation} if validation else {})
     trainer.train(
-        network, collator, visits, settings, seed=seed, folder=folder, measure=measure, log=log
-    )
+        network, collator, visits, settings, seed=seed, folder=folder, measure=measure,
+        slices=slices if settings.perplexity_every else None, log=log,
+    )  # fmt: skip
 
 
 __all__ = ["SelfCheckError", "Training", "TrainingError", "check", "seed", "train"]

@@ -10,7 +10,10 @@ import rich.progress
 from transformers import TrainerCallback
 
 from palitune.training.faults import TrainingError
+from palitune.training.perplexity import MINITRAIN, MINIVAL
+from palitune.training.stopping import MEASURED
 
+_SLICES = (f"{MINITRAIN}/", f"{MINIVAL}/")
 _KEPT = {"loss", "learning_rate", "grad_norm", "epoch"}
 
 
@@ -84,13 +87,12 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 def _entry(logs: dict[str, float]) -> dict[str, float]:
     """Our names: `eval_ocr/exact_match` becomes `validation/ocr/exact_match`."""
-    kept = {name: value for name, value in logs.items() if name in _KEPT}
-    measured = {
-        "validation/" + name.removeprefix("eval_"): value
-        for name, value in logs.items()
-        if name.startswith("eval_") and "/" in name
-    }
-    return kept | measured
+    entry = {name: value for name, value in logs.items() if name in _KEPT}
+    for name, value in logs.items():
+        if "/" in name:
+            bare = name.removeprefix(MEASURED)
+            entry[bare if bare.startswith(_SLICES) else f"validation/{bare}"] = value
+    return entry
 
 
 def _status(entry: dict[str, float]) -> str:

@@ -6,6 +6,9 @@ from enum import Enum
 from palitune.data.visits import Suffixes
 from palitune.metrics import higher_is_better
 
+MINIVAL_LOSS = "minival/loss"
+"""The one name of `best_metric` that no task reports."""
+
 
 class Optimizer(Enum):
     adamw = "adamw"
@@ -63,15 +66,25 @@ class Training:
     split: str = "train"
     """Split to train on."""
     validation_split: str | None = None
-    """Split on which task metrics are measured during training; null: none."""
+    """Split that is measured on during training; null: none."""
     validation_limit: int | None = 256
-    """Examples per part in a measurement during training; null: all."""
-    validate_every: int | None = None
-    """Optimizer steps between measurements; null: once per epoch."""
+    """Examples per part whose answers are judged in a measurement during training; null: all."""
+    validate_every: float | None = None
+    """Optimizer steps between measurements of task metrics; below 1 a share of the run (0.25: four
+    times); null: once per epoch."""
+    perplexity_every: float | None = None
+    """Optimizer steps, or below 1 a share of the run, between measurements of loss and perplexity
+    on a slice of `split` (minitrain) and of `validation_split` (minival); null: none."""
+    perplexity_limit: int = 64
+    """Examples per part in each of these slices, evenly spaced."""
     best_metric: str | None = None
-    """Metric whose best checkpoint becomes the adapter, e.g. `ocr/exact_match`; null: the last."""
-    save_every: int | None = None
-    """Optimizer steps between checkpoints; null: with every measurement, and at the end."""
+    """Number whose best checkpoint becomes the adapter, e.g. `ocr/exact_match` or `minival/loss`,
+    compared whenever task metrics are measured; the first of equals; null: the last."""
+    patience: int | None = None
+    """Measurements in a row without a better best_metric after which training stops; null: none."""
+    save_every: float | None = None
+    """Optimizer steps, or below 1 a share of the run, between checkpoints; null: with every
+    measurement, and at the end."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk (the best one is always kept)."""
     resume: str | None = None
@@ -102,24 +115,30 @@ class Training:
             raise ValueError(
                 f"training.max_gradient_norm must be above 0, not {self.max_gradient_norm}"
             )
-        for name in ("max_steps", "validate_every", "save_every", "validation_limit"):
+        for name in ("max_steps", "validation_limit", "patience"):
             if (value := getattr(self, name)) is not None:
                 _at_least(name, value, 1)
-        for name in ("keep_checkpoints", "log_every", "max_length"):
+        for name in ("validate_every", "perplexity_every", "save_every"):
+            _check_moments(name, getattr(self, name))
+        for name in ("keep_checkpoints", "log_every", "max_length", "perplexity_limit"):
             _at_least(name, getattr(self, name), 1)
         _at_least("workers", self.workers, 0)
-        if self.best_metric is not None and self.validation_split is None:
+        self._check_best_metric()
+
+    def _check_best_metric(self) -> None:
+        if self.patience is not None and self.best_metric is None:
+            raise ValueError(
+                "training.patience needs training.best_metric, the number that has to get better"
+            )
+        if self.best_metric is None:
+            return
+        if self.validation_split is None:
             raise ValueError(
                 "training.best_metric needs training.validation_split, the split it is measured on"
             )
-        if self.best_metric and self.save_every and self.save_every % (self.validate_every or 1):
+        if self.best_metric == MINIVAL_LOSS and self.perplexity_every is None:
             raise ValueError(
-                f"training.save_every {self.save_every} must be a multiple of "
-                f"training.validate_every {self.validate_every}, so that the best can be kept"
-            )
-        if self.best_metric and self.save_every and not self.validate_every:
-            raise ValueError(
-                "training.save_every with training.best_metric needs training.validate_every"
+                f"training.best_metric {MINIVAL_LOSS} needs training.perplexity_every, e.g. 0.05"
             )
 
     @property
@@ -130,6 +149,15 @@ class Training:
 def _at_least(name: str, value: float, low: float) -> None:
     if value < low:
         raise ValueError(f"training.{name} must be at least {low}, not {value}")
+
+
+def _check_moments(name: str, value: float | None) -> None:
+    """Accept a share of the run, or a whole number of steps."""
+    if value is not None and not 0 < value < 1 and (value < 1 or value % 1):
+        raise ValueError(
+            f"training.{name} must be a whole number of steps, or a share of the run between 0 and "
+            f"1, not {value}"
+        )
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -4,33 +4,43 @@ The stock loss scores every position and averages over tokens; this one scores t
 averages over examples, exactly so under accumulation and on several devices.
 """
 
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
 from palitune.data.collator import Batch, Collator
 from palitune.data.visits import Visits
+from palitune.training import perplexity
 from palitune.training.faults import TrainingError
 from palitune.training.loss import count_items, loss_positions, token_losses, token_weights
 from palitune.training.progress import Progress
 from palitune.training.settings import Optimizer, Schedule, Training
+from palitune.training.stopping import MEASURED, Stopping, is_exhausted, remarks
+
+_log = logging.getLogger(__name__)
 
 Measure = Callable[[], dict[str, float]]
-"""Measures the network on the validation split: `part/metric` -> value."""
+"""Measures the network: `part/metric` or, of slices of the data, `minival/loss` -> value."""
 
 
 class PrefixTrainer(Trainer):  # type: ignore[misc]
     # The loss below is already divided by the items of the whole optimizer step.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, settings: Training, measure: Measure | None, **kwargs: Any) -> None:
+    def __init__(
+        self, settings: Training, measure: Measure | None, losses: Measure | None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.settings = settings
         self.measure = measure
+        self.losses = losses
 
     def compute_loss(
         self,
@@ -63,7 +73,8 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure task metrics by generation; the Trainer's own evaluation only knows losses."""
         assert self.measure is not None
-        metrics = {f"eval_{name}": value for name, value in self.measure().items()}
+        measured = self.measure() | (self.losses() if self.losses else {})
+        metrics = {MEASURED + name: value for name, value in measured.items()}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -90,15 +101,20 @@ def train(
     seed: int,
     folder: Path,
     measure: Measure | None = None,
+    slices: perplexity.Slices | None = None,
     log: Callable[[dict[str, float], int], None] | None = None,
 ) -> None:
     """Train the network's trainable parameters in place; checkpoints go to `folder/checkpoints`.
 
-    With `settings.best_metric` the network ends with the weights of the best measurement.
+    With `settings.best_metric` the network ends with the weights of the best measurement. What
+    became of the training is said in `folder/training.json`. `slices` is what loss and perplexity
+    are measured on, every `settings.perplexity_every`.
     """
+    losses = _losses(network, collator, slices, settings)
     trainer = PrefixTrainer(
         settings,
         measure,
+        losses,
         model=network,
         args=_arguments(
             settings, seed, folder, measured=measure is not None, device=network.device
@@ -106,10 +122,44 @@ def train(
         train_dataset=visits,
         eval_dataset=visits if measure else None,  # never read: `evaluate` measures instead
         data_collator=collator.train,
-        callbacks=[Progress(folder / "history.jsonl", log), _Epochs(visits)],
+        callbacks=[Progress(folder / "history.jsonl", log), _Epochs(visits), Stopping(settings)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_checkpoint_to_resume(settings, folder))
+    if losses and settings.perplexity_every:
+        log_losses = perplexity.OnTheWay(settings.perplexity_every, lambda: trainer.log(losses()))
+        trainer.add_callback(log_losses)
+    checkpoint = _checkpoint_to_resume(settings, folder)
+    if checkpoint and (ended := _stopped_early(Path(checkpoint), settings)):
+        trainer.state = ended
+        trainer._load_from_checkpoint(ended.best_model_checkpoint or checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    _conclude(folder, trainer.state, settings)
+
+
+def _losses(
+    network: Any, collator: Collator, slices: perplexity.Slices | None, settings: Training
+) -> Measure | None:
+    if not slices:
+        return None
+    limit, size = settings.perplexity_limit, settings.micro_batch_size
+    return lambda: perplexity.measure(network, collator, slices, limit=limit, batch_size=size)
+
+
+def _stopped_early(checkpoint: Path, settings: Training) -> TrainerState | None:
+    """The state of a training whose patience ended at this checkpoint: there is nothing to do."""
+    file = checkpoint / "trainer_state.json"
+    state = TrainerState.load_from_json(str(file)) if file.is_file() else None
+    return state if state and is_exhausted(state.log_history, settings) else None
+
+
+def _conclude(folder: Path, state: TrainerState, settings: Training) -> None:
+    """Say what became of the training, in the log and in `training.json` for the report."""
+    said = remarks(state.log_history, settings, state.global_step, state.max_steps)
+    for sentence in said:
+        _log.info(sentence)
+    told = {"steps": state.global_step, "planned_steps": state.max_steps, "remarks": said}
+    (folder / "training.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def _arguments(
@@ -117,7 +167,7 @@ def _arguments(
 ) -> TrainingArguments:
     measure_when = "no" if not measured else "steps" if settings.validate_every else "epoch"
     save_every = settings.save_every or settings.validate_every
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=_accumulation(settings),
@@ -147,7 +197,6 @@ def _arguments(
         save_strategy="steps" if save_every else "epoch",
         save_steps=save_every or 500,
         save_total_limit=settings.keep_checkpoints,
-        load_best_model_at_end=settings.best_metric is not None,
         metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
         greater_is_better=settings.best_is_highest,
         dataloader_num_workers=settings.workers,
@@ -161,6 +210,10 @@ def _arguments(
         seed=seed,
         data_seed=seed,
     )
+    # Said afterwards: as an argument it would ask that save_every be a multiple of validate_every,
+    # which `Stopping` makes needless, since it saves every new best.
+    arguments.load_best_model_at_end = settings.best_metric is not None
+    return arguments
 
 
 def _accumulation(settings: Training) -> int:

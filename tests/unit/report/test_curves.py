@@ -36,6 +36,18 @@ def test_validation_loss_stands_in_the_chart_of_the_training_loss() -> None:
     assert [series.name for series in loss.series] == ["training", "validation ocr"]
 
 
+def test_slices_share_the_chart_of_the_loss_and_have_one_of_perplexities() -> None:
+    history = [
+        {"step": 0.0, "minitrain/loss": 2.1, "minitrain/ocr/perplexity": 8.2},
+        {"step": 0.0, "minival/loss": 2.2, "minival/ocr/perplexity": 9.0},
+        {"step": 10.0, "loss": 2.0},
+    ]
+    loss, perplexity = charts(history)
+    assert [series.name for series in loss.series] == ["minitrain", "minival", "training"]
+    assert perplexity.title == "perplexity"
+    assert [series.name for series in perplexity.series] == ["minitrain ocr", "minival ocr"]
+
+
 def test_what_is_not_a_number_is_left_out() -> None:
     assert charts(HISTORY)[0].series[0].points == ((10.0, 2.0), (30.0, 1.0))
     assert charts([{"step": 1.0, "loss": math.inf}]) == []

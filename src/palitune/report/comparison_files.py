@@ -1,0 +1,153 @@
+"""Write a comparison: `comparison.md`, `comparison.csv`, `comparison.html`, and what is said."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palitune.report.comparison import Comparison, Row, Table
+from palitune.report.summary import NOTHING, Interval, written
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+NOTE = (
+    "Intervals are 95 %: images drawn anew. Changes are those to the baseline on the same drawn "
+    "images; better or worse is said where their interval leaves out zero. Of many runs some will "
+    "lie outside by chance."
+)
+
+
+def write(comparison: Comparison, folder: Path) -> Path:
+    """Write the three files into a folder and return the page."""
+    from palitune.report.comparison_page import html
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
+    (folder / "comparison.csv").write_text(comma_separated(comparison), encoding="utf-8")
+    page = folder / "comparison.html"
+    page.write_bytes(html(comparison).encode("utf-8", "replace"))
+    return page
+
+
+def show(comparison: Comparison, page: Path) -> None:
+    """Print the tables and warnings, and where the files are."""
+    from rich import print as say
+    from rich.markup import escape
+
+    for table in comparison.tables:
+        say(_terminal(table))
+    for warning in comparison.warnings:
+        say(f"[yellow]![/yellow] {escape(warning)}")
+    print(f"comparison: {page}, and as comparison.md and comparison.csv beside it")
+
+
+def value(row: Row, name: str) -> str:
+    """A number with its interval, `0.628 [0.578, 0.677]`; a dash where the run has none."""
+    number = row.numbers.get(name)
+    if number is None:
+        return NOTHING
+    return f"{written(name, number.after)}{_bracketed(name, number.intervals[1])}"
+
+
+def change(row: Row, name: str) -> str:
+    """The change to the baseline, `+0.456 [+0.403, +0.508] better`; empty where none is known."""
+    number = row.numbers.get(name)
+    if number is None or math.isnan(number.change):
+        return ""
+    interval = _bracketed(name, number.intervals[2], "+")
+    return f"{written(name, number.change, '+')}{interval} {row.verdict(name)}".rstrip()
+
+
+def _bracketed(name: str, interval: Interval | None, sign: str = "") -> str:
+    """An interval in brackets; nothing where it has no width that could be seen."""
+    low, high = (written(name, end, sign) for end in interval or (math.nan, math.nan))
+    return "" if low == high else f" [{low}, {high}]"
+
+
+def markdown(comparison: Comparison) -> str:
+    """Write a table per part; the warnings come first."""
+    blocks = ["# Comparison\n"]
+    blocks += [f"**Mind:** {_plain(warning)}\n" for warning in comparison.warnings]
+    for table in comparison.tables:
+        rows = [["run", *table.quoted], ["---", *["---"] * len(table.quoted)]]
+        for row in table.rows:
+            of_baseline = " (baseline)" if row is table.baseline else ""
+            cells = [
+                "<br>".join(filter(None, (value(row, n), change(row, n)))) for n in table.quoted
+            ]
+            rows.append([_plain(row.label) + of_baseline, *cells])
+        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+        blocks.append(f"## {_plain(table.title)}\n\n{lines}")
+    return "\n".join([*blocks, NOTE + "\n"])
+
+
+def _plain(text: str) -> str:
+    """A text that neither ends a cell nor formats anything."""
+    for mark in "\\|*_<`[":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("\n", " ")
+
+
+def comma_separated(comparison: Comparison) -> str:
+    """Write a row per run and part, and per number its interval and its change, six columns."""
+    names = dict.fromkeys(name for table in comparison.tables for name in table.ranks)
+    ends = ("", "_low", "_high", "_change", "_change_low", "_change_high")
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["part", "run", "folder", "split", "examples", "baseline", "warnings"]
+        + [name + end for name in names for end in ends]
+    )
+    for table in comparison.tables:
+        told = " ".join(f"{warning}." for warning in (*comparison.remarks, *table.warnings))
+        for row in table.rows:
+            run = row.entry.run
+            count = run.metrics.get("examples", {}).get(row.entry.part, "")
+            first = [table.title, row.label, str(run.path), run.metrics.get("split", ""), count]
+            cells = [cell for name in names for cell in _six(row, name)]
+            writer.writerow([*first, table.baseline.label, told, *cells])
+    return file.getvalue()
+
+
+def _six(row: Row, name: str) -> list[str]:
+    number = row.numbers.get(name)
+    if number is None:
+        return [""] * 6
+    own, changes = (number.intervals[place] or (math.nan, math.nan) for place in (1, 2))
+    values = [number.after, *own, number.change, *changes]
+    return ["" if math.isnan(value) else repr(value) for value in values]
+
+
+def _terminal(table: Table) -> "RichTable":
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=table.title or None, caption="± half the 95 % interval")
+    shown.add_column("run", overflow="fold")
+    for name in table.quoted:
+        shown.add_column(name, justify="right")
+    for row in table.rows:
+        label = Text(row.label)
+        if row is table.baseline:
+            label.append(" (baseline)", "dim")
+        cells = [_terminal_cell(row, name) for name in table.quoted]
+        shown.add_row(label, *cells)
+    return shown
+
+
+def _terminal_cell(row: Row, name: str) -> "Text":
+    """The number over its change, with half the widths of their intervals."""
+    from rich.text import Text
+
+    number = row.numbers.get(name)
+    if number is None:
+        return Text(NOTHING)
+    if number.before is None:
+        return Text(f"{number.cells[0]} {number.margins[0]}".rstrip())
+    _, *both = zip(number.cells, number.margins, strict=True)
+    own, changed = (f"{cell} {margin}".rstrip() for cell, margin in both)
+    colour = {"better": "green", "worse": "red", "": "dim"}[row.verdict(name)]
+    return Text.assemble(own, "\n", (changed, colour))

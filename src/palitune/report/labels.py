@@ -1,0 +1,29 @@
+"""Short names that tell several things apart by what differs between them."""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+
+def told_apart(values: Sequence[str]) -> list[str]:
+    """Shorten paths to the folders in which they differ; what is not a path stays.
+
+    `runs/lora8/adapter`, `runs/lora16/adapter` and `null` become `lora8`, `lora16` and `null`.
+    """
+    paths = {value: PurePath(value).parts for value in dict.fromkeys(values) if "/" in value}
+    if len(paths) < 2:
+        return list(values)
+    start = _shared(list(paths.values()))
+    end = _shared([parts[start:][::-1] for parts in paths.values()])
+    short = {value: "/".join(parts[start : len(parts) - end]) for value, parts in paths.items()}
+    if not all(short.values()):  # one path lies within another: keep what follows
+        short = {value: "/".join(parts[max(0, start - 1) :]) for value, parts in paths.items()}
+    return [short.get(value, value) for value in values]
+
+
+def _shared(sequences: Sequence[Sequence[str]]) -> int:
+    """How many items all sequences begin with."""
+    columns = zip(*sequences, strict=False)
+    return next(
+        (place for place, column in enumerate(columns) if len(set(column)) > 1),
+        min(map(len, sequences)),
+    )

@@ -1,0 +1,31 @@
+"""Things are told apart by what differs between them, and stay told apart."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palitune.report.labels import told_apart
+
+
+def test_paths_are_named_by_the_folders_in_which_they_differ() -> None:
+    adapters = ["null", "runs/lora8/adapter", "runs/lora16/adapter"]
+    assert told_apart(adapters) == ["null", "lora8", "lora16"]
+    assert told_apart(["a/b/c", "a/b/c"]) == ["a/b/c", "a/b/c"]
+    assert told_apart(["/x/a/1/adapter", "/x/b/2/adapter"]) == ["a/1", "b/2"]
+    assert told_apart(["runs/a", "runs/a/b"]) == ["a", "a/b"]
+    assert told_apart(["8", "16"]) == ["8", "16"]
+
+
+@given(st.lists(st.text("ab/.", min_size=1, max_size=8), max_size=5))
+def test_what_differs_stays_different(values: list[str]) -> None:
+    plain = [value for value in values if "/" not in value or value == normal(value)]
+    short = told_apart(plain)
+    assert len(short) == len(plain)
+    paths = {v: s for v, s in zip(plain, short, strict=True) if "/" in v}
+    assert len(set(paths.values())) == len(paths)
+
+
+def normal(path: str) -> str:
+    """A path as pathlib writes it: `a//b/` and `a/b` are the same place."""
+    from pathlib import PurePath
+
+    return str(PurePath(path))
