@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
         "reference": pa.string(),  # JSON of `examples.value_to_json`
         "place": pa.string(),
         "attributes": pa.string(),  # JSON
+        "choices": pa.list_(pa.string()),
+        "marked": pa.list_(pa.float64()),
     }
 )
 
@@ -197,6 +199,8 @@ def _record_batch(examples: list[Example]) -> Any:
         [json.dumps(value_to_json(e.reference)) for e in examples],
         [e.place for e in examples],
         [json.dumps(e.attributes) for e in examples],
+        [e.choices for e in examples],
+        [e.marked for e in examples],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)

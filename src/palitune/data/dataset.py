@@ -51,7 +51,8 @@ class Examples(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         batch, row = divmod(_position(index, len(self)), BATCH)
         cells = (column[row].as_py() for column in self._batches[batch].columns)
-        id_, images, width, height, prefix, suffixes, reference, place, attributes = cells
+        id_, images, width, height, prefix, suffixes, reference, place, *more = cells
+        attributes, choices, marked = more
         return Example(
             id=id_,
             images=tuple(images),
@@ -62,6 +63,8 @@ class Examples(Sequence[Example]):
             place=place,
             part=self.part,
             attributes=json.loads(attributes),
+            choices=tuple(choices),
+            marked=None if marked is None else tuple(marked),
         )
 
     def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:

@@ -7,6 +7,7 @@ from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
+from palitune.tasks.science_qa import ScienceQa
 from palitune.tasks.segmentation import Segmentation
 from palitune.tasks.text import Text
 from palitune.tasks.text_spotting import TextSpotting
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
         Caption,
         GroundedCaption,
         Vqa,
+        ScienceQa,
         Ocr,
         TextSpotting,
         Detection,

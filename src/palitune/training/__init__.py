@@ -63,7 +63,8 @@ def train(
     from palitune.training import trainer
 
     collator = Collator(processor, max_length=settings.max_length)
-    visits = Visits(data.concatenate(parts), settings.suffixes, seed)
+    tasks = {part.name: part.task for part in parts}
+    visits = Visits(data.concatenate(parts), settings.suffixes, seed, tasks)
     trainer.train(
         network, collator, visits, settings, seed=seed, folder=folder, measure=measure, log=log
     )

@@ -123,8 +123,7 @@ def test_cycling_visits_every_target_equally_often(examples: list[Example]) -> N
     for epoch in range(4):
         visits.set_epoch(epoch)
         seen.append(visits[2].suffix)
-    assert sorted(seen) == ["2", "2", "two", "two"]
-    assert seen[:2] == seen[2:]
+    assert sorted(seen[:2]) == sorted(seen[2:]) == ["2", "two"]
 
 
 def test_sampled_targets_depend_on_seed_and_epoch_alone(examples: list[Example]) -> None:

@@ -2,6 +2,7 @@
 
 from palitune.data.mixture import Mixture
 from palitune.data.sources.base import Data, Pairing, Source
+from palitune.data.sources.benchmark import Benchmark
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.handwriting import Handwriting
 from palitune.data.sources.instance_masks import InstanceMasks
@@ -23,6 +24,7 @@ SOURCES: dict[str, type[Data]] = {
         SemanticMasks,
         InstanceMasks,
         RefCoco,
+        Benchmark,
         Handwriting,
         Mixture,
     )

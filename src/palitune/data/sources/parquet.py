@@ -6,15 +6,13 @@ that the table's own description gives them.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.places import cache_root
 from palitune.data.sources import lookup
+from palitune.data.sources.kept import keep
 from palitune.data.sources.records import RecordReader, RecordSource
 from palitune.examples import DataError, Row
 
@@ -97,20 +95,8 @@ class _Reader(RecordReader):
     def image(self, cell: Any, place: str) -> str | None:
         if isinstance(cell, dict):
             content = cell.get("bytes")
-            return super().image(cell.get("path"), place) if content is None else _kept(content)
-        return _kept(cell) if isinstance(cell, bytes) else super().image(cell, place)
-
-
-def _kept(content: bytes) -> str:
-    """Write an image file to the cache under the digest of its bytes; return its path."""
-    digest = blake2b(content, digest_size=16).hexdigest()
-    file = cache_root() / "images" / digest[:2] / digest
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{digest}-{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(file)
-    return str(file)
+            return super().image(cell.get("path"), place) if content is None else keep(content)
+        return keep(cell) if isinstance(cell, bytes) else super().image(cell, place)
 
 
 def _class_names(schema: Any) -> list[str]:
