@@ -1,7 +1,7 @@
 """What a recipe is told: one dataclass per recipe, and the types that its parts can have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
@@ -10,6 +10,7 @@ from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
 from palitune.report.trackers import TRACKING, Tracking
 from palitune.tasks import TASKS, Task
+from palitune.training.published import Published
 from palitune.training.settings import Training
 
 
@@ -22,6 +23,8 @@ class Run:
     model: Model
     adapter: Adapter
     training: Training
+    published: Published = field(default_factory=Published)
+    """What `training=published` is derived from."""
     evaluation: Evaluation
     tracking: Tracking
     seed: int = 0
@@ -58,7 +61,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "task": TASKS,
     "model": MODELS,
     "adapter": ADAPTERS,
-    "training": {"default": Training},
+    "training": {"published": Training, "default": Training},  # a run is saved as the last
     "evaluation": {"default": Evaluation},
     "tracking": TRACKING,
 }

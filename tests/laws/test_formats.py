@@ -89,5 +89,5 @@ def texts(objects: list[Instance]) -> tuple[str, tuple[str, ...]]:
 
 def test_every_format_is_among_them() -> None:
     tested = {form.source for form in FORMATS}
-    others = {"handwriting", "mixture"}  # no format of their own
+    others = {"handwriting", "mixture", "benchmark"}  # no format of objects of their own
     assert {SOURCES[name] for name in SOURCES if name not in others} == tested

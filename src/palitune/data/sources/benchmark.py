@@ -3,6 +3,9 @@
 `data.layout=docvqa data.path=FOLDER` reads the official DocVQA files in a folder. A layout names
 its files, the images that belong to them, and where in a record the question, the answers, the
 question type and the id lie; ids become row ids, as submission files need them.
+
+Besides the benchmark's own splits there are `trainval`, both of these, which test scores are mostly
+published for, and where big_vision holds out the end of its training data `minitrain` and `minival`.
 """
 
 from collections import defaultdict
@@ -23,6 +26,7 @@ from palitune.examples import DataError, Row
 
 LAYOUTS: dict[str, Layout] = QUESTIONS | CAPTIONS | SCENE_TEXT
 _MINI = ("minitrain", "minival")
+_BOTH = "trainval"
 
 
 @dataclass(kw_only=True)
@@ -84,7 +88,7 @@ class Benchmark(Source):
         return [self._found(parts[0].name)] if parts and there else []
 
     def available_splits(self) -> list[str]:
-        names = [*map(lookup.canonical, self.splits), *self._layout.splits, *_MINI]
+        names = [*map(lookup.canonical, self.splits), *self._layout.splits, _BOTH, *_MINI]
         return [split for split in dict.fromkeys(names) if self.found(split)]
 
     def _parts(self, split: str) -> list[File]:
@@ -97,6 +101,8 @@ class Benchmark(Source):
         if split in _MINI and split not in splits:
             parts = next((f for f in splits.values() if any(part.minival for part in f)), ())
             parts = tuple(p for p in parts if p.minival or split == "minitrain")
+        elif split == _BOTH and split not in splits:
+            parts = (*splits.get("train", ()), *splits.get("validation", ()))
         else:
             parts = tuple(splits.get(split, ()))
         return [part for part in parts if self._may_hold(part)]
@@ -142,7 +148,7 @@ class Benchmark(Source):
             return f"data.path: {location} does not exist; {self.layout} is had from {layout.home}"
         parts = self._parts(split)
         if not parts:
-            known = ", ".join([*layout.splits, *_MINI])
+            known = ", ".join(dict.fromkeys([*layout.splits, _BOTH, *_MINI]))
             return f"{location}: {self.layout} has no split {split!r}; it has {known}"
         needed = [name for part in parts for name in (part.name, part.join) if name]
         missing = next(name for name in needed if not self._found(name).exists())

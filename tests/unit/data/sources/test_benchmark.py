@@ -49,7 +49,7 @@ ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("ai2d", "train", "1.png-0", {"answers": ("B",), "choices": ("A", "B"),
                                   "question": "Which letter is the leaf?"}),
     ("ai2d", "test", "2.png-0", {"answers": ("B",)}),
-    ("chartqa", "test", "human-0", {"question": "What is the Peak?", "answers": ("41.5%",),
+    ("chartqa", "test", "test-human-0", {"question": "What is the Peak?", "answers": ("41.5%",),
                                     "attributes": {"half": "human"}}),
     ("ocrvqa", "validation", "0002-0", {"question": "Who wrote this book?",
                                         "answers": ("Sandra",)}),
@@ -58,7 +58,7 @@ ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("rsvqa_hr", "test2", "0", {"answers": ("Yes",)}),
     ("pope", "test", "random-1", {"question": "Is there a cup in the image?", "answers": ("yes",),
                                   "attributes": {"kind": "random"}}),
-    ("vsr", "test", "0", {"question": "The plant is left of the bench.", "answers": ("True",),
+    ("vsr", "test", "test-0", {"question": "The plant is left of the bench.", "answers": ("True",),
                           "attributes": {"relation": "left of"}}),
     ("coco_captions", "test", "6", {"captions": tuple(f"A Red boat. {n}" for n in range(5))}),
     ("coco35l", "train", "57870-de", {"captions": ("de Boot 0", "de Boot 1"), "language": "de"}),
@@ -113,7 +113,7 @@ def test_every_layout_reads_every_split_and_gives_every_row_an_id_of_its_own(
     for split in source.available_splits():
         found = rows(source, split)
         assert all(isinstance(row, Row) for row in found)
-        assert len({row.id for row in found}) == len(found)
+        assert split == "trainval" or len({row.id for row in found}) == len(found)
         assert found or split in ("minitrain", "minival")  # of so few rows a share may be none
         assert all(file.exists() for file in source.files(split))
 
@@ -131,6 +131,13 @@ def test_a_minival_is_the_end_of_the_training_rows(downloads: Path) -> None:
     assert [row.id for row in rows(captions, "train")] == ["0", "1", "2", "3", "4"]
 
 
+def test_trainval_is_both(downloads: Path) -> None:
+    source = benchmark(downloads, "chartqa")
+    ids = [row.id for split in ("train", "validation") for row in rows(source, split)]
+    assert [row.id for row in rows(source, "trainval")] == ids
+    assert len(set(ids)) == 8
+
+
 def test_halves_of_chartqa_are_mixed_as_large_as_they_are(downloads: Path) -> None:
     found = [row.attributes["half"] for row in rows(benchmark(downloads, "chartqa"), "train")]
     assert found == ["human", *["augmented"] * 3]
@@ -140,7 +147,7 @@ def test_rows_are_chosen_by_what_they_are_told_apart_by(downloads: Path) -> None
     kept = benchmark(downloads, "rsvqa_lr", only={"question_type": ["comp", "presence"]})
     assert [row.attributes["question_type"] for row in rows(kept, "test")] == ["comp", "presence"]
     human = benchmark(downloads, "chartqa", only={"half": ["human"]})
-    assert [row.id for row in rows(human, "test")] == ["human-0"]
+    assert [row.id for row in rows(human, "test")] == ["test-human-0"]
     assert [file.name for file in human.files("test")] == ["test_human.json"]
     german = benchmark(downloads, "xm3600", only={"language": ["quz"]})
     assert [row.language for row in rows(german, "test")] == ["quz"]
