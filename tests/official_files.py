@@ -64,7 +64,7 @@ def infovqa(folder: Path) -> None:
 def stvqa(folder: Path) -> None:
     picture(folder / "train2014/COCO_train2014_000000000007.jpg")
     records: list[Any] = []
-    for number in range(12):
+    for number in range(30):
         name = f"icdar/img_{number}.jpg"
         picture(folder / "train_images" / name)
         records.append({"question": "What does the sign say?", "dataset": "icdar",
@@ -153,9 +153,9 @@ def vizwiz(folder: Path) -> None:
         put(folder / f"annotations/{split}.json", [record])
 
 
-def _gqa_questions(text: str) -> dict[str, Any]:
+def _gqa_questions(text: str, key: str = "20602803") -> dict[str, Any]:
     return {
-        "20602803": {
+        key: {
             "semantic": [{"operation": "select"}], "imageId": "2405722", "question": text,
             "answer": "no", "fullAnswer": "No, there are none.", "isBalanced": True,
             "types": {"detailed": "existAttrC", "semantic": "attr", "structural": "verify"},
@@ -165,8 +165,8 @@ def _gqa_questions(text: str) -> dict[str, Any]:
 
 def gqa(folder: Path) -> None:
     picture(folder / "images/2405722.jpg")
-    for split in ("train", "val", "testdev"):
-        put(folder / f"{split}_balanced_questions.json", _gqa_questions("Are there horses?"))
+    for key, split in (("1", "train"), ("2", "val"), ("20602803", "testdev")):
+        put(folder / f"{split}_balanced_questions.json", _gqa_questions("Are there horses?", key))
 
 
 def xgqa(folder: Path) -> None:
@@ -261,10 +261,10 @@ def ocrvqa(folder: Path) -> None:
 def _remote_sensing(folder: Path, images: str, ending: str, *prefixes: str) -> None:
     picture(folder / images / f"5{ending}")
     kinds = {"comp": "Yes", "presence": "no", "rural_urban": "Rural", "count": "7", "area": "0m2"}
-    for prefix in prefixes:
+    for start, prefix in enumerate(prefixes):
         questions: list[Any] = [{"id": 90, "active": False}]
         answers: list[Any] = [{"id": 90, "active": False}]
-        for number, (kind, answer) in enumerate(kinds.items()):
+        for number, (kind, answer) in enumerate(kinds.items(), 10 * start):
             asked = {"id": number, "img_id": 5, "type": kind, "question": f"Is it {kind}?"}
             questions.append(asked | {"answers_ids": [number + 50], "active": True})
             replied = {"id": number + 50, "question_id": number, "answer": answer}

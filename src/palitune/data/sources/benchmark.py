@@ -4,8 +4,9 @@
 its files, the images that belong to them, and where in a record the question, the answers, the
 question type and the id lie; ids become row ids, as submission files need them.
 
-Besides the benchmark's own splits there are `trainval`, both of these, which test scores are mostly
-published for, and where big_vision holds out the end of its training data `minitrain` and `minival`.
+Besides the splits of the benchmark there are `trainval`, both of these, which published test scores
+mostly come from; and, where big_vision holds out the end of its training data, `minitrain` and
+`minival`.
 """
 
 from collections import defaultdict
