@@ -1,6 +1,8 @@
 """The toy data set of `toy_data` in every format that can hold boxes or masks."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from palitune.data.sources.parquet import Parquet
 from palitune.data.sources.refcoco import RefCoco
 from palitune.data.sources.semantic_masks import Objects, SemanticMasks
 from palitune.data.sources.voc import Voc
+from palitune.data.sources.webdataset import WebDataset
 from palitune.data.sources.yolo import Yolo
 
 from toy_data import COLOURS, SIZE, SPLITS, draw, toy_objects
@@ -250,6 +253,22 @@ def write_table(folder: Path, *, arrow: bool) -> None:
                 parquet.write_table(part, folder / f"{split}-{shard:05}-of-00002.parquet")
 
 
+def write_shards(folder: Path) -> None:
+    """Write two tar files per split, each sample as NAME.png and NAME.json."""
+    for split in SPLITS:
+        for shard in range(2):
+            with tarfile.open(folder / f"{split}-{shard:06}.tar", "w") as archive:
+                for index, objects in images(split):
+                    if index // (SPLITS[split] // 2) == shard:
+                        name = draw(folder, split, index)
+                        archive.add(folder / name, Path(name).name)
+                        found = [{**written, "mask": polygon(written)} for written in objects]
+                        content = json.dumps({"id": name, "instances": found}).encode()
+                        told = tarfile.TarInfo(Path(name).with_suffix(".json").name)
+                        told.size = len(content)
+                        archive.addfile(told, io.BytesIO(content))
+
+
 def save_map(numbers: Any, file: Path, *, palette: bool = False) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(numbers)
@@ -348,6 +367,7 @@ FORMATS = [
         Parquet,
         {"box_format": BoxFormat.xywh},
     ),
+    Format("webdataset", write_shards, WebDataset, carries_classes=False),
     Format(
         "arrow",
         lambda folder: write_table(folder, arrow=True),

@@ -25,6 +25,7 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from palitune.commands import bundled, options, places, settings
 from palitune.mistakes import ConfigError, must_choose, must_give, no_key, not_among
+from palitune.models.adapters import Full
 from palitune.runs import (
     GROUPS,
     RUNS,
@@ -37,6 +38,7 @@ from palitune.runs import (
     Predict,
     Run,
 )
+from palitune.training.published import Published
 
 __all__ = [
     "Check",
@@ -54,6 +56,22 @@ __all__ = [
 
 Config = TypeVar("Config", bound=Command)
 Told = TypeVar("Told", bound=Command, contravariant=True)
+
+
+def _published(name: str, *, _root_: DictConfig) -> Any:
+    """Resolve `${published:NAME}`: see `palitune.training.published`."""
+    tables = cast(Published, OmegaConf.to_object(_root_.published))
+    model = {key: _root_.model[key] for key in ("size", "resolution") if key in _root_.model}
+    return tables.setting(
+        name,
+        family=cast(Any, OmegaConf.get_type(_root_.model)).name,
+        size=model.get("size"),
+        resolution=model.get("resolution"),
+        full=OmegaConf.get_type(_root_.adapter) is Full,
+    )
+
+
+OmegaConf.register_new_resolver("published", _published, replace=True)
 
 EARLIER_RUN = "earlier_run"
 """The option of `experiment` that the configuration of an earlier run is composed as."""

@@ -67,7 +67,11 @@ class Row:
     question: str | None = None
     answers: tuple[str, ...] | None = None
     choices: tuple[str, ...] | None = None
+    hint: str | None = None
+    """Text that goes with the question."""
     captions: tuple[str, ...] | None = None
+    language: str | None = None
+    """Code of the language of the captions, where the data has several."""
     text: str | None = None
     expression: str | None = None
     """Words that refer to the instances: "the boat on the left"."""
@@ -95,6 +99,10 @@ class Example:
     """The part of the run it belongs to: a mixture's name for it, else the task's name."""
     attributes: dict[str, str] = field(default_factory=dict)
     """As the row has them: what numbers are reported by besides."""
+    choices: tuple[str, ...] = ()
+    """What the prompt gives to choose from, in its order, where the task may shuffle it."""
+    marked: Box | None = None
+    """Box in pixels of the first image that is outlined in red in what the model sees."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
 from palitune.report.trackers import TRACKING, Tracking
 from palitune.tasks import TASKS, Task
+from palitune.training.published import Published
 from palitune.training.settings import Training
 
 
@@ -35,6 +36,8 @@ class Run(Command):
     model: Model
     adapter: Adapter
     training: Training
+    published: Published = field(default_factory=Published)
+    """What `training=published` is derived from."""
     augmentation: Augmentation
     evaluation: Evaluation
     tracking: Tracking
@@ -158,7 +161,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "task": TASKS,
     "model": MODELS,
     "adapter": ADAPTERS,
-    "training": {"default": Training},
+    "training": {"published": Training, "default": Training},  # a run is saved as the last
     "augmentation": AUGMENTATIONS,
     "evaluation": {"default": Evaluation},
     "tracking": TRACKING,

@@ -47,7 +47,7 @@ def by_image(rows: list[Row], names: list[str], form: Format) -> dict[str, list[
     """Gather the objects; files out of a table have lost their names, but not their order."""
     found: dict[str, list[Instance]] = {}
     for position, row in enumerate(rows):
-        in_table = form.source is SOURCES["parquet"]
+        in_table = form.source in (SOURCES["parquet"], SOURCES["webdataset"])
         name = names[position] if in_table else Path(row.images[0]).stem
         found.setdefault(name, []).extend(row.instances or ())
     return {name: sorted(objects, key=lambda i: i.box) for name, objects in found.items()}
@@ -89,5 +89,5 @@ def texts(objects: list[Instance]) -> tuple[str, tuple[str, ...]]:
 
 def test_every_format_is_among_them() -> None:
     tested = {form.source for form in FORMATS}
-    others = {"handwriting", "mixture"}  # no format of their own
+    others = {"handwriting", "mixture", "benchmark", "hub"}  # no format of objects of their own
     assert {SOURCES[name] for name in SOURCES if name not in others} == tested

@@ -40,6 +40,7 @@ def one_instance(draw: st.DrawFn, width: int, height: int) -> Instance:
 def rows(draw: st.DrawFn) -> Row:
     """A row that every task can work with."""
     size = draw(SIZES)
+    answers = tuple(draw(st.lists(FILLED, min_size=1, max_size=10)))
     return Row(
         id=draw(TEXT),
         images=("/harbour.png",),
@@ -47,8 +48,8 @@ def rows(draw: st.DrawFn) -> Row:
         place="rows.jsonl:1",
         prefix=draw(TEXT),
         question=draw(FILLED),
-        answers=tuple(draw(st.lists(FILLED, min_size=1, max_size=10))),
-        choices=tuple(draw(st.lists(FILLED, min_size=1, max_size=4))),
+        answers=answers,
+        choices=(*draw(st.lists(FILLED, max_size=4)), *answers),
         captions=tuple(draw(st.lists(FILLED, min_size=1, max_size=5))),
         text=draw(FILLED),
         expression=draw(st.none() | FILLED),

@@ -44,6 +44,8 @@ SCHEMA = pa.schema(
         "place": pa.string(),
         "attributes": pa.string(),  # JSON
         "row": pa.string(),  # JSON of `examples.row_to_json`: what the example was written of
+        "choices": pa.list_(pa.string()),
+        "marked": pa.list_(pa.float64()),
     }
 )
 
@@ -225,6 +227,8 @@ def _record_batch(written: list[tuple[Example, Row]]) -> Any:
         [e.place for e in examples],
         [json.dumps(e.attributes) for e in examples],
         [json.dumps(row_to_json(row)) for _, row in written],
+        [e.choices for e in examples],
+        [e.marked for e in examples],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)

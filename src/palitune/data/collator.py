@@ -16,7 +16,7 @@ from PIL import Image
 from palitune.data.images import open_image
 from palitune.data.views import PLAIN, View
 from palitune.data.visits import Visit
-from palitune.examples import DataError, Example
+from palitune.examples import Box, DataError, Example, Size
 
 Batch = dict[str, torch.Tensor]
 """input_ids, attention_mask, token_type_ids: (batch, tokens) int64; labels likewise, -100 where no
@@ -104,8 +104,27 @@ class Collator:
         loaded: list[torch.Tensor] = []
         for example, view in looks:
             try:
-                loaded += [self.pixels(path, view) for path in example.images]
+                images = [self.pixels(path, view) for path in example.images]
             except DataError as fault:
                 raise DataError(f"{example.place}: {fault}") from fault
+            if example.marked is not None:
+                outline(images[0], example.marked, example.size)
+            loaded += images
         batch["pixel_values"] = torch.stack(loaded)
         return batch
+
+
+def outline(pixels: torch.Tensor, box: Box, size: Size) -> None:
+    """Draw a red line, one pixel wide, around a box of an image that had `size` before.
+
+    pixels: (3, height, width) uint8, changed in place. As TensorFlow's `draw_bounding_boxes`, with
+    which PaliGemma's WidgetCap transfer shows a widget.
+    """
+    _, height, width = pixels.shape
+    columns = [int(box[corner] / size[0] * (width - 1)) for corner in (0, 2)]
+    rows = [int(box[corner] / size[1] * (height - 1)) for corner in (1, 3)]
+    red = torch.tensor([255, 0, 0], dtype=pixels.dtype)[:, None]
+    for row in rows:
+        pixels[:, row, columns[0] : columns[1] + 1] = red
+    for column in columns:
+        pixels[:, rows[0] : rows[1] + 1, column] = red

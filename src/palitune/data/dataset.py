@@ -56,7 +56,8 @@ class Examples(Sequence[Example]):
         batch, line = divmod(_position(index, len(self)), BATCH)
         columns = self._batches[batch].drop_columns("row").columns
         cells = (column[line].as_py() for column in columns)
-        id_, images, width, height, prefix, suffixes, reference, place, attributes = cells
+        id_, images, width, height, prefix, suffixes, reference, place, *more = cells
+        attributes, choices, marked = more
         return Example(
             id=id_,
             images=tuple(images),
@@ -67,6 +68,8 @@ class Examples(Sequence[Example]):
             place=place,
             part=self.part,
             attributes=json.loads(attributes),
+            choices=tuple(choices),
+            marked=None if marked is None else tuple(marked),
         )
 
     def row(self, index: int) -> Row:
@@ -118,6 +121,7 @@ class Concatenated(Sequence[Example]):
     def __init__(self, parts: list[Part]) -> None:
         self._parts = parts
         self._ends = list(accumulate(len(part.examples) * part.repeat for part in parts))
+        self.tasks = {part.name: part.task for part in parts}
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

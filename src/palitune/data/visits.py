@@ -1,7 +1,8 @@
 """What each visit of an example trains on: which target, and which view of the image."""
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from palitune.data.augmentation import Augmentation
 from palitune.data.views import PLAIN, Seen, View
 from palitune.examples import Example
+from palitune.tasks import Task
 
 if TYPE_CHECKING:
     from palitune.data.dataset import Concatenated
@@ -20,7 +22,11 @@ class Suffixes(Enum):
     sample = "sample"
     """One at random."""
     cycle = "cycle"
-    """The next of a shuffled list on every epoch, so that each is seen equally often."""
+    """The next of a shuffled list on every epoch, so that each is seen equally often; the list is
+    shuffled anew after its end. Of ten annotators' answers, equal ones are seen as often as given:
+    big_vision's `choice_no_replacement`."""
+    majority = "majority"
+    """The most frequent one; of several, the one that is listed first."""
     first = "first"
 
 
@@ -38,14 +44,22 @@ class Visits:
     else than seed, epoch and position, so a resumed run sees what the interrupted one would have.
     """
 
-    def __init__(self, examples: Sequence[Example], how: Suffixes, seed: int) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        how: Suffixes,
+        seed: int,
+        tasks: Mapping[str, Task] | None = None,
+    ) -> None:
+        """`tasks`, by part, may write an example anew on every visit; see `Task.redrawn`."""
         self.examples, self.how, self.seed, self.epoch = examples, how, seed, 0
+        self.tasks = tasks or {}
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Visit:
-        example = self.examples[index]
+        example = self._redrawn(self.examples[index], index)
         return Visit(example, self._choose(example, index))
 
     def set_epoch(self, epoch: int) -> None:
@@ -55,14 +69,22 @@ class Visits:
         """Say how the visits to some examples differ from the examples, a sentence each."""
         return []
 
+    def _redrawn(self, example: Example, index: int) -> Example:
+        task = self.tasks.get(example.part)
+        chance = random.Random(f"redrawn:{self.seed}:{self.epoch}:{index}")
+        return example if task is None else task.redrawn(example, chance)
+
     def _choose(self, example: Example, index: int) -> str:
         if self.how is Suffixes.first or len(example.suffixes) == 1:
             return example.suffixes[0]
         if self.how is Suffixes.sample:
             return random.Random(f"{self.seed}:{self.epoch}:{index}").choice(example.suffixes)
+        if self.how is Suffixes.majority:
+            return Counter(example.suffixes).most_common(1)[0][0]
         order = list(example.suffixes)
-        random.Random(f"{self.seed}:{index}").shuffle(order)
-        return order[self.epoch % len(order)]
+        cycle, turn = divmod(self.epoch, len(order))
+        random.Random(f"{self.seed}:{index}:{cycle}").shuffle(order)
+        return order[turn]
 
 
 class AugmentedVisits(Visits):
@@ -71,12 +93,13 @@ class AugmentedVisits(Visits):
     def __init__(
         self, examples: "Concatenated", how: Suffixes, seed: int, augmentation: Augmentation
     ) -> None:
-        super().__init__(examples, how, seed)
+        super().__init__(examples, how, seed, examples.tasks)
         self.examples: Concatenated = examples
         self.augmentation = augmentation
 
     def __getitem__(self, index: int) -> Visit:
         example, view, _ = self.look(index)
+        example = self._redrawn(example, index)
         return Visit(example, self._choose(example, index), view)
 
     def look(self, index: int) -> tuple[Example, View, Seen]:
@@ -106,5 +129,5 @@ def visits_to(
 ) -> Visits:
     """Return the visits to a training set, augmented where that is asked for."""
     if not augmentation.draws():
-        return Visits(examples, how, seed)
+        return Visits(examples, how, seed, examples.tasks)
     return AugmentedVisits(examples, how, seed, augmentation)

@@ -8,6 +8,7 @@ from palitune.tasks.ocr import Ocr
 from palitune.tasks.question import Question, question
 from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
+from palitune.tasks.science_qa import ScienceQa
 from palitune.tasks.segmentation import Segmentation
 from palitune.tasks.text import Text
 from palitune.tasks.text_spotting import TextSpotting
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
         Caption,
         GroundedCaption,
         Vqa,
+        ScienceQa,
         Ocr,
         TextSpotting,
         Detection,

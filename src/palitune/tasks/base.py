@@ -4,6 +4,7 @@ import string
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import ClassVar, TypeVar
 
 from palitune.codec.boxes import Confidence
@@ -71,6 +72,10 @@ class Task(ABC):
         if value is None:
             raise DataError(f"{row.place}: suffix {suffix!r} cannot be read by task {self.name}")
         return (value,) if isinstance(value, str) else value
+
+    def redrawn(self, example: Example, chance: Random) -> Example:
+        """Write an example anew for one visit in training, e.g. with its choices shuffled."""
+        return example
 
     def files(self) -> list[Path]:
         """Name the files, besides the data, that the examples follow from."""

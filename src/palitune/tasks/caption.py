@@ -1,10 +1,11 @@
 """`caption en` -> a short caption, the COCO way."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from palitune.examples import Reference, Row
+from palitune.examples import Example, Reference, Row
 from palitune.tasks.base import TextTask, check_template, texts
+from palitune.tasks.referring_detection import only_object
 
 
 @dataclass(kw_only=True)
@@ -15,7 +16,13 @@ class Caption(TextTask):
     template: str = "caption {language}"
     """The prompt; {language} is filled in."""
     language: str = "en"
-    """Language code of the captions: the pre-training knew 35 of them."""
+    """Language code of the captions, for rows that do not bring their own: the pre-training knew
+    35 of them."""
+    lowercase: bool = False
+    """Learn and judge captions in lower case, as the TextCaps transfer does."""
+    mark: bool = False
+    """Outline the box of the row's one object in red in the image that the model sees, after it is
+    resized, and have the caption speak of that object: WidgetCap."""
     metrics: list[str] = field(default_factory=lambda: ["cider_d"])
     max_new_tokens: int = 64
 
@@ -23,9 +30,15 @@ class Caption(TextTask):
         super().__post_init__()
         check_template("task.template", self.template, {"language"})
 
+    def example(self, row: Row) -> Example:
+        example = super().example(row)
+        return replace(example, marked=only_object(row).box) if self.mark else example
+
     def prefix(self, row: Row) -> str:
-        return self.template.format(language=self.language)
+        return self.template.format(language=row.language or self.language)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         captions = texts(row, "captions", row.captions)
+        if self.lowercase:
+            captions = tuple(caption.lower() for caption in captions)
         return captions, captions

@@ -66,6 +66,8 @@ class Detection(Task):
     """Classes to ask for, in this order; empty: every class that the data source knows."""
     ask: Ask = Ask.all
     """Which of them one prompt names: all | present | one | some."""
+    prompt: str | None = None
+    """Prompt in place of the verb and the classes, e.g. `detect all classes`; null: these."""
     order: Order = Order.reading
     """Order of the objects in the suffix: reading | random | given."""
     negatives: float = 1.0
@@ -91,6 +93,8 @@ class Detection(Task):
             raise ValueError(f"task.max_objects must be at least 1, not {self.max_objects}")
 
     def prefix(self, row: Row) -> str:
+        if self.prompt is not None:
+            return self.prompt
         return f"{self.verb} {boxes.SEPARATOR.join(self._asked(row))}"
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:

@@ -21,6 +21,8 @@ class Vqa(TextTask):
     """Language code of the answer."""
     choice_separator: str = " \t "
     """Between choices; big_vision writes space, tab, space."""
+    lowercase: bool = False
+    """Learn and judge answers in lower case, as the InfoVQA, ST-VQA and RSVQA transfers do."""
     metrics: list[str] = field(default_factory=lambda: ["exact_match", "anls_rrc"])
     max_new_tokens: int = 32
 
@@ -39,4 +41,6 @@ class Vqa(TextTask):
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         answers = texts(row, "answers", row.answers)
+        if self.lowercase:
+            answers = tuple(answer.lower() for answer in answers)
         return answers, answers

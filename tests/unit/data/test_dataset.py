@@ -27,6 +27,7 @@ from palitune.tasks import TASKS, Task
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
+from palitune.tasks.science_qa import ScienceQa
 from palitune.tasks.vqa import Vqa
 
 from toy_data import SPLITS, write_toy_jsonl
@@ -368,6 +369,15 @@ def test_only_the_split_train_leaves_negatives_out(tmp_path: Path) -> None:
     task = Detection(classes=["boat"], negatives=0)
     counts = [len(load(source, task, split)[0].examples) for split in ("train", "test")]
     assert counts == [1, 2]
+
+
+def test_choices_and_a_marked_box_come_back_from_the_cache(tmp_path: Path) -> None:
+    row = {"question": "q", "answers": ["b"], "choices": ["a", "b"], "captions": "a boat"}
+    source = write_rows(tmp_path / "d", row | {"instances": boats(1)})
+    [example] = examples_of(source, ScienceQa())
+    assert (example.choices, example.marked) == (("a", "b"), None)
+    [example] = examples_of(source, Caption(mark=True))
+    assert (example.choices, example.marked) == ((), (0.0, 0.0, 5.0, 9.0))
 
 
 def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:

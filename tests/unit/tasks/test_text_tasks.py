@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from palitune.examples import DataError, Row
+from palitune.examples import DataError, Instance, Row
 from palitune.tasks import TASKS
 from palitune.tasks.base import TextTask
 from palitune.tasks.caption import Caption
@@ -70,6 +70,31 @@ def test_caption_names_the_language_and_keeps_every_caption() -> None:
     assert example.prefix == "caption fr"
     assert example.suffixes == example.reference == ("A cow.", "A cow on a beach.")
     assert Caption(template="describe {language}").prefix(ROW) == "describe en"
+
+
+def test_a_caption_is_asked_for_in_the_language_of_its_row() -> None:
+    assert Caption(language="fr").prefix(with_columns(language="quz")) == "caption quz"
+
+
+def test_answers_and_captions_are_learned_and_judged_in_lower_case_on_request() -> None:
+    row = with_columns(answers=("Red, Blue", "STOP"), captions=("A COW.",))
+    answered, captioned = Vqa(lowercase=True).example(row), Caption(lowercase=True).example(row)
+    assert answered.suffixes == answered.reference == ("red, blue", "stop")
+    assert captioned.suffixes == captioned.reference == ("a cow.",)
+    assert Vqa().example(row).suffixes == ("Red, Blue", "STOP")
+
+
+def test_a_caption_may_be_about_an_object_that_is_outlined_in_the_image() -> None:
+    row = with_columns(instances=(Instance("button", (1, 2, 30, 40)),))
+    assert Caption(mark=True).example(row).marked == (1, 2, 30, 40)
+    assert Caption().example(row).marked is None
+    with pytest.raises(DataError, match="column 'instances' is missing"):
+        Caption(mark=True).example(ROW)
+
+
+def test_choices_come_after_two_spaces_and_between_tabs_where_big_vision_has_them() -> None:
+    task = Vqa(template="answer {language}  {question} choose from: {choices}")
+    assert task.prefix(ROW) == "answer en  where is the cow? choose from: field \t beach"
 
 
 def test_ocr_targets_the_text_with_its_line_breaks() -> None:

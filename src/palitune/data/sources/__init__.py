@@ -2,14 +2,17 @@
 
 from palitune.data.mixture import Mixture
 from palitune.data.sources.base import Data, Pairing, Source
+from palitune.data.sources.benchmark import Benchmark
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.handwriting import Handwriting
+from palitune.data.sources.hub import Hub
 from palitune.data.sources.instance_masks import InstanceMasks
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.sources.parquet import Parquet
 from palitune.data.sources.refcoco import RefCoco
 from palitune.data.sources.semantic_masks import SemanticMasks
 from palitune.data.sources.voc import Voc
+from palitune.data.sources.webdataset import WebDataset
 from palitune.data.sources.yolo import Yolo
 
 SOURCES: dict[str, type[Data]] = {
@@ -17,12 +20,15 @@ SOURCES: dict[str, type[Data]] = {
     for source in (
         Jsonl,
         Parquet,
+        Hub,
+        WebDataset,
         Coco,
         Yolo,
         Voc,
         SemanticMasks,
         InstanceMasks,
         RefCoco,
+        Benchmark,
         Handwriting,
         Mixture,
     )

@@ -6,16 +6,12 @@ that the table's own description gives them.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.places import cache_root
-from palitune.data.sources import lookup
-from palitune.data.sources.records import RecordReader, RecordSource
+from palitune.data.sources.shards import ShardedSource, TableReader
 from palitune.examples import DataError, Row
 
 _ROWS = 64
@@ -23,7 +19,7 @@ _ROWS = 64
 
 
 @dataclass(kw_only=True)
-class Parquet(RecordSource):
+class Parquet(ShardedSource):
     """Rows out of Parquet or Arrow files; a split may be several files."""
 
     name: ClassVar[str] = "parquet"
@@ -36,15 +32,6 @@ class Parquet(RecordSource):
         "{split}/*.arrow",
     )
 
-    def found(self, split: str) -> list[Path]:
-        """Return the first file of a split; `files` lists all of them."""
-        return super().found(split)[:1]
-
-    def files(self, split: str) -> Iterable[Path]:
-        first = self.annotation_file(split)
-        shards = super().found("train" if self._is_divided(split) else lookup.canonical(split))
-        return shards if first in shards else [first]
-
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         for shard in self.files(split):
             yield from _rows(self, shard)
@@ -55,7 +42,7 @@ def _rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
 
     try:
         schema, batches = _opened(file)
-        reader = _Reader(source, file, _class_names(schema))
+        reader = TableReader(source, file, class_names(schema))
         number = 0
         for batch in batches:
             for record in batch.to_pylist():
@@ -93,27 +80,7 @@ def _sliced(batches: Iterable[Any]) -> Iterator[Any]:
         yield from (batch.slice(start, _ROWS) for start in range(0, batch.num_rows, _ROWS))
 
 
-class _Reader(RecordReader):
-    def image(self, cell: Any, place: str) -> str | None:
-        if isinstance(cell, dict):
-            content = cell.get("bytes")
-            return super().image(cell.get("path"), place) if content is None else _kept(content)
-        return _kept(cell) if isinstance(cell, bytes) else super().image(cell, place)
-
-
-def _kept(content: bytes) -> str:
-    """Write an image file to the cache under the digest of its bytes; return its path."""
-    digest = blake2b(content, digest_size=16).hexdigest()
-    file = cache_root() / "images" / digest[:2] / digest
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{digest}-{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(file)
-    return str(file)
-
-
-def _class_names(schema: Any) -> list[str]:
+def class_names(schema: Any) -> list[str]:
     """Return the names of the categories of `objects` that `datasets` has written into a table."""
     try:
         described = json.loads((schema.metadata or {})[b"huggingface"])

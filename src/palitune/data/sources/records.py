@@ -8,6 +8,7 @@
 | question | text |
 | answer, or answers | text, or a list of acceptable texts |
 | choices | list of texts |
+| hint | text that goes with the question |
 | caption, or captions | text, or a list of texts |
 | text | all text of the image in reading order |
 | expression | words that refer to the instances |
@@ -37,6 +38,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "question": ("question",),
     "answers": ("answers", "answer"),
     "choices": ("choices",),
+    "hint": ("hint",),
     "captions": ("captions", "caption"),
     "text": ("text",),
     "expression": ("expression",),
@@ -107,6 +109,7 @@ class RecordReader:
             question=_text(cells, "question", place),
             answers=_texts(cells, "answers", place),
             choices=_texts(cells, "choices", place),
+            hint=_text(cells, "hint", place),
             captions=_texts(cells, "captions", place),
             text=_text(cells, "text", place),
             expression=_text(cells, "expression", place),

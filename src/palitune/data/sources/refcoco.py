@@ -4,11 +4,15 @@
 "sentences": [{"sent_id", "sent"}]}`: `scripts/convert_refcoco.py` makes it of the official pickle.
 A row is one expression for one object. Splits have the names that `refs.json` gives them (train,
 val, testA, testB, test).
+
+The transfers of PaliGemma train on the three data sets together, without any image that one of them
+evaluates on: `data.sets=[refcoco,refcocoplus,refcocog]` are folders that lie together, `train` is
+the union of theirs without these images, and `refcocog/test` is a split of one of them.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from random import Random
@@ -39,7 +43,9 @@ class RefCoco(Source):
     patterns: ClassVar[tuple[str, ...]] = ("refs.json",)
 
     instances: str = "instances.json"
-    """COCO file of the objects, relative to `path` or absolute."""
+    """COCO file of the objects, relative to `path`, of several data sets to each; or absolute."""
+    sets: list[str] = field(default_factory=list)
+    """Folders of several data sets under `path`; empty: `path` is one data set."""
     images: str | None = None
     """Folder of the images, relative to `path` or absolute; null: found in the usual places."""
     sentences: Sentences = Sentences.all
@@ -48,30 +54,59 @@ class RefCoco(Source):
     """Read the masks of the objects, too."""
 
     def files(self, split: str) -> Iterable[Path]:
-        return [self.annotation_file(split), self._instances_file()]
+        refs = self._refs_files(split) or [self.annotation_file(split)]
+        return [file for each in refs for file in (each, self._instances_file(each))]
+
+    def search_patterns(self) -> list[str]:
+        return [f"{name}/refs.json" for name in self.sets] or super().search_patterns()
+
+    def found(self, split: str) -> list[Path]:
+        """Return the file of a split, of several data sets the first."""
+        if not self.sets:
+            return super().found(split)
+        files = self._refs_files(split)
+        return files[:1] if all(file.is_file() for file in files) else []
 
     def available_splits(self) -> list[str]:
-        file = self.folder() / self.patterns[0]
-        named = (ref.get("split") for ref in _refs(file)) if file.is_file() else ()
-        return list(dict.fromkeys(lookup.canonical(s) for s in named if isinstance(s, str)))
+        if not self.sets:
+            file = self.folder() / self.patterns[0]
+            return list(dict.fromkeys(map(_split, _refs(file)))) if file.is_file() else []
+        files = [file for file in self._refs_files("") if file.is_file()]
+        names = dict.fromkeys(f"{f.parent.name}/{_split(ref)}" for f in files for ref in _refs(f))
+        return ["train", *names] if names else []
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        refs = [ref for ref in _refs(file) if lookup.canonical(str(ref.get("split"))) == split]
-        if not refs:
+        files, name = self._refs_files(split) or [file], lookup.canonical(split.rpartition("/")[2])
+        held_out = _held_out(files) if len(files) > 1 and name == "train" else set()
+        wanted = {each: [ref for ref in _refs(each) if _split(ref) == name] for each in files}
+        if not any(wanted.values()):
             raise DataError(
                 f"{file}: no split {split!r}; it has {', '.join(self.available_splits())}"
             )
-        content = CocoFile.load(self._instances_file(), masks=self.masks)
-        folder = str(image_folder(content, self.images, self.folder(), split).absolute())
-        reader = _Reader(file, content, folder, self.sentences)
-        for ref in refs:
-            try:
-                yield from reader.rows(ref)
-            except DataError as mistake:
-                yield mistake
+        for each, refs in wanted.items():
+            reader = self._reader(each, name)
+            for ref in refs:
+                if _key(ref.get("image_id")) not in held_out:
+                    try:
+                        yield from reader.rows(ref)
+                    except DataError as mistake:
+                        yield mistake
 
-    def _instances_file(self) -> Path:
-        file = self.folder() / Path(self.instances).expanduser()
+    def _reader(self, file: Path, split: str) -> "_Reader":
+        content = CocoFile.load(self._instances_file(file), masks=self.masks)
+        folder = str(image_folder(content, self.images, self.folder(), split).absolute())
+        prefix = f"{file.parent.name}/" if self.sets else ""
+        return _Reader(file, content, folder, self.sentences, prefix)
+
+    def _refs_files(self, split: str) -> list[Path]:
+        """Return the refs.json of the data sets that a split is made of; none without `sets`."""
+        chosen, _, _ = split.rpartition("/")
+        names = [name for name in self.sets if name == chosen or not chosen]
+        return [self.folder() / name / self.patterns[0] for name in names]
+
+    def _instances_file(self, refs: Path) -> Path:
+        folder = refs.parent if self.sets else self.folder()
+        file = folder / Path(self.instances).expanduser()
         if not file.is_file():
             raise DataError(
                 f"{file} does not exist; name the COCO file of the objects with data.instances=FILE"
@@ -79,9 +114,22 @@ class RefCoco(Source):
         return file
 
 
+def _split(ref: dict[str, Any]) -> str:
+    return lookup.canonical(str(ref.get("split")))
+
+
+def _held_out(files: list[Path]) -> set[Any]:
+    """Return the images that any data set evaluates on."""
+    refs = (ref for file in files for ref in _refs(file))
+    return {_key(ref.get("image_id")) for ref in refs if _split(ref) != "train"}
+
+
 class _Reader:
-    def __init__(self, file: Path, content: CocoFile, folder: str, sentences: Sentences) -> None:
+    def __init__(
+        self, file: Path, content: CocoFile, folder: str, sentences: Sentences, prefix: str
+    ) -> None:
         self.file = file
+        self.prefix = prefix
         self.content = content
         self.folder = folder
         self.sentences = sentences
@@ -99,7 +147,7 @@ class _Reader:
             sentences = [Random(str(ref.get("ref_id"))).choice(sentences)]
         for number, (key, sentence) in enumerate(sentences):
             yield Row(
-                id=f"{ref.get('ref_id')}-{number if key is None else key}",
+                id=f"{self.prefix}{ref.get('ref_id')}-{number if key is None else key}",
                 images=(path,),
                 size=size,
                 place=place,

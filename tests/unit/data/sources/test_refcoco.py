@@ -14,6 +14,8 @@ from PIL import Image
 from palitune.data.sources.refcoco import RefCoco, Sentences
 from palitune.examples import DataError, Instance, Row
 
+from official_files import write
+
 SCRIPT = Path(__file__).parents[4] / "scripts" / "convert_refcoco.py"
 REF = {
     "ref_id": 7,
@@ -149,3 +151,42 @@ def test_other_files_are_refused_by_the_converter(tmp_path: Path, script: Module
     (tmp_path / "refs.p").write_bytes(pickle.dumps({"a": 1}))
     told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
     assert told.endswith("refs.p: it is not a list of references")
+
+
+SETS = ["refcoco", "refcocoplus", "refcocog"]
+
+
+def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on(
+    tmp_path: Path,
+) -> None:
+    source = RefCoco(path=str(write("refcoco", tmp_path / "all")), sets=SETS, images="train2014")
+    rows = [row for row in source.rows("train") if isinstance(row, Row)]
+    assert {row.id.split("/")[0] for row in rows} == set(SETS)
+    assert len({row.id for row in rows}) == len(rows) == 6
+    assert {Path(row.images[0]).name for row in rows} == {"COCO_train2014_000000000000.jpg"}
+    alone = RefCoco(path=str(tmp_path / "all/refcoco"), images="../train2014")
+    shown = {Path(row.images[0]).name for row in alone.rows("train") if isinstance(row, Row)}
+    assert "COCO_train2014_000000000002.jpg" in shown  # a test image of RefCOCOg
+    assert len(list(source.files("train"))) == 6
+
+
+def test_one_of_three_data_sets_is_evaluated_on_by_its_name(tmp_path: Path) -> None:
+    source = RefCoco(path=str(write("refcoco", tmp_path / "all")), sets=SETS, images="train2014")
+    assert source.available_splits()[:5] == [
+        "train", "refcoco/train", "refcoco/validation", "refcoco/testA", "refcoco/testB"
+    ]  # fmt: skip
+    ids = {
+        split: [row.id for row in source.rows(split)] for split in ("refcoco/val", "refcocog/test")
+    }
+    assert ids == {
+        "refcoco/val": ["refcoco/1-2", "refcoco/1-3"],
+        "refcocog/test": ["refcocog/2-4", "refcocog/2-5", "refcocog/91-182", "refcocog/91-183"],
+    }
+    assert [file.parent.name for file in source.files("refcocog/test")] == ["refcocog"] * 2
+    assert len(list(source.rows("testA"))) == 4
+    with pytest.raises(DataError, match=r"refcoco/refs.json: no split 'refcoco/test'; it has tra"):
+        list(source.rows("refcoco/test"))
+    with pytest.raises(
+        DataError, match=r"no split 'refcocx/test' .*looked for refcoco/refs.json, "
+    ):
+        list(source.rows("refcocx/test"))

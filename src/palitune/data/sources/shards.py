@@ -1,0 +1,33 @@
+"""Splits of several files, each of which is a part of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from palitune.data.sources import lookup
+from palitune.data.sources.kept import keep
+from palitune.data.sources.records import RecordReader, RecordSource
+
+
+@dataclass(kw_only=True)
+class ShardedSource(RecordSource):
+    """A source whose split may be several files."""
+
+    def found(self, split: str) -> list[Path]:
+        """Return the first file of a split; `files` lists all of them."""
+        return super().found(split)[:1]
+
+    def files(self, split: str) -> Iterable[Path]:
+        first = self.annotation_file(split)
+        shards = super().found("train" if self._is_divided(split) else lookup.canonical(split))
+        return shards if first in shards else [first]
+
+
+class TableReader(RecordReader):
+    """Reads records whose images may be there themselves: as bytes, or `{"bytes", "path"}`."""
+
+    def image(self, cell: object, place: str) -> str | None:
+        if isinstance(cell, dict):
+            content = cell.get("bytes")
+            return super().image(cell.get("path"), place) if content is None else keep(content)
+        return keep(cell) if isinstance(cell, bytes) else super().image(cell, place)

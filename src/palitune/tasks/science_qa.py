@@ -1,0 +1,77 @@
+"""`Question: ... Context: ... Options: (A) x, (B) y Answer:` -> `The answer is B.`
+
+The form of ScienceQA's authors, which PaliGemma's transfer keeps: lines in the prompt, `N/A` where
+there is no context. In training the choices stand in a new order on every visit, as there.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from random import Random
+from string import ascii_uppercase as LETTERS
+from typing import ClassVar
+
+from palitune.examples import DataError, Example, Reference, Row
+from palitune.tasks.base import TextTask, needed, texts
+
+_OPTIONS = "\nOptions: "
+_ANSWER = "\nAnswer:"
+
+
+@dataclass(kw_only=True)
+class ScienceQa(TextTask):
+    """A row brings a question, its choices, the right one as answer, and perhaps a hint."""
+
+    name: ClassVar[str] = "science_qa"
+
+    shuffle: bool = True
+    """Draw another order of the choices on every visit in training; evaluation keeps the data's."""
+    metrics: list[str] = field(default_factory=lambda: ["science_qa"])
+    max_new_tokens: int = 16
+
+    def prefix(self, row: Row) -> str:
+        question = needed(row, "question", row.question).strip()
+        context = (row.hint or "").strip() or "N/A"
+        return f"Question: {question}\nContext: {context}{_listed(_choices(row))}"
+
+    def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
+        answers, choices = texts(row, "answers", row.answers), _choices(row)
+        if absent := [answer for answer in answers if answer not in choices]:
+            raise DataError(f"{row.place}: answer {absent[0]!r} is none of the choices {choices}")
+        suffixes = tuple(_suffix(choices.index(answer)) for answer in answers)
+        return suffixes, suffixes
+
+    def example(self, row: Row) -> Example:
+        example = super().example(row)
+        if row.prefix is not None or row.suffix is not None:
+            return example
+        return dataclasses.replace(example, choices=_choices(row))
+
+    def redrawn(self, example: Example, chance: Random) -> Example:
+        if not self.shuffle or not example.choices:
+            return example
+        old = list(range(len(example.choices)))
+        order = chance.sample(old, len(old))
+        choices = tuple(example.choices[index] for index in order)
+        suffixes = {_suffix(index): _suffix(order.index(index)) for index in old}
+        return dataclasses.replace(
+            example,
+            prefix=example.prefix.removesuffix(_listed(example.choices)) + _listed(choices),
+            suffixes=tuple(suffixes[suffix] for suffix in example.suffixes),
+            choices=choices,
+        )
+
+
+def _choices(row: Row) -> tuple[str, ...]:
+    choices = texts(row, "choices", row.choices)
+    if len(choices) > len(LETTERS):
+        raise DataError(f"{row.place}: {len(choices)} choices, but only {len(LETTERS)} letters")
+    return choices
+
+
+def _listed(choices: tuple[str, ...]) -> str:
+    lettered = zip(LETTERS, choices, strict=False)
+    return f"{_OPTIONS}{', '.join(f'({letter}) {choice}' for letter, choice in lettered)}{_ANSWER}"
+
+
+def _suffix(index: int) -> str:
+    return f"The answer is {LETTERS[index]}."

@@ -1,0 +1,503 @@
+"""Miniatures of benchmarks: their official files, with a few invented records and drawn images.
+
+`write("docvqa", folder)` makes what an unpacked download has; every split has at least one record.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+SIZE = (64, 48)
+
+
+def picture(file: Path, size: tuple[int, int] = SIZE) -> None:
+    """Draw an image that differs from file to file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shade = sum(file.name.encode()) % 200
+    image = Image.new("RGB", size, (shade, 120, 220 - shade))
+    ImageDraw.Draw(image).rectangle((8, 6, 40, 30), fill="yellow")
+    image.save(file)
+
+
+def put(file: Path, content: Any) -> None:
+    """Write text as it is, anything else as JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def put_lines(file: Path, records: list[Any]) -> None:
+    put(file, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def put_table(file: Path, *rows: list[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="") as content:
+        csv.writer(content).writerows(rows)
+
+
+def docvqa(folder: Path) -> None:
+    for split, suffix in (("train", "_withQT"), ("val", "_withQT"), ("test", "")):
+        records: list[Any] = []
+        for number in range(20 if split == "train" else 2):
+            page = f"documents/{split}{number}_1.png"
+            picture(folder / split / page)
+            record = {"questionId": 100 + number, "question": f"What is the date? {number}",
+                      "docId": 3, "image": page, "data_split": split}  # fmt: skip
+            answers = {} if split == "test" else {"answers": ["Jan. 7", "January 7"]}
+            records.append(record | answers)
+        put(folder / f"{split}_v1.0{suffix}.json", {"dataset_name": "docvqa", "data": records})
+
+
+def infovqa(folder: Path) -> None:
+    for split, suffix in (("train", ""), ("val", "_withQT"), ("test", "")):
+        picture(folder / f"images/{split}.jpeg")
+        record = {"questionId": 65718, "question": "Which two are shown?",
+                  "image_local_name": f"{split}.jpeg", "image_url": "https://a/b"}  # fmt: skip
+        answers = {} if split == "test" else {"answers": ["Red, Blue", "30%"]}
+        put(folder / f"infographicsVQA_{split}_v1.0{suffix}.json", {"data": [record | answers]})
+
+
+def stvqa(folder: Path) -> None:
+    picture(folder / "train2014/COCO_train2014_000000000007.jpg")
+    records: list[Any] = []
+    for number in range(30):
+        name = f"icdar/img_{number}.jpg"
+        picture(folder / "train_images" / name)
+        records.append({"question": "What does the sign say?", "dataset": "icdar",
+                        "file_path": name, "answers": ["STOP", "Stop Sign"],
+                        "question_id": number})  # fmt: skip
+    records.append({"question": "Where?", "dataset": "coco-text", "question_id": 99,
+                    "file_path": "coco-text/COCO_train2014_000000000007.jpg",
+                    "answers": ["Bern"]})  # fmt: skip
+    put(folder / "train_task_3.json", {"dataset": "st-vqa", "data": records})
+    picture(folder / "test_task3_images/a.jpg")
+    put(folder / "test_task_3.json", {"data": [
+        {"question": "Who?", "dataset": "vizwiz", "file_path": "a.jpg", "question_id": 1}
+    ]})  # fmt: skip
+
+
+def textvqa(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        image = f"0{split}"
+        images = "test_images" if split == "test" else "train_images"
+        picture(folder / images / f"{image}.jpg")
+        record = {"question": "what brand is it?", "image_id": image, "question_id": 34602,
+                  "image_classes": ["Clock"], "set_name": split}  # fmt: skip
+        answers = {} if split == "test" else {"answers": ["Nokia"] * 6 + ["nokia"] * 3 + [""]}
+        put(folder / f"TextVQA_0.5.1_{split}.json", {"data": [record | answers]})
+    header = ["ImageID", "Subset", "Rotation"]
+    rows = [["0train", "train", "90.0"], ["0val", "train", ""]]
+    put_table(folder / "train_images/rotation.csv", header, *rows)
+    put_table(folder / "test_images/rotation.csv", header, ["0test", "test", "0.0"])
+
+
+def _on_coco(folder: Path, prefix: str, kinds: dict[str, str]) -> None:
+    for year in ("train2014", "val2014"):
+        questions, annotations = [], []
+        for number in range(100, 103) if year == "val2014" else range(3):
+            picture(folder / f"{year}/COCO_{year}_{number:012d}.jpg")
+            key = 10 * number + 1
+            questions.append(
+                {"image_id": number, "question": "What colour is it?", "question_id": key}
+            )
+            answers = [
+                {"answer": text, "raw_answer": f"{text}!", "answer_confidence": "yes",
+                 "answer_id": n} for n, text in enumerate(["Red"] * 7 + ["red"] * 3, 1)
+            ]  # fmt: skip
+            annotations.append({"image_id": number, "question_id": key, "answers": answers} | kinds)
+        name = f"{prefix}OpenEnded_mscoco_{year}_questions.json"
+        put(folder / name, {"info": {}, "questions": questions})
+        name = f"{prefix}mscoco_{year}_annotations.json"
+        put(folder / name, {"annotations": annotations[::-1]})
+
+
+def vqav2(folder: Path) -> None:
+    kinds = {"question_type": "what color", "answer_type": "other", "multiple_choice_answer": "red"}
+    _on_coco(folder, "v2_", kinds)
+    picture(folder / "test2015/COCO_test2015_000000000001.jpg")
+    question = {"image_id": 1, "question": "Is it?", "question_id": 1000}
+    for year in ("test2015", "test-dev2015"):
+        put(folder / f"v2_OpenEnded_mscoco_{year}_questions.json", {"questions": [question]})
+
+
+def okvqa(folder: Path) -> None:
+    _on_coco(folder, "", {"question_type": "eight", "answer_type": "other"})
+
+
+def aokvqa(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(folder / f"{split}2017/000000299207.jpg")
+        record: dict[str, Any] = {
+            "split": split, "image_id": 299207, "question_id": "22MexNkBPpdZGX6sxbxVBH",
+            "question": "What is the man doing?", "choices": ["ride", "shop", "hit", "pass"],
+            "difficult_direct_answer": False,
+        }  # fmt: skip
+        if split != "test":
+            record |= {"correct_choice_idx": 2, "direct_answers": ["hit"] * 8 + ["play"] * 2}
+        put(folder / f"aokvqa_v1p0_{split}.json", [record])
+
+
+def vizwiz(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        name = f"VizWiz_{split}_00000000.jpg"
+        picture(folder / split / name)
+        record: dict[str, Any] = {"image": name, "question": "What is this?"}
+        if split != "test":
+            answers = [{"answer": text, "answer_confidence": "yes"}
+                       for text in ["unanswerable"] * 4 + ["Can"] * 5 + [""]]  # fmt: skip
+            record |= {"answers": answers, "answer_type": "other", "answerable": 1}
+        put(folder / f"annotations/{split}.json", [record])
+
+
+def _gqa_questions(text: str, key: str = "20602803") -> dict[str, Any]:
+    return {
+        key: {
+            "semantic": [{"operation": "select"}], "imageId": "2405722", "question": text,
+            "answer": "no", "fullAnswer": "No, there are none.", "isBalanced": True,
+            "types": {"detailed": "existAttrC", "semantic": "attr", "structural": "verify"},
+        }
+    }  # fmt: skip
+
+
+def gqa(folder: Path) -> None:
+    picture(folder / "images/2405722.jpg")
+    for key, split in (("1", "train"), ("2", "val"), ("20602803", "testdev")):
+        put(folder / f"{split}_balanced_questions.json", _gqa_questions("Are there horses?", key))
+
+
+def xgqa(folder: Path) -> None:
+    picture(folder / "images/2405722.jpg")
+    for language in ("bn", "de", "en", "id", "ko", "pt", "ru", "zh"):
+        name = f"zero_shot/testdev_balanced_questions_{language}.json"
+        put(folder / name, _gqa_questions(f"({language}) Gibt es Pferde?"))
+
+
+def tallyqa(folder: Path) -> None:
+    for name in ("train2014/COCO_train2014_000000000025.jpg", "VG_100K/2.jpg"):
+        picture(folder / name)
+    record = {"image": "train2014/COCO_train2014_000000000025.jpg", "answer": 3, "image_id": 25,
+              "data_source": "imported_vqa", "question": "How many?", "question_id": 1}  # fmt: skip
+    put(folder / "train.json", [record])
+    put(folder / "test.json", [
+        record | {"image": "VG_100K/2.jpg", "image_id": 2, "question_id": n, "issimple": n == 0}
+        for n in range(2)
+    ])  # fmt: skip
+
+
+def countbenchqa(folder: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    picture(folder / "drawn.jpg")
+    image = {"bytes": (folder / "drawn.jpg").read_bytes(), "path": None}
+    rows = [{"image": image, "text": "four pigs", "number": 4, "image_url": "u"},
+            {"image": None, "text": "two cars", "number": 2, "image_url": "v"}]  # fmt: skip
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "train-00000-of-00001.parquet")
+    asked = ["How many pigs are there in the image?", "How many cars are there in the image?"]
+    put(folder / "countbench_paired_questions.json", [{"question": text} for text in asked])
+
+
+def scienceqa(folder: Path) -> None:
+    problems = {}
+    for number, split in enumerate(("train", "val", "test", "train")):
+        problems[str(number)] = {
+            "question": "Which force is it?", "choices": ["push", "pull"], "answer": 1,
+            "hint": "" if split == "train" else "Look at the hand.", "split": split,
+            "image": "image.png" if number < 3 else None, "subject": "natural science",
+            "lecture": "A force ...",
+        }  # fmt: skip
+        if number < 3:
+            picture(folder / f"{split}/{number}/image.png")
+    put(folder / "problems.json", problems)
+
+
+def ai2d(folder: Path) -> None:
+    for number in (1, 2):
+        name = f"{number}.png"
+        picture(folder / "images" / name)
+        questions = {
+            "Which letter is the leaf?": {
+                "abcLabel": True, "answerTexts": ["A", "B"], "correctAnswer": 1,
+                "questionId": f"{name}-0",
+            },
+            "What is shown?": {
+                "abcLabel": False, "answerTexts": ["A Leaf", "a root"], "correctAnswer": 0,
+                "questionId": f"{name}-1",
+            },
+        }  # fmt: skip
+        put(folder / f"questions/{name}.json", {"imageName": name, "questions": questions})
+        text = {"rectangle": [[2, 2], [30, 20]], "value": "leaf", "replacementText": "B"}
+        put(folder / f"annotations/{name}.json", {"text": {"T0": text}})
+    put(folder / "ai2d_test_ids.csv", "2\n")
+
+
+def chartqa(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        for half, count in (("human", 1), ("augmented", 3)):
+            records = []
+            for number in range(count):
+                name = f"{half}{number}.png"
+                picture(folder / split / "png" / name)
+                records.append({"imgname": name, "query": "What is the Peak?", "label": "41.5%"})
+            put(folder / split / f"{split}_{half}.json", records)
+
+
+def ocrvqa(folder: Path) -> None:
+    books = {}
+    for number in (1, 2, 3):
+        picture(folder / f"images/000{number}.jpg")
+        books[f"000{number}"] = {
+            "imageURL": f"http://a/I/51{number}.jpg", "title": "Mom's Guide", "split": number,
+            "questions": ["Who wrote this book?", "Is this a cook book?"],
+            "answers": ["Sandra", "No"], "genre": "Calendars",
+        }  # fmt: skip
+    put(folder / "dataset.json", books)
+
+
+def _remote_sensing(folder: Path, images: str, ending: str, *prefixes: str) -> None:
+    picture(folder / images / f"5{ending}")
+    kinds = {"comp": "Yes", "presence": "no", "rural_urban": "Rural", "count": "7", "area": "0m2"}
+    for start, prefix in enumerate(prefixes):
+        questions: list[Any] = [{"id": 90, "active": False}]
+        answers: list[Any] = [{"id": 90, "active": False}]
+        for number, (kind, answer) in enumerate(kinds.items(), 10 * start):
+            asked = {"id": number, "img_id": 5, "type": kind, "question": f"Is it {kind}?"}
+            questions.append(asked | {"answers_ids": [number + 50], "active": True})
+            replied = {"id": number + 50, "question_id": number, "answer": answer}
+            answers.append(replied | {"active": True})
+        put(folder / f"{prefix}_questions.json", {"questions": questions})
+        put(folder / f"{prefix}_answers.json", {"answers": answers})
+
+
+def rsvqa_lr(folder: Path) -> None:
+    splits = (f"LR_split_{split}" for split in ("train", "val", "test"))
+    _remote_sensing(folder, "Images_LR", ".tif", *splits)
+
+
+def rsvqa_hr(folder: Path) -> None:
+    splits = (f"USGS_split_{split}" for split in ("train", "val", "test", "test_phili"))
+    _remote_sensing(folder, "Data", ".tif", *splits)
+
+
+def pope(folder: Path) -> None:
+    name = "COCO_val2014_000000310196.jpg"
+    picture(folder / "val2014" / name)
+    record = {"question_id": 1, "image": name, "text": "Is there a cup in the image?"}
+    for kind in ("random", "popular", "adversarial"):
+        put_lines(folder / f"coco_pope_{kind}.json", [record | {"label": "yes"}])
+
+
+def vsr(folder: Path) -> None:
+    picture(folder / "images/000000085637.jpg")
+    record = {"image": "000000085637.jpg", "caption": "The plant is left of the bench.",
+              "relation": "left of", "image_link": "http://a"}  # fmt: skip
+    for split in ("train", "dev", "test"):
+        put_lines(folder / f"{split}.jsonl", [record | {"label": 1}, record | {"label": 0}])
+
+
+def coco_captions(folder: Path) -> None:
+    images = []
+    for number, split in enumerate(["train"] * 4 + ["restval", "val", "test"]):
+        year = "train2014" if split == "train" else "val2014"
+        name = f"COCO_{year}_{number:012d}.jpg"
+        picture(folder / year / name)
+        captions = [{"raw": f"A Red boat. {n}", "tokens": ["a"], "sentid": n} for n in range(5)]
+        images.append({
+            "filepath": year, "filename": name, "cocoid": number, "split": split,
+            "sentences": captions,
+        })  # fmt: skip
+    put(folder / "dataset_coco.json", {"images": images, "dataset": "coco"})
+
+
+def coco35l(folder: Path) -> None:
+    for number, year, split in ((57870, "train2014", "train"), (391895, "val2014", "dev")):
+        picture(folder / f"{year}/COCO_{year}_{number:012d}.jpg")
+        records = [
+            {"image_id": f"{number}_{n}", "caption_tokenized": f"A boat {n}", "src_lang": "en",
+             "trg_lang": language, "translation_tokenized": f"{language} Boot {n}"}
+            for n in range(2) for language in ("de", "th")
+        ]  # fmt: skip
+        put_lines(folder / f"coco_mt_{split}.jsonl", records)
+
+
+def xm3600(folder: Path) -> None:
+    picture(folder / "images/000411001ff7dd4f.jpg")
+    record = {"image/key": "000411001ff7dd4f", "image/locale": "de",
+              "en": {"caption": ["A boat."], "caption/tokenized": ["A boat ."]},
+              "quz": {"caption": ["Wampu.", "Huk wampu."]}}  # fmt: skip
+    put_lines(folder / "captions.jsonl", [record])
+
+
+def nocaps(folder: Path) -> None:
+    images = [{"id": 4, "file_name": "0013ea2087020901.jpg", "domain": "near-domain"}]
+    picture(folder / "validation/0013ea2087020901.jpg")
+    captions = [{"image_id": 4, "id": n, "caption": f"A baby {n}."} for n in range(10)]
+    content = {"images": images, "annotations": captions}
+    put(folder / "nocaps_val_4500_captions.json", content)
+    picture(folder / "test/0013ea2087020901.jpg")
+    put(folder / "nocaps_test_image_info.json", {"images": images})
+
+
+def textcaps(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        image = f"0{split}"
+        picture(folder / ("test_images" if split == "test" else "train_images") / f"{image}.jpg")
+        caption = {} if split == "test" else {"caption_str": "A Nokia phone", "reference_strs": []}
+        record = {"image_id": image, "image_name": image, "image_path": "x"} | caption
+        second = record | ({"caption_str": "A PHONE."} if caption else {})
+        put(folder / f"TextCaps_0.1_{split}.json", {"data": [record, second]})
+
+
+def scicap(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        figure = f"1001.{split}v1-Figure2-1"
+        picture(folder / f"SciCap-No-Subfig-Img/{split}/{figure}.png")
+        lists = "List-of-Files-for-Each-Experiments/First-Sentence/No-Subfig"
+        put(folder / f"{lists}/{split}/file_idx.json", [f"{figure}.png"])
+        put(folder / f"SciCap-Caption-All/{split}/{figure}.json", {
+            "figure-type": "Graph Plot", "0-originally-extracted": "Figure 2: The Curve.",
+            "1-lowercase-and-token-and-remove-figure-index": {"caption": "the curve ."},
+        })  # fmt: skip
+
+
+def screen2words(folder: Path) -> None:
+    rows = []
+    for number, split in enumerate(("train", "dev", "test")):
+        picture(folder / f"combined/{number}.jpg")
+        put(folder / f"split/{split}_screens.txt", f"{number}\n")
+        rows += [[str(number), f"screen of an app, {n}"] for n in range(5)]
+    put_table(folder / "screen_summaries.csv", ["screenId", "summary"], *rows)
+
+
+def widgetcap(folder: Path) -> None:
+    rows = []
+    for number, split in enumerate(("train", "dev", "test")):
+        picture(folder / f"combined/{number}.jpg", (36, 64))
+        leaf = {"bounds": [360, 640, 720, 1280], "class": "Button"}
+        root = {"bounds": [0, 0, 1440, 2560], "children": [{}, {"children": [leaf]}]}
+        put(folder / f"combined/{number}.json", {"activity": {"root": root}})
+        put(folder / f"split/{split}.txt", f"{number}\n")
+        rows.append([str(number), "0.1.0", "go back|return to the last page"])
+    put_table(folder / "widget_captions.csv", ["screenId", "nodeId", "captions"], *rows)
+
+
+def docci(folder: Path) -> None:
+    records = []
+    for split in ("train", "test", "qual_dev", "qual_test"):
+        picture(folder / f"images/{split}_00000.jpg")
+        records.append({"example_id": f"{split}_00000", "split": split,
+                        "image_file": f"{split}_00000.jpg",
+                        "description": "An indoor angled view of a boat."})  # fmt: skip
+    put_lines(folder / "docci_descriptions.jsonlines", records)
+
+
+def icdar15(folder: Path) -> None:
+    places = {"ch4_training_images": "ch4_training_localization_transcription_gt",
+              "ch4_test_images": "Challenge4_Test_Task4_GT"}  # fmt: skip
+    for images, words in places.items():
+        picture(folder / images / "img_1.jpg")
+        lines = ["\ufeff10,5,30,4,31,12,9,13,Genaxis, Theatre", "40,20,60,20,60,30,40,30,###"]
+        put(folder / words / "gt_img_1.txt", "\r\n".join(lines) + "\r\n")
+
+
+def total_text(folder: Path) -> None:
+    for split in ("Train", "Test"):
+        picture(folder / f"Images/{split}/img11.jpg")
+        words = [
+            "x: [[10 20 30 28]], y: [[ 5  4 12 14]], ornt: [u'c'], transcriptions: [u'PETROSAINS']",
+            "x: [[40 50 50 40]], y: [[20 20 30 30]], ornt: [u'#'], transcriptions: [u'#']",
+        ]
+        put(folder / f"Groundtruth/Polygon/{split}/poly_gt_img11.txt", "\n".join(words) + "\n")
+
+
+def refcoco(folder: Path) -> None:
+    """Write the three sets; the object of image 2 is in train of one and in a test of another."""
+    for number in range(4):
+        picture(folder / f"train2014/COCO_train2014_{number:012d}.jpg")
+    instances = {
+        "images": [{"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg"} for n in range(4)],
+        "annotations": [
+            {"id": 10 + n, "image_id": n, "category_id": 3, "bbox": [8, 6, 32, 24],
+             "segmentation": [[8, 6, 40, 6, 40, 30, 8, 30]]} for n in range(4)
+        ],
+        "categories": [{"id": 3, "name": "boat"}],
+    }  # fmt: skip
+    held_out = {"refcoco": ("val", "testA", "testB"), "refcocoplus": ("val", "testA", "testB"),
+                "refcocog": ("val", "test")}  # fmt: skip
+    for name, splits in held_out.items():
+        image_of = {"train": 0, **dict.fromkeys(splits, 1)}
+        refs = [_ref(n, image_of[split], split) for n, split in enumerate(image_of)]
+        refs.append(_ref(90, 2, "train"))
+        if name == "refcocog":
+            refs.append(_ref(91, 2, "test"))
+        put(folder / name / "instances.json", instances)
+        put(folder / name / "refs.json", refs)
+
+
+def _ref(number: int, image: int, split: str) -> dict[str, Any]:
+    sentences = [{"sent_id": 2 * number + n, "sent": f"the left boat {n}"} for n in range(2)]
+    return {"ref_id": number, "ann_id": 10 + image, "image_id": image, "split": split,
+            "sentences": sentences}  # fmt: skip
+
+
+def coco_detection(folder: Path) -> None:
+    for year in ("train2017", "val2017"):
+        picture(folder / year / "000000000007.jpg")
+        put(folder / f"annotations/instances_{year}.json", _boxes("000000000007.jpg"))
+
+
+def doclaynet(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(folder / f"PNG/{split}.png")
+        put(folder / f"COCO/{split}.json", _boxes(f"{split}.png"))
+
+
+def _boxes(name: str) -> dict[str, Any]:
+    return {
+        "images": [{"id": 7, "file_name": name, "width": SIZE[0], "height": SIZE[1]}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 2, "bbox": [8, 6, 32, 24],
+                         "iscrowd": 0, "area": 768}],
+        "categories": [{"id": 1, "name": "table"}, {"id": 2, "name": "text"}],
+    }  # fmt: skip
+
+
+def ade20k(folder: Path) -> None:
+    for split in ("training", "validation"):
+        picture(folder / f"images/{split}/ADE_00000001.jpg")
+        pixels = Image.new("L", SIZE, 0)
+        ImageDraw.Draw(pixels).rectangle((8, 6, 40, 30), fill=2)
+        file = folder / f"annotations/{split}/ADE_00000001.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels.save(file)
+    put(folder / "classes.txt", "wall\nbuilding\n")
+
+
+def forkme(folder: Path) -> None:
+    picture(folder / "a.jpg")
+    for split in ("train", "validation"):
+        record = {"image": "a.jpg", "prefix": "caption en", "suffix": "A red boat."}
+        put_lines(folder / f"{split}.jsonl", [record])
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    writer.__name__: writer
+    for writer in (
+        docvqa, infovqa, stvqa, textvqa, vqav2, okvqa, vizwiz, gqa, xgqa, tallyqa, countbenchqa,
+        scienceqa, ai2d, chartqa, ocrvqa, rsvqa_lr, rsvqa_hr, pope, vsr, coco_captions, coco35l,
+        xm3600, nocaps, textcaps, scicap, screen2words, widgetcap, docci, icdar15, total_text,
+        refcoco, coco_detection, doclaynet, ade20k, forkme,
+    )
+}  # fmt: skip
+WRITERS |= {"aokvqa_da": aokvqa, "aokvqa_mc": aokvqa}
+
+
+def write(name: str, folder: Path) -> Path:
+    """Write the miniature of a benchmark, unless it is there already; return its folder."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        WRITERS[name](folder)
+    return folder

@@ -1,0 +1,102 @@
+"""Data sets of the hub: a folder as one is downloaded, read by `datasets`, and no network."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from palitune.data.sources.box_formats import BoxFormat
+from palitune.data.sources.hub import Hub
+from palitune.examples import DataError, Instance, Row
+
+from official_files import picture
+
+FEATURES = {
+    "image": datasets.Image(),
+    "query": datasets.Value("string"),
+    "answers": datasets.List(datasets.Value("string")),
+    "objects": {
+        "bbox": datasets.List(datasets.List(datasets.Value("float32"))),
+        "category": datasets.List(datasets.ClassLabel(names=["boat", "buoy"])),
+    },
+}
+ASKED = {"query": "where?", "answers": ["here", "there"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A repository as `hf download` leaves it."""
+    picture(tmp_path / "drawn.png")
+    image = {"bytes": (tmp_path / "drawn.png").read_bytes(), "path": None}
+    objects = {"bbox": [[1, 2, 3, 4]], "category": [1]}
+    made = datasets.Dataset.from_list(
+        [{"image": image, "objects": objects} | ASKED] * 3, datasets.Features(FEATURES)
+    )
+    (tmp_path / "repository/data").mkdir(parents=True)
+    for split in ("train", "testdev"):
+        made.to_parquet(tmp_path / f"repository/data/{split}-00000-of-00001.parquet")
+    return tmp_path / "repository"
+
+
+def hub(folder: Path, **settings: Any) -> Hub:
+    columns = {"question": "query"}
+    return Hub(path=str(folder), box_format=BoxFormat.xywh, columns=columns, **settings)
+
+
+def test_a_folder_is_read_without_network(folder: Path) -> None:
+    row, *others = hub(folder).rows("train")
+    assert isinstance(row, Row), row
+    assert len(others) == 2
+    assert (row.id, row.place) == ("train-1", f"{folder}, train, row 1")
+    assert (row.question, row.answers) == ("where?", ("here", "there"))
+    assert row.instances == (Instance("buoy", (1, 2, 4, 6)),)
+    assert row.classes == ("boat", "buoy")
+    assert Path(row.images[0]).read_bytes() == (folder.parent / "drawn.png").read_bytes()
+    assert [file.name for file in hub(folder).files("train")] == [
+        "testdev-00000-of-00001.parquet", "train-00000-of-00001.parquet"
+    ]  # fmt: skip
+
+
+def test_splits_have_the_names_of_the_repository_or_those_they_are_given(folder: Path) -> None:
+    assert hub(folder).available_splits() == ["train", "testdev"]
+    renamed = hub(folder, splits={"val": "testdev"})
+    assert renamed.available_splits() == ["train", "validation"]
+    assert len(list(renamed.rows("validation"))) == 3
+    with pytest.raises(DataError) as caught:
+        list(hub(folder).rows("test"))
+    assert str(caught.value) == (
+        f"{folder}: no split 'test'; it has train, testdev; name one with data.splits.test=NAME"
+    )
+
+
+def test_a_bad_row_is_named(folder: Path) -> None:
+    source = Hub(path=str(folder), columns={"question": "asked"})
+    bad = next(iter(source.rows("train")))
+    assert str(bad).startswith(f"{folder}, train, row 1: column 'asked', named by data.columns.que")
+
+
+def test_without_network_one_sentence_names_the_offline_way() -> None:
+    source = Hub(path="nobody/nothing", revision="abc")
+    with pytest.raises(DataError) as caught:
+        list(source.rows("train"))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("nobody/nothing: not to be had from the Hugging Face hub (")
+    assert str(caught.value).endswith(
+        "without network, download it elsewhere (hf download nobody/nothing --repo-type dataset "
+        "--local-dir FOLDER) and set data.path=FOLDER"
+    )
+
+
+def test_what_is_read_from_the_hub_is_told_apart_by_everything_that_names_it() -> None:
+    def noted(**settings: Any) -> Path:
+        return Hub(path="nobody/nothing", **settings).annotation_file("train")
+
+    assert noted() == noted(limit=3)
+    assert len({noted(), noted(revision="abc"), noted(configuration="de")}) == 3
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("nothing")
+    with pytest.raises(DataError, match="not a data set that can be read"):
+        list(Hub(path=str(tmp_path)).rows("train"))
