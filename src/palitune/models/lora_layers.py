@@ -16,10 +16,13 @@ def inject(network: Network, config: Any) -> Network:
     """Put LoRA of a PEFT configuration on the network, in place, and return it wrapped."""
     from peft import get_peft_model
 
+    from palitune.models.lean_lora import make_lean
+
     with warnings.catch_warnings():
         # PEFT asks transformers for a property by the name it had before.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         adapted = get_peft_model(network, config)
+    make_lean(adapted)
     # What LoRA took out of the base weights when it started, by the names of `lora_weights`.
     adapted.moved_out_of_base = {}
     return adapted
