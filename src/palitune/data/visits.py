@@ -16,6 +16,8 @@ class Suffixes(Enum):
     cycle = "cycle"
     """The next of a shuffled list on every epoch, so that each is seen equally often."""
     first = "first"
+    all = "all"
+    """Every one, in one row that shares image and prefix: as exact as a row each, and faster."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,12 @@ class Visit:
 
     example: Example
     suffix: str
+    others: tuple[str, ...] = ()
+    """Further targets that it trains on at once."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (self.suffix, *self.others)
 
 
 class Visits:
@@ -38,11 +46,15 @@ class Visits:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Visit:
-        example = self.examples[index]
-        return Visit(example, self._choose(example, index))
+        return self._visit(self.examples[index], index)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def _visit(self, example: Example, index: int) -> Visit:
+        if self.how is Suffixes.all:
+            return Visit(example, example.suffixes[0], example.suffixes[1:])
+        return Visit(example, self._choose(example, index))
 
     def _choose(self, example: Example, index: int) -> str:
         if self.how is Suffixes.first or len(example.suffixes) == 1:

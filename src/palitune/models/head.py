@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
@@ -38,7 +38,7 @@ def token_losses(
 
 
 def token_losses_through(
-    head: nn.Module, hidden: Tensor, targets: Tensor, smoothing: float, cap: float | None
+    head: Any, hidden: Tensor, targets: Tensor, smoothing: float, cap: float | None
 ) -> Tensor:
     """As `token_losses`, of a head that is more than a weight: with LoRA on it, or quantized."""
 

@@ -32,13 +32,14 @@ def check(
     """
     from palitune import data
     from palitune.data.collator import Collator
-    from palitune.data.visits import Visits
+    from palitune.data.visits import Suffixes, Visits
     from palitune.training.lengths import check_lengths
     from palitune.training.self_check import self_check
 
     examples = data.concatenate(parts)
     collator = Collator(processor, max_length=settings.max_length)
-    lengths, probes = check_lengths(collator, examples, settings.max_length)
+    together = settings.suffixes is Suffixes.all
+    lengths, probes = check_lengths(collator, examples, settings.max_length, together=together)
     visits = Visits(examples, settings.suffixes, seed=0)
     chosen = [visits[index] for index in probes]
     remarks = dict.fromkeys(remark for part in parts for remark in part.task.remarks())
