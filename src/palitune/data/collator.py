@@ -6,7 +6,7 @@ rows are padded on the right, because positions count from the left; prompts are
 because generation goes on at the right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ from palitune.examples import Box, DataError, Example, Size
 
 Batch = dict[str, torch.Tensor]
 """input_ids, attention_mask, token_type_ids: (batch, tokens) int64; labels likewise, -100 where no
-loss is taken; pixel_values: (images, 3, height, width) uint8, the images of all rows in order."""
+loss is taken; pixel_values: (images, 3, height, width) uint8, the images of all rows in order. Of a
+training batch in which images occur more than once, pixel_values holds each once, and image_index:
+(images of all rows,) int64 says in order which of them is meant. token_type_ids are 0 on image and
+prefix, 1 on the suffix, and k on the k-th where a row has several."""
 
 IGNORED = -100
 
@@ -44,19 +47,23 @@ class Collator:
         Raises DataError for a row longer than `max_length`: a suffix is never cut.
         """
         prompts = [self._prompt(visit.example) for visit in visits]
-        targets = [[*self._ids(visit.suffix), self.tokenizer.eos_token_id] for visit in visits]
-        for visit, prompt, target in zip(visits, prompts, targets, strict=True):
-            self._check_length(visit.example, len(prompt) + len(target))
-        width = max(len(p) + len(t) for p, t in zip(prompts, targets, strict=True))
-        batch = self._blank(len(visits), width)
-        batch["labels"] = torch.full((len(visits), width), IGNORED)
-        for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-            start, end = len(prompt), len(prompt) + len(target)
-            batch["input_ids"][row, :end] = torch.tensor(prompt + target)
+        targets = [[self._target(suffix) for suffix in visit.suffixes] for visit in visits]
+        lengths = [len(p) + sum(map(len, t)) for p, t in zip(prompts, targets, strict=True)]
+        for visit, length in zip(visits, lengths, strict=True):
+            self._check_length(visit.example, length)
+        batch = self._blank(len(visits), max(lengths))
+        batch["labels"] = torch.full(batch["input_ids"].shape, IGNORED)
+        for row, (prompt, suffixes) in enumerate(zip(prompts, targets, strict=True)):
+            end = len(prompt)
+            batch["input_ids"][row, :end] = torch.tensor(prompt)
+            for number, target in enumerate(suffixes, start=1):
+                place = slice(end, end := end + len(target))
+                batch["input_ids"][row, place] = torch.tensor(target)
+                batch["labels"][row, place] = torch.tensor(target)
+                batch["token_type_ids"][row, place] = number
             batch["attention_mask"][row, :end] = 1
-            batch["token_type_ids"][row, start:end] = 1
-            batch["labels"][row, start:end] = torch.tensor(target)
-        return self._with_images(batch, [(visit.example, visit.view) for visit in visits])
+        looks = [(visit.example, visit.view) for visit in visits]
+        return self._with_images(batch, looks, once=True)
 
     def prompt(self, examples: Sequence[Example]) -> Batch:
         """Left-padded prompts without suffix, for generation."""
@@ -67,10 +74,12 @@ class Collator:
             batch["attention_mask"][row, -len(prompt) :] = 1
         return self._with_images(batch, [(example, PLAIN) for example in examples])
 
-    def length(self, example: Example) -> int:
-        """Tokens of the example with its longest suffix, image tokens and EOS included."""
-        longest = max(len(self._ids(suffix)) for suffix in example.suffixes)
-        return len(self._prompt(example)) + longest + 1
+    def length(self, example: Example, *, together: bool = False) -> int:
+        """Tokens of the example with its longest suffix, or with all of them together; image tokens
+        and EOS included.
+        """
+        lengths = [len(self._target(suffix)) for suffix in example.suffixes]
+        return len(self._prompt(example)) + (sum(lengths) if together else max(lengths))
 
     def pixels(self, path: str, view: View) -> torch.Tensor:
         """(3, height, width) uint8: upright, RGB, what is seen of it resized to the square."""
@@ -81,6 +90,9 @@ class Collator:
         images = [self.image_token] * (self.tokens_per_image * len(example.images))
         bos: int = self.tokenizer.bos_token_id
         return [*images, bos, *self._ids(example.prefix), *self.newline]
+
+    def _target(self, suffix: str) -> list[int]:
+        return [*self._ids(suffix), self.tokenizer.eos_token_id]
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -100,17 +112,30 @@ class Collator:
             "token_type_ids": torch.zeros((rows, width), dtype=torch.long),
         }
 
-    def _with_images(self, batch: Batch, looks: Sequence[tuple[Example, View]]) -> Batch:
-        loaded: list[torch.Tensor] = []
+    def _with_images(
+        self, batch: Batch, looks: Sequence[tuple[Example, View]], *, once: bool = False
+    ) -> Batch:
+        """Load the images, equal ones once; `once` also leaves each in the batch only once."""
+        loaded: dict[Hashable, torch.Tensor] = {}
+        wanted: list[Hashable] = []
         for example, view in looks:
-            try:
-                images = [self.pixels(path, view) for path in example.images]
-            except DataError as fault:
-                raise DataError(f"{example.place}: {fault}") from fault
-            if example.marked is not None:
-                outline(images[0], example.marked, example.size)
-            loaded += images
-        batch["pixel_values"] = torch.stack(loaded)
+            for number, path in enumerate(example.images):
+                marked = (example.marked, example.size) if example.marked and not number else None
+                key = path, view, marked
+                wanted.append(key)
+                if key in loaded:
+                    continue
+                try:
+                    loaded[key] = self.pixels(path, view)
+                except DataError as fault:
+                    raise DataError(f"{example.place}: {fault}") from fault
+                if marked:
+                    outline(loaded[key], *marked)
+        if once and len(loaded) < len(wanted):
+            order = list(loaded)
+            batch["image_index"] = torch.tensor([order.index(key) for key in wanted])
+            wanted = order
+        batch["pixel_values"] = torch.stack([loaded[key] for key in wanted])
         return batch
 
 

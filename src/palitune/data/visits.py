@@ -28,6 +28,8 @@ class Suffixes(Enum):
     majority = "majority"
     """The most frequent one; of several, the one that is listed first."""
     first = "first"
+    all = "all"
+    """Every one, in one row that shares image and prefix: as exact as a row each, and faster."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Visit:
     example: Example
     suffix: str
     view: View = PLAIN
+    others: tuple[str, ...] = ()
+    """Further targets that it trains on at once."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (self.suffix, *self.others)
 
 
 class Visits:
@@ -59,8 +67,7 @@ class Visits:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Visit:
-        example = self._redrawn(self.examples[index], index)
-        return Visit(example, self._choose(example, index))
+        return self._visit(self.examples[index], index)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -73,6 +80,12 @@ class Visits:
         task = self.tasks.get(example.part)
         chance = random.Random(f"redrawn:{self.seed}:{self.epoch}:{index}")
         return example if task is None else task.redrawn(example, chance)
+
+    def _visit(self, example: Example, index: int, view: View = PLAIN) -> Visit:
+        example = self._redrawn(example, index)
+        if self.how is Suffixes.all:
+            return Visit(example, example.suffixes[0], view, example.suffixes[1:])
+        return Visit(example, self._choose(example, index), view)
 
     def _choose(self, example: Example, index: int) -> str:
         if self.how is Suffixes.first or len(example.suffixes) == 1:
@@ -99,8 +112,7 @@ class AugmentedVisits(Visits):
 
     def __getitem__(self, index: int) -> Visit:
         example, view, _ = self.look(index)
-        example = self._redrawn(example, index)
-        return Visit(example, self._choose(example, index), view)
+        return self._visit(example, index, view)
 
     def look(self, index: int) -> tuple[Example, View, Seen]:
         """Return what a visit sees: prompt and targets written anew where anything has moved."""

@@ -15,7 +15,7 @@ import numpy as np
 from palitune.examples import Instance
 from palitune.metrics.base import Floats
 from palitune.metrics.coco_matches import IGNORED, RECALLS, TRUE, ClassMatches, Matches
-from palitune.metrics.detection_ap import MATCH_IOU, Overlaps, box_overlaps, pairs
+from palitune.metrics.matching import MATCH_IOU, Overlaps, box_overlaps, pairs
 
 BINS = 10
 """Bins of equal width that scores in [0, 1] are sorted into."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from palitune.examples import Instance
 from palitune.metrics.confidence import in_crowd
-from palitune.metrics.detection_ap import MATCH_IOU, Overlaps, box_overlaps, pairs
+from palitune.metrics.matching import MATCH_IOU, Overlaps, box_overlaps, pairs
 
 NOTHING = ""
 """Stands for no object: the prediction of a missed one, the reference of an invented one."""

@@ -17,12 +17,15 @@ def inject(network: Network, config: Any) -> Network:
     """Put LoRA of a PEFT configuration on the network, in place, and return it wrapped."""
     from peft import get_peft_model
 
+    from palitune.models.lean_lora import make_lean
+
     with warnings.catch_warnings():
         # PEFT asks transformers for a property by the name it had before.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         # A head that is tied to the embeddings: its LoRA is its own, and nothing here merges it.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
         adapted = get_peft_model(network, config)
+    make_lean(adapted)
     # Else every checkpoint holds the whole head beside its LoRA, and PEFT warns that it does.
     adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)
     # What LoRA took out of the base weights when it started, by the names of `lora_weights`.

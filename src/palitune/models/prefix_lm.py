@@ -1,13 +1,16 @@
-"""PaliGemma with the three things its training needs and the stock class leaves to the caller.
+"""PaliGemma with what its training needs and the stock class leaves to the caller.
 
 It refuses a forward pass without `token_type_ids` (the stock class then makes the prompt causal or
-lets the suffix see its own future, silently), normalises images on the device they are on, and
-keeps a frozen vision tower out of autograd whatever gradient checkpointing or PEFT hooks ask for.
+lets the suffix see its own future, silently), normalises images on the device they are on, keeps a
+frozen vision tower out of autograd whatever gradient checkpointing or PEFT hooks ask for, computes
+logits and losses only where they are asked for, and takes several suffixes of one prompt in a row.
 """
 
+import inspect
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
@@ -15,13 +18,37 @@ from transformers.conversion_mapping import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.paligemma.modeling_paligemma import (
+    PaliGemmaCausalLMOutputWithPast,
     PaliGemmaModel,
     PaliGemmaPreTrainedModel,
 )
 
+from palitune.models import head, language
+
+IGNORED = -100
+"""Label of a token that no loss is taken on."""
+
+
+class PatchProduct(torch.nn.Conv2d):
+    """A convolution whose steps are as long as its kernel, as one matrix product over patches."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (images, channels, height, width) to (images, features, rows, columns)."""
+        count, channels, height, width = images.shape
+        high, wide = self.kernel_size
+        rows, columns = height // high, width // wide
+        grid = images[:, :, : rows * high, : columns * wide]
+        grid = grid.reshape(count, channels, rows, high, columns, wide)
+        patches = grid.permute(0, 2, 4, 1, 3, 5).reshape(count, rows, columns, -1)
+        return F.linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
 
 class PrefixModel(PaliGemmaModel):  # type: ignore[misc]
     """The body without the head; both `forward` and `generate` encode images through it."""
+
+    def __init__(self, config: PaliGemmaConfig) -> None:
+        super().__init__(config)
+        self.vision_tower.embeddings.patch_embedding.__class__ = PatchProduct
 
     def forward(self, *args: Any, token_type_ids: torch.Tensor | None = None, **kwargs: Any) -> Any:
         if token_type_ids is None:
@@ -30,6 +57,25 @@ class PrefixModel(PaliGemmaModel):  # type: ignore[misc]
                 "take batches from palitune.data.collator"
             )
         return super().forward(*args, token_type_ids=token_type_ids, **kwargs)
+
+    def hidden_at(self, keep: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return final hidden states where `keep`, (batch, tokens) bool, is set: (kept, width)."""
+        ids, types = batch["input_ids"], batch["token_type_ids"]
+        embeddings = self.get_input_embeddings()(self._known(ids))
+        if "pixel_values" in batch:
+            features = self.get_image_features(batch["pixel_values"]).pooler_output
+            if "image_index" in batch:
+                features = features[batch["image_index"]]
+            features = features.to(embeddings.device, embeddings.dtype)
+            slots = self.get_placeholder_mask(ids, embeddings, features)
+            embeddings = embeddings.masked_scatter(slots, features)
+        real = batch.get("attention_mask", torch.ones_like(ids))
+        return language.hidden_at(self.language_model, embeddings, types, real, keep)
+
+    def _known(self, ids: torch.Tensor) -> torch.Tensor:
+        """Replace the image token where the embedding has no row for it."""
+        image = self.config.image_token_id
+        return ids.masked_fill(ids == image, 0) if image >= self.vocab_size else ids
 
     def get_image_features(
         self, pixel_values: torch.Tensor, **_: Any
@@ -52,11 +98,17 @@ register_checkpoint_conversion_mapping(
 
 
 class PrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc]
-    """PaliGemma 1 or 2; `forward` takes what `data.collator` makes, without the labels.
+    """PaliGemma 1 or 2; `forward` takes what `data.collator` makes.
 
     pixel_values: (images, 3, height, width) uint8, or float already in [-1, 1].
-    token_type_ids: (batch, tokens), 0 on image and prefix (bidirectional), 1 on suffix (causal).
+    image_index: for each image of the rows in order, which of pixel_values it is; without it they
+    are in order.
+    token_type_ids: (batch, tokens), 0 on image and prefix (bidirectional), 1 on the suffix
+    (causal); where a row holds several suffixes of its prefix, k on the k-th.
+    labels: (batch, tokens), IGNORED where there is none; the output's `loss` is then that of each
+    label, in row-major order, (labels,) float32, and there are no logits.
     logits_to_keep: (batch, tokens) bool; the logits come out as (kept, vocabulary).
+    With labels or such positions rows are padded on the right; all else is the stock class.
     """
 
     def __init__(self, config: PaliGemmaConfig) -> None:
@@ -77,6 +129,47 @@ class PrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc]
             pixel_values = torch.cat([row for row in rows for _ in range(expand_size)])
         ids, inputs = super()._expand_inputs_for_generation(expand_size=expand_size, **inputs)
         return ids, inputs | {"pixel_values": pixel_values}
+
+    def forward(self, *, label_smoothing: float = 0.0, **batch: Any) -> Any:
+        labels, logits_to_keep = batch.get("labels"), batch.get("logits_to_keep", 0)
+        by_position = torch.is_tensor(logits_to_keep) and logits_to_keep.dtype == torch.bool
+        if batch.get("token_type_ids") is None or (labels is None and not by_position):
+            return super().forward(**batch)
+        cap = getattr(self.config.get_text_config(), "final_logit_softcapping", None)
+        if labels is None:
+            logits = self.lm_head(self.model.hidden_at(logits_to_keep, batch))
+            return PaliGemmaCausalLMOutputWithPast(logits=head.softcapped(logits, cap))
+        keep, of_label = label_sources(labels, batch["token_type_ids"])
+        hidden = self.model.hidden_at(keep, batch)[of_label]
+        targets = labels[labels != IGNORED]
+        if type(self.lm_head) is torch.nn.Linear:
+            weight = self.lm_head.weight
+            losses = head.token_losses(hidden, weight, targets, label_smoothing, cap)
+        else:
+            losses = head.token_losses_through(self.lm_head, hidden, targets, label_smoothing, cap)
+        return PaliGemmaCausalLMOutputWithPast(loss=losses)
+
+    # `generate` reads from the signature what it may pass.
+    forward.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+        PaliGemmaForConditionalGeneration.forward
+    )
+
+
+def label_sources(labels: torch.Tensor, types: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tell which positions predict the labels: (batch, tokens) bool, and for each label, in
+    row-major order, which of them it is.
+
+    A suffix's first token is predicted at the end of the prefix, whatever stands in between.
+    """
+    index = torch.arange(labels.shape[1], device=labels.device)
+    follows = types == F.pad(types[:, :-1], (1, 0), value=-1)
+    prefix_end = (types > 0).int().argmax(dim=1, keepdim=True) - 1
+    source = torch.where(follows, index - 1, prefix_end)
+    row, column = torch.nonzero(labels != IGNORED, as_tuple=True)
+    keep = torch.zeros_like(labels, dtype=torch.bool)
+    keep[row, source[row, column]] = True
+    number = keep.flatten().cumsum(0).view_as(keep) - 1
+    return keep, number[row, source[row, column]]
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:

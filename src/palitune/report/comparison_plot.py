@@ -6,8 +6,8 @@ from html import escape
 
 from palitune.metrics import higher_is_better
 from palitune.report.comparison import Row, Table
-from palitune.report.curves import short, ticks
 from palitune.report.summary import Interval, written
+from palitune.report.svg import short, ticks
 
 WIDTH = 380
 _LEFT, _RIGHT, _BOTTOM = 8, 8, 26

@@ -14,7 +14,8 @@ from palitune.metrics.confidence import (
     precision_recall,
     reliability,
 )
-from palitune.metrics.detection_ap import DetectionAP, Overlaps, as_coco
+from palitune.metrics.detection_ap import DetectionAP, as_coco
+from palitune.metrics.matching import Overlaps
 from palitune.metrics.segmentation_iou import Segmentation, mask_overlaps
 from palitune.report.run_folder import Answer, Judged, objects
 from palitune.report.summary import written

@@ -37,13 +37,14 @@ def check(
     """
     from palitune import data
     from palitune.data.collator import Collator
-    from palitune.data.visits import visits_to
+    from palitune.data.visits import Suffixes, visits_to
     from palitune.training.lengths import check_lengths, spaced
     from palitune.training.self_check import self_check
 
     examples = data.concatenate(parts)
     collator = Collator(processor, max_length=settings.max_length)
-    lengths, probes = check_lengths(collator, examples, settings.max_length)
+    together = settings.suffixes is Suffixes.all
+    lengths, probes = check_lengths(collator, examples, settings.max_length, together=together)
     visits = visits_to(examples, settings.suffixes, 0, augmentation)
     chosen = [visits[index] for index in probes]
     checked = self_check(network, processor, collator.train, chosen, adapter)

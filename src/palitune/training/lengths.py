@@ -16,14 +16,17 @@ def spaced(count: int, most: int) -> list[int]:
 
 
 def check_lengths(
-    collator: Collator, examples: Sequence[Example], max_length: int
+    collator: Collator, examples: Sequence[Example], max_length: int, *, together: bool = False
 ) -> tuple[str, list[int]]:
     """Return a sentence about the lengths, and the indices of the shortest, middle and longest.
 
+    `together` counts all suffixes of an example in one row, as `training.suffixes=all` trains them.
     Raises DataError with the share of over-long examples, the longest of them and the way out.
     """
     indices = spaced(len(examples), COUNTED)
-    lengths = sorted((collator.length(examples[index]), index) for index in indices)
+    lengths = sorted(
+        (collator.length(examples[index], together=together), index) for index in indices
+    )
     longest, worst = lengths[-1]
     over = sum(length > max_length for length, _ in lengths)
     if over:

@@ -33,21 +33,27 @@ def token_losses(
     return -((1 - label_smoothing) * truth + label_smoothing * others)
 
 
-def token_weights(labels: torch.Tensor, reduction: LossReduction) -> torch.Tensor:
+def token_weights(
+    labels: torch.Tensor, reduction: LossReduction, types: torch.Tensor | None = None
+) -> torch.Tensor:
     """Weight of each label in row-major order, so that sum(weights * losses) / items is the loss.
 
-    `items` is the number of examples (reduction `example`) or of labels (`token`), counted over the
-    whole optimizer step: see `count_items`.
+    `items` is the number of suffixes (reduction `example`) or of labels (`token`), counted over the
+    whole optimizer step: see `count_items`. `types`, (batch, tokens), tells the suffixes of a row
+    apart, as the batch's token_type_ids do; without it a row has one.
     """
-    positions = loss_positions(labels)
+    labelled = labels[:, 1:] != IGNORED
     if reduction is LossReduction.token:
-        return torch.ones(int(positions.sum()), device=labels.device)
-    per_row = 1.0 / positions.sum(dim=1).clamp(min=1)
-    return per_row[:, None].expand(positions.shape)[positions]
+        return torch.ones(int(labelled.sum()), device=labels.device)
+    row, column = torch.nonzero(labelled, as_tuple=True)
+    suffix = row if types is None else row * (int(types.max()) + 1) + types[row, column + 1]
+    return 1.0 / torch.bincount(suffix)[suffix]
 
 
-def count_items(labels: torch.Tensor, reduction: LossReduction) -> int:
+def count_items(
+    labels: torch.Tensor, reduction: LossReduction, types: torch.Tensor | None = None
+) -> int:
     """What the summed loss of these rows is divided by."""
-    if reduction is LossReduction.example:
-        return labels.shape[0]
-    return int((labels[:, 1:] != IGNORED).sum())
+    if reduction is LossReduction.token:
+        return int((labels[:, 1:] != IGNORED).sum())
+    return len(labels) if types is None else int(types.amax(dim=1).clamp(min=1).sum())

@@ -59,7 +59,7 @@ def check_special_tokens(processor: Any) -> str:
 
 
 def check_types(batch: Batch) -> str:
-    """`token_type_ids` are there: 0 up to the newline, 1 on suffix and EOS."""
+    """`token_type_ids` are there: 0 up to the newline, the suffix's number on it and its EOS."""
     _demand(
         "token_type_ids" in batch,
         "the batch has no token_type_ids: the suffix could see its own future, or the prompt would "
@@ -68,7 +68,7 @@ def check_types(batch: Batch) -> str:
     types, real = batch["token_type_ids"], batch["attention_mask"].bool()
     labelled = batch["labels"] != IGNORED
     _demand(
-        bool((types[labelled] == 1).all()),
+        bool((types[labelled] > 0).all()),
         "token_type_ids are 0 on the suffix: it would see its own future and the loss would be a "
         "leak; the suffix needs type 1",
     )
@@ -83,8 +83,15 @@ def check_types(batch: Batch) -> str:
 def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
     """Labels are the whole suffix and EOS of every row, and nothing else."""
     eos = processor.tokenizer.eos_token_id
-    for row, visit in enumerate(visits):
+    suffixes = [
+        (row, number, visit, suffix)
+        for row, visit in enumerate(visits)
+        for number, suffix in enumerate(visit.suffixes, start=1)
+    ]
+    for row, number, visit, suffix in suffixes:
         labels = batch["labels"][row]
+        if visit.others:
+            labels = labels.where(batch["token_type_ids"][row] == number, IGNORED)
         ids = labels[labels != IGNORED].tolist()
         where = visit.example.place
         _demand(bool(ids), f"{where}: no token has a label, so nothing would be learnt from it")
@@ -98,8 +105,8 @@ def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
         )
         written = processor.tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False)
         _demand(
-            written == visit.suffix,
-            f"{where}: the labels read {written!r} and the suffix is {visit.suffix!r}: it was cut "
+            written == suffix,
+            f"{where}: the labels read {written!r} and the suffix is {suffix!r}: it was cut "
             "or changed on the way",
         )
         inputs = batch["input_ids"][row][labels != IGNORED].tolist()
@@ -185,6 +192,12 @@ def _probe(network: Any, batch: Batch, mode: str) -> None:
     _demand(
         not bool((seen & (position > middle[:, None])).any()),
         f"a suffix token sees later ones or padding (in {mode} mode): the labels leak",
+    )
+    types = batch["token_type_ids"]
+    other = suffix & (types != types.gather(1, middle[:, None]))
+    _demand(
+        not bool((seen & other).any()),
+        f"a suffix token sees another suffix of its row (in {mode} mode): the labels leak",
     )
     # The very first position, an image token, must see the text of the prompt. Half of it is
     # enough: attention to a single token may round to zero, and a causal prompt shows none.

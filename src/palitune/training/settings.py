@@ -58,7 +58,8 @@ class Training:
     loss_reduction: LossReduction = LossReduction.example
     """example | token."""
     suffixes: Suffixes = Suffixes.sample
-    """Which of several targets a visit trains on: sample | cycle | majority | first."""
+    """Which of several targets a visit trains on: sample | cycle | majority | first | all (in one
+    row that shares image and prefix; each counts as an example of its own in the loss)."""
     max_length: int = 4608
     """Tokens of one example, image included; a longer one is refused, never cut."""
     gradient_checkpointing: bool = False

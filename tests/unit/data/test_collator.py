@@ -161,3 +161,32 @@ def test_first_takes_the_first_target(examples: list[Example]) -> None:
     assert [visit.suffix for visit in Visits(examples, Suffixes.first, 0)] == [
         example.suffixes[0] for example in examples
     ]
+
+
+def test_all_suffixes_of_an_example_stand_in_one_row_with_their_numbers(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    processor = AutoProcessor.from_pretrained(tiny("paligemma"))
+    collator = Collator(processor)
+    visit = Visits(examples, Suffixes.all, 0)[2]
+    batch = collator.train([visit])
+    types, ids = batch["token_type_ids"][0], batch["input_ids"][0]
+    assert [
+        processor.tokenizer.decode(ids[types == number])
+        for number in range(1, int(types.max()) + 1)
+    ] == ["two<eos>", "2<eos>"]
+    assert types.tolist() == sorted(types.tolist())
+    assert torch.equal(batch["labels"][0] != -100, types > 0)
+
+
+def test_a_training_batch_holds_every_image_once(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma")))
+    chosen = [examples[0], examples[1], examples[0]]
+    batch = collator.train([Visit(example, "x") for example in chosen])
+    assert batch["image_index"].tolist() == [0, 1, 0]
+    prompts = collator.prompt(chosen)  # generation takes an image per row
+    assert "image_index" not in prompts
+    assert torch.equal(batch["pixel_values"][batch["image_index"]], prompts["pixel_values"])
+    assert "image_index" not in collator.train([Visit(example, "x") for example in chosen[:2]])

@@ -15,7 +15,7 @@ from palitune.metrics.confusion import (
     table,
     usual,
 )
-from palitune.metrics.detection_ap import match
+from palitune.metrics.matching import match
 
 BOX, NEAR, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 8.0), (50.0, 50.0, 60.0, 60.0)
 

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palitune.examples import Instance
-from palitune.metrics.detection_ap import box_iou
 from palitune.metrics.duplicates import duplicates
+from palitune.metrics.matching import box_iou
 
 BOX = (0.0, 0.0, 10.0, 10.0)
 NEAR = (0.0, 0.0, 10.0, 8.0)

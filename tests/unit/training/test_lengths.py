@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from palitune.data.collator import Collator
+from palitune.data.visits import Suffixes, Visits
 from palitune.examples import DataError, Example
 from palitune.models.checkpoints import Local
 from palitune.models.loading import load_processor
@@ -39,3 +40,13 @@ def test_over_long_examples_are_refused_with_their_share_and_the_way_out(
 def test_spaced_indices_cover_the_whole_list() -> None:
     assert spaced(5, 100) == [0, 1, 2, 3, 4]
     assert spaced(1000, 4) == [0, 250, 500, 750]
+
+
+def test_suffixes_of_one_row_are_counted_together(
+    collator: Collator, examples: list[Example]
+) -> None:
+    two = examples[2]
+    batch = collator.train([Visits([two], Suffixes.all, 0)[0]])
+    together, _ = check_lengths(collator, [two], 200, together=True)
+    assert f"{batch['input_ids'].shape[1]} tokens" in together
+    assert collator.length(two, together=True) > collator.length(two)

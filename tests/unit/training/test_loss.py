@@ -40,3 +40,10 @@ def test_by_example_every_row_weighs_the_same() -> None:
 def test_by_token_every_label_weighs_the_same() -> None:
     assert token_weights(LABELS, LossReduction.token).tolist() == [1.0] * 4
     assert count_items(LABELS, LossReduction.token) == 4
+
+
+def test_by_example_every_suffix_of_a_row_weighs_the_same() -> None:
+    types = torch.tensor([[0, 0, 1, 1, 2], [0, 0, 0, 1, 0]])
+    weights = token_weights(LABELS, LossReduction.example, types)
+    assert weights.tolist() == pytest.approx([1 / 2, 1 / 2, 1.0, 1.0])
+    assert count_items(LABELS, LossReduction.example, types) == 3

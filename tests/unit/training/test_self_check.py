@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from tokenizers import Tokenizer
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from palitune.data.collator import IGNORED, Batch, Collator
-from palitune.data.visits import Visit
+from palitune.data.visits import Suffixes, Visit, Visits
 from palitune.examples import Example
+from palitune.models import language
 from palitune.models.adapters import Lora, Qlora
 from palitune.models.checkpoints import Attention, Dtype, Local
 from palitune.models.loading import load, load_processor
@@ -63,6 +65,20 @@ def test_a_sound_setup_passes(
     assert [line.split(":")[0] for line in said] == [
         "tokens", "labels", "token types", "adapter", "mask", "mask", "padding",
     ]  # fmt: skip
+
+
+def test_rows_with_several_suffixes_pass_unless_these_see_each_other(
+    tiny: Callable[[str], Path], examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, processor = prepared(tiny("paligemma2"))
+    several = [replace(examples[0], suffixes=("73", "a boat", "7")), examples[1], examples[2]]
+    rows = Visits(several, Suffixes.all, 0)
+    visits, collate = [rows[index] for index in range(3)], Collator(processor).train
+    assert len(self_check(network, processor, collate, visits, Lora())) == 7
+    sound = language.visible
+    monkeypatch.setattr(language, "visible", lambda types, real: sound(types.clamp(max=1), real))
+    with pytest.raises(SelfCheckError, match="sees another suffix of its row"):
+        self_check(network, processor, collate, visits, Lora())
 
 
 @pytest.mark.parametrize("bits", [4, 8])

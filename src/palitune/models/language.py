@@ -1,0 +1,157 @@
+"""The language model as training needs it: own mask, and a last layer only where it is asked for.
+
+The stock forward pass computes every layer at every position. What the last layer makes of a
+position nobody asks about is thrown away, so there its queries, its output and its MLP run at the
+positions asked for alone; keys and values still come from all.
+"""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def positions_of(token_types: Tensor, attention_mask: Tensor) -> Tensor:
+    """Number the tokens of right-padded rows from 1, every suffix going on where the prefix ends.
+
+    token_types: (batch, tokens), 0 on the prefix and padding, k on the k-th suffix.
+    """
+    index = torch.arange(token_types.shape[1], device=token_types.device)
+    starts = torch.zeros_like(token_types, dtype=torch.bool)
+    starts[:, 1:] = token_types[:, 1:] != token_types[:, :-1]
+    start = torch.where(starts, index, 0).cummax(dim=1).values
+    after_prefix = index - start + prefix_lengths(token_types, attention_mask)[:, None]
+    return torch.where(token_types > 0, after_prefix, index) + 1
+
+
+def prefix_lengths(token_types: Tensor, attention_mask: Tensor) -> Tensor:
+    """Count image and prompt tokens of each row: (batch,)."""
+    return ((token_types == 0) & attention_mask.bool()).sum(dim=1)
+
+
+def visible(token_types: Tensor, attention_mask: Tensor) -> Tensor:
+    """Tell which token sees which: (batch, 1, queries, keys) bool.
+
+    The prefix sees itself in both directions; a suffix sees the prefix and its own past, and
+    nothing of another suffix in the same row.
+    """
+    index = torch.arange(token_types.shape[1], device=token_types.device)
+    own_past = (token_types[:, :, None] == token_types[:, None, :]) & (index[:, None] >= index)
+    seen = (own_past | (token_types == 0)[:, None, :]) & attention_mask.bool()[:, None, :]
+    return seen[:, None]
+
+
+def within_window(seen: Tensor, token_types: Tensor, positions: Tensor, window: int) -> Tensor:
+    """Hide what lies `window` positions back or more, except from prefix to prefix."""
+    prefix = token_types == 0
+    near = positions[:, :, None] - positions[:, None, :] < window
+    return seen & (near | (prefix[:, :, None] & prefix[:, None, :]))[:, None]
+
+
+def hidden_at(
+    language: Any, embeddings: Tensor, token_types: Tensor, attention_mask: Tensor, keep: Tensor
+) -> Tensor:
+    """Return the final hidden states where `keep`, (batch, tokens) bool, is set: (kept, width).
+
+    embeddings: (batch, tokens, width), images put in; rows are padded on the right.
+    """
+    positions = positions_of(token_types, attention_mask)
+    masks = _masks(language.config, token_types, attention_mask, positions, embeddings.dtype)
+    rotary = language.rotary_emb(embeddings, position_ids=positions)
+    kinds = getattr(language.config, "layer_types", None) or ["full_attention"] * len(
+        language.layers
+    )
+    hidden = embeddings
+    for layer, kind in zip(language.layers[:-1], kinds[:-1], strict=True):
+        hidden = layer(
+            hidden,
+            attention_mask=masks[kind],
+            position_ids=positions,
+            position_embeddings=rotary,
+        )
+    hidden = _last_layer(language.layers[-1], hidden, masks[kinds[-1]], rotary, keep)
+    final: Tensor = language.norm(hidden)
+    return final
+
+
+def _masks(
+    config: Any, token_types: Tensor, attention_mask: Tensor, positions: Tensor, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Masks by kind of layer, as the attention in use takes them."""
+    seen = visible(token_types, attention_mask)
+    masks = {"full_attention": seen}
+    if window := getattr(config, "sliding_window", None):
+        masks["sliding_attention"] = within_window(seen, token_types, positions, window)
+    if config._attn_implementation != "eager":
+        return masks
+    hidden = torch.finfo(dtype).min
+    return {
+        kind: torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, hidden)
+        for kind, mask in masks.items()
+    }
+
+
+def _last_layer(
+    layer: Any, hidden: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor], keep: Tensor
+) -> Tensor:
+    """Run a decoder layer of Gemma 1 or 2 where `keep` is set: (kept, width)."""
+    attended = _attend(layer.self_attn, layer.input_layernorm(hidden), mask, rotary, keep)
+    residual = hidden[keep]
+    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 has norms behind both halves as well
+        hidden = residual + layer.post_attention_layernorm(attended)
+        changed: Tensor = layer.mlp(layer.pre_feedforward_layernorm(hidden))
+        changed = layer.post_feedforward_layernorm(changed)
+    else:
+        hidden = residual + attended
+        changed = layer.mlp(layer.post_attention_layernorm(hidden))
+    return hidden + changed
+
+
+def _attend(
+    attention: Any, hidden: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor], keep: Tensor
+) -> Tensor:
+    """Attend from the kept positions to all of their row: (kept, width)."""
+    batch, _, width = hidden.shape
+    # Kept positions come first in each row, in order; rows with fewer are filled up with others.
+    counts = keep.sum(dim=1)
+    queries = int(counts.max())
+    at = torch.argsort(~keep, dim=1, stable=True)[:, :queries]
+    filled = torch.arange(queries, device=keep.device) < counts[:, None]
+    asking = hidden.gather(1, at[:, :, None].expand(-1, -1, width))
+
+    def heads(projected: Tensor) -> Tensor:
+        return projected.view(batch, projected.shape[1], -1, attention.head_dim).transpose(1, 2)
+
+    cosine, sine = rotary
+    rows = torch.arange(batch, device=keep.device)[:, None]
+    cosine, sine = cosine.expand(batch, -1, -1), sine.expand(batch, -1, -1)
+    query = _rotate(heads(attention.q_proj(asking)), cosine[rows, at], sine[rows, at])
+    key = _rotate(heads(attention.k_proj(hidden)), cosine, sine)
+    value = heads(attention.v_proj(hidden))
+    mask = mask.expand(batch, -1, -1, -1)[rows, 0, at][:, None]
+    attended, _ = _kernel(attention)(
+        attention,
+        query,
+        key,
+        value,
+        mask,
+        dropout=attention.attention_dropout if attention.training else 0.0,
+        scaling=attention.scaling,
+        softcap=getattr(attention, "attn_logit_softcapping", None),
+    )
+    projected: Tensor = attention.o_proj(attended.reshape(batch, queries, -1)[filled])
+    return projected
+
+
+def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Apply rotary positions: states (batch, heads, tokens, width), angles without the heads."""
+    left, right = states.chunk(2, dim=-1)
+    turned = torch.cat((-right, left), dim=-1)
+    return states * cosine[:, None] + turned * sine[:, None]
+
+
+def _kernel(attention: Any) -> Any:
+    eager = sys.modules[type(attention).__module__].eager_attention_forward
+    return ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)

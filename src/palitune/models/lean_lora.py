@@ -1,0 +1,92 @@
+"""LoRA layers with the same result in fewer passes over their input and output.
+
+PEFT scales and adds a layer's update in passes of their own, and casts its input to float32 where
+the base is in 16 bits. Here the update is added by the matrix product itself, in the precision of
+the base (as under autocast), or folded into the weight where the weight is so small that this is
+cheaper. Whatever PEFT can do besides (dropout, DoRA, switched-off or merged adapters, adapters
+side by side) still goes its way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora import bnb
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+
+Forward = Callable[..., Tensor]
+
+
+def _forward(layer: Any, plain: Forward, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Run a LoRA layer leanly where it has the one adapter `default` and nothing else to do."""
+    if args or kwargs or not _is_plain(layer) or torch.is_autocast_enabled(x.device.type):
+        return plain(layer, x, *args, **kwargs)
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    scale: float = layer.scaling["default"]
+    base = layer.get_base_layer()
+    if _folds(base, down):
+        return F.linear(x, torch.addmm(base.weight, up, down, alpha=scale), base.bias)
+    rows = x.reshape(-1, x.shape[-1])
+    output = base(rows)
+    narrow = F.linear(rows, down.to(rows.dtype)).to(output.dtype)
+    wide = (up * scale).to(output.dtype).t()
+    # Out of place it copies its first operand, which bitsandbytes' layers want left alone.
+    in_place = type(base) is nn.Linear
+    output = output.addmm_(narrow, wide) if in_place else torch.addmm(output, narrow, wide)
+    return output.view(*x.shape[:-1], output.shape[-1])
+
+
+class LeanLinear(Linear):  # type: ignore[misc]
+    """LoRA on a linear layer."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return _forward(self, Linear.forward, x, *args, **kwargs)
+
+
+class Lean4bit(bnb.Linear4bit):  # type: ignore[misc]
+    """LoRA on an NF4 layer."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return _forward(self, bnb.Linear4bit.forward, x, *args, **kwargs)
+
+
+class Lean8bit(bnb.Linear8bitLt):  # type: ignore[misc]
+    """LoRA on an int8 layer."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return _forward(self, bnb.Linear8bitLt.forward, x, *args, **kwargs)
+
+
+_LEAN = {lean.__base__: lean for lean in (LeanLinear, Lean4bit, Lean8bit)}
+
+
+def make_lean(network: nn.Module) -> None:
+    """Let the network's LoRA layers run leanly, in place; their weights and names stay."""
+    for module in network.modules():
+        if lean := _LEAN.get(type(module)):
+            module.__class__ = lean
+
+
+def _is_plain(layer: Any) -> bool:
+    return (
+        not layer.disable_adapters
+        and not layer.merged
+        and layer.active_adapters == ["default"]
+        and not layer.lora_variant
+        and (not layer.training or type(layer.lora_dropout["default"]) is nn.Identity)
+    )
+
+
+def _folds(base: nn.Module, down: Tensor) -> bool:
+    """Tell whether the product of both factors costs less than their two passes over the rows.
+
+    Per row, forward and backward: 3 * rank * (inputs + outputs) multiplications for the factors,
+    inputs * outputs for the gradient of a folded weight; the factors' narrow products run slower,
+    and a step of the embedded model is fastest with a factor of two.
+    """
+    if type(base) is not nn.Linear or base.weight.dtype != down.dtype:
+        return False
+    outputs, inputs = base.weight.shape
+    return 6 * down.shape[0] * (inputs + outputs) >= inputs * outputs
