@@ -60,6 +60,9 @@ class Training:
     suffixes: Suffixes = Suffixes.sample
     """Which of several targets a visit trains on: sample | cycle | majority | first | all (in one
     row that shares image and prefix; each counts as an example of its own in the loss)."""
+    side_by_side: int = 1
+    """Prompts of one image that stand side by side in the order of an epoch, so that the image is
+    encoded once for them; 1: every prompt by itself."""
     max_length: int = 4608
     """Tokens of one example, image included; a longer one is refused, never cut."""
     gradient_checkpointing: bool = False
@@ -121,7 +124,7 @@ class Training:
                 _at_least(name, value, 1)
         for name in ("validate_every", "perplexity_every", "save_every"):
             _check_moments(name, getattr(self, name))
-        for name in ("keep_checkpoints", "log_every", "max_length", "perplexity_limit"):
+        for name in ("keep_checkpoints", "log_every", "max_length", "side_by_side", "perplexity_limit"):
             _at_least(name, getattr(self, name), 1)
         _at_least("workers", self.workers, 0)
         self._check_best_metric()

@@ -20,6 +20,7 @@ from palitune.data.visits import Visits
 from palitune.training import perplexity
 from palitune.training.faults import TrainingError
 from palitune.training.loss import count_items, token_weights
+from palitune.training.order import ByImage
 from palitune.training.progress import Progress
 from palitune.training.settings import Optimizer, Schedule, Training
 from palitune.training.stopping import MEASURED, Stopping, is_exhausted, remarks
@@ -52,6 +53,11 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
             loss = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.settings.side_by_side == 1:
+            return super()._get_train_sampler(train_dataset)
+        return ByImage(self.train_dataset, self.settings.side_by_side)
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Say that none are counted: the Trainer would count all parameters at every step."""
