@@ -105,7 +105,7 @@ def test_a_task_writes_its_own_prompt(photos: Path) -> None:
 
 
 def test_masks_are_written_as_run_lengths_in_pixels(
-    tiny: Callable[[str], Path], photos: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that writes masks does not ship: what it writes is given."""
     from palitune.models import generation
