@@ -44,7 +44,7 @@ class Benchmark(Source):
     patterns: ClassVar[tuple[str, ...]] = ()
 
     layout: str
-    """Which benchmark: docvqa, vqav2, textcaps ..."""
+    """Which benchmark, e.g. docvqa, vqav2 or textcaps."""
     images: str | None = None
     """Folder that the images lie in as the benchmark has them, or directly; null: `path`."""
     only: dict[str, list[str]] = field(default_factory=dict)
