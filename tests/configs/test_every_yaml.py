@@ -48,6 +48,8 @@ def overrides_for(file: Path) -> list[str]:
         return [choice(file)]
     if choice(file) == "data=mixture":
         return ["experiment=quickstart", choice(file)]
+    if choice(file) == "data=benchmark":
+        return [choice(file), "data.layout=docvqa", *ELSEWHERE[1:]]
     return [*(text for text in ELSEWHERE if not choice(file).startswith(text[:5])), choice(file)]
 
 

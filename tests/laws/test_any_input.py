@@ -1,6 +1,8 @@
 """The law of bad input: whatever a file holds, a row or one sentence comes out."""
 
+import io
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from palitune.data import Source
+from palitune.data.sources.benchmark import Benchmark
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.sources.refcoco import RefCoco
 from palitune.data.sources.voc import Voc
+from palitune.data.sources.webdataset import WebDataset
 from palitune.data.sources.yolo import Yolo
 from palitune.examples import DataError, Row
 
@@ -142,3 +146,52 @@ def test_refcoco(folder: Path, refs: Any) -> None:
     (folder / "instances.json").write_text(json.dumps(content))
     (folder / "refs.json").write_text(json.dumps(refs))
     assert_rows_or_sentences(RefCoco(path=str(folder), images="train"))
+
+
+KEYS = {
+    "docvqa": ("train_v1.0.json", "data", "questionId question image answers"),
+    "vqav2": ("v2_OpenEnded_mscoco_train2014_questions.json", "questions",
+              "question_id question image_id"),
+    "gqa": ("train_balanced_questions.json", "7", "imageId question answer types fullAnswer"),
+    "aokvqa_mc": ("aokvqa_v1p0_train.json", None, "question_id question image_id choices "
+                  "correct_choice_idx"),
+    "scienceqa": ("problems.json", "7", "question choices answer hint image split"),
+    "ocrvqa": ("dataset.json", "7", "imageURL questions answers split"),
+    "textcaps": ("TextCaps_0.1_train.json", "data", "image_id caption_str"),
+    "coco_captions": ("dataset_coco.json", "images", "cocoid filename filepath sentences split"),
+}  # fmt: skip
+CELL = ANY | st.just("a.png") | st.just("train") | st.just(1) | st.lists(st.text(max_size=3))
+
+
+@fuzzed
+@given(data=st.data(), layout=st.sampled_from(sorted(KEYS)))
+def test_benchmarks(folder: Path, data: st.DataObject, layout: str) -> None:
+    name, under, keys = KEYS[layout]
+    record = data.draw(ANY | st.fixed_dictionaries({}, optional=dict.fromkeys(keys.split(), CELL)))
+    whole = record if under == "7" else [record]
+    content = data.draw(ANY | st.just(whole if under is None else {under: whole}))
+    (folder / name).write_text(json.dumps(content))
+    answers = data.draw(ANY | st.just({"annotations": [{"question_id": 1, "answers": ["a"]}]}))
+    (folder / "v2_mscoco_train2014_annotations.json").write_text(json.dumps(answers))
+    assert_rows_or_sentences(Benchmark(layout=layout, path=str(folder), images="train"))
+
+
+@fuzzed
+@given(words=st.binary() | st.lists(st.lists(NUMBERS).map(str)).map(",".join).map(str.encode))
+def test_words_in_photographs(folder: Path, words: bytes) -> None:
+    (folder / "ch4_training_localization_transcription_gt").mkdir(exist_ok=True)
+    (folder / "ch4_training_localization_transcription_gt/gt_a.txt").write_bytes(words)
+    assert_rows_or_sentences(Benchmark(layout="icdar15", path=str(folder)))
+
+
+@fuzzed
+@given(content=st.binary() | ANY.map(json.dumps).map(str.encode), ending=st.sampled_from(
+    ["json", "txt", "jpg", "cls"]
+))  # fmt: skip
+def test_webdataset(folder: Path, content: bytes, ending: str) -> None:
+    with tarfile.open(folder / "train.tar", "w") as archive:
+        archive.add(folder / "train/a.png", "a.png")
+        told = tarfile.TarInfo(f"a.{ending}")
+        told.size = len(content)
+        archive.addfile(told, io.BytesIO(content))
+    assert_rows_or_sentences(WebDataset(path=str(folder)))

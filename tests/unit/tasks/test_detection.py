@@ -35,6 +35,12 @@ def test_all_asks_for_every_class_of_the_source() -> None:
     assert Detection(classes=["whale", "boat"]).prefix(ROW) == "detect whale ; boat"
 
 
+def test_a_prompt_of_its_own_stands_in_place_of_the_classes() -> None:
+    task = Detection(prompt="detect all classes")
+    assert task.prefix(ROW) == "detect all classes"
+    assert task.example(ROW).suffixes == Detection().example(ROW).suffixes
+
+
 def test_present_asks_for_the_classes_that_occur_and_for_all_where_none_does() -> None:
     task = Detection(ask=Ask.present)
     assert task.prefix(ROW) == "detect boat ; buoy ; gull"

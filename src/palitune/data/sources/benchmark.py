@@ -21,11 +21,17 @@ from palitune.data.sources.benchmark_rows import WRONG, RowReader, another_versi
 from palitune.data.sources.checks import shown
 from palitune.data.sources.layout import File, Layout, Record, minival_count
 from palitune.data.sources.official_captions import CAPTIONS
-from palitune.data.sources.official_questions import QUESTIONS
+from palitune.data.sources.official_documents import ABOUT_DOCUMENTS
+from palitune.data.sources.official_photographs import ABOUT_PHOTOGRAPHS
 from palitune.data.sources.official_scene_text import SCENE_TEXT
 from palitune.examples import DataError, Row
 
-LAYOUTS: dict[str, Layout] = QUESTIONS | CAPTIONS | SCENE_TEXT
+LAYOUTS: dict[str, Layout] = {
+    **ABOUT_DOCUMENTS,
+    **ABOUT_PHOTOGRAPHS,
+    **CAPTIONS,
+    **SCENE_TEXT,
+}
 _MINI = ("minitrain", "minival")
 _BOTH = "trainval"
 
@@ -38,7 +44,7 @@ class Benchmark(Source):
     patterns: ClassVar[tuple[str, ...]] = ()
 
     layout: str
-    """Which benchmark: docvqa, vqav2, textcaps ..."""
+    """Which benchmark, e.g. docvqa, vqav2 or textcaps."""
     images: str | None = None
     """Folder that the images lie in as the benchmark has them, or directly; null: `path`."""
     only: dict[str, list[str]] = field(default_factory=dict)

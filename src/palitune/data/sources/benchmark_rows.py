@@ -31,7 +31,7 @@ class RowReader:
         try:
             record = record | dict(part.told)
             row_id = self.layout.id.format_map(record | {"number": number})
-            place = f"{file}, {row_id}"
+            place = f"{file}, {row_id if row_id.isprintable() else shown(row_id)}"
             return self._row(record, row_id, place)
         except DataError as mistake:
             told = str(mistake)

@@ -90,3 +90,33 @@ def value_at(record: Any, column: Column) -> Any:
 def minival_count(minival: float, records: int) -> int:
     """Return how many of a file's records are the split `minival`."""
     return int(minival) if minival >= 1 else round(minival * records)
+
+
+Splits = dict[str, tuple[File, ...]]
+BY_SPLIT = {"train": "train", "validation": "val", "test": "test"}
+"""Names of the splits in most files."""
+
+
+def by_split(name: str, **splits: str) -> Splits:
+    """Return a file per split, which calls it differently; {} stands for that in its name."""
+    return {
+        split: (File(name=name.format(there), told={"split": there}),)
+        for split, there in (splits or BY_SPLIT).items()
+    }
+
+
+def in_one_file(name: str, **splits: Any) -> Splits:
+    """Return splits out of one file, by what its records hold under `split`."""
+    return {s: (File(name=name, where=("split", there)),) for s, there in splits.items()}
+
+
+def listed_choices(record: Record) -> list[str]:
+    written = record["choices"] if "choices" in record else record["answerTexts"]
+    return [str(choice) for choice in written]
+
+
+def chosen(index: str) -> Column:
+    """Return the choice whose number stands under a key; test sets do not tell it."""
+    return lambda record: (
+        None if record.get(index) is None else listed_choices(record)[record[index]]
+    )

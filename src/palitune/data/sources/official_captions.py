@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from palitune.data.sources import official_readers as read
-from palitune.data.sources.layout import File, Join, Layout, Record
+from palitune.data.sources.layout import BY_SPLIT, File, Join, Layout, Record, Splits, in_one_file
 from palitune.examples import DataError, Instance, Size
 
 _COCO = "images: cocodataset.org"
@@ -14,7 +13,7 @@ _RICO = "images: interactionmining.org/rico (unique_uis)"
 _KARPATHY = "cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip)"
 
 
-def _screens(folder: str, ending: str) -> dict[str, tuple[File, ...]]:
+def _screens(folder: str, ending: str) -> Splits:
     kinds = {"train": "train", "validation": "dev", "test": "test"}
     table = "screen_summaries.csv" if folder == "split" and ending else None
     return {
@@ -36,10 +35,6 @@ def _widget(record: Record, image: str, size: Size) -> Iterator[Instance]:
     yield Instance("widget", box)
 
 
-def _where(name: str, **splits: Any) -> dict[str, tuple[File, ...]]:
-    return {s: (File(name=name, where=("split", there)),) for s, there in splits.items()}
-
-
 CAPTIONS: dict[str, Layout] = {
     "coco_captions": Layout(
         home=f"{_KARPATHY}; {_COCO} (train2014, val2014)",
@@ -48,7 +43,7 @@ CAPTIONS: dict[str, Layout] = {
                 File(name="dataset_coco.json", where=("split", "train"), minival=0.02),
                 File(name="dataset_coco.json", where=("split", "restval")),
             ),
-            **_where("dataset_coco.json", validation="val", test="test"),
+            **in_one_file("dataset_coco.json", validation="val", test="test"),
         },
         read=read.listed("images"),
         images=["{filepath}/{filename}"],
@@ -119,7 +114,7 @@ CAPTIONS: dict[str, Layout] = {
                     told={"split": there},
                 ),
             )
-            for split, there in {"train": "train", "validation": "val", "test": "test"}.items()
+            for split, there in BY_SPLIT.items()
         },
         read=read.scicap,
         images=["SciCap-No-Subfig-Img/{split}/{key}.png"],
@@ -147,7 +142,7 @@ CAPTIONS: dict[str, Layout] = {
     ),
     "docci": Layout(
         home="google.github.io/docci",
-        splits=_where(
+        splits=in_one_file(
             "docci_descriptions.jsonlines",
             train="train", test="test", qual_dev="qual_dev", qual_test="qual_test",
         ),
