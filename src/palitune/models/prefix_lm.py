@@ -62,15 +62,24 @@ class PrefixModel(PaliGemmaModel):  # type: ignore[misc]
         """Return final hidden states where `keep`, (batch, tokens) bool, is set: (kept, width)."""
         ids, types = batch["input_ids"], batch["token_type_ids"]
         embeddings = self.get_input_embeddings()(self._known(ids))
-        if "pixel_values" in batch:
-            features = self.get_image_features(batch["pixel_values"]).pooler_output
-            if "image_index" in batch:
-                features = features[batch["image_index"]]
+        features = self._projected(batch)
+        if features is not None:
             features = features.to(embeddings.device, embeddings.dtype)
             slots = self.get_placeholder_mask(ids, embeddings, features)
             embeddings = embeddings.masked_scatter(slots, features)
         real = batch.get("attention_mask", torch.ones_like(ids))
         return language.hidden_at(self.language_model, embeddings, types, real, keep)
+
+    def _projected(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """Image features of the rows in order: (images, patches, width)."""
+        if "vision_features" in batch:
+            seen = batch["vision_features"].to(_float_dtype(self.multi_modal_projector))
+            features: torch.Tensor = self.multi_modal_projector(seen)
+        elif "pixel_values" in batch:
+            features = self.get_image_features(batch["pixel_values"]).pooler_output
+        else:
+            return None
+        return features[batch["image_index"]] if "image_index" in batch else features
 
     def _known(self, ids: torch.Tensor) -> torch.Tensor:
         """Replace the image token where the embedding has no row for it."""
@@ -101,6 +110,8 @@ class PrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc]
     """PaliGemma 1 or 2; `forward` takes what `data.collator` makes.
 
     pixel_values: (images, 3, height, width) uint8, or float already in [-1, 1].
+    vision_features: what the vision tower makes of pixel_values, (images, patches, width), given
+    instead of them.
     image_index: for each image of the rows in order, which of pixel_values it is; without it they
     are in order.
     token_type_ids: (batch, tokens), 0 on image and prefix (bidirectional), 1 on the suffix

@@ -1,0 +1,155 @@
+"""Measure two ways of doing the same, taking turns, and refuse a ratio where they differ."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("palitune", "torch", "transformers", "peft", "trl")
+TOLERANCE = 1e-5
+
+Result = tuple[float, dict[str, torch.Tensor]]
+"""A loss, and the gradient of every LoRA weight by its name."""
+Step = Callable[[], Result]
+
+
+@dataclass
+class Row:
+    """A line of the table: how many times better we are, and what was asked for."""
+
+    line: str
+    unit: str
+    theirs: float
+    ours: float
+    ratio: float
+    low: float
+    high: float
+    goal: float
+    wall_ratio: float | None = None
+    error: str | None = None
+    """Why there is no ratio."""
+
+    @property
+    def falls_short(self) -> bool:
+        return self.error is not None or self.ratio < self.goal
+
+
+def difference(ours: Result, theirs: Result) -> str | None:
+    """Say where two steps differ by more than `TOLERANCE` of the value, if anywhere."""
+    if abs(ours[0] - theirs[0]) > TOLERANCE * abs(theirs[0]):
+        return f"losses differ: {ours[0]} and {theirs[0]}"
+    if ours[1].keys() != theirs[1].keys():
+        return "other weights are trained"
+    for name, gradient in theirs[1].items():
+        error = float((ours[1][name] - gradient).norm() / gradient.norm().clamp(min=1e-30))
+        if not error <= TOLERANCE:
+            return f"the gradient of {name} differs by {error:.1e}"
+    return None
+
+
+def compare(line: str, ours: Step, theirs: Step, goal: float, rounds: int) -> Row:
+    """Time both, in turns, each once unmeasured and checked; times of this process's CPU on a CPU.
+
+    The ratio is the median of the rounds' own, with its quartiles: a busy machine slows both sides
+    of a round.
+    """
+    if error := difference(ours(), theirs()):
+        return Row(line, "s", 0, 0, 0, 0, 0, goal, error=error)
+    measured: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    for number in range(rounds):
+        first, second = (ours, theirs) if number % 2 else (theirs, ours)
+        one, two = _time(first), _time(second)
+        measured.append((one, two) if number % 2 else (two, one))
+    kind = 1 if torch.cuda.is_available() else 0
+    ratios = [theirs_took[kind] / ours_took[kind] for ours_took, theirs_took in measured]
+    quarters = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
+    return Row(
+        line,
+        "s" if kind else "CPU s",
+        theirs=statistics.median(took[kind] for _, took in measured),
+        ours=statistics.median(took[kind] for took, _ in measured),
+        ratio=statistics.median(ratios),
+        low=quarters[0],
+        high=quarters[2],
+        goal=goal,
+        wall_ratio=statistics.median(theirs[1] / ours[1] for ours, theirs in measured),
+    )
+
+
+def _time(step: Step) -> tuple[float, float]:
+    """Seconds of CPU and of wall clock."""
+    _synchronize()
+    cpu, wall = time.process_time(), time.perf_counter()
+    step()
+    _synchronize()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware that the numbers belong to."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        **{name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as it is shown and kept."""
+    told = environment()
+    head = [
+        "| line | theirs | ours | ratio | quartiles | wall | goal |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(
+        [", ".join(f"{k} {v}" for k, v in told.items()), "", *head, *map(_cells, rows)]
+    )
+
+
+def _cells(row: Row) -> str:
+    if row.error:
+        return f"| {row.line} | no ratio: {row.error} | | | | | {row.goal:g}x |"
+    wall = "" if row.wall_ratio is None else f"{row.wall_ratio:.2f}x"
+    verdict = "" if not row.falls_short else " **(below)**"
+    return (
+        f"| {row.line} | {row.theirs:.3g} {row.unit} | {row.ours:.3g} {row.unit} | "
+        f"{row.ratio:.2f}x{verdict} | {row.low:.2f} to {row.high:.2f} | {wall} | {row.goal:g}x |"
+    )
+
+
+def finish(rows: Sequence[Row], output: Path | None, *, check: bool) -> int:
+    """Print the table, write it as `.md` and `.json`, and return the exit status."""
+    table = markdown(rows)
+    print(table)
+    if output is not None:
+        output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+        written = {"environment": environment(), "rows": [asdict(row) for row in rows]}
+        output.with_suffix(".json").write_text(
+            json.dumps(written, indent=1) + "\n", encoding="utf-8"
+        )
+    short = [row for row in rows if row.falls_short]
+    for row in short:
+        print(f"below its goal of {row.goal:g}x: {row.line}")
+    unequal = any(row.error for row in rows)
+    return int(unequal or (check and bool(short)))
