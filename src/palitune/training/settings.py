@@ -124,7 +124,13 @@ class Training:
                 _at_least(name, value, 1)
         for name in ("validate_every", "perplexity_every", "save_every"):
             _check_moments(name, getattr(self, name))
-        for name in ("keep_checkpoints", "log_every", "max_length", "side_by_side", "perplexity_limit"):
+        for name in (
+            "keep_checkpoints",
+            "log_every",
+            "max_length",
+            "side_by_side",
+            "perplexity_limit",
+        ):
             _at_least(name, getattr(self, name), 1)
         _at_least("workers", self.workers, 0)
         self._check_best_metric()
