@@ -175,7 +175,7 @@ MISTAKES = {
     ),
     "no data": (
         [],
-        "data is missing: choose one of benchmark, coco, handwriting, ",
+        "data is missing: choose one of benchmark, coco, handwriting, hub, ",
     ),
     "no task": (["data=handwriting"], "task is missing: choose one of "),
     "a task beside a mixture": ([*QUICKSTART, "task=ocr"], "task: the parts of a mixture bring "),

@@ -214,7 +214,8 @@ def test_a_crop_lies_inside_and_shows_the_share_it_should(
     assert (width + 0.5) * (height + 0.5) >= least * size[0] * size[1]
     aspect = (width / size[0]) / (height / size[1])
     slack = (1 + 1 / width) * (1 + 1 / height)
-    assert 3 / 4 / slack <= aspect <= 4 / 3 * slack
+    if min(width, height) > 1:  # a crop that is thinner than a pixel is widened to one
+        assert 3 / 4 / slack <= aspect <= 4 / 3 * slack
 
 
 @pytest.mark.parametrize(("share", "side"), [("pad", 90), ("square_crop", 60)])

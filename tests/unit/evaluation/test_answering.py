@@ -54,9 +54,9 @@ def test_only_what_the_journal_lacks_is_generated_in_the_same_batches(
     sizes: list[int] = []
     generate = answering.generate
 
-    def counted(network: Any, tokenizer: Any, batch: Any, most: int) -> Any:
+    def counted(network: Any, tokenizer: Any, batch: Any, most: int, **how: Any) -> Any:
         sizes.append(len(batch["input_ids"]))
-        return generate(network, tokenizer, batch, most)
+        return generate(network, tokenizer, batch, most, **how)
 
     monkeypatch.setattr(answering, "generate", counted)
     assert answer(network, processor, parts, SETTINGS, journal=journal) == alone
