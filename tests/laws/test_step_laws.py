@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-import train_all_suffixes
 from peft import LoraConfig, get_peft_model
-from train_all_suffixes import train_all
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from palitune.data.collator import Batch, Collator
@@ -28,6 +26,9 @@ from palitune.models.loading import load
 from palitune.models.prefix_lm import normalize
 from palitune.training.loss import count_items, token_weights
 from palitune.training.settings import LossReduction
+
+import train_all_suffixes
+from train_all_suffixes import train_all
 
 Gradients = dict[str, torch.Tensor]
 
