@@ -62,9 +62,12 @@ def train(
     from palitune.data.collator import Collator
     from palitune.data.visits import Visits
     from palitune.training import trainer
+    from palitune.training.vision_cache import cached_collator
 
     collator = Collator(processor, max_length=settings.max_length)
     visits = Visits(data.concatenate(parts), settings.suffixes, seed)
+    if settings.vision_cache is not None:
+        collator = cached_collator(network, processor, visits, settings)
     trainer.train(
         network, collator, visits, settings, seed=seed, folder=folder, measure=measure, log=log
     )

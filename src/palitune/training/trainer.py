@@ -12,9 +12,11 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from palitune.data.by_length import ByLength
 from palitune.data.collator import Batch, Collator
-from palitune.data.visits import Visits
+from palitune.data.visits import Suffixes, Visits
 from palitune.training.faults import TrainingError
+from palitune.training.holding import Layers, check_device, saved_activations
 from palitune.training.loss import count_items, token_weights
 from palitune.training.progress import Progress
 from palitune.training.settings import Optimizer, Schedule, Training
@@ -27,8 +29,11 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
     # The loss below is already divided by the items of the whole optimizer step.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, settings: Training, measure: Measure | None, **kwargs: Any) -> None:
+    def __init__(
+        self, settings: Training, measure: Measure | None, order: ByLength | None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.order = order
         self.settings = settings
         self.measure = measure
 
@@ -38,10 +43,13 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
         """As the Trainer's own, without walking through every module of the network each time."""
         if not model.training:
             model.train()
-        with self.compute_loss_context_manager():
+        with self.compute_loss_context_manager(), saved_activations(self.settings):
             loss = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
+
+    def _get_train_sampler(self, train_dataset: Visits | None = None) -> Any:
+        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Say that none are counted: the Trainer would count all parameters at every step."""
@@ -111,9 +119,11 @@ def train(
 
     With `settings.best_metric` the network ends with the weights of the best measurement.
     """
+    check_device(settings, network.device)
     trainer = PrefixTrainer(
         settings,
         measure,
+        _order(settings, collator, visits, seed),
         model=network,
         args=_arguments(
             settings, seed, folder, measured=measure is not None, device=network.device
@@ -121,10 +131,18 @@ def train(
         train_dataset=visits,
         eval_dataset=visits if measure else None,  # never read: `evaluate` measures instead
         data_collator=collator.train,
-        callbacks=[Progress(folder / "history.jsonl", log), _Epochs(visits)],
+        callbacks=[Progress(folder / "history.jsonl", log), _Epochs(visits), Layers(settings)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_checkpoint_to_resume(settings, folder))
+
+
+def _order(settings: Training, collator: Collator, visits: Visits, seed: int) -> ByLength | None:
+    if not settings.group_by_length:
+        return None
+    together = settings.suffixes is Suffixes.all
+    lengths = [collator.length(example, together=together) for example in visits.examples]
+    return ByLength(visits, lengths, settings.batch_size, seed)
 
 
 def _arguments(
@@ -142,6 +160,7 @@ def _arguments(
         optim={
             Optimizer.adamw: "adamw_torch_fused",
             Optimizer.adamw_8bit: "adamw_bnb_8bit",
+            Optimizer.adamw_8bit_paged: "paged_adamw_8bit",
         }[settings.optimizer],
         adam_beta2=settings.adam_beta2,
         weight_decay=settings.weight_decay,
