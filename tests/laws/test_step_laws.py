@@ -17,7 +17,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-import train_all_suffixes
 from palitune.data.collator import Batch, Collator
 from palitune.data.visits import Suffixes, Visit, Visits
 from palitune.examples import Example
@@ -27,6 +26,8 @@ from palitune.models.loading import load
 from palitune.models.prefix_lm import normalize
 from palitune.training.loss import count_items, token_weights
 from palitune.training.settings import LossReduction
+
+import train_all_suffixes
 from train_all_suffixes import train_all
 
 Gradients = dict[str, torch.Tensor]

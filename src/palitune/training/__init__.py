@@ -74,10 +74,13 @@ def train(
     from palitune.data.visits import visits_to
     from palitune.training import trainer
     from palitune.training.perplexity import MINITRAIN, MINIVAL
+    from palitune.training.vision_cache import cached_collator
 
     collator = Collator(processor, max_length=settings.max_length)
     visits = visits_to(data.concatenate(parts), settings.suffixes, seed, augmentation)
     slices = {MINITRAIN: parts} | ({MINIVAL: validation} if validation else {})
+    if settings.vision_cache is not None:
+        collator = cached_collator(network, processor, visits, settings)
     trainer.train(
         network, collator, visits, settings, seed=seed, folder=folder, measure=measure,
         slices=slices if settings.perplexity_every else None, log=log,

@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
+from palitune.data.by_image import ByImage
+from palitune.data.by_length import ByLength
 from palitune.data.collator import Batch, Collator
-from palitune.data.visits import Visits
+from palitune.data.visits import Suffixes, Visits
 from palitune.training import perplexity
+from palitune.training.arguments import arguments
 from palitune.training.faults import TrainingError
+from palitune.training.holding import Layers, check_device, saved_activations
 from palitune.training.loss import count_items, token_weights
-from palitune.training.order import ByImage
 from palitune.training.progress import Progress
-from palitune.training.settings import Optimizer, Schedule, Training
+from palitune.training.settings import Training
 from palitune.training.stopping import MEASURED, Stopping, is_exhausted, remarks
 
 _log = logging.getLogger(__name__)
@@ -30,15 +33,24 @@ _log = logging.getLogger(__name__)
 Measure = Callable[[], dict[str, float]]
 """Measures the network: `part/metric` or, of slices of the data, `minival/loss` -> value."""
 
+Order = ByImage | ByLength
+"""In which an epoch visits the examples, where it is not by chance alone."""
+
 
 class PrefixTrainer(Trainer):  # type: ignore[misc]
     # The loss below is already divided by the items of the whole optimizer step.
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, settings: Training, measure: Measure | None, losses: Measure | None, **kwargs: Any
+        self,
+        settings: Training,
+        measure: Measure | None,
+        losses: Measure | None,
+        order: Order | None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.order = order
         self.settings = settings
         self.measure = measure
         self.losses = losses
@@ -49,15 +61,13 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
         """As the Trainer's own, without walking through every module of the network each time."""
         if not model.training:
             model.train()
-        with self.compute_loss_context_manager():
+        with self.compute_loss_context_manager(), saved_activations(self.settings):
             loss = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.settings.side_by_side == 1:
-            return super()._get_train_sampler(train_dataset)
-        return ByImage(self.train_dataset, self.settings.side_by_side)
+    def _get_train_sampler(self, train_dataset: Visits | None = None) -> Any:
+        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Say that none are counted: the Trainer would count all parameters at every step."""
@@ -131,19 +141,24 @@ def train(
     became of the training is said in `folder/training.json`. `slices` is what loss and perplexity
     are measured on, every `settings.perplexity_every`.
     """
+    check_device(settings, network.device)
     losses = _losses(network, collator, slices, settings)
     trainer = PrefixTrainer(
         settings,
         measure,
         losses,
+        _order(settings, collator, visits, seed),
         model=network,
-        args=_arguments(
-            settings, seed, folder, measured=measure is not None, device=network.device
-        ),
+        args=arguments(settings, seed, folder, measured=measure is not None, device=network.device),
         train_dataset=visits,
         eval_dataset=visits if measure else None,  # never read: `evaluate` measures instead
         data_collator=collator.train,
-        callbacks=[Progress(folder / "history.jsonl", log), _Epochs(visits), Stopping(settings)],
+        callbacks=[
+            Progress(folder / "history.jsonl", log),
+            _Epochs(visits),
+            Stopping(settings),
+            Layers(settings),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     if losses and settings.perplexity_every:
@@ -183,70 +198,14 @@ def _conclude(folder: Path, state: TrainerState, settings: Training) -> None:
     (folder / "training.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
-def _arguments(
-    settings: Training, seed: int, folder: Path, *, measured: bool, device: torch.device
-) -> TrainingArguments:
-    measure_when = "no" if not measured else "steps" if settings.validate_every else "epoch"
-    save_every = settings.save_every or settings.validate_every
-    arguments = TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=_accumulation(settings),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        learning_rate=settings.learning_rate,
-        optim={
-            Optimizer.adamw: "adamw_torch_fused",
-            Optimizer.adamw_8bit: "adamw_bnb_8bit",
-        }[settings.optimizer],
-        adam_beta2=settings.adam_beta2,
-        weight_decay=settings.weight_decay,
-        lr_scheduler_type={
-            Schedule.cosine: "cosine",
-            Schedule.linear: "linear",
-            Schedule.constant: "constant_with_warmup",
-        }[settings.schedule],
-        warmup_steps=min(settings.warmup, 0.999),  # below 1 it is a share of all steps
-        max_grad_norm=settings.max_gradient_norm,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=settings.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        eval_strategy=measure_when,
-        eval_steps=settings.validate_every,
-        save_strategy="steps" if save_every else "epoch",
-        save_steps=save_every or 500,
-        save_total_limit=settings.keep_checkpoints,
-        metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
-        greater_is_better=settings.best_is_highest,
-        dataloader_num_workers=settings.workers,
-        dataloader_pin_memory=device.type == "cuda",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-        use_cpu=device.type == "cpu",
-        seed=seed,
-        data_seed=seed,
-    )
-    # Said afterwards: as an argument it would ask that save_every be a multiple of validate_every,
-    # which `Stopping` makes needless, since it saves every new best.
-    arguments.load_best_model_at_end = settings.best_metric is not None
-    return arguments
-
-
-def _accumulation(settings: Training) -> int:
-    import os
-
-    per_step = settings.micro_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
-    if settings.batch_size % per_step:
-        raise TrainingError(
-            f"training.batch_size {settings.batch_size} is not a multiple of micro_batch_size x "
-            f"processes = {per_step}"
-        )
-    return settings.batch_size // per_step
+def _order(settings: Training, collator: Collator, visits: Visits, seed: int) -> Order | None:
+    if settings.side_by_side > 1:
+        return ByImage(visits, settings.side_by_side)
+    if not settings.group_by_length:
+        return None
+    together = settings.suffixes is Suffixes.all
+    lengths = [collator.length(example, together=together) for example in visits.examples]
+    return ByLength(visits, lengths, settings.batch_size, seed)
 
 
 def _checkpoint_to_resume(settings: Training, folder: Path) -> str | None:

@@ -13,6 +13,7 @@ from palitune.training.settings import Training
         ({"batch_size": 6, "micro_batch_size": 4}, "micro_batch_size 4 must divide"),
         ({"batch_size": 0}, r"training\.batch_size must be at least 1"),
         ({"learning_rate": -1.0}, r"training\.learning_rate must be at least 0"),
+        ({"checkpointed_share": 1.5}, r"training\.checkpointed_share must lie in \[0, 1\]"),
         ({"warmup": 1.5}, r"training\.warmup must lie in \[0, 1\]"),
         ({"epochs": 0}, r"training\.epochs must be above 0"),
         ({"max_steps": 0}, r"training\.max_steps must be at least 1"),

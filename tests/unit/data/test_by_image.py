@@ -5,9 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palitune.data.by_image import ByImage
 from palitune.data.visits import Suffixes, Visits
 from palitune.examples import Example
-from palitune.training.order import ByImage
 
 IMAGES_AND_PROMPTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=40)
 

@@ -1,0 +1,153 @@
+"""Measure the peak memory of a training step and of an attention layer beside the stock ones.
+
+    OMP_NUM_THREADS=1 python scripts/benchmark_memory.py --check --output scripts/benchmarks/memory
+
+Every side of a line runs in a process of its own: what counts is the highest resident memory during
+the step (on CUDA: the highest allocated) over that before it, weights not included. Both sides get
+the same weights and inputs; a line whose results differ by more than 1e-5 gets no ratio. The step
+is that of a small model with PaliGemma's vocabulary; the attention layer has the head sizes of
+PaliGemma 2 3B and 4,200 tokens, as at 896 px. `--quick` runs everything once on a toy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.side_by_side import Result, Row, difference, finish
+from benchmarks.steps import SIZES, Ours, Stock, batch_of, save_random
+
+ROWS = 4
+HEADS, KEY_HEADS, HEAD_WIDTH, SOFTCAP = 8, 4, 256, 50.0
+TOKENS, QUICK_TOKENS = 4200, 300
+SUFFIX = 104
+"""Tokens at the end that attend causally; image and prompt come before."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fail where a line misses its goal")
+    parser.add_argument("--output", type=Path, help="write OUTPUT.md and OUTPUT.json")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="a toy")
+    parser.add_argument("--measure", nargs=3, metavar=("WHAT", "SIDE", "FOLDER"))
+    told = parser.parse_args()
+    if told.measure:
+        what, side, folder = told.measure
+        measure(what, side, Path(folder), told.device, told.quick)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        save_random(SIZES["quick" if told.quick else "vocabulary"], Path(folder))
+        rows = [
+            line("step", "step, vocabulary 257,216 / forward(labels)", 15, Path(folder), told),
+            line(
+                "attention",
+                "attention layer, 4,200 tokens, soft-cap / eager",
+                8,
+                Path(folder),
+                told,
+            ),
+        ]
+    return finish(rows, told.output, check=told.check)
+
+
+def line(what: str, name: str, goal: float, folder: Path, told: argparse.Namespace) -> Row:
+    """Run both sides, each in a process of its own, and compare what they used."""
+    peaks: dict[str, float] = {}
+    results: dict[str, Result] = {}
+    for side in ("ours", "theirs"):
+        options = ["--device", told.device, *(["--quick"] if told.quick else [])]
+        command = [sys.executable, __file__, *options, "--measure", what, side, str(folder)]
+        subprocess.run(command, check=True)
+        written = torch.load(folder / f"{what}-{side}.pt")
+        peaks[side], results[side] = written["peak"], written["result"]
+    ratio = peaks["theirs"] / peaks["ours"]
+    error = difference(results["ours"], results["theirs"])
+    return Row(name, "MiB", peaks["theirs"], peaks["ours"], ratio, ratio, ratio, goal, error=error)
+
+
+def measure(what: str, side: str, folder: Path, device: str, quick: bool) -> None:
+    """Take a small step first, so that libraries have set themselves up, then the one measured."""
+    if what == "step":
+        size = SIZES["quick" if quick else "vocabulary"]
+        network = (Ours if side == "ours" else Stock)(folder, device)
+        network.step(batch_of(size, 1, 1, device))
+        network.network.zero_grad(set_to_none=True)
+        batch = batch_of(size, ROWS, 1, device)
+        before = start_watching()
+        result = network.step(batch)
+    else:
+        attend(side, *attention_inputs(64, device))
+        inputs = attention_inputs(QUICK_TOKENS if quick else TOKENS, device)
+        before = start_watching()
+        result = attend(side, *inputs)
+    peak = highest() - before
+    torch.save({"peak": peak, "result": result}, folder / f"{what}-{side}.pt")
+
+
+def attention_inputs(tokens: int, device: str) -> tuple[torch.Tensor, ...]:
+    """Query, key, value and the mask of a prefix with a causal suffix."""
+    torch.manual_seed(0)
+    shapes = (HEADS, KEY_HEADS, KEY_HEADS)
+    heads = [torch.randn(1, count, tokens, HEAD_WIDTH, device=device) for count in shapes]
+    index = torch.arange(tokens, device=device)
+    seen = (index < tokens - min(SUFFIX, tokens // 2)) | (index <= index[:, None])
+    return *(tensor.requires_grad_() for tensor in heads), seen[None, None]
+
+
+def attend(
+    side: str, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+) -> Result:
+    """Forward and backward through the attention of one layer."""
+    from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
+
+    from palitune.models.attention import chunked_attention
+
+    layer = torch.nn.Module()
+    layer.num_key_value_groups = HEADS // KEY_HEADS
+    if side == "ours":
+        kernel = chunked_attention
+    else:
+        kernel = eager_attention_forward
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(
+            ~mask, torch.finfo(torch.float32).min
+        )
+    output, _ = kernel(layer, query, key, value, mask, scaling=HEAD_WIDTH**-0.5, softcap=SOFTCAP)
+    loss = output.square().mean()
+    del output
+    loss.backward()
+    gradients = {"query": query.grad, "key": key.grad, "value": value.grad}
+    return float(loss.detach()), gradients
+
+
+def start_watching() -> float:
+    """Forget the highest memory so far; return what is in use, in MiB."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def highest() -> float:
+    """The highest memory in use since, in MiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resident("VmHWM")
+
+
+def resident(entry: str) -> float:
+    """An entry of Linux' account of this process, in MiB."""
+    for told in Path("/proc/self/status").read_text().splitlines():
+        if told.startswith(f"{entry}:"):
+            return int(told.split()[1]) / 1024
+    raise RuntimeError("this system does not say how much memory a process uses")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

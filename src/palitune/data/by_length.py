@@ -1,0 +1,42 @@
+"""An order of examples in which those of one batch are of about one length."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from palitune.data.visits import Visits
+
+BATCHES_SORTED_AT_ONCE = 50
+
+
+class ByLength:
+    """A sampler: shuffles, sorts stretches of fifty batches by length, and shuffles the batches.
+
+    The order depends on seed and epoch only, so a resumed run goes on in the one it had.
+    """
+
+    def __init__(
+        self, visits: "Visits", lengths: Sequence[int], batch_size: int, seed: int
+    ) -> None:
+        self.visits, self.lengths, self.batch_size, self.seed = visits, lengths, batch_size, seed
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = random.Random(f"{self.seed}:{self.visits.epoch}:by length")
+        order = list(range(len(self.lengths)))
+        chance.shuffle(order)
+        stretch = BATCHES_SORTED_AT_ONCE * self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(order), stretch):
+            by_length = sorted(order[start : start + stretch], key=self.lengths.__getitem__)
+            batches += [
+                by_length[first : first + self.batch_size]
+                for first in range(0, len(by_length), self.batch_size)
+            ]
+        chance.shuffle(batches)
+        # An incomplete batch in the middle would shift all that follow it against the loader's.
+        batches.sort(key=len, reverse=True)
+        return (index for batch in batches for index in batch)

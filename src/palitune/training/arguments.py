@@ -1,0 +1,76 @@
+"""Palitune's settings in the words of `transformers.Trainer`."""
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from palitune.training.faults import TrainingError
+from palitune.training.settings import Optimizer, Schedule, Training
+
+
+def arguments(
+    settings: Training, seed: int, folder: Path, *, measured: bool, device: torch.device
+) -> TrainingArguments:
+    """Translate the settings; `measured`: whether anything is measured on the way."""
+    measure_when = "no" if not measured else "steps" if settings.validate_every else "epoch"
+    save_every = settings.save_every or settings.validate_every
+    told = TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=_accumulation(settings),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        learning_rate=settings.learning_rate,
+        optim={
+            Optimizer.adamw: "adamw_torch_fused",
+            Optimizer.adamw_8bit: "adamw_bnb_8bit",
+            Optimizer.adamw_8bit_paged: "paged_adamw_8bit",
+        }[settings.optimizer],
+        adam_beta2=settings.adam_beta2,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type={
+            Schedule.cosine: "cosine",
+            Schedule.linear: "linear",
+            Schedule.constant: "constant_with_warmup",
+        }[settings.schedule],
+        warmup_steps=min(settings.warmup, 0.999),  # below 1 it is a share of all steps
+        max_grad_norm=settings.max_gradient_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=settings.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy=measure_when,
+        eval_steps=settings.validate_every,
+        save_strategy="steps" if save_every else "epoch",
+        save_steps=save_every or 500,
+        save_total_limit=settings.keep_checkpoints,
+        metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
+        greater_is_better=settings.best_is_highest,
+        dataloader_num_workers=settings.workers,
+        dataloader_pin_memory=device.type == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+        use_cpu=device.type == "cpu",
+        seed=seed,
+        data_seed=seed,
+    )
+    # Said afterwards: as an argument it would ask that save_every be a multiple of validate_every,
+    # which `Stopping` makes needless, since it saves every new best.
+    told.load_best_model_at_end = settings.best_metric is not None
+    return told
+
+
+def _accumulation(settings: Training) -> int:
+    per_step = settings.micro_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    if settings.batch_size % per_step:
+        raise TrainingError(
+            f"training.batch_size {settings.batch_size} is not a multiple of micro_batch_size x "
+            f"processes = {per_step}"
+        )
+    return settings.batch_size // per_step

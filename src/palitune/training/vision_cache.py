@@ -1,0 +1,156 @@
+"""What the frozen vision tower makes of each training image, on disk: an epoch reads it instead.
+
+An entry is a file named by the image's bytes, in a folder named by all else that its content
+depends on: the tower's weights and precision, and the resize. It holds the tower's output before
+the projector (half the size of what comes after, and right for a projector that is trained) with a
+checksum behind it. Entries appear whole or not at all, so several processes may make them at once.
+"""
+
+import hashlib
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import rich
+import torch
+from rich.progress import track
+
+from palitune.data.collator import Batch, Collator
+from palitune.data.views import PLAIN, View
+from palitune.data.visits import Visits
+from palitune.models.prefix_lm import PrefixModel
+from palitune.training.faults import TrainingError
+from palitune.training.settings import Training
+
+_CHECKSUM_BYTES = 4
+
+
+class CachedCollator(Collator):
+    """Gives what the vision tower made of the images instead of the images."""
+
+    def __init__(self, processor: Any, *, max_length: int | None = None) -> None:
+        super().__init__(processor, max_length=max_length)
+        self.entries: dict[str, Path] = {}
+        """By path of the image."""
+        self.shape: tuple[int, int] = (0, 0)
+        """Patches and width of an entry."""
+        self.dtype = torch.float32
+
+    def train(self, visits: Any) -> Batch:
+        batch = super().train(visits)
+        batch["vision_features"] = batch.pop("pixel_values")
+        return batch
+
+    def pixels(self, path: str, view: View) -> torch.Tensor:
+        """(patches, width): the entry, memory-mapped; every view is the plain one."""
+        count = self.shape[0] * self.shape[1]
+        entry = str(self.entries[path])
+        return torch.from_file(entry, shared=False, size=count, dtype=self.dtype).view(self.shape)
+
+
+def cached_collator(
+    network: Any, processor: Any, visits: Visits, settings: Training
+) -> CachedCollator:
+    """Make what is missing or broken in `settings.vision_cache`; return a collator that reads it.
+
+    Raises TrainingError where the tower's output is not the same on every visit, or the disk is
+    too small.
+    """
+    body = next(module for module in network.modules() if isinstance(module, PrefixModel))
+    if any(weight.requires_grad for weight in body.vision_tower.parameters()):
+        raise TrainingError(
+            "training.vision_cache: the vision tower is trained, so its output changes with every "
+            "step; leave vision out of what the adapter trains, or set training.vision_cache=null"
+        )
+    if type(visits) is not Visits:
+        raise TrainingError(
+            "training.vision_cache: augmentation shows an image otherwise on every visit; switch "
+            "augmentation off, or set training.vision_cache=null"
+        )
+    collator = CachedCollator(processor, max_length=settings.max_length)
+    config = body.config.vision_config
+    collator.shape = ((config.image_size // config.patch_size) ** 2, config.hidden_size)
+    collator.dtype = next(p.dtype for p in body.vision_tower.parameters())
+    store = Path(str(settings.vision_cache)) / _fingerprint(body.vision_tower, collator)
+    if any(example.marked for example in visits.examples):
+        raise TrainingError(
+            "training.vision_cache: boxes are drawn into the images (task.mark), which the cache "
+            "does not know of; set training.vision_cache=null"
+        )
+    paths = dict.fromkeys(path for example in visits.examples for path in example.images)
+    for path in track(paths, description="looking up images", transient=True):
+        name = _digest(path)
+        collator.entries[path] = store / name[:2] / name
+    _fill(body, Collator(processor), collator, settings.micro_batch_size)
+    return collator
+
+
+def _fill(body: PrefixModel, images: Collator, cache: CachedCollator, batch_size: int) -> None:
+    """Make the entries that are missing, broken or cut off."""
+    size = cache.shape[0] * cache.shape[1] * cache.dtype.itemsize
+    wanted = {entry: path for path, entry in cache.entries.items() if not _is_whole(entry, size)}
+    store = next(iter(cache.entries.values())).parents[1]
+    store.mkdir(parents=True, exist_ok=True)
+    needed, free = len(wanted) * size, shutil.disk_usage(store).free
+    rich.print(
+        f"vision cache: {len(set(cache.entries.values()))} images of {_readable(size)} each; "
+        f"{len(wanted)} to be made, {_readable(needed)} in {store} ({_readable(free)} free)"
+    )
+    if needed > free:
+        raise TrainingError(
+            f"training.vision_cache: {_readable(needed)} are needed in {store} and "
+            f"{_readable(free)} are free; name a folder on another disk, or set it to null"
+        )
+    # Processes side by side begin at different places and leave out what another has made.
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    turned = list(wanted)[rank * len(wanted) // processes :]
+    turned += list(wanted)[: rank * len(wanted) // processes]
+    starts = range(0, len(turned), batch_size)
+    for start in track(starts, description="vision cache", transient=True):
+        missing = [e for e in turned[start : start + batch_size] if not _is_whole(e, size)]
+        if missing:
+            pixels = torch.stack([images.pixels(wanted[entry], PLAIN) for entry in missing])
+            with torch.no_grad():
+                features = body.get_image_features(pixels.to(body.device)).last_hidden_state
+            for entry, made in zip(missing, features.to(cache.dtype).cpu(), strict=True):
+                _write(entry, made)
+
+
+def _write(entry: Path, features: torch.Tensor) -> None:
+    content = features.contiguous().view(torch.uint8).numpy().tobytes()
+    checksum = zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
+    entry.parent.mkdir(exist_ok=True)
+    unfinished = entry.with_name(f"{entry.name}.{os.getpid()}")
+    unfinished.write_bytes(content + checksum)
+    unfinished.replace(entry)
+
+
+def _is_whole(entry: Path, size: int) -> bool:
+    if not entry.exists() or entry.stat().st_size != size + _CHECKSUM_BYTES:
+        return False
+    content = memoryview(entry.read_bytes())
+    return zlib.crc32(content[:size]) == int.from_bytes(content[size:], "little")
+
+
+def _fingerprint(tower: torch.nn.Module, collator: Collator) -> str:
+    """Name all that an entry depends on besides the image."""
+    told = hashlib.sha256(f"{collator.image_size} {int(collator.resample)}".encode())
+    for name, weight in sorted(tower.state_dict().items()):
+        told.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        told.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()[:16]
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _readable(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,79 @@
+"""The benchmarks run, check equality first, and fail by name below their goals."""
+
+import importlib
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module("benchmarks.side_by_side")
+
+
+@pytest.mark.parametrize(("script", "lines"), [("benchmark_step", 6), ("benchmark_memory", 2)])
+def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
+    script: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    output = tmp_path / "table"
+    monkeypatch.setattr(sys, "argv", [script, "--quick", "--output", str(output)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    written = json.loads(output.with_suffix(".json").read_text())
+    assert [row["error"] for row in written["rows"]] == [None] * lines
+    assert written["environment"]["torch"] == torch.__version__
+    table = output.with_suffix(".md").read_text()
+    assert all(row["line"] in table for row in written["rows"])
+
+
+def step(loss: float, gradient: float) -> Any:
+    return lambda: (loss, {"lora_A": torch.tensor([1.0, gradient])})
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        (step(2.001, 3.0), "losses differ"),
+        (step(2.0, 3.001), "the gradient of lora_A differs by"),
+        (step(2.0, float("nan")), "the gradient of lora_A differs by"),
+        (lambda: (2.0, {}), "other weights are trained"),
+    ],
+)
+def test_unequal_results_get_no_ratio(ours: Any, said: str, side_by_side: Any) -> None:
+    row = side_by_side.compare("a line", ours, step(2.0, 3.0), goal=0.0, rounds=2)
+    assert said in row.error
+    assert "no ratio" in side_by_side.markdown([row])
+    assert side_by_side.finish([row], None, check=False) == 1
+
+
+def test_check_names_the_lines_below_their_goal(
+    side_by_side: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = step(2.0, 3.0)
+    slow = side_by_side.compare("never enough", same, same, goal=1e9, rounds=3)
+    fine = side_by_side.compare("always enough", same, same, goal=0.0, rounds=3)
+    assert side_by_side.finish([slow, fine], None, check=False) == 0
+    assert side_by_side.finish([slow, fine], None, check=True) == 1
+    assert capsys.readouterr().out.count("below its goal of 1e+09x: never enough") == 2
+    assert side_by_side.finish([fine], None, check=True) == 0
+
+
+def test_one_suffix_each_holds_the_same_suffixes_as_the_packed_batch(side_by_side: Any) -> None:
+    steps = importlib.import_module("benchmarks.steps")
+    packed = steps.batch_of(steps.SIZES["quick"], 2, 3, "cpu")
+    apart = steps.one_suffix_each(packed)
+    assert apart["input_ids"].shape == (6, 16 + steps.PREFIX + steps.SUFFIX)
+    for batch in (packed, apart):
+        assert int((batch["labels"] >= 0).sum()) == 2 * 3 * steps.SUFFIX
+    second = packed["labels"][1][packed["token_type_ids"][1] == 2]
+    assert torch.equal(apart["labels"][3][-steps.SUFFIX :], second)

@@ -1,0 +1,156 @@
+"""The vision cache changes nothing but time, mends itself, and refuses what it cannot serve."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoProcessor
+
+from palitune.data.collator import Collator
+from palitune.data.visits import Suffixes, Visits
+from palitune.examples import Example
+from palitune.models.adapters import Lora
+from palitune.models.checkpoints import Local
+from palitune.models.loading import load
+from palitune.training import vision_cache
+from palitune.training.faults import TrainingError
+from palitune.training.settings import Training
+from palitune.training.vision_cache import CachedCollator, cached_collator
+
+
+class Setup:
+    """A network with an adapter, examples with one image twice, and a folder for the cache."""
+
+    def __init__(self, base: Path, examples: list[Example], folder: Path) -> None:
+        self.base, self.folder = base, folder
+        self.network = self.adapted("language", "projector")
+        self.processor = AutoProcessor.from_pretrained(base)
+        self.visits = Visits(
+            [*examples, replace(examples[1], images=examples[0].images)], Suffixes.first, 0
+        )
+        self.settings = Training(vision_cache=str(folder), batch_size=4, micro_batch_size=4)
+
+    def adapted(self, *targets: str) -> Any:
+        return Lora(rank=4, targets=list(targets)).attach(load(Local(path=str(self.base))))
+
+    def collator(self) -> CachedCollator:
+        return cached_collator(self.network, self.processor, self.visits, self.settings)
+
+    def entries(self) -> list[Path]:
+        return sorted(file for file in self.folder.rglob("*") if file.is_file())
+
+
+@pytest.fixture
+def setup(tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path) -> Setup:
+    return Setup(tiny("paligemma"), examples, tmp_path / "cache")
+
+
+def test_losses_and_gradients_are_those_of_the_images(setup: Setup) -> None:
+    rows = [setup.visits[index] for index in range(6)]
+    batch = setup.collator().train(rows)
+    assert "pixel_values" not in batch
+    assert len(batch["vision_features"]) == 5
+    found, wanted = [], []
+    for kept, told in ((found, batch), (wanted, Collator(setup.processor).train(rows))):
+        setup.network.zero_grad()
+        losses = setup.network(**told).loss
+        losses.sum().backward()
+        kept += [losses.detach(), *(p.grad for p in setup.network.parameters() if p.requires_grad)]
+    for value, other in zip(found, wanted, strict=True):
+        assert (value - other).norm() <= 1e-5 * other.norm()
+
+
+def test_an_image_is_made_once_and_broken_entries_anew(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup.collator()
+    assert "5 images of 16 KiB each; 5 to be made, 80 KiB in" in said(capsys)
+    whole = {file: file.read_bytes() for file in setup.entries()}
+    assert len(whole) == 5
+    setup.collator()
+    assert "0 to be made" in said(capsys)
+    cut, flipped, gone, *_ = whole
+    cut.write_bytes(whole[cut][:100])
+    flipped.write_bytes(bytes([whole[flipped][0] ^ 1]) + whole[flipped][1:])
+    gone.unlink()
+    setup.collator()
+    assert "3 to be made" in said(capsys)
+    assert {file: file.read_bytes() for file in setup.entries()} == whole
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_another_tower_image_or_resize_has_entries_of_its_own(setup: Setup) -> None:
+    setup.collator()
+    with torch.no_grad():
+        next(iter(tower(setup).parameters())).add_(1)
+    setup.collator()
+    assert len(setup.entries()) == 10
+    setup.processor.image_processor.resample = 2
+    setup.collator()
+    assert len(setup.entries()) == 15
+    assert len({file.read_bytes() for file in setup.entries()}) == 15
+
+
+def tower(setup: Setup) -> Any:
+    return setup.network.get_base_model().model.vision_tower
+
+
+def test_the_workers_of_a_loader_read_it(setup: Setup) -> None:
+    collator = setup.collator()
+    loader = DataLoader(setup.visits, batch_size=2, num_workers=2, collate_fn=collator.train)
+    expected = [collator.train([setup.visits[i], setup.visits[i + 1]]) for i in (0, 2, 4)]
+    for batch, wanted in zip(loader, expected, strict=True):
+        assert torch.equal(batch["vision_features"], wanted["vision_features"])
+
+
+def test_two_processes_start_at_different_images(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    write = vision_cache._write
+    monkeypatch.setattr(
+        vision_cache, "_write", lambda entry, made: (written.append(entry), write(entry, made))
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    setup.settings = replace(setup.settings, batch_size=1, micro_batch_size=1)
+    orders = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        for file in setup.entries():
+            file.unlink()
+        written.clear()
+        setup.collator()
+        orders.append(list(written))
+    assert orders[1] == orders[0][2:] + orders[0][:2]
+
+
+def test_a_trained_tower_is_refused(setup: Setup) -> None:
+    setup.network = setup.adapted("vision.mlp")
+    with pytest.raises(TrainingError, match="the vision tower is trained"):
+        setup.collator()
+
+
+def test_augmentation_is_refused(setup: Setup) -> None:
+    class Turned(Visits):
+        pass
+
+    setup.visits = Turned(setup.visits.examples, Suffixes.first, 0)
+    with pytest.raises(TrainingError, match="augmentation"):
+        setup.collator()
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(vision_cache.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(TrainingError, match=r"80 KiB are needed .* 1000 B are free"):
+        setup.collator()
+    assert setup.entries() == []
