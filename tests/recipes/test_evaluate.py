@@ -45,11 +45,11 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
     assert program.run([*told, "output_dir=whole"]) == 0
     batches: list[int] = []
 
-    def interrupted(network: Any, tokenizer: Any, batch: Any, most: int) -> Any:
+    def interrupted(network: Any, tokenizer: Any, batch: Any, most: int, **how: Any) -> Any:
         if len(batches) == 2:
             raise KeyboardInterrupt
         batches.append(len(batch["input_ids"]))
-        return generate(network, tokenizer, batch, most)
+        return generate(network, tokenizer, batch, most, **how)
 
     monkeypatch.setattr("palitune.evaluation.answering.generate", interrupted)
     assert program.run([*told, "output_dir=cut"]) == 130
@@ -69,7 +69,7 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
 
     def counted(network: Any, tokenizer: Any, batch: Any, most: int) -> Any:
         rest.append(len(batch["input_ids"]))
-        return generate(network, tokenizer, batch, most)
+        return generate(network, tokenizer, batch, most, **how)
 
     monkeypatch.setattr("palitune.evaluation.answering.generate", counted)
     assert program.run([*told, "output_dir=cut", "evaluation.resamples=1000"]) == 0

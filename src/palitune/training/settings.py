@@ -148,7 +148,7 @@ class Training:
             _at_least(name, getattr(self, name), 1)
         if self.side_by_side > 1 and self.group_by_length:
             raise ValueError(
-                "training.side_by_side and training.group_by_length are two orders of the examples; "
+                "training.side_by_side and training.group_by_length are two orders of examples; "
                 "choose one"
             )
         _at_least("workers", self.workers, 0)
