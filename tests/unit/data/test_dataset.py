@@ -402,7 +402,5 @@ def test_a_split_has_references_throughout_or_not_at_all(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"train\.jsonl:2: column 'answers' is missing"):
         load(source, Vqa(), "train", unanswered=True)
     source = write_rows(tmp_path / "b", asked, answered)
-    with pytest.raises(
-        DataError, match=r"train\.jsonl:2: the row has a reference and those"
-    ):
+    with pytest.raises(DataError, match=r"train\.jsonl:2: the row has a reference and those"):
         load(source, Vqa(), "train", unanswered=True)
