@@ -122,7 +122,9 @@ def recipe_of(experiment: str) -> str:
 
 
 def test_every_experiment_on_a_benchmark_has_its_golden_strings() -> None:
-    assert {*GOLDEN, "quickstart", "handwriting_segmentation"} == set(commands.options("experiment"))
+    assert {*GOLDEN, "quickstart", "handwriting_segmentation"} == set(
+        commands.options("experiment")
+    )
 
 
 @pytest.mark.parametrize("experiment", GOLDEN)

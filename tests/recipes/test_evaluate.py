@@ -67,7 +67,7 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
 
     rest: list[int] = []
 
-    def counted(network: Any, tokenizer: Any, batch: Any, most: int) -> Any:
+    def counted(network: Any, tokenizer: Any, batch: Any, most: int, **how: Any) -> Any:
         rest.append(len(batch["input_ids"]))
         return generate(network, tokenizer, batch, most, **how)
 
