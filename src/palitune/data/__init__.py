@@ -3,17 +3,35 @@
 Importing this package is cheap; what needs Pillow or Arrow is imported by the first call.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from palitune.data.asked_images import AskedImages, ask_images, find_images
 from palitune.data.augmentation import AUGMENTATIONS, Augmentation
-from palitune.data.inspection import Inspected, Look, inspect
-from palitune.data.inspection.findings import findings
 from palitune.data.sources import SOURCES, Data, Source
 from palitune.tasks import Task
 
 if TYPE_CHECKING:
+    from palitune.data.asked_images import AskedImages, ask_images, find_images
     from palitune.data.dataset import Concatenated, Part
+    from palitune.data.inspection import Inspected, Look, inspect
+    from palitune.data.inspection.findings import findings
+
+_MODULES = {
+    "AskedImages": "asked_images",
+    "ask_images": "asked_images",
+    "find_images": "asked_images",
+    "Inspected": "inspection",
+    "Look": "inspection",
+    "inspect": "inspection",
+    "findings": "inspection.findings",
+}
+"""Of what single recipes need: imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def load(

@@ -1,14 +1,40 @@
-"""What a run shows: numbers in the terminal, `report.html`, trackers.
+"""What a run shows: numbers in the terminal, pages, trackers.
 
-Light to import: Pillow, Jinja and the trackers are imported where they are used.
+A function's module is imported when it is first asked for, so that a command line that shows
+nothing has nothing to import.
 """
 
-from palitune.report.inspection import show_inspection
-from palitune.report.page import write
-from palitune.report.pages import made_by
-from palitune.report.predictions import show_predictions
-from palitune.report.summary import metrics_markdown, metrics_table
-from palitune.report.writing import finish, list_skipped, open_run, say, tracked
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palitune.report.inspection import show_inspection
+    from palitune.report.page import write
+    from palitune.report.pages import made_by
+    from palitune.report.predictions import show_predictions
+    from palitune.report.summary import metrics_markdown, metrics_table
+    from palitune.report.writing import finish, list_skipped, open_run, say, tracked
+
+_MODULES = {
+    "show_inspection": "inspection",
+    "write": "page",
+    "made_by": "pages",
+    "show_predictions": "predictions",
+    "metrics_markdown": "summary",
+    "metrics_table": "summary",
+    "finish": "writing",
+    "list_skipped": "writing",
+    "open_run": "writing",
+    "say": "writing",
+    "tracked": "writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
 
 __all__ = [
     "finish",
