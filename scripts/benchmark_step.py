@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python scripts/benchmark_step.py --check --output scripts/benchmarks/step
 
 On a CPU, random weights in the proportions of PaliGemma 2 3B at 224 px; with `--device cuda` its
-true sizes. Both sides of a line get the same weights and batch and take turns; a line whose losses
-or LoRA gradients differ by more than 1e-5 gets no ratio. One thread gives the steadiest numbers;
+true sizes in bf16, after the small ones were found equal in float32. Both sides of a line get the
+same weights and batch and take turns; a line whose float32 losses or LoRA gradients differ by more
+than 1e-5 gets no ratio. One thread gives the steadiest numbers;
 CPU time is judged, which a busy machine changes little, and the ratio of wall clocks stands beside.
 `--quick` runs everything once on a toy, whose ratios mean nothing.
 """
@@ -14,10 +15,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.side_by_side import Row, compare, finish
+from palitune.models.checkpoints import Dtype
+
+from benchmarks.side_by_side import Row, Step, compare, finish, speed
 from benchmarks.steps import SIZES, Ours, Size, Stock, Trl, batch_of, one_suffix_each, save_random
 
 ROWS = 4
@@ -32,43 +36,66 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="a toy, one round")
     told = parser.parse_args()
-    size = "quick" if told.quick else "proportions" if told.device == "cpu" else "3b-224"
-    with tempfile.TemporaryDirectory() as folder:
-        save_random(SIZES[size], Path(folder))
-        rows = lines(Path(folder), size, told.device, 1 if told.quick else told.rounds)
-    return finish(rows, told.output, check=told.check)
+    cuda = told.device == "cuda"
+    checked = "quick" if told.quick else "proportions"
+    rounds = 0 if cuda else 1 if told.quick else told.rounds
+    rows, notes = table(checked, Setting(told.device, Dtype.fp32, rounds))
+    if cuda and not any(row.error for row in rows):
+        size = checked if told.quick else "3b-224"
+        rows, notes = table(size, Setting(told.device, Dtype.bf16, told.rounds))
+    return finish(rows, told.output, notes, check=told.check)
 
 
-def lines(folder: Path, size: str, device: str, rounds: int) -> list[Row]:
-    """Every line of the table, one after the other, so that few models are held at a time."""
-    return [
-        *plain(folder, SIZES[size], device, rounds),
-        *several_suffixes(folder, SIZES[size], device, rounds),
-        *checkpointing(folder, SIZES[size], device, rounds),
-    ]
+@dataclass(frozen=True)
+class Setting:
+    """On what a line is measured, and how often; float32 results have to be equal."""
+
+    device: str
+    dtype: Dtype
+    rounds: int
+
+    def compare(self, name: str, ours: Step, theirs: Step, goal: float) -> Row:
+        exact = self.dtype is Dtype.fp32
+        return compare(name, ours, theirs, goal, self.rounds, exact=exact)
 
 
-def plain(folder: Path, size: Size, device: str, rounds: int) -> list[Row]:
-    batch = batch_of(size, ROWS, 1, device)
-    ours, stock, trl = Ours(folder, device), Stock(folder, device), Trl(folder, device)
+def table(size: str, on: Setting) -> tuple[list[Row], list[str]]:
+    """Every line, one after the other, so that few models are held at a time."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = save_random(SIZES[size], Path(name))
+        rows, notes = plain(folder, SIZES[size], on)
+        rows += several_suffixes(folder, SIZES[size], on)
+        rows += checkpointing(folder, SIZES[size], on)
+    return rows, notes
+
+
+def plain(folder: Path, size: Size, on: Setting) -> tuple[list[Row], list[str]]:
+    batch = batch_of(size, ROWS, 1, on.device)
+    ours, stock, trl = (side(folder, on.device, on.dtype) for side in (Ours, Stock, Trl))
     cached = ours.cached(batch)
     told = (
         ("step / forward(labels)", 1.25, batch, stock),
         ("step, cached vision / forward(labels)", 1.4, cached, stock),
         ("step / TRL's SFTTrainer", 1.5, batch, trl),
     )
-    return [
-        compare(name, partial(ours.step, mine), partial(other.step, batch), goal, rounds)
+    rows = [
+        on.compare(name, partial(ours.step, mine), partial(other.step, batch), goal)
         for name, goal, mine, other in told
     ]
+    notes = [
+        speed(f"ours, {row.line.split(' / ')[0]}", partial(ours.step, mine), ROWS, row.ours)
+        for row, (_, _, mine, _) in zip(rows[:2], told[:2], strict=True)
+        if row.ours
+    ]
+    return rows, notes
 
 
-def several_suffixes(folder: Path, size: Size, device: str, rounds: int) -> list[Row]:
-    packed = batch_of(size, 1, SUFFIXES, device)
+def several_suffixes(folder: Path, size: Size, on: Setting) -> list[Row]:
+    packed = batch_of(size, 1, SUFFIXES, on.device)
     apart = one_suffix_each(packed)
-    ours, stock = Ours(folder, device), Stock(folder, device)
+    ours, stock = (side(folder, on.device, on.dtype) for side in (Ours, Stock))
     return [
-        compare(name, partial(ours.step, packed), partial(other.step, apart), goal, rounds)
+        on.compare(name, partial(ours.step, packed), partial(other.step, apart), goal)
         for name, goal, other in (
             (f"{SUFFIXES} suffixes / own rows", 3.3, ours),
             (f"{SUFFIXES} suffixes / forward(labels)", 4.0, stock),
@@ -76,12 +103,11 @@ def several_suffixes(folder: Path, size: Size, device: str, rounds: int) -> list
     ]
 
 
-def checkpointing(folder: Path, size: Size, device: str, rounds: int) -> list[Row]:
-    batch = batch_of(size, ROWS, 1, device)
-    ours = Ours(folder, device, checkpointing=True)
-    stock = Stock(folder, device, checkpointing=True)
+def checkpointing(folder: Path, size: Size, on: Setting) -> list[Row]:
+    batch = batch_of(size, ROWS, 1, on.device)
+    ours, stock = (side(folder, on.device, on.dtype, checkpointing=True) for side in (Ours, Stock))
     name = "gradient checkpointing / PEFT's"
-    return [compare(name, partial(ours.step, batch), partial(stock.step, batch), 1.1, rounds)]
+    return [on.compare(name, partial(ours.step, batch), partial(stock.step, batch), 1.1)]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 PACKAGES = ("palitune", "torch", "transformers", "peft", "trl")
 TOLERANCE = 1e-5
@@ -55,33 +56,43 @@ def difference(ours: Result, theirs: Result) -> str | None:
     return None
 
 
-def compare(line: str, ours: Step, theirs: Step, goal: float, rounds: int) -> Row:
+def compare(
+    line: str, ours: Step, theirs: Step, goal: float, rounds: int, *, exact: bool = True
+) -> Row:
     """Time both, in turns, each once unmeasured and checked; times of this process's CPU on a CPU.
 
     The ratio is the median of the rounds' own, with its quartiles: a busy machine slows both sides
-    of a round.
+    of a round. `exact=False` leaves the check out, for 16-bit models; 0 rounds do nothing else.
     """
-    if error := difference(ours(), theirs()):
-        return Row(line, "s", 0, 0, 0, 0, 0, goal, error=error)
+    results = ours(), theirs()
+    if exact and (error := difference(*results)):
+        return unequal(line, error, goal)
+    if not rounds:
+        return Row(line, "", 0, 0, 0, 0, 0, goal)
     measured: list[tuple[tuple[float, float], tuple[float, float]]] = []
     for number in range(rounds):
         first, second = (ours, theirs) if number % 2 else (theirs, ours)
         one, two = _time(first), _time(second)
         measured.append((one, two) if number % 2 else (two, one))
-    kind = 1 if torch.cuda.is_available() else 0
-    ratios = [theirs_took[kind] / ours_took[kind] for ours_took, theirs_took in measured]
-    quarters = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
-    return Row(
-        line,
-        "s" if kind else "CPU s",
-        theirs=statistics.median(took[kind] for _, took in measured),
-        ours=statistics.median(took[kind] for took, _ in measured),
-        ratio=statistics.median(ratios),
-        low=quarters[0],
-        high=quarters[2],
-        goal=goal,
-        wall_ratio=statistics.median(theirs[1] / ours[1] for ours, theirs in measured),
-    )
+    judged = 1 if torch.cuda.is_available() else 0
+    pairs = [(mine[judged], other[judged]) for mine, other in measured]
+    row = summary(line, "s" if judged else "CPU s", pairs, goal)
+    row.wall_ratio = statistics.median(other[1] / mine[1] for mine, other in measured)
+    return row
+
+
+def summary(line: str, unit: str, pairs: Sequence[tuple[float, float]], goal: float) -> Row:
+    """The medians of what was measured, ours and theirs, and of the ratios of each round."""
+    ratios = [theirs / ours for ours, theirs in pairs]
+    quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    mine, other = (statistics.median(values) for values in zip(*pairs, strict=True))
+    ratio = statistics.median(ratios)
+    return Row(line, unit, other, mine, ratio, quarters[0], quarters[2], goal)
+
+
+def unequal(line: str, error: str, goal: float) -> Row:
+    """A line without a ratio."""
+    return Row(line, "", 0, 0, 0, 0, 0, goal, error=error)
 
 
 def _time(step: Step) -> tuple[float, float]:
@@ -115,16 +126,26 @@ def _processor() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def speed(name: str, step: Step, samples: int, seconds: float) -> str:
+    """Say how fast a step is and how many floating-point operations it does."""
+    with FlopCounterMode(display=False) as counted:
+        step()
+    peak = ""
+    if torch.cuda.is_available():
+        peak = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most"
+    rate = counted.get_total_flops() / seconds / 1e12
+    return f"{name}: {samples / seconds:.3g} samples/s, {rate:.3g} TFLOP/s{peak}"
+
+
+def markdown(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
     """The table as it is shown and kept."""
     told = environment()
     head = [
         "| line | theirs | ours | ratio | quartiles | wall | goal |",
         "|---|---|---|---|---|---|---|",
     ]
-    return "\n".join(
-        [", ".join(f"{k} {v}" for k, v in told.items()), "", *head, *map(_cells, rows)]
-    )
+    first = ", ".join(f"{name} {version}" for name, version in told.items())
+    return "\n".join([first, "", *head, *map(_cells, rows), "", *notes]).rstrip()
 
 
 def _cells(row: Row) -> str:
@@ -138,13 +159,19 @@ def _cells(row: Row) -> str:
     )
 
 
-def finish(rows: Sequence[Row], output: Path | None, *, check: bool) -> int:
+def finish(
+    rows: Sequence[Row], output: Path | None, notes: Sequence[str] = (), *, check: bool
+) -> int:
     """Print the table, write it as `.md` and `.json`, and return the exit status."""
-    table = markdown(rows)
+    table = markdown(rows, notes)
     print(table)
     if output is not None:
         output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
-        written = {"environment": environment(), "rows": [asdict(row) for row in rows]}
+        written = {
+            "environment": environment(),
+            "rows": [asdict(row) for row in rows],
+            "notes": list(notes),
+        }
         output.with_suffix(".json").write_text(
             json.dumps(written, indent=1) + "\n", encoding="utf-8"
         )

@@ -15,8 +15,8 @@ import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from palitune.models.adapters import Lora
-from palitune.models.checkpoints import Device, Local
-from palitune.models.loading import load
+from palitune.models.checkpoints import Device, Dtype, Local
+from palitune.models.loading import DTYPES, load
 from palitune.models.prefix_lm import IGNORED, normalize
 
 from .side_by_side import Result
@@ -149,8 +149,12 @@ def one_suffix_each(batch: Batch) -> Batch:
 class Ours:
     """Palitune's network with LoRA on the language model."""
 
-    def __init__(self, folder: Path, device: str, *, checkpointing: bool = False) -> None:
-        model = Local(path=str(folder), device=Device(device), final_logit_softcapping=True)
+    def __init__(
+        self, folder: Path, device: str, dtype: Dtype, *, checkpointing: bool = False
+    ) -> None:
+        model = Local(
+            path=str(folder), device=Device(device), dtype=dtype, final_logit_softcapping=True
+        )
         self.network = Lora(rank=16).attach(load(model)).train()
         _randomize(self.network)
         if checkpointing:
@@ -172,11 +176,12 @@ class Ours:
 class Stock:
     """`forward(labels=...)` with PEFT, as transformers.Trainer calls it."""
 
-    def __init__(self, folder: Path, device: str, *, checkpointing: bool = False) -> None:
+    def __init__(
+        self, folder: Path, device: str, dtype: Dtype, *, checkpointing: bool = False
+    ) -> None:
         from peft import LoraConfig, get_peft_model
 
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model: Any = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        model: Any = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])
         config = LoraConfig(r=16, lora_alpha=32, target_modules=Lora().hits(model))
         self.network: Any = get_peft_model(model.to(device), config).train()
         _randomize(self.network)
@@ -193,18 +198,18 @@ class Stock:
 class Trl(Stock):
     """The loss of TRL's SFTTrainer, given a right batch."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, dtype: Dtype) -> None:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        super().__init__(folder, device)
+        super().__init__(folder, device, dtype)
         arguments = SFTConfig(
             output_dir=str(folder / "trl"),
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
             max_length=None,
             gradient_checkpointing=False,
-            bf16=device == "cuda",
+            bf16=dtype is Dtype.bf16,
             use_cpu=device == "cpu",
             report_to=[],
         )

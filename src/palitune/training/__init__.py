@@ -33,14 +33,20 @@ def check(
 ) -> list[str]:
     """Run the self-check on the real network and data; return what was checked, a sentence each.
 
-    Raises `SelfCheckError`, or DataError for over-long examples.
+    Raises `SelfCheckError`, TrainingError for settings that this device or adapter cannot serve, or
+    DataError for over-long examples.
     """
     from palitune import data
     from palitune.data.collator import Collator
     from palitune.data.visits import Suffixes, visits_to
+    from palitune.training.holding import check_device
     from palitune.training.lengths import check_lengths, spaced
     from palitune.training.self_check import self_check
+    from palitune.training.vision_cache import refuse_trained_tower
 
+    check_device(settings, network.device)
+    if settings.vision_cache is not None:
+        refuse_trained_tower(network)
     examples = data.concatenate(parts)
     collator = Collator(processor, max_length=settings.max_length)
     together = settings.suffixes is Suffixes.all

@@ -74,7 +74,7 @@ class Training:
     offload_activations: bool = False
     """Keep activations in the host's memory between forward and backward pass; CUDA only."""
     compile: bool = False
-    """Compile the language layers with torch.compile; CUDA only, not measured here."""
+    """Compile the language layers with torch.compile; CUDA only; its gain is not measured yet."""
     group_by_length: bool = False
     """Draw batches of examples of similar length: less padding, a little less chance."""
     vision_cache: str | None = None

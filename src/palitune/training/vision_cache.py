@@ -58,12 +58,8 @@ def cached_collator(
     Raises TrainingError where the tower's output is not the same on every visit, or the disk is
     too small.
     """
-    body = next(module for module in network.modules() if isinstance(module, PrefixModel))
-    if any(weight.requires_grad for weight in body.vision_tower.parameters()):
-        raise TrainingError(
-            "training.vision_cache: the vision tower is trained, so its output changes with every "
-            "step; leave vision out of what the adapter trains, or set training.vision_cache=null"
-        )
+    refuse_trained_tower(network)
+    body = _body(network)
     if type(visits) is not Visits:
         raise TrainingError(
             "training.vision_cache: augmentation shows an image otherwise on every visit; switch "
@@ -85,6 +81,19 @@ def cached_collator(
         collator.entries[path] = store / name[:2] / name
     _fill(body, Collator(processor), collator, settings.micro_batch_size)
     return collator
+
+
+def refuse_trained_tower(network: Any) -> None:
+    """Raise TrainingError where the tower's output will not stay what it is."""
+    if any(weight.requires_grad for weight in _body(network).vision_tower.parameters()):
+        raise TrainingError(
+            "training.vision_cache: the vision tower is trained, so its output changes with every "
+            "step; leave vision out of what the adapter trains, or set training.vision_cache=null"
+        )
+
+
+def _body(network: Any) -> PrefixModel:
+    return next(module for module in network.modules() if isinstance(module, PrefixModel))
 
 
 def _fill(body: PrefixModel, images: Collator, cache: CachedCollator, batch_size: int) -> None:
