@@ -16,6 +16,7 @@ from palitune.metrics.error_rate import ErrorRate, characters, words
 from palitune.metrics.exact_match import ExactMatch, number
 from palitune.metrics.relaxed_accuracy import RelaxedAccuracy
 from palitune.metrics.segmentation_iou import ReferringSegmentation, Segmentation
+from palitune.metrics.semantic_segmentation import SemanticSegmentation
 from palitune.metrics.text_spotting import TextSpotting
 from palitune.metrics.vqa_accuracy import VqaAccuracy
 
@@ -39,6 +40,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "rsvqa": Rsvqa,
     "science_qa": ScienceQa,
     "segmentation": Segmentation,
+    "semantic_iou": SemanticSegmentation,
     "spice": Spice,
     "text_spotting": TextSpotting,
     "vqa_accuracy_official": lambda: VqaAccuracy("official"),

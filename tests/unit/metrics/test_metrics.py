@@ -23,6 +23,7 @@ OBJECT_METRICS = {
     "detection": OBJECTS,
     "text_spotting": OBJECTS,
     "segmentation": OBJECTS,
+    "semantic_iou": OBJECTS,
     "referring_segmentation": OBJECTS[:1],
 }
 PROGRAMS = {"meteor", "spice"}

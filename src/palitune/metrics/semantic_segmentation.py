@@ -1,0 +1,75 @@
+"""Mean IoU of classes over all pixels of a set, of a model that writes objects with masks.
+
+The masks of a class are one region. Where regions of two predicted classes overlap, the pixel
+belongs to the one whose mask is surer (of equally sure ones the first). A pixel of the reference
+that belongs to no object, or to a crowd, counts nowhere, and a class that is in no reference and
+no prediction has no IoU: the rules of `palitune.metrics.semantic_iou`, which the numbers equal.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from palitune.examples import Example, Instance, Prediction, Size
+from palitune.metrics.base import Counts, Floats, Metric, objects_of, ratio
+
+NOTHING = -1
+"""Stands in a label map for a pixel of no class."""
+
+
+class SemanticSegmentation(Metric):
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        """Of every class that was met."""
+        self.counted: list[dict[int, tuple[int, int, int]]] = []
+        """Of every example, by class: pixels shared, of the reference, and predicted."""
+
+    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
+        truth = self._map(objects_of(example.reference, f"example {example.id}"), example.size)
+        given = prediction.value or ()
+        guess = self._map(objects_of(given, f"prediction {prediction.id}"), example.size)
+        guess[truth == NOTHING] = NOTHING
+        found = {
+            number: (
+                int(np.count_nonzero((truth == number) & (guess == number))),
+                int(np.count_nonzero(truth == number)),
+                int(np.count_nonzero(guess == number)),
+            )
+            for number in np.union1d(truth, guess).tolist()
+            if number != NOTHING
+        }
+        self.counted.append(found)
+        shares = [shared / (wanted + said - shared) for shared, wanted, said in found.values()]
+        return {"semantic_iou": sum(shares) / len(shares)} if shares else {}
+
+    def compute(self) -> dict[str, float]:
+        numbers = self.weighted(np.ones((1, len(self.counted))))
+        return {name: float(values[0]) for name, values in numbers.items()}
+
+    def weighted(self, counts: Counts) -> dict[str, Floats]:
+        pixels = np.zeros((len(self.counted), len(self.numbers), 3))
+        for row, found in enumerate(self.counted):
+            for number, triple in found.items():
+                pixels[row, number] = triple
+        shared, wanted, said = np.moveaxis(np.tensordot(counts, pixels, axes=1), -1, 0)
+        return {
+            "semantic_iou": _mean(ratio(shared, wanted + said - shared)),
+            "semantic_accuracy": _mean(ratio(shared, wanted)),
+            "pixel_accuracy": ratio(shared.sum(axis=1), wanted.sum(axis=1)),
+        }
+
+    def _map(self, instances: tuple[Instance, ...], size: Size) -> npt.NDArray[np.int64]:
+        """Paint the objects into a label map, (height, width), the surest last; crowds erase."""
+        painted = np.full((size[1], size[0]), NOTHING)
+        surest_last = sorted(reversed(instances), key=lambda i: 1.0 if i.score is None else i.score)
+        for instance in sorted(surest_last, key=lambda i: i.crowd):
+            if instance.mask is None:
+                raise TypeError(f"object '{instance.label}' has no mask; semantic IoU needs one")
+            number = self.numbers.setdefault(instance.label, len(self.numbers))
+            painted[instance.mask] = NOTHING if instance.crowd else number
+        return painted
+
+
+def _mean(values: Floats) -> Floats:
+    """Return the mean over classes of each corpus; NaN where none is defined."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(float))
