@@ -60,8 +60,11 @@ class SemanticSegmentation(Metric):
     def _map(self, instances: tuple[Instance, ...], size: Size) -> npt.NDArray[np.int64]:
         """Paint the objects into a label map, (height, width), the surest last; crowds erase."""
         painted = np.full((size[1], size[0]), NOTHING)
-        surest_last = sorted(reversed(instances), key=lambda i: 1.0 if i.score is None else i.score)
-        for instance in sorted(surest_last, key=lambda i: i.crowd):
+        scores = [1.0 if i.score is None else i.score for i in instances]
+        last_wins = sorted(
+            range(len(instances)), key=lambda at: (instances[at].crowd, scores[at], -at)
+        )
+        for instance in (instances[at] for at in last_wins):
             if instance.mask is None:
                 raise TypeError(f"object '{instance.label}' has no mask; semantic IoU needs one")
             number = self.numbers.setdefault(instance.label, len(self.numbers))

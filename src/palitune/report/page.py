@@ -1,7 +1,5 @@
 """Write `report.html`: one file that shows what a run did, without network or JavaScript."""
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +9,16 @@ from palitune.metrics import best, higher_is_better
 from palitune.metrics.confusion import Pair
 from palitune.report import confusions, curves, pictures, score_plots, selection
 from palitune.report.cards import Card, card
-from palitune.report.drawing import printable
 from palitune.report.provenance import metrics_of
 from palitune.report.run_folder import RunFolder, read
 from palitune.report.summary import Number, numbers, slices
+from palitune.report.templates import render
 
 SHOWN = 1000
 """Examples on a page, those of its galleries among them."""
 BYTES_LARGE, BYTES_SMALL = 7_000_000, 4_000_000
 """Most bytes of all pictures of the galleries, and of all other ones, before they are encoded."""
 
-_HERE = Path(__file__).parent
 _BARE = ("size", "stage", "path")
 _NAMED = ("resolution", "rank", "alpha")
 
@@ -50,47 +47,34 @@ def write(folder: Path) -> Path:
 
 
 def _render(run: RunFolder) -> str:
-    import jinja2
     from markupsafe import Markup
 
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    digest = hashlib.sha256(script.encode()).digest()
     found = numbers(_with_malformed(run))
     parts = _parts(run, found)
     cards = _cards(parts)
-    return templates.get_template("template.html").render(
-        run=run,
-        title=_title(run, found),
-        facts=_facts(run),
-        parts=_by_part(found),
-        counts=run.metrics.get("examples", {}),
-        sliced=slices(run.metrics, found),
-        bar=_bar,
-        has_intervals=any(interval for number in found for interval in number.intervals),
-        compares=run.metrics.get("before") is not None,
-        charts=[(chart, Markup(curves.svg(chart))) for chart in curves.charts(run.history)],
-        plots=[(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
-        confusions=[part.confusion for part in parts if part.confusion],
-        judged_parts=[part.name for part in parts],
-        judged=len(run.judged),
-        cards=cards,
-        galleries=_filled(parts),
-        metrics=metrics_of(run.settings),
-        versions={k: v for k, v in run.environment.items() if not isinstance(v, dict)},
-        data=run.environment.get("data") or {},
-        has_origin=bool(run.skipped or run.configuration or run.environment),
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(digest).decode("ascii"),
-    )
+    content = {
+        "run": run,
+        "title": _title(run, found),
+        "facts": _facts(run),
+        "parts": _by_part(found),
+        "counts": run.metrics.get("examples", {}),
+        "sliced": slices(run.metrics, found),
+        "bar": _bar,
+        "has_intervals": any(interval for number in found for interval in number.intervals),
+        "compares": run.metrics.get("before") is not None,
+        "charts": [(chart, Markup(curves.svg(chart))) for chart in curves.charts(run.history)],
+        "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
+        "confusions": [part.confusion for part in parts if part.confusion],
+        "judged_parts": [part.name for part in parts],
+        "judged": len(run.judged),
+        "cards": cards,
+        "galleries": _filled(parts),
+        "metrics": metrics_of(run.settings),
+        "versions": {k: v for k, v in run.environment.items() if not isinstance(v, dict)},
+        "data": run.environment.get("data") or {},
+        "has_origin": bool(run.skipped or run.configuration or run.environment),
+    }
+    return render("template.html", content, ("page.css",), "page.js")
 
 
 def _parts(run: RunFolder, found: Sequence[Number]) -> list[PartShown]:

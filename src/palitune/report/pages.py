@@ -1,7 +1,6 @@
 """What the pages beside the report share: their frame, their pictures, their look."""
 
 import base64
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.models.adapters import Adapter
 from palitune.models.checkpoints import Model
-from palitune.report.drawing import printable
+from palitune.report.templates import render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_HERE = Path(__file__).parent
 _WEBP_QUALITY = 80
 
 
@@ -50,29 +48,7 @@ def thumbnail(image: "Image", alt: str) -> Thumbnail:
 
 def write_page(file: Path, template: str, **content: Any) -> Path:
     """Write a page of its own, without network, out of a template of this folder."""
-    import jinja2
-    from markupsafe import Markup
-
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    style = "\n".join(
-        (_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "gallery.css")
-    )
-    script = (_HERE / "gallery.js").read_text(encoding="utf-8")
-    page = templates.get_template(template).render(
-        content
-        | {
-            "folder": file.absolute().parent.name,
-            "style": Markup(style),
-            "script": Markup(script),
-            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        }
-    )
+    named = content | {"folder": file.absolute().parent.name}
+    page = render(template, named, ("page.css", "gallery.css"), "gallery.js")
     file.write_bytes(page.encode("utf-8", "replace"))
     return file
