@@ -1,5 +1,6 @@
 """The program `palitune`: what there is, and the recipes that do it."""
 
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Do what the arguments say and return the exit code."""
+    # What is imported and composed stays; to look through it for garbage takes a tenth of the time.
+    gc.disable()
     try:
         match arguments:
             case [] | ["--help" | "-h", *_]:
@@ -39,6 +42,8 @@ def run(arguments: list[str]) -> int:
     except ConfigError as mistake:
         complain(str(mistake))
         return MISTAKE
+    finally:
+        gc.enable()
     return 0
 
 
@@ -51,6 +56,7 @@ def _launch(name: str, told: list[str]) -> int:
 
 def _story(name: str) -> Callable[[Any], None]:
     """Load `recipes/<name>.py`; what it needs of torch and its like is imported now."""
+    gc.enable()
     file = commands.bundled("recipes") / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"palitune.recipes.{name}", file)
     assert spec is not None

@@ -72,7 +72,7 @@ def test_a_mistake_is_found_before_any_story_is_loaded(
 def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first_one_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert launched(None, *QUICKSTART, "--multirun", "training.batch_size=32,0") == 2
+    assert launched(None, *QUICKSTART, "--multirun", "training.batch_size=48,0") == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", "palitune: training.batch_size must be at least 1, not 0\n")
 
