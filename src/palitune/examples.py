@@ -5,14 +5,18 @@ the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Mask = npt.NDArray[np.bool_]
+else:  # a command line that only reads a configuration does not wait for numpy
+    Mask = Any
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
-Mask = npt.NDArray[np.bool_]
 
 
 class DataError(ValueError):
@@ -37,8 +41,7 @@ class Instance:
         return isinstance(other, Instance) and (
             (self.label, self.box, self.score, self.crowd)
             == (other.label, other.box, other.score, other.crowd)
-            and (self.mask is None) == (other.mask is None)
-            and (self.mask is None or np.array_equal(self.mask, other.mask))  # type: ignore[arg-type]
+            and _same_mask(self.mask, other.mask)
         )
 
     def __hash__(self) -> int:
@@ -115,11 +118,18 @@ class Prediction:
     """None where the text is malformed: counted, scored as an empty answer, shown in the report."""
 
 
+def _same_mask(one: Mask | None, other: Mask | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.shape == other.shape and bool((one == other).all())
+
+
 def mask_to_json(mask: Mask) -> dict[str, Any]:
     """Write a mask as COCO's compressed run lengths: `{"size": [height, width], "counts": "..."}`.
 
     pycocotools takes the object as it is.
     """
+    import numpy as np
     from pycocotools import mask as coco_mask
 
     written = coco_mask.encode(np.asfortranarray(mask).view(np.uint8))
@@ -130,7 +140,7 @@ def mask_from_json(written: dict[str, Any]) -> Mask:
     """Invert `mask_to_json`."""
     from pycocotools import mask as coco_mask
 
-    decoded: Mask = coco_mask.decode(written).view(np.bool_)
+    decoded: Mask = coco_mask.decode(written).view(bool)
     return decoded
 
 

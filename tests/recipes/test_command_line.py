@@ -14,7 +14,7 @@ import pytest
 from palitune.runs import RUNS
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "transformers", "peft", "datasets", "PIL", "matplotlib", "wandb", "pandas")
+HEAVY = ("torch", "transformers", "peft", "datasets", "PIL", "numpy", "pandas", "wandb")
 STORY = '''
     """Write down what was told."""
     import logging

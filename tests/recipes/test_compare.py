@@ -2,12 +2,15 @@
 
 import csv
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from palitune import __main__ as program
+from palitune import launching
 from palitune.models import load_trainable, save_adapter
 from palitune.models.adapters import Lora
 from palitune.models.checkpoints import Tiny
@@ -45,9 +48,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def in_this_process(command: Sequence[str]) -> tuple[int, str]:
+    """Run a job of a sweep without importing everything anew."""
+    python, _, package, *arguments = command
+    assert (python, package) == (sys.executable, "palitune")
+    return program.run(arguments), ""
+
+
 def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
-    home: Path, capfd: pytest.CaptureFixture[str]
+    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(launching, "_watched", in_this_process)
     swept = ["experiment=ocr,vqa,boxes", "adapter.path=null,small/adapter,large/adapter"]
     told = ["evaluate", "--multirun", "--config-dir", "own", *swept, "output_dir=judged"]
     assert program.run(told) == 0, capfd.readouterr().err[-2000:]

@@ -13,14 +13,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from palitune.codec import boxes
 from palitune.examples import Box, DataError, Instance, Mask, Size
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from palitune.codec.mask_network import MaskNetwork
+
+    Floats = npt.NDArray[np.float32]
+    Codes = npt.NDArray[np.int64]
 
 SIDE = 64
 """Height and width of what the codec reads and draws, in pixels."""
@@ -38,9 +41,6 @@ _WHERE = (
 )
 _CHUNK = 128
 """Masks that go through the network at once; their activations take some 30 MB."""
-
-Floats = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int64]
 
 
 class MaskCodec:
@@ -63,22 +63,26 @@ class MaskCodec:
         except Exception as mistake:  # whatever zip, numpy and safetensors say of a bad file
             raise DataError(f"{file} is no mask codec ({mistake}); {_WHERE}") from mistake
 
-    def encode(self, masks: npt.ArrayLike) -> Codes:
+    def encode(self, masks: "npt.ArrayLike") -> "Codes":
         """Write masks (n, 64, 64) in [0, 1] as codes (n, 16), each in 0..127."""
+        import numpy as np
+
         given = np.asarray(masks, np.float32).reshape(-1, SIDE, SIDE)
         codes = np.empty((len(given), LENGTH), np.int64)
         self._fill(codes, given, self.network.encode)
         return codes
 
-    def decode(self, codes: npt.ArrayLike) -> Floats:
+    def decode(self, codes: "npt.ArrayLike") -> "Floats":
         """Draw masks (n, 64, 64) out of codes (n, 16); above 0 is inside."""
+        import numpy as np
+
         given = np.asarray(codes, np.int64).reshape(-1, LENGTH)
         drawn = np.empty((len(given), SIDE, SIDE), np.float32)
         self._fill(drawn, given, self.network.decode)
         return drawn
 
     @staticmethod
-    def _fill(filled: npt.NDArray[Any], given: npt.NDArray[Any], step: Any) -> None:
+    def _fill(filled: "npt.NDArray[Any]", given: "npt.NDArray[Any]", step: Any) -> None:
         """Take a step of the network over a chunk at a time."""
         import torch
 
@@ -139,8 +143,9 @@ def crop(mask: Mask, box: Box) -> Mask:
     return mask[top:bottom, left:right]
 
 
-def shrink(crops: Sequence[npt.NDArray[Any]]) -> Floats:
+def shrink(crops: "Sequence[npt.NDArray[Any]]") -> "Floats":
     """Resize crops of any size, in [0, 1] or bool, to (n, 64, 64): bilinear, antialiased."""
+    import numpy as np
     import torch
     from torch.nn.functional import interpolate
 
@@ -152,11 +157,12 @@ def shrink(crops: Sequence[npt.NDArray[Any]]) -> Floats:
     return resized
 
 
-def paste(drawn: Floats, box: Box, size: Size) -> Mask:
+def paste(drawn: "Floats", box: Box, size: Size) -> Mask:
     """Resize what the codec drew, (64, 64), to a box and threshold it; False outside the box.
 
     The box is truncated to pixels; one that is left without any gives an empty mask.
     """
+    import numpy as np
     from PIL import Image
 
     width, height = size
@@ -179,7 +185,7 @@ def encode_masks(instances: Sequence[Instance], size: Size, codec: MaskCodec) ->
 
 
 def decode_masks(
-    codes: npt.ArrayLike, places: Sequence[Box], size: Size, codec: MaskCodec
+    codes: "npt.ArrayLike", places: Sequence[Box], size: Size, codec: MaskCodec
 ) -> list[Mask]:
     """Draw masks (height, width) out of codes (n, 16) and the box of each."""
     drawn = codec.decode(codes)
@@ -232,6 +238,7 @@ def _loaded(file: Path, changed: int) -> MaskCodec:
 
 
 def _tensors(file: Path) -> dict[str, Any]:
+    import numpy as np
     import torch
     from safetensors.torch import load_file
 

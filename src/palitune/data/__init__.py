@@ -3,11 +3,11 @@
 Importing this package is cheap; what needs Pillow or Arrow is imported by the first call.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.sources import SOURCES, Data, Source
+from palitune.lazily import lazily
 from palitune.tasks import Task
 
 if TYPE_CHECKING:
@@ -16,22 +16,19 @@ if TYPE_CHECKING:
     from palitune.data.inspection import Inspected, Look, inspect
     from palitune.data.inspection.findings import findings
 
-_MODULES = {
-    "AskedImages": "asked_images",
-    "ask_images": "asked_images",
-    "find_images": "asked_images",
-    "Inspected": "inspection",
-    "Look": "inspection",
-    "inspect": "inspection",
-    "findings": "inspection.findings",
-}
-"""Of what single recipes need: imported when it is first asked for."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "AskedImages": "asked_images",
+        "ask_images": "asked_images",
+        "find_images": "asked_images",
+        "Inspected": "inspection",
+        "Look": "inspection",
+        "inspect": "inspection",
+        "findings": "inspection.findings",
+    },
+)
+"""Of what single recipes need."""
 
 
 def load(

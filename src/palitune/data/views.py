@@ -6,8 +6,7 @@ Pillow is imported where pictures are made.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
+from palitune.data.sources.shapes import tight_box
 from palitune.examples import Box, Instance, Mask, Row, Size
 
 if TYPE_CHECKING:
@@ -114,6 +113,8 @@ def _mirrored(instance: Instance, width: int) -> Instance:
 def _window_of(mask: Mask, window: Window) -> Mask:
     """Cut a window out of a mask; outside the mask it is False."""
     left, top, right, bottom = window
+    import numpy as np
+
     cut = np.zeros((bottom - top, right - left), bool)
     y, x = max(top, 0), max(left, 0)
     inside = mask[y : max(bottom, 0), x : max(right, 0)]
@@ -123,22 +124,17 @@ def _window_of(mask: Mask, window: Window) -> Mask:
 
 def _margins(mask: Mask, box: Box) -> Box:
     """Return how far the sides of a box are from the mask in it; 0 where they cut it."""
-    x0, y0, x1, y1 = _tight(mask)
+    x0, y0, x1, y1 = tight_box(mask)
     left, top, right, bottom = x0 - box[0], y0 - box[1], box[2] - x1, box[3] - y1
     return max(left, 0.0), max(top, 0.0), max(right, 0.0), max(bottom, 0.0)
 
 
 def _around(mask: Mask, box: Box, margins: Box) -> Box:
     """Draw a box in to a mask that has been cut, as far from it as the whole one's was."""
-    x0, y0, x1, y1 = _tight(mask)
+    x0, y0, x1, y1 = tight_box(mask)
     left, top, right, bottom = margins
     drawn = max(x0 - left, box[0]), max(y0 - top, box[1])
     return *drawn, min(x1 + right, box[2]), min(y1 + bottom, box[3])
-
-
-def _tight(mask: Mask) -> Box:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _area(box: Box) -> float:
@@ -157,6 +153,7 @@ def _seen(image: "Image", window: Window) -> "Image":
 
 
 def _coloured(image: "Image", colours: Colours) -> "Image":
+    import numpy as np
     from PIL import Image, ImageEnhance
 
     for enhance, factor in (

@@ -4,52 +4,62 @@ A name carries its variant (`anls_rrc`, `anls_paper`), so that no number is repo
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from palitune.metrics.anls import Anls
-from palitune.metrics.base import Metric, MetricError
-from palitune.metrics.benchmark_answers import Pope, Rsvqa, ScienceQa
-from palitune.metrics.box_accuracy import BoxAccuracy
-from palitune.metrics.caption_programs import Meteor, Spice
-from palitune.metrics.captions import BEST_CIDER, Bleu, CiderD, RougeL
-from palitune.metrics.detection_ap import DetectionAP
-from palitune.metrics.error_rate import ErrorRate, characters, words
-from palitune.metrics.exact_match import ExactMatch, number
-from palitune.metrics.relaxed_accuracy import RelaxedAccuracy
-from palitune.metrics.segmentation_iou import ReferringSegmentation, Segmentation
-from palitune.metrics.semantic_segmentation import SemanticSegmentation
-from palitune.metrics.text_spotting import TextSpotting
-from palitune.metrics.vqa_accuracy import VqaAccuracy
+from palitune.lazily import lazily
 
-METRICS: dict[str, Callable[[], Metric]] = {
-    "anls_paper": lambda: Anls("paper"),
-    "anls_rrc": lambda: Anls("rrc"),
-    "bleu": lambda: Bleu(1, 2, 3, 4),
-    "bleu_4": lambda: Bleu(4),
-    "box_accuracy": BoxAccuracy,
-    "character_error_rate": lambda: ErrorRate("character_error_rate", characters),
-    "cider_d": CiderD,
-    "detection": DetectionAP,
-    "exact_match": lambda: ExactMatch("exact_match"),
-    "exact_match_lower": lambda: ExactMatch("exact_match_lower", str.lower),
-    "exact_match_number": lambda: ExactMatch("exact_match_number", number),
-    "meteor": Meteor,
-    "pope": Pope,
-    "referring_segmentation": ReferringSegmentation,
-    "relaxed_accuracy_pix2struct": RelaxedAccuracy,
-    "rouge_l": RougeL,
-    "rsvqa": Rsvqa,
-    "science_qa": ScienceQa,
-    "segmentation": Segmentation,
-    "semantic_iou": SemanticSegmentation,
-    "spice": Spice,
-    "text_spotting": TextSpotting,
-    "vqa_accuracy_official": lambda: VqaAccuracy("official"),
-    "vqa_accuracy_plain": lambda: VqaAccuracy("plain"),
-    "vqa_accuracy_textvqa": lambda: VqaAccuracy("textvqa"),
-    "word_error_rate": lambda: ErrorRate("word_error_rate", words),
+if TYPE_CHECKING:
+    from palitune.metrics.base import Metric, MetricError
+
+__getattr__ = lazily(__name__, {"Metric": "base", "MetricError": "base"})
+
+
+def _maker(module: str, maker: str, *given: str | int) -> "Callable[[], Metric]":
+    """Return what imports a metric's module and makes it."""
+
+    def make() -> "Metric":
+        made: Metric = getattr(import_module(f"{__name__}.{module}"), maker)(*given)
+        return made
+
+    return make
+
+
+METRICS: "dict[str, Callable[[], Metric]]" = {
+    "anls_paper": _maker("anls", "Anls", "paper"),
+    "anls_rrc": _maker("anls", "Anls", "rrc"),
+    "bleu": _maker("captions", "Bleu", 1, 2, 3, 4),
+    "bleu_4": _maker("captions", "Bleu", 4),
+    "box_accuracy": _maker("box_accuracy", "BoxAccuracy"),
+    "character_error_rate": _maker("error_rate", "CharacterErrorRate"),
+    "cider_d": _maker("captions", "CiderD"),
+    "detection": _maker("detection_ap", "DetectionAP"),
+    "exact_match": _maker("exact_match", "ExactMatch"),
+    "exact_match_lower": _maker("exact_match", "ExactMatchLower"),
+    "exact_match_number": _maker("exact_match", "ExactMatchNumber"),
+    "meteor": _maker("caption_programs", "Meteor"),
+    "pope": _maker("benchmark_answers", "Pope"),
+    "referring_segmentation": _maker("segmentation_iou", "ReferringSegmentation"),
+    "relaxed_accuracy_pix2struct": _maker("relaxed_accuracy", "RelaxedAccuracy"),
+    "rouge_l": _maker("captions", "RougeL"),
+    "rsvqa": _maker("benchmark_answers", "Rsvqa"),
+    "science_qa": _maker("benchmark_answers", "ScienceQa"),
+    "segmentation": _maker("segmentation_iou", "Segmentation"),
+    "semantic_iou": _maker("semantic_segmentation", "SemanticSegmentation"),
+    "spice": _maker("caption_programs", "Spice"),
+    "text_spotting": _maker("text_spotting", "TextSpotting"),
+    "vqa_accuracy_official": _maker("vqa_accuracy", "VqaAccuracy", "official"),
+    "vqa_accuracy_plain": _maker("vqa_accuracy", "VqaAccuracy", "plain"),
+    "vqa_accuracy_textvqa": _maker("vqa_accuracy", "VqaAccuracy", "textvqa"),
+    "word_error_rate": _maker("error_rate", "WordErrorRate"),
 }
 """What makes a metric, by name; it raises MetricError where a program it needs is missing."""
 
+NEED_PROGRAMS = ("meteor", "spice")
+"""Metrics that are not made of Python alone."""
+
+BEST_CIDER = 10.0
+"""CIDEr-D of a caption that equals all its references."""
 _LOWER_IS_BETTER = (
     *("error_rate", "loss", "perplexity", "malformed", "unfinished", "malformed_objects"),
     *("malformed_fragments", "duplicates", "unknown_label"),
@@ -68,4 +78,4 @@ def best(name: str) -> float:
     return 1.0 if higher_is_better(name) else 0.0
 
 
-__all__ = ["METRICS", "Metric", "MetricError", "best", "higher_is_better"]
+__all__ = ["METRICS", "NEED_PROGRAMS", "Metric", "MetricError", "best", "higher_is_better"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from palitune.examples import Example, Prediction
+from palitune.metrics import BEST_CIDER
 from palitune.metrics.base import (
     CorpusMeanMetric,
     Counts,
@@ -31,8 +32,6 @@ from palitune.metrics.ptb import tokenize
 
 Tokenizer = Callable[[str], list[str]]
 
-BEST_CIDER = 10.0
-"""CIDEr-D of a caption that equals all its references."""
 SIGMA = 6.0
 """Width of CIDEr-D's penalty on a difference in length, in bigrams."""
 BETA = 1.2

@@ -102,3 +102,17 @@ class ErrorRate(Metric):
         edits, lengths = (counts @ np.array(self.counts, float).reshape(-1, 2)).T
         rates: Floats = edits / np.where(lengths > 0, lengths, 1)
         return {self.name: np.where(counts.sum(axis=1) > 0, rates, np.nan)}
+
+
+class CharacterErrorRate(ErrorRate):
+    """Edits in characters."""
+
+    def __init__(self) -> None:
+        super().__init__("character_error_rate", characters)
+
+
+class WordErrorRate(ErrorRate):
+    """Edits in words."""
+
+    def __init__(self) -> None:
+        super().__init__("word_error_rate", words)

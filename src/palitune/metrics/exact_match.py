@@ -37,9 +37,25 @@ def exact_match(answer: str, references: Sequence[str], *, normal: Normal = as_i
 
 
 class ExactMatch(MeanMetric):
-    def __init__(self, name: str, normal: Normal = as_is) -> None:
+    """The share of answers that equal a reference."""
+
+    def __init__(self, name: str = "exact_match", normal: Normal = as_is) -> None:
         super().__init__(name)
         self.normal = normal
 
     def score(self, answer: str, references: tuple[str, ...]) -> float:
         return exact_match(answer, references, normal=self.normal)
+
+
+class ExactMatchLower(ExactMatch):
+    """The same of lower-cased texts."""
+
+    def __init__(self) -> None:
+        super().__init__("exact_match_lower", str.lower)
+
+
+class ExactMatchNumber(ExactMatch):
+    """The same of texts whose number words are digits."""
+
+    def __init__(self) -> None:
+        super().__init__("exact_match_number", number)

@@ -4,8 +4,9 @@ A function's module is imported when it is first asked for, so that a command li
 nothing has nothing to import.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from palitune.lazily import lazily
 
 if TYPE_CHECKING:
     from palitune.report.inspection import show_inspection
@@ -15,26 +16,22 @@ if TYPE_CHECKING:
     from palitune.report.summary import metrics_markdown, metrics_table
     from palitune.report.writing import finish, list_skipped, open_run, say, tracked
 
-_MODULES = {
-    "show_inspection": "inspection",
-    "write": "page",
-    "made_by": "pages",
-    "show_predictions": "predictions",
-    "metrics_markdown": "summary",
-    "metrics_table": "summary",
-    "finish": "writing",
-    "list_skipped": "writing",
-    "open_run": "writing",
-    "say": "writing",
-    "tracked": "writing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
+__getattr__ = lazily(
+    __name__,
+    {
+        "show_inspection": "inspection",
+        "write": "page",
+        "made_by": "pages",
+        "show_predictions": "predictions",
+        "metrics_markdown": "summary",
+        "metrics_table": "summary",
+        "finish": "writing",
+        "list_skipped": "writing",
+        "open_run": "writing",
+        "say": "writing",
+        "tracked": "writing",
+    },
+)
 
 __all__ = [
     "finish",

@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 from palitune.codec.boxes import Confidence
 from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Example, Reference, Row, Size, Value
-from palitune.metrics import METRICS
+from palitune.metrics import METRICS, NEED_PROGRAMS
 
 T = TypeVar("T")
 
@@ -42,7 +42,8 @@ class Task(ABC):
                 raise ValueError(
                     f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
                 )
-            METRICS[metric]()  # it says here, and not after a training, what it lacks
+            if metric in NEED_PROGRAMS:
+                METRICS[metric]()  # it says here, and not after a training, what it lacks
         if self.max_new_tokens < 1:
             raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
 

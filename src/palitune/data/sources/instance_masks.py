@@ -11,10 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from palitune.data.sources.folders import images_in
-from palitune.data.sources.mask_folders import MaskFolder, read_map
+from palitune.data.sources.mask_folders import MaskFolder, numbers_in, read_map
 from palitune.examples import DataError, Mask, Size
 
 
@@ -75,7 +73,7 @@ class InstanceMasks(MaskFolder):
                 "how the class follows from its number"
             )
         pixels = read_map(entry, size)
-        for number in np.unique(pixels).tolist():
+        for number in numbers_in(pixels):
             if self.divisor is None and number != self.background:
                 yield classes[0], pixels == number
             elif self.divisor is not None and number >= self.divisor:

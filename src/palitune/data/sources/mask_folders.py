@@ -10,10 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from palitune.data.sources.base import Source
 from palitune.data.sources.checks import HeaderReader, header_reader, image_size, utf8_lines
@@ -21,7 +18,11 @@ from palitune.data.sources.folders import by_stem, walk
 from palitune.data.sources.shapes import tight_box
 from palitune.examples import DataError, Instance, Mask, Row, Size
 
-Pixels = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.int64]
 
 _NAMES = ("masks", "annotations", "labels", "gtFine")
 
@@ -152,11 +153,12 @@ class MaskFolder(Source):
         return found
 
 
-def read_map(file: Path, size: Size) -> Pixels:
+def read_map(file: Path, size: Size) -> "Pixels":
     """Return the (height, width) numbers of a grey or palette image, 8 or 16 bits.
 
     Raises DataError where the file is in colour or not as large as its image.
     """
+    import numpy as np
     from PIL import Image
 
     try:
@@ -177,3 +179,10 @@ def read_map(file: Path, size: Size) -> Pixels:
         )
     numbers: Pixels = pixels.astype(np.int64)
     return numbers
+
+
+def numbers_in(pixels: "Pixels") -> list[int]:
+    """Return the different numbers of a map, the lowest first."""
+    import numpy as np
+
+    return [int(number) for number in np.unique(pixels)]

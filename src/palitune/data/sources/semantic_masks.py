@@ -9,9 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from palitune.data.sources.mask_folders import MaskFolder, read_map
+from palitune.data.sources.mask_folders import MaskFolder, numbers_in, read_map
 from palitune.data.sources.shapes import components
 from palitune.examples import Mask, Size
 
@@ -40,7 +38,7 @@ class SemanticMasks(MaskFolder):
         self, entry: Path, size: Size, classes: tuple[str, ...]
     ) -> Iterator[tuple[str, Mask]]:
         pixels = read_map(entry, size)
-        for number in np.unique(pixels).tolist():
+        for number in numbers_in(pixels):
             if number < self.first or number in self.ignore:
                 continue
             label = self.class_at(number, classes, f"{entry}: pixels")

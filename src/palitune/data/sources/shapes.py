@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from palitune.data.sources.checks import are_numbers, shown
 from palitune.examples import Box, DataError, Mask, Size
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FORM = (
     "polygons [[x0, y0, x1, y1, x2, y2, ...], ...] or run lengths {'size': [h, w], 'counts': ...}"
@@ -40,8 +41,8 @@ def check_in_box(mask: Mask, box: Box, place: str) -> None:
     """Refuse a mask that lies elsewhere than its box, give or take a pixel."""
     x0, y0, x1, y1 = box
     inside = mask[max(int(y0) - 1, 0) : ceil(y1) + 1, max(int(x0) - 1, 0) : ceil(x1) + 1]
-    total = int(np.count_nonzero(mask))
-    stray = total - int(np.count_nonzero(inside))
+    total = int(mask.sum())
+    stray = total - int(inside.sum())
     if stray > _STRAY * total:
         other = tight_box(mask)
         swapped = ""
@@ -56,8 +57,9 @@ def check_in_box(mask: Mask, box: Box, place: str) -> None:
 
 def tight_box(mask: Mask) -> Box:
     """Return the smallest box around a mask that has pixels."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
+    import numpy as np
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
@@ -68,6 +70,8 @@ def polygon_box(points: Sequence[float]) -> Box:
 
 def components(mask: Mask) -> Iterator[Mask]:
     """Yield the connected regions of a mask (pixels touch at sides or corners), top ones first."""
+    import numpy as np
+
     labels = np.zeros(mask.shape, np.int32)
     parent = [0]
     above: list[tuple[int, int, int]] = []
@@ -165,6 +169,8 @@ def _inside(box: Box, size: Size) -> bool:
 
 
 def _from_runs(written: dict[str, Any], size: Size, place: str) -> Mask:
+    import numpy as np
+
     width, height = size
     if written.get("size") != [height, width]:
         raise DataError(
@@ -186,20 +192,24 @@ def _from_runs(written: dict[str, Any], size: Size, place: str) -> Mask:
     return _filled(lengths, size)
 
 
-def _filled(lengths: npt.NDArray[np.int64], size: Size) -> Mask:
+def _filled(lengths: "npt.NDArray[np.int64]", size: Size) -> Mask:
     """Return the mask whose columns, one after the other, are runs of outside and inside."""
+    import numpy as np
+
     inside = np.arange(len(lengths)) % 2 == 1
     mask: Mask = np.repeat(inside, lengths).reshape(size).T
     return mask
 
 
-def _uncompressed(counts: str | bytes) -> npt.NDArray[np.int64] | None:
+def _uncompressed(counts: str | bytes) -> "npt.NDArray[np.int64] | None":
     """Read COCO's compressed run lengths; None where they are damaged.
 
     As pycocotools' `rleFrString` does, but sure to stay within the image: from ASCII 48 on, six
     bits a character, five of a number and one for "more follows"; a number is signed, and from the
     fourth on the difference to the number before the last.
     """
+    import numpy as np
+
     raw = np.frombuffer(
         counts.encode("ascii", "replace") if isinstance(counts, str) else counts, np.uint8
     )
