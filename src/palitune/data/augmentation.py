@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from palitune.data.views import PLAIN, Colours, Seen, View, Window, seen
+from palitune.data.views import PLAIN, Colours, Seen, View, Warp, Window, seen
 from palitune.examples import Example, Row, Size
 from palitune.tasks import Task
 
@@ -46,7 +46,40 @@ class NoAugmentation(Augmentation):
 
 
 @dataclass(kw_only=True)
-class Light(Augmentation):
+class Coloured(Augmentation):
+    """What every augmentation can do, wherever things are."""
+
+    brightness: float = 0.2
+    """Most that a factor of brightness differs from 1, in [0, 1]; contrast and saturation too."""
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.02
+    """Most that hues are turned, as a share of the colour circle, in [0, 0.5]."""
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            _within(name, getattr(self, name), 0, 1)
+        _within("hue", self.hue, 0, 0.5)
+
+    def draws(self) -> bool:
+        return True
+
+    def colours(self, chance: Random) -> Colours:
+        """Draw how colours are changed."""
+
+        def factor(most: float) -> float:
+            return 1 + chance.uniform(-most, most)
+
+        return Colours(
+            factor(self.brightness),
+            factor(self.contrast),
+            factor(self.saturation),
+            chance.uniform(-self.hue, self.hue),
+        )
+
+
+@dataclass(kw_only=True)
+class Light(Coloured):
     """Mirrors, crops and colours; a share is one of visits, in [0, 1]."""
 
     name: ClassVar[str] = "light"
@@ -64,17 +97,11 @@ class Light(Augmentation):
     """Share that keeps its aspect: padded with grey to a square, instead of stretched to one."""
     square_crop: float = 0.0
     """Share that keeps its aspect: a random square of the image, as high or wide as it."""
-    brightness: float = 0.2
-    """Most that a factor of brightness differs from 1, in [0, 1]; contrast and saturation too."""
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.02
-    """Most that hues are turned, as a share of the colour circle, in [0, 0.5]."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "crop", "pad", "square_crop", "brightness", "contrast", "saturation"):
+        super().__post_init__()
+        for name in ("flip", "crop", "pad", "square_crop"):
             _within(name, getattr(self, name), 0, 1)
-        _within("hue", self.hue, 0, 0.5)
         for name in ("crop_area", "min_visible"):
             _within(name, getattr(self, name), 1e-6, 1)
         if self.crop + self.pad + self.square_crop > 1:
@@ -83,11 +110,8 @@ class Light(Augmentation):
                 f"are at most 1, not {self.crop + self.pad + self.square_crop:g}"
             )
 
-    def draws(self) -> bool:
-        return True
-
     def draw(self, example: Example, row: Row, task: Task, chance: Random) -> tuple[View, Seen]:
-        colours = self._colours(chance)
+        colours = self.colours(chance)
         mirrored = chance.random() < self.flip and task.mirrorable and not speaks_of_sides(example)
         window = self._window(row.size, task, chance)
         if _cannot_move(row):
@@ -98,17 +122,6 @@ class Light(Augmentation):
             view = View(None, mirrored, colours)
             found = seen(row, view, self.min_visible)
         return view, found
-
-    def _colours(self, chance: Random) -> Colours:
-        def factor(most: float) -> float:
-            return 1 + chance.uniform(-most, most)
-
-        return Colours(
-            factor(self.brightness),
-            factor(self.contrast),
-            factor(self.saturation),
-            chance.uniform(-self.hue, self.hue),
-        )
 
     def _window(self, size: Size, task: Task, chance: Random) -> Window | None:
         drawn = chance.random()
@@ -123,8 +136,44 @@ class Light(Augmentation):
         return None
 
 
+@dataclass(kw_only=True)
+class Page(Coloured):
+    """Writing as hands, cameras and scanners differ: turned, slanted, stretched, in other light.
+
+    An example that tells a place, in prompt or answer, keeps its geometry.
+    """
+
+    name: ClassVar[str] = "page"
+
+    degrees: float = 8.0
+    """Most by which a page is turned, either way, in [0, 45]."""
+    slant: float = 0.2
+    """Most by which its top moves to a side, as a share of the height, in [0, 1]."""
+    stretch: float = 0.15
+    """Most by which width and height grow or shrink, each by itself, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within("degrees", self.degrees, 0, 45)
+        _within("slant", self.slant, 0, 1)
+        _within("stretch", self.stretch, 0, 0.99)
+
+    def draw(self, example: Example, row: Row, task: Task, chance: Random) -> tuple[View, Seen]:
+        colours, warp = self.colours(chance), self._warp(chance)
+        view = View(colours=colours) if _tells_places(example) else View(colours=colours, warp=warp)
+        return view, Seen(row, 0)
+
+    def _warp(self, chance: Random) -> Warp:
+        def drawn(most: float) -> float:
+            return chance.uniform(-most, most)
+
+        return Warp(
+            drawn(self.degrees), drawn(self.slant), 1 + drawn(self.stretch), 1 + drawn(self.stretch)
+        )
+
+
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    augmentation.name: augmentation for augmentation in (NoAugmentation, Light)
+    augmentation.name: augmentation for augmentation in (NoAugmentation, Light, Page)
 }
 
 
@@ -140,6 +189,10 @@ def random_crop(size: Size, least: float, chance: Random) -> Window:
 def speaks_of_sides(example: Example) -> bool:
     """Tell whether prompt or targets hold a word that a mirror makes wrong."""
     return any(_SIDES.search(text) for text in (example.prefix, *example.suffixes))
+
+
+def _tells_places(example: Example) -> bool:
+    return any("<loc" in text for text in (example.prefix, *example.suffixes))
 
 
 def _cannot_move(row: Row) -> bool:

@@ -4,6 +4,7 @@ Pillow is imported where pictures are made.
 """
 
 from dataclasses import dataclass, replace
+from math import cos, radians, sin
 from typing import TYPE_CHECKING, NamedTuple
 
 from palitune.data.sources.shapes import tight_box
@@ -30,16 +31,32 @@ class Colours:
 
 
 @dataclass(frozen=True)
+class Warp:
+    """An affine map about the middle of the image; what was outside gets the mean colour."""
+
+    degrees: float = 0.0
+    """Turn, counter-clockwise."""
+    slant: float = 0.0
+    """How far the top moves to the right against the bottom, as a share of the height."""
+    width: float = 1.0
+    """Factor by which things get wider."""
+    height: float = 1.0
+    """Factor by which things get higher."""
+
+
+@dataclass(frozen=True)
 class View:
-    """A window onto the image, perhaps mirrored, stretched to the model's square, recoloured."""
+    """A window onto the image, perhaps mirrored, warped, stretched to a square, recoloured."""
 
     window: Window | None = None
     """None: the whole image."""
     mirrored: bool = False
     colours: Colours = Colours()
+    warp: Warp = Warp()
+    """Objects do not follow it: it is for examples that tell no place."""
 
     def moves(self) -> bool:
-        """Tell whether anything is elsewhere than in the image."""
+        """Tell whether objects are elsewhere than in the image."""
         return self.mirrored or self.window is not None
 
     def picture(self, image: "Image", size: Size, resample: "Resampling") -> "Image":
@@ -50,7 +67,7 @@ class View:
             image = _seen(image, self.window)
         if self.mirrored:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-        return _coloured(image.resize(size, resample), self.colours)
+        return _coloured(_warped(image, self.warp).resize(size, resample), self.colours)
 
 
 PLAIN = View()
@@ -112,9 +129,9 @@ def _mirrored(instance: Instance, width: int) -> Instance:
 
 def _window_of(mask: Mask, window: Window) -> Mask:
     """Cut a window out of a mask; outside the mask it is False."""
-    left, top, right, bottom = window
     import numpy as np
 
+    left, top, right, bottom = window
     cut = np.zeros((bottom - top, right - left), bool)
     y, x = max(top, 0), max(left, 0)
     inside = mask[y : max(bottom, 0), x : max(right, 0)]
@@ -150,6 +167,24 @@ def _seen(image: "Image", window: Window) -> "Image":
     canvas = Image.new("RGB", (right - left, bottom - top), _GREY)
     canvas.paste(image, (-left, -top))
     return canvas
+
+
+def _warped(image: "Image", warp: Warp) -> "Image":
+    from PIL.Image import Resampling, Transform
+
+    if warp == Warp():
+        return image
+    turn = radians(warp.degrees)
+    cosine, sine = cos(turn), sin(turn)
+    # What is seen at (x, y) from the middle, y downwards, was at (a x + b y, c x + d y):
+    # turned back, then upright again, then as wide and high as it was.
+    a = (cosine + warp.slant * sine) / warp.width
+    b = (warp.slant * cosine - sine) / warp.width
+    c, d = sine / warp.height, cosine / warp.height
+    x, y = image.width / 2, image.height / 2
+    mean = image.resize((1, 1), Resampling.BOX).getpixel((0, 0))
+    back = (a, b, x - a * x - b * y, c, d, y - c * x - d * y)
+    return image.transform(image.size, Transform.AFFINE, back, Resampling.BICUBIC, fillcolor=mean)
 
 
 def _coloured(image: "Image", colours: Colours) -> "Image":

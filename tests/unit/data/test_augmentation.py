@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 from transformers import AutoProcessor
 
 from palitune.data import concatenate, load
-from palitune.data.augmentation import Light, NoAugmentation, random_crop, speaks_of_sides
+from palitune.data.augmentation import Light, NoAugmentation, Page, random_crop, speaks_of_sides
 from palitune.data.collator import Collator
 from palitune.data.dataset import Examples
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
-from palitune.data.views import PLAIN
+from palitune.data.views import PLAIN, Warp
 from palitune.data.visits import AugmentedVisits, Suffixes, Visit, Visits, visits_to
 from palitune.examples import Instance, Row
 from palitune.tasks import TASKS, Task
@@ -248,6 +248,38 @@ def test_what_is_cut_away_is_told(toy_coco: Path) -> None:
         "augmentation: of 12 visits 0 are mirrored and 12 see the image cropped or padded; "
         f"{cut} objects are cut away by that"
     ]
+
+
+def test_only_examples_that_tell_no_place_are_warped() -> None:
+    def warps(task: Task, **columns: Any) -> set[bool]:
+        given = row(**columns)
+        example, page = task.example(given), Page()
+        views = [page.draw(example, given, task, Random(seed))[0] for seed in range(5)]
+        assert all(view.colours != PLAIN.colours for view in views)
+        return {view.warp != Warp() for view in views}
+
+    boat = "<loc0100><loc0100><loc0200><loc0200> boat"
+    assert warps(TASKS["vqa"](), question="how many?", answers=("2",)) == {True}
+    assert warps(Detection()) == {False}
+    assert warps(TASKS["vqa"](), prefix="what is at <loc0100>?", suffix="a boat") == {False}
+    assert warps(TASKS["vqa"](), prefix="where is the boat?", suffix=boat) == {False}
+
+
+def test_a_page_is_turned_slanted_and_stretched_no_more_than_asked() -> None:
+    given = row(question="how many?", answers=("2",))
+    example = TASKS["vqa"]().example(given)
+    page = Page(degrees=3, slant=0.1, stretch=0.2)
+    drawn = [page.draw(example, given, TASKS["vqa"](), Random(seed))[0].warp for seed in range(500)]
+    for values, middle, most in (
+        ([warp.degrees for warp in drawn], 0, 3),
+        ([warp.slant for warp in drawn], 0, 0.1),
+        ([warp.width for warp in drawn], 1, 0.2),
+        ([warp.height for warp in drawn], 1, 0.2),
+    ):
+        assert min(values) >= middle - most
+        assert max(values) <= middle + most
+        assert max(values) - min(values) > 1.8 * most
+    assert len({warp.width / warp.height for warp in drawn}) == 500
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Resampling
 
-from palitune.data.views import PLAIN, Colours, View, Window, seen
+from palitune.data.views import PLAIN, Colours, View, Warp, Window, seen
 from palitune.examples import Box, Instance, Mask, Row, Size
 
 from toy_data import toy_mask
@@ -209,3 +209,31 @@ def test_contrast_zero_is_the_mean_grey() -> None:
         Image.fromarray(pixels), (2, 2), Resampling.NEAREST
     )
     assert (np.asarray(picture) == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("warp", "place"),
+    [
+        (Warp(), (30, -10)),
+        (Warp(degrees=90), (-10, -30)),
+        (Warp(width=0.5), (15, -10)),
+        (Warp(height=0.5), (30, -5)),
+        (Warp(slant=0.5), (35, -10)),
+        (Warp(degrees=90, width=0.5), (-10, -15)),  # stretched, then turned
+        (Warp(degrees=90, slant=0.5), (-10, -35)),  # slanted, then turned
+    ],
+)
+def test_a_warp_moves_a_dot_as_it_says(warp: Warp, place: tuple[int, int]) -> None:
+    """The dot starts 30 px to the right of the middle and 10 px above it."""
+    image = Image.new("RGB", (100, 80), (40, 40, 40))
+    image.paste((255, 255, 255), (78, 28, 83, 33))
+    seen = np.asarray(View(warp=warp).picture(image, image.size, Resampling.BICUBIC))
+    rows, columns = np.nonzero(seen[..., 0] > 150)
+    middle = columns.mean() + 0.5 - 50, rows.mean() + 0.5 - 40
+    assert middle == pytest.approx((place[0] + 0.5, place[1] + 0.5), abs=1)
+
+
+def test_what_a_warp_brings_in_has_the_mean_colour() -> None:
+    image = Image.new("RGB", (40, 40), (200, 100, 50))
+    seen = np.asarray(View(warp=Warp(degrees=30)).picture(image, (40, 40), Resampling.BICUBIC))
+    assert (seen == (200, 100, 50)).all()
