@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from palitune.data.pixels import Images, resized
 from palitune.examples import Box, Instance, Mask, Row, Size
 
 if TYPE_CHECKING:
@@ -43,15 +44,17 @@ class View:
         """Tell whether anything is elsewhere than in the image."""
         return self.mirrored or self.window is not None
 
-    def picture(self, image: "Image", size: Size, resample: "Resampling") -> "Image":
-        """Return what is seen, (width, height) = `size`."""
+    def picture(
+        self, image: "Image", size: Size, resample: "Resampling", images: Images = Images.exact
+    ) -> "Image":
+        """Return what is seen of an image, RGB or L, in RGB and (width, height) = `size`."""
         from PIL.Image import Transpose
 
         if self.window is not None:
             image = _seen(image, self.window)
         if self.mirrored:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-        return _coloured(image.resize(size, resample), self.colours)
+        return _coloured(resized(image, size, resample, images), self.colours)
 
 
 PLAIN = View()
