@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -42,6 +42,8 @@ GOALS = {
 BOUND = 2.001
 """Of 255 levels, in floats."""
 CPU, WALL = 0, 1
+
+processor = cache(build_processor)
 
 Pixels = Callable[[Path], torch.Tensor]
 Draw = Callable[[int, int], Image.Image]
@@ -108,12 +110,13 @@ class Line:
         ]
 
     def ours(self) -> Pixels:
-        collator = Collator(build_processor(self.side), images=self.images)
+        collator = Collator(processor(), images=self.images)
+        collator.image_size = self.side, self.side
         return lambda file: torch.stack([collator.pixels(str(file), PLAIN)])
 
     def theirs(self) -> Pixels:
-        processor = SiglipImageProcessorPil(size={"height": self.side, "width": self.side})
-        return lambda file: processor(Image.open(file), return_tensors="pt")["pixel_values"]
+        stock = SiglipImageProcessorPil(size={"height": self.side, "width": self.side})
+        return lambda file: stock(Image.open(file), return_tensors="pt")["pixel_values"]
 
     def fault(self, ours: torch.Tensor, theirs: torch.Tensor) -> str | None:
         """Say by how much too much our pixels are others."""

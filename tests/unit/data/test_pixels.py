@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,11 +29,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return save_every_kind(tmp_path_factory.mktemp("pictures"))
 
 
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    return build_processor()
+
+
 @pytest.mark.parametrize("side", [224, 448, 896])
 def test_exact_is_the_stock_processor_to_the_bit_and_fast_is_near(
-    files: dict[str, Path], side: int
+    files: dict[str, Path], processor: Any, side: int
 ) -> None:
-    processor = build_processor(side)
+    processor.image_processor.size = {"height": side, "width": side}
     exact = Collator(processor)
     fast = Collator(processor, images=Images.fast)
     other, far = {}, {}
@@ -57,7 +63,7 @@ def difference(one: torch.Tensor, two: torch.Tensor) -> float:
     draw=st.sampled_from([checks, gradient, noise, page, photo]),
     resample=st.sampled_from([BICUBIC, BILINEAR]),
 )
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_fast_is_within_two_levels_of_exact_for_any_size(
     size: tuple[int, int],
     side: int,
