@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +21,8 @@ TOLERANCE = 1e-5
 Result = tuple[float, dict[str, torch.Tensor]]
 """A loss, and the gradient of every LoRA weight by its name."""
 Step = Callable[[], Result]
+Times = tuple[float, float]
+"""Seconds of CPU and of wall clock."""
 
 
 @dataclass
@@ -69,16 +72,19 @@ def compare(
         return unequal(line, error, goal)
     if not rounds:
         return Row(line, "", 0, 0, 0, 0, 0, goal)
-    measured: list[tuple[tuple[float, float], tuple[float, float]]] = []
-    for number in range(rounds):
-        first, second = (ours, theirs) if number % 2 else (theirs, ours)
-        one, two = _time(first), _time(second)
-        measured.append((one, two) if number % 2 else (two, one))
+    measured = [turns(ours, theirs, number) for number in range(rounds)]
     judged = 1 if torch.cuda.is_available() else 0
     pairs = [(mine[judged], other[judged]) for mine, other in measured]
     row = summary(line, "s" if judged else "CPU s", pairs, goal)
     row.wall_ratio = statistics.median(other[1] / mine[1] for mine, other in measured)
     return row
+
+
+def turns(ours: Callable[[], Any], theirs: Callable[[], Any], number: int) -> tuple[Times, Times]:
+    """Time both, ours first in rounds of an odd number."""
+    first, second = (ours, theirs) if number % 2 else (theirs, ours)
+    one, two = _time(first), _time(second)
+    return (one, two) if number % 2 else (two, one)
 
 
 def summary(line: str, unit: str, pairs: Sequence[tuple[float, float]], goal: float) -> Row:
@@ -95,8 +101,7 @@ def unequal(line: str, error: str, goal: float) -> Row:
     return Row(line, "", 0, 0, 0, 0, 0, goal, error=error)
 
 
-def _time(step: Step) -> tuple[float, float]:
-    """Seconds of CPU and of wall clock."""
+def _time(step: Callable[[], Any]) -> Times:
     _synchronize()
     cpu, wall = time.process_time(), time.perf_counter()
     step()

@@ -72,7 +72,7 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
         return generate(network, tokenizer, batch, most, **how)
 
     monkeypatch.setattr("palitune.evaluation.answering.generate", counted)
-    assert program.run([*told, "output_dir=cut", "evaluation.resamples=1000"]) == 0
+    assert program.run([*told, "output_dir=cut", "evaluation.image_store=kept"]) == 0
     assert rest == [2] * 4
     assert files("cut") == files("whole")
 

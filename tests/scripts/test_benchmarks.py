@@ -19,7 +19,9 @@ def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("benchmarks.side_by_side")
 
 
-@pytest.mark.parametrize(("script", "lines"), [("benchmark_step", 6), ("benchmark_memory", 2)])
+@pytest.mark.parametrize(
+    ("script", "lines"), [("benchmark_step", 6), ("benchmark_memory", 2), ("benchmark_images", 6)]
+)
 def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     script: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

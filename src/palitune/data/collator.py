@@ -7,13 +7,16 @@ because generation goes on at the right.
 """
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from palitune.data.images import open_image
+from palitune.data.image_store import ImageStore
+from palitune.data.images import decode
+from palitune.data.pixels import Images
 from palitune.data.views import PLAIN, View
 from palitune.data.visits import Visit
 from palitune.examples import Box, DataError, Example, Size
@@ -31,12 +34,23 @@ IGNORED = -100
 class Collator:
     """Tokenizes and pads, and loads images; runs inside the data loader's workers."""
 
-    def __init__(self, processor: Any, *, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        max_length: int | None = None,
+        images: Images = Images.exact,
+        image_store: str | None = None,
+    ) -> None:
         self.tokenizer = processor.tokenizer
         self.max_length = max_length
+        self.images = images
         size = processor.image_processor.size
         self.image_size = (size["width"], size["height"])
         self.resample = Image.Resampling(processor.image_processor.resample)
+        self.store: ImageStore | None = None
+        if image_store is not None:
+            self.store = ImageStore(image_store, self.image_size, self.resample, images)
         self.tokens_per_image: int = processor.image_seq_length
         self.image_token: int = processor.image_token_id
         self.newline = self._ids("\n")
@@ -83,8 +97,12 @@ class Collator:
 
     def pixels(self, path: str, view: View) -> torch.Tensor:
         """(3, height, width) uint8: upright, RGB, what is seen of it resized to the square."""
-        picture = view.picture(open_image(path), self.image_size, self.resample)
-        return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
+        made = partial(self._made, path, view)
+        pixels = self.store.pixels(path, made) if self.store and view == PLAIN else made()
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def _made(self, path: str, view: View) -> np.ndarray:
+        return np.array(view.picture(decode(path), self.image_size, self.resample, self.images))
 
     def _prompt(self, example: Example) -> list[int]:
         images = [self.image_token] * (self.tokens_per_image * len(example.images))

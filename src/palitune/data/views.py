@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import cos, radians, sin
 from typing import TYPE_CHECKING, NamedTuple
 
+from palitune.data.pixels import Images, resized
 from palitune.data.sources.shapes import tight_box
 from palitune.examples import Box, Instance, Mask, Row, Size
 
@@ -59,15 +60,18 @@ class View:
         """Tell whether objects are elsewhere than in the image."""
         return self.mirrored or self.window is not None
 
-    def picture(self, image: "Image", size: Size, resample: "Resampling") -> "Image":
-        """Return what is seen, (width, height) = `size`."""
+    def picture(
+        self, image: "Image", size: Size, resample: "Resampling", images: Images = Images.exact
+    ) -> "Image":
+        """Return what is seen of an image, RGB or L, in RGB and (width, height) = `size`."""
         from PIL.Image import Transpose
 
         if self.window is not None:
             image = _seen(image, self.window)
         if self.mirrored:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-        return _coloured(_warped(image, self.warp).resize(size, resample), self.colours)
+        warped = _warped(image, self.warp)
+        return _coloured(resized(warped, size, resample, images), self.colours)
 
 
 PLAIN = View()

@@ -55,12 +55,14 @@ def answer(
 
     `title` names the progress line.
     """
-    collator = Collator(processor)
+    collator = Collator(processor, images=settings.images, image_store=settings.image_store)
     kept: dict[str, dict[str, Answer]] = journal.known if journal else {}
     with Progress(*_COLUMNS, transient=True, disable=not processes.is_first()) as progress:
         answers = []
         for part in parts:
             known = dict(kept.get(part.name, {}))
+            if collator.store:
+                collator.store.announce(part.examples[: judged(part, settings)])
             batches = _pending(part, settings, processes.from_first(set(known)))
             own = batches[processes.rank() :: processes.count()]
             written = _answered(network, collator, part, own, settings)

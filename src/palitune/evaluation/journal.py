@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FILE = "predictions.jsonl"
 
 _WITHOUT_EFFECT = {
-    "split", "limit", "batch_size", "workers", "resamples", "slices", "submission",
+    "split", "limit", "batch_size", "workers", "image_store", "resamples", "slices", "submission",
     "drop_duplicates", "duplicate_iou",
 }  # fmt: skip
 """Settings that change no answer; the split is told by the examples."""

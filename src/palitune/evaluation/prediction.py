@@ -49,10 +49,13 @@ def predict(
 
     An image that cannot be decoded is raised as DataError, or yielded where it is to be skipped.
     """
+    collator = Collator(processor, images=settings.images, image_store=settings.image_store)
+    if collator.store:
+        collator.store.announce(examples)
     batches: Iterable[Loaded] = DataLoader(
         examples,  # type: ignore[arg-type]
         batch_size=settings.batch_size,
-        collate_fn=partial(load, Collator(processor)),
+        collate_fn=partial(load, collator),
         num_workers=settings.workers if len(examples) > settings.batch_size else 0,
     )
     with Progress(transient=True) as progress:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from palitune.data.pixels import Images
+
 
 class Submission(Enum):
     """The test server or official program that a file of results is written for."""
@@ -29,6 +31,10 @@ class Evaluation:
     """Prompts per generation batch, of each process."""
     workers: int = 2
     """Processes that decode images; 0: decode in the evaluating process."""
+    images: Images = Images.exact
+    """How images are resized: exact | fast, as in `training.images`."""
+    image_store: str | None = None
+    """Folder that keeps the resized images, as `training.image_store`; the two may be one."""
     beams: int = 1
     """Answers that are followed at a time, the likeliest per token being given; 1: greedily."""
     grammar: bool = False

@@ -184,8 +184,13 @@ def label_sources(labels: torch.Tensor, types: torch.Tensor) -> tuple[torch.Tens
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
-    """Map uint8 [0, 255] to float32 [-1, 1], as mean 0.5 and std 0.5 do; floats pass unchanged."""
-    return pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
+    """Map uint8 [0, 255] to float32 [-1, 1], to the very floats of the processor (rescaled, then
+    mean 0.5 and std 0.5); floats pass unchanged.
+    """
+    if pixels.dtype != torch.uint8:
+        return pixels
+    # CUDA divides by a tensor; by a number it would multiply with a rounded reciprocal.
+    return pixels.float() / torch.full((), 127.5, device=pixels.device) - 1
 
 
 def _float_dtype(module: torch.nn.Module) -> torch.dtype:

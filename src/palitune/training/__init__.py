@@ -48,7 +48,7 @@ def check(
     if settings.vision_cache is not None:
         refuse_trained_tower(network)
     examples = data.concatenate(parts)
-    collator = Collator(processor, max_length=settings.max_length)
+    collator = Collator(processor, max_length=settings.max_length, images=settings.images)
     together = settings.suffixes is Suffixes.all
     lengths, probes = check_lengths(collator, examples, settings.max_length, together=together)
     visits = visits_to(examples, settings.suffixes, 0, augmentation)
@@ -82,11 +82,18 @@ def train(
     from palitune.training.perplexity import MINITRAIN, MINIVAL
     from palitune.training.vision_cache import cached_collator
 
-    collator = Collator(processor, max_length=settings.max_length)
+    collator = Collator(
+        processor,
+        max_length=settings.max_length,
+        images=settings.images,
+        image_store=settings.image_store,
+    )
     visits = visits_to(data.concatenate(parts), settings.suffixes, seed, augmentation)
     slices = {MINITRAIN: parts} | ({MINIVAL: validation} if validation else {})
     if settings.vision_cache is not None:
         collator = cached_collator(network, processor, visits, settings)
+    elif collator.store:
+        collator.store.announce(visits.examples)
     trainer.train(
         network, collator, visits, settings, seed=seed, folder=folder, measure=measure,
         slices=slices if settings.perplexity_every else None, log=log,

@@ -1,15 +1,12 @@
 """What the frozen vision tower makes of each training image, on disk: an epoch reads it instead.
 
-An entry is a file named by the image's bytes, in a folder named by all else that its content
-depends on: the tower's weights and precision, and the resize. It holds the tower's output before
-the projector (half the size of what comes after, and right for a projector that is trained) with a
-checksum behind it. Entries appear whole or not at all, so several processes may make them at once.
+An entry holds the tower's output before the projector: half the size of what comes after, and right
+for a projector that is trained. Besides the image it depends on the tower's weights and precision,
+and on the resize.
 """
 
 import hashlib
 import os
-import shutil
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,12 @@ import torch
 from rich.progress import track
 
 from palitune.data.collator import Batch, Collator
+from palitune.data.entries import Entries, readable
 from palitune.data.views import PLAIN, View
 from palitune.data.visits import Visits
 from palitune.models.prefix_lm import PrefixModel
 from palitune.training.faults import TrainingError
 from palitune.training.settings import Training
-
-_CHECKSUM_BYTES = 4
 
 
 class CachedCollator(Collator):
@@ -32,7 +28,7 @@ class CachedCollator(Collator):
 
     def __init__(self, processor: Any, *, max_length: int | None = None) -> None:
         super().__init__(processor, max_length=max_length)
-        self.entries: dict[str, Path] = {}
+        self.files: dict[str, Path] = {}
         """By path of the image."""
         self.shape: tuple[int, int] = (0, 0)
         """Patches and width of an entry."""
@@ -46,7 +42,7 @@ class CachedCollator(Collator):
     def pixels(self, path: str, view: View) -> torch.Tensor:
         """(patches, width): the entry, memory-mapped; every view is the plain one."""
         count = self.shape[0] * self.shape[1]
-        entry = str(self.entries[path])
+        entry = str(self.files[path])
         return torch.from_file(entry, shared=False, size=count, dtype=self.dtype).view(self.shape)
 
 
@@ -69,17 +65,18 @@ def cached_collator(
     config = body.config.vision_config
     collator.shape = ((config.image_size // config.patch_size) ** 2, config.hidden_size)
     collator.dtype = next(p.dtype for p in body.vision_tower.parameters())
-    store = Path(str(settings.vision_cache)) / _fingerprint(body.vision_tower, collator)
     if any(example.marked for example in visits.examples):
         raise TrainingError(
             "training.vision_cache: boxes are drawn into the images (task.mark), which the cache "
             "does not know of; set training.vision_cache=null"
         )
+    images = Collator(processor, images=settings.images)
+    folder = Path(str(settings.vision_cache)) / _fingerprint(body.vision_tower, images)
+    entries = Entries(folder, collator.shape[0] * collator.shape[1] * collator.dtype.itemsize)
     paths = dict.fromkeys(path for example in visits.examples for path in example.images)
     for path in track(paths, description="looking up images", transient=True):
-        name = _digest(path)
-        collator.entries[path] = store / name[:2] / name
-    _fill(body, Collator(processor), collator, settings.micro_batch_size)
+        collator.files[path] = entries.of(path)
+    _fill(body, images, collator, entries, settings.micro_batch_size)
     return collator
 
 
@@ -96,21 +93,20 @@ def _body(network: Any) -> PrefixModel:
     return next(module for module in network.modules() if isinstance(module, PrefixModel))
 
 
-def _fill(body: PrefixModel, images: Collator, cache: CachedCollator, batch_size: int) -> None:
+def _fill(
+    body: PrefixModel, images: Collator, cache: CachedCollator, entries: Entries, batch_size: int
+) -> None:
     """Make the entries that are missing, broken or cut off."""
-    size = cache.shape[0] * cache.shape[1] * cache.dtype.itemsize
-    wanted = {entry: path for path, entry in cache.entries.items() if not _is_whole(entry, size)}
-    store = next(iter(cache.entries.values())).parents[1]
-    store.mkdir(parents=True, exist_ok=True)
-    needed, free = len(wanted) * size, shutil.disk_usage(store).free
+    wanted = {file: path for path, file in cache.files.items() if entries.read(file) is None}
+    needed, free = entries.room(len(wanted))
     rich.print(
-        f"vision cache: {len(set(cache.entries.values()))} images of {_readable(size)} each; "
-        f"{len(wanted)} to be made, {_readable(needed)} in {store} ({_readable(free)} free)"
+        f"vision cache: {len(set(cache.files.values()))} images of {readable(entries.size)} each; "
+        f"{len(wanted)} to be made, {readable(needed)} in {entries.folder} ({readable(free)} free)"
     )
     if needed > free:
         raise TrainingError(
-            f"training.vision_cache: {_readable(needed)} are needed in {store} and "
-            f"{_readable(free)} are free; name a folder on another disk, or set it to null"
+            f"training.vision_cache: {readable(needed)} are needed in {entries.folder} and "
+            f"{readable(free)} are free; name a folder on another disk, or set it to null"
         )
     # Processes side by side begin at different places and leave out what another has made.
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -118,48 +114,22 @@ def _fill(body: PrefixModel, images: Collator, cache: CachedCollator, batch_size
     turned += list(wanted)[: rank * len(wanted) // processes]
     starts = range(0, len(turned), batch_size)
     for start in track(starts, description="vision cache", transient=True):
-        missing = [e for e in turned[start : start + batch_size] if not _is_whole(e, size)]
+        missing = [
+            file for file in turned[start : start + batch_size] if entries.read(file) is None
+        ]
         if missing:
-            pixels = torch.stack([images.pixels(wanted[entry], PLAIN) for entry in missing])
+            pixels = torch.stack([images.pixels(wanted[file], PLAIN) for file in missing])
             with torch.no_grad():
                 features = body.get_image_features(pixels.to(body.device)).last_hidden_state
-            for entry, made in zip(missing, features.to(cache.dtype).cpu(), strict=True):
-                _write(entry, made)
+            for file, made in zip(missing, features.to(cache.dtype).cpu(), strict=True):
+                entries.write(file, made.contiguous().view(torch.uint8).numpy())
 
 
-def _write(entry: Path, features: torch.Tensor) -> None:
-    content = features.contiguous().view(torch.uint8).numpy().tobytes()
-    checksum = zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
-    entry.parent.mkdir(exist_ok=True)
-    unfinished = entry.with_name(f"{entry.name}.{os.getpid()}")
-    unfinished.write_bytes(content + checksum)
-    unfinished.replace(entry)
-
-
-def _is_whole(entry: Path, size: int) -> bool:
-    if not entry.exists() or entry.stat().st_size != size + _CHECKSUM_BYTES:
-        return False
-    content = memoryview(entry.read_bytes())
-    return zlib.crc32(content[:size]) == int.from_bytes(content[size:], "little")
-
-
-def _fingerprint(tower: torch.nn.Module, collator: Collator) -> str:
+def _fingerprint(tower: torch.nn.Module, images: Collator) -> str:
     """Name all that an entry depends on besides the image."""
-    told = hashlib.sha256(f"{collator.image_size} {int(collator.resample)}".encode())
+    resize = f"{images.image_size} {int(images.resample)} {images.images.value}"
+    told = hashlib.sha256(resize.encode())
     for name, weight in sorted(tower.state_dict().items()):
         told.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         told.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return told.hexdigest()[:16]
-
-
-def _digest(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _readable(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -5,18 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor
 
+from palitune.data import entries
 from palitune.data.collator import Collator
+from palitune.data.entries import Entries
+from palitune.data.pixels import Images
 from palitune.data.visits import Suffixes, Visits
 from palitune.examples import Example
 from palitune.models.adapters import Lora
 from palitune.models.checkpoints import Local
 from palitune.models.loading import load
-from palitune.training import vision_cache
 from palitune.training.faults import TrainingError
 from palitune.training.settings import Training
 from palitune.training.vision_cache import CachedCollator, cached_collator
@@ -96,6 +99,9 @@ def test_another_tower_image_or_resize_has_entries_of_its_own(setup: Setup) -> N
     setup.collator()
     assert len(setup.entries()) == 15
     assert len({file.read_bytes() for file in setup.entries()}) == 15
+    setup.settings = replace(setup.settings, images=Images.fast)
+    setup.collator()
+    assert len(setup.entries()) == 20
 
 
 def tower(setup: Setup) -> Any:
@@ -114,10 +120,13 @@ def test_two_processes_start_at_different_images(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
-    write = vision_cache._write
-    monkeypatch.setattr(
-        vision_cache, "_write", lambda entry, made: (written.append(entry), write(entry, made))
-    )
+    write = Entries.write
+
+    def noting(entries: Entries, entry: Path, made: np.ndarray) -> None:
+        written.append(entry)
+        write(entries, entry, made)
+
+    monkeypatch.setattr(Entries, "write", noting)
     monkeypatch.setenv("WORLD_SIZE", "2")
     setup.settings = replace(setup.settings, batch_size=1, micro_batch_size=1)
     orders = []
@@ -150,7 +159,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(vision_cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(entries.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(TrainingError, match=r"80 KiB are needed .* 1000 B are free"):
         setup.collator()
     assert setup.entries() == []
