@@ -483,13 +483,32 @@ def forkme(folder: Path) -> None:
         put_lines(folder / f"{split}.jsonl", [record])
 
 
+def nlvr2(folder: Path) -> None:
+    for split, images in (("train", "train/7"), ("dev", "dev"), ("test1", "test1")):
+        record = {"identifier": f"{split}-3-0-1", "sentence": "Both dogs are black.",
+                  "label": "False", "left_url": "a/b", "right_url": "a/c"}  # fmt: skip
+        for number in (0, 1):
+            picture(folder / f"images/{images}/{split}-3-0-img{number}.png")
+        put_lines(folder / f"{split}.json", [record | ({"directory": 7} if "/" in images else {})])
+
+
+def marvl(folder: Path) -> None:
+    for language in ("id", "sw", "ta", "tr", "zh"):
+        record = {"concept": "39-çay", "language": language, "caption": "Gambar kiri.",
+                  "left_img": "39-0.jpg", "right_img": "39-1.jpg", "chapter": "Food",
+                  "id": f"{language}-0", "label": True}  # fmt: skip
+        for side in ("left_img", "right_img"):
+            picture(folder / f"{language}/images/39-c\u0327ay/{record[side]}")
+        put_lines(folder / f"{language}/annotations/marvl-{language}.jsonl", [record])
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     writer.__name__: writer
     for writer in (
         docvqa, infovqa, stvqa, textvqa, vqav2, okvqa, vizwiz, gqa, xgqa, tallyqa, countbenchqa,
         scienceqa, ai2d, chartqa, ocrvqa, rsvqa_lr, rsvqa_hr, pope, vsr, coco_captions, coco35l,
         xm3600, nocaps, textcaps, scicap, screen2words, widgetcap, docci, icdar15, total_text,
-        refcoco, coco_detection, doclaynet, ade20k, forkme,
+        refcoco, coco_detection, doclaynet, ade20k, forkme, nlvr2, marvl,
     )
 }  # fmt: skip
 WRITERS |= {"aokvqa_da": aokvqa, "aokvqa_mc": aokvqa}

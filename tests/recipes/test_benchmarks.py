@@ -50,6 +50,8 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "rsvqa_hr": ("rsvqa_hr", "answer en Is it comp?", ("yes",)),
     "pope": ("pope", "answer en Is there a cup in the image?", ("yes",)),
     "vsr": ("vsr", "answer en The plant is left of the bench.", ("True",)),
+    "nlvr2": ("nlvr2", "answer en Both dogs are black.", ("False",)),
+    "marvl": ("marvl", "answer en Gambar kiri.", ("True",)),
     "coco_captions": ("coco_captions", CAT, tuple(f"A Red boat. {n}" for n in range(5))),
     "coco35l": ("coco35l", "caption de", ("de Boot 0", "de Boot 1")),
     "xm3600": ("xm3600", CAT, ("A boat.",)),

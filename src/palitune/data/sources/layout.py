@@ -53,6 +53,11 @@ class Layout:
     images: Sequence[str]
     """Where the image of a record may lie, the best place first; {keys} of the record and of
     `File.told` are filled in, and {split}."""
+    each: Callable[[Record], Sequence[Record]] | None = None
+    """What else is filled in for each image of a record, where it has several."""
+    video: Column | None = None
+    """Whether a record's image is a video, of which frames are taken: [start, end] of the part that
+    is meant, in seconds, either perhaps null."""
     id: str = "{number}"
     """Row id, filled in likewise; {number} counts the records of the file from 0."""
     join: Join | None = None
