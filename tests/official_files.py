@@ -11,6 +11,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from palitune.data.sources.official_exams import EXAMS
+
+from videos import write_video
+
 SIZE = (64, 48)
 
 
@@ -37,6 +41,14 @@ def put_table(file: Path, *rows: list[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as content:
         csv.writer(content).writerows(rows)
+
+
+def put_parquet(file: Path, records: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(records), file)
 
 
 def docvqa(folder: Path) -> None:
@@ -502,6 +514,92 @@ def marvl(folder: Path) -> None:
         put_lines(folder / f"{language}/annotations/marvl-{language}.jsonl", [record])
 
 
+def activitynet_captions(folder: Path) -> None:
+    for file in ("train", "val_1", "val_2"):
+        write_video(folder / f"videos/v_{file}.mp4", 12)
+        video = {"duration": 1.2, "timestamps": [[0, 0.5], [1.1, 0.6]],
+                 "sentences": ["A man runs.", " He falls."]}  # fmt: skip
+        put(folder / f"{file}.json", {f"v_{file}": video})
+
+
+def activitynet_qa(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        write_video(folder / f"videos/v_{split}.mp4", 4)
+        asked = {"video_name": split, "question": "is he wet", "question_id": f"{split}_1"}
+        put(folder / f"{split}_q.json", [asked])
+        answer = {"answer": "yes", "type": 3, "question_id": f"{split}_1"}
+        put(folder / f"{split}_a.json", [answer])
+
+
+def msrvtt_captions(folder: Path) -> None:
+    for file, splits in (("train_val", ("train", "validate")), ("test", ("test",))):
+        videos, sentences = [], []
+        for split in splits:
+            number = ("train", "validate", "test").index(split)
+            name = f"video{number}"
+            where = "TestVideo" if split == "test" else "TrainValVideo"
+            write_video(folder / where / f"{name}.mp4", 4)
+            videos.append({"id": number, "video_id": name, "split": split, "category": 9})
+            sentences += [{"caption": f"a car {n}", "video_id": name, "sen_id": n} for n in (0, 1)]
+        put(folder / f"{file}_videodatainfo.json", {"videos": videos, "sentences": sentences})
+
+
+def msrvtt_qa(folder: Path) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        write_video(folder / f"TrainValVideo/video{number}.mp4", 4)
+        asked = {"id": number, "video_id": number, "category_id": 14,
+                 "question": "what is a man doing?", "answer": "singing"}  # fmt: skip
+        put(folder / f"{split}_qa.json", [asked])
+
+
+def msvd_qa(folder: Path) -> None:
+    write_video(folder / "YouTubeClips/-4wsuPCjDBc_5_15.avi", 4)
+    put(folder / "youtube_mapping.txt", "-4wsuPCjDBc_5_15 vid1\n")
+    for number, split in enumerate(("train", "val", "test")):
+        asked = {"id": number, "video_id": 1, "question": "who eats?", "answer": "squirrel"}
+        put(folder / f"{split}_qa.json", [asked])
+
+
+def vatex(folder: Path) -> None:
+    captions = [f"A baby laughs {n}." for n in range(10)]
+    for name in ("training_v1.0", "validation_v1.0", "public_test_english_v1.1"):
+        video = f"{name.split('_')[0]}_000122_000132"
+        write_video(folder / f"videos/{video}.mp4", 4)
+        record = {"videoID": video, "enCap": captions, "chCap": ["x"]}
+        put(folder / f"vatex_{name}.json", [record])
+
+
+def _stored(folder: Path, name: str) -> Any:
+    """Return an image as tables of the hub hold it."""
+    picture(folder / name)
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    return {"bytes": content, "path": name}
+
+
+def mmmu(folder: Path) -> None:
+    images = {f"image_{number}": _stored(folder, f"{number}.png") for number in (1, 2)}
+    images |= {f"image_{number}": None for number in range(3, 8)}
+    for subject in EXAMS["mmmu"].splits["validation"]:
+        name = subject.told["subject"]
+        for split in ("dev", "validation"):
+            record = {
+                "id": f"{split}_{name}_1", "question": "Which <image 1> fits <image 2>?",
+                "options": "['push', 'pull']", "answer": "B", "question_type": "multiple-choice",
+            }  # fmt: skip
+            put_parquet(folder / f"{name}/{split}-00000-of-00001.parquet", [record | images])
+
+
+def mathvista(folder: Path) -> None:
+    kept = {"decoded_image": _stored(folder, "1.png"), "image": "images/1.png"}
+    choices = {"question": "Which is longer?", "choices": ["AB", "CD"], "answer": "CD",
+               "question_type": "multi_choice", "answer_type": "text"}  # fmt: skip
+    free = {"question": "How long is it?", "choices": None, "answer": "1.2",
+            "question_type": "free_form", "answer_type": "float"}  # fmt: skip
+    records = [{"pid": str(n)} | one | kept for n, one in enumerate((choices, free), 1)]
+    put_parquet(folder / "testmini-00000-of-00001.parquet", records)
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     writer.__name__: writer
     for writer in (
@@ -509,6 +607,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
         scienceqa, ai2d, chartqa, ocrvqa, rsvqa_lr, rsvqa_hr, pope, vsr, coco_captions, coco35l,
         xm3600, nocaps, textcaps, scicap, screen2words, widgetcap, docci, icdar15, total_text,
         refcoco, coco_detection, doclaynet, ade20k, forkme, nlvr2, marvl,
+        activitynet_captions, activitynet_qa, msrvtt_captions, msrvtt_qa, msvd_qa, vatex, mmmu,
+        mathvista,
     )
 }  # fmt: skip
 WRITERS |= {"aokvqa_da": aokvqa, "aokvqa_mc": aokvqa}

@@ -52,6 +52,14 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "vsr": ("vsr", "answer en The plant is left of the bench.", ("True",)),
     "nlvr2": ("nlvr2", "answer en Both dogs are black.", ("False",)),
     "marvl": ("marvl", "answer en Gambar kiri.", ("True",)),
+    "activitynet_captions": ("activitynet_captions", CAT, ("A man runs.",)),
+    "activitynet_qa": ("activitynet_qa", "answer en is he wet", ("yes",)),
+    "msrvtt_captions": ("msrvtt_captions", CAT, ("a car 0", "a car 1")),
+    "msrvtt_qa": ("msrvtt_qa", "answer en what is a man doing?", ("singing",)),
+    "msvd_qa": ("msvd_qa", "answer en who eats?", ("squirrel",)),
+    "vatex": ("vatex", CAT, tuple(f"A baby laughs {n}." for n in range(10))),
+    "mmmu": ("mmmu", MC.format("Which <image 1> fits <image 2>?", "push \t pull"), ("pull",)),
+    "mathvista": ("mathvista", MC.format("Which is longer?", "AB \t CD"), ("CD",)),
     "coco_captions": ("coco_captions", CAT, tuple(f"A Red boat. {n}" for n in range(5))),
     "coco35l": ("coco35l", "caption de", ("de Boot 0", "de Boot 1")),
     "xm3600": ("xm3600", CAT, ("A boat.",)),
@@ -77,7 +85,7 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "mix_docci": ("docci", "describe en", ("An indoor angled view of a boat.",)),
 }  # fmt: skip
 WITH_MASKS = ("refcoco", "refcocoplus", "refcocog", "mix_refcoco", "ade20k")
-WITHOUT_SCORE = ("ade20k", "docci", "forkme", "mix_")
+WITHOUT_SCORE = ("ade20k", "docci", "forkme", "mathvista", "mix_", "mmmu")
 SHORT = [
     "training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2",
     "training.workers=0", "training.self_check=false", "training.max_length=1000",
@@ -103,6 +111,7 @@ class Runs:
         miniature = GOLDEN[experiment][0]
         path = write(miniature, self.downloads / miniature)
         told = [f"experiment={experiment}", f"data.path={path}", f"model.path={self.model}"]
+        told += ["data.frames.count=2"] * ("frames: " in text_of(experiment))
         images = {"refcoco": "train2014", "doclaynet": "PNG"}.get(miniature, "null")
         return [*told, f"data.images={images}"] if "images: " in text_of(experiment) else told
 

@@ -22,9 +22,11 @@ from palitune.data.sources.checks import shown
 from palitune.data.sources.layout import File, Layout, Record, minival_count
 from palitune.data.sources.official_captions import CAPTIONS
 from palitune.data.sources.official_documents import ABOUT_DOCUMENTS
+from palitune.data.sources.official_exams import EXAMS
 from palitune.data.sources.official_image_pairs import IMAGE_PAIRS
 from palitune.data.sources.official_photographs import ABOUT_PHOTOGRAPHS
 from palitune.data.sources.official_scene_text import SCENE_TEXT
+from palitune.data.sources.official_videos import ABOUT_VIDEOS
 from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Row
 
@@ -34,6 +36,8 @@ LAYOUTS: dict[str, Layout] = {
     **CAPTIONS,
     **SCENE_TEXT,
     **IMAGE_PAIRS,
+    **ABOUT_VIDEOS,
+    **EXAMS,
 }
 _MINI = ("minitrain", "minival")
 _BOTH = "trainval"

@@ -73,8 +73,7 @@ class RowReader:
         path = self._image(record, place)
         if self.layout.video is None:
             return (path,)
-        start, end = value_at(record, self.layout.video)
-        return self.frames.of(path, start or 0.0, end)
+        return self.frames.of(path, *self.layout.video(record))
 
     def _image(self, record: Record, place: str) -> str:
         """Return the image of a record out of the first place that has it, turned or redrawn."""
@@ -86,8 +85,9 @@ class RowReader:
         found = next(filter(os.path.isfile, places), None)
         if found is None:
             raise DataError(
-                f"{place}: its image is not at {' or '.join(places)}; get it from "
-                f"{self.layout.home}, or say where images are with data.images=FOLDER"
+                f"{place}: its {'video' if self.layout.video else 'image'} is not at "
+                f"{' or '.join(places)}; get it from {self.layout.home}, or say where images are "
+                "with data.images=FOLDER"
             )
         if self.layout.redraw is not None:
             found = self.layout.redraw(record, found) or found

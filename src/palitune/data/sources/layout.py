@@ -55,9 +55,9 @@ class Layout:
     `File.told` are filled in, and {split}."""
     each: Callable[[Record], Sequence[Record]] | None = None
     """What else is filled in for each image of a record, where it has several."""
-    video: Column | None = None
-    """Whether a record's image is a video, of which frames are taken: [start, end] of the part that
-    is meant, in seconds, either perhaps null."""
+    video: Callable[[Record], tuple[float, float | None]] | None = None
+    """Where a record's image is a video, of which frames are taken: start and end of the part that
+    is meant, in seconds."""
     id: str = "{number}"
     """Row id, filled in likewise; {number} counts the records of the file from 0."""
     join: Join | None = None
