@@ -12,7 +12,6 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from palitune.data.sources.official_exams import EXAMS
-
 from videos import write_video
 
 SIZE = (64, 48)
@@ -600,6 +599,47 @@ def mathvista(folder: Path) -> None:
     put_parquet(folder / "testmini-00000-of-00001.parquet", records)
 
 
+def pubtabnet(folder: Path) -> None:
+    structure = [
+        "<tr>",
+        "<td>",
+        "</td>",
+        "<td",
+        ' colspan="2"',
+        ">",
+        "</td>",
+        "<td>",
+        "</td>",
+        "</tr>",
+    ]
+    cells = [{"tokens": ["<b>", "n", "</b>"], "bbox": [8, 6, 40, 30]}, {"tokens": []},
+             {"tokens": list("<5"), "bbox": [40, 30, 64, 48]}]  # fmt: skip
+    records = []
+    for number, split in enumerate(("train", "val", "test")):
+        picture(folder / split / f"PMC{number}.png")
+        records.append({"filename": f"PMC{number}.png", "split": split, "imgid": number,
+                        "html": {"structure": {"tokens": structure}, "cells": cells}})  # fmt: skip
+    put_lines(folder / "PubTabNet_2.0.0.jsonl", records)
+
+
+def molecules(folder: Path) -> None:
+    names = ["uspto_mol/train_680k", "synthetic/chemdraw", "synthetic/indigo"]
+    for name in (*names, *(f"real/{real}" for real in ("acs", "clef", "staker", "uob", "uspto"))):
+        picture(folder / name / "0.png")
+        put_table(
+            folder / f"{name}.csv",
+            ["image_id", "file_path", "SMILES"],
+            ["7", f"elsewhere/{name}/0.png", "C1=CC=CC=C1O"],
+        )
+
+
+def grandstaff(folder: Path) -> None:
+    for name in ("original_m-0-4", "maj2_down_m-0-4"):
+        file = folder / f"chopin/mazurkas/mazurka06-1/{name}"
+        picture(file.with_suffix(".jpg"))
+        put(file.with_suffix(".krn"), "**kern\t**kern\n4c\t4e 4g\n*-\t*-\n")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     writer.__name__: writer
     for writer in (
@@ -608,7 +648,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
         xm3600, nocaps, textcaps, scicap, screen2words, widgetcap, docci, icdar15, total_text,
         refcoco, coco_detection, doclaynet, ade20k, forkme, nlvr2, marvl,
         activitynet_captions, activitynet_qa, msrvtt_captions, msrvtt_qa, msvd_qa, vatex, mmmu,
-        mathvista,
+        mathvista, pubtabnet, molecules, grandstaff,
     )
 }  # fmt: skip
 WRITERS |= {"aokvqa_da": aokvqa, "aokvqa_mc": aokvqa}

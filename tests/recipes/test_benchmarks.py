@@ -19,6 +19,9 @@ from tiny_models import build_tiny
 
 CAT = "caption en"
 OBJECT = "<loc0128><loc0128><loc0639><loc0639>"  # 8, 6 to 40, 30 of 64 x 48 pixels
+CELLS = (  # x first, of 64 x 64 pixels: 8, 6 to 40, 30, and 40, 30 to 64, 48
+    "<loc0128><loc0096><loc0639><loc0480>", "<loc0639><loc0480><loc1023><loc0767>",
+)  # fmt: skip
 MC = "answer en  {} choose from: {}"
 SCIENCE = "Question: Which force is it?\nContext: {}\nOptions: (A) push, (B) pull\nAnswer:"
 TEN = ("Red",) * 7 + ("red",) * 3
@@ -60,6 +63,13 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "vatex": ("vatex", CAT, tuple(f"A baby laughs {n}." for n in range(10))),
     "mmmu": ("mmmu", MC.format("Which <image 1> fits <image 2>?", "push \t pull"), ("pull",)),
     "mathvista": ("mathvista", MC.format("Which is longer?", "AB \t CD"), ("CD",)),
+    "table_structure": (
+        "pubtabnet", "table",
+        (f'<table><tr><td coords="{CELLS[0]}"><b>n</b></td><td colspan="2"></td>'
+         f'<td coords="{CELLS[1]}">&lt;5</td></tr></table>',),
+    ),
+    "molecules": ("molecules", "ocr", ("C1=CC=CC=C1O",)),
+    "music_scores": ("grandstaff", "ocr", ("**kern\t**kern\n4c\t4e 4g\n*-\t*-",)),
     "coco_captions": ("coco_captions", CAT, tuple(f"A Red boat. {n}" for n in range(5))),
     "coco35l": ("coco35l", "caption de", ("de Boot 0", "de Boot 1")),
     "xm3600": ("xm3600", CAT, ("A boat.",)),

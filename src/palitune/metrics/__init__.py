@@ -14,9 +14,14 @@ from palitune.metrics.captions import BEST_CIDER, Bleu, CiderD, RougeL
 from palitune.metrics.detection_ap import DetectionAP
 from palitune.metrics.error_rate import ErrorRate, characters, words
 from palitune.metrics.exact_match import ExactMatch, number
+from palitune.metrics.kern import characters as kern_characters
+from palitune.metrics.kern import lines as kern_lines
+from palitune.metrics.kern import symbols as kern_symbols
+from palitune.metrics.molecules import SameMolecule
 from palitune.metrics.relaxed_accuracy import RelaxedAccuracy
 from palitune.metrics.segmentation_iou import ReferringSegmentation, Segmentation
 from palitune.metrics.semantic_segmentation import SemanticSegmentation
+from palitune.metrics.teds import Teds
 from palitune.metrics.text_spotting import TextSpotting
 from palitune.metrics.vqa_accuracy import VqaAccuracy
 
@@ -32,16 +37,21 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "exact_match": lambda: ExactMatch("exact_match"),
     "exact_match_lower": lambda: ExactMatch("exact_match_lower", str.lower),
     "exact_match_number": lambda: ExactMatch("exact_match_number", number),
+    "kern_character_error_rate": lambda: ErrorRate("kern_character_error_rate", kern_characters),
+    "kern_line_error_rate": lambda: ErrorRate("kern_line_error_rate", kern_lines),
+    "kern_symbol_error_rate": lambda: ErrorRate("kern_symbol_error_rate", kern_symbols),
     "meteor": Meteor,
     "pope": Pope,
     "referring_segmentation": ReferringSegmentation,
     "relaxed_accuracy_pix2struct": RelaxedAccuracy,
     "rouge_l": RougeL,
     "rsvqa": Rsvqa,
+    "same_molecule": SameMolecule,
     "science_qa": ScienceQa,
     "segmentation": Segmentation,
     "semantic_iou": SemanticSegmentation,
     "spice": Spice,
+    "teds": Teds,
     "text_spotting": TextSpotting,
     "vqa_accuracy_official": lambda: VqaAccuracy("official"),
     "vqa_accuracy_plain": lambda: VqaAccuracy("plain"),

@@ -24,6 +24,7 @@ from palitune.data.sources.official_captions import CAPTIONS
 from palitune.data.sources.official_documents import ABOUT_DOCUMENTS
 from palitune.data.sources.official_exams import EXAMS
 from palitune.data.sources.official_image_pairs import IMAGE_PAIRS
+from palitune.data.sources.official_notations import NOTATIONS
 from palitune.data.sources.official_photographs import ABOUT_PHOTOGRAPHS
 from palitune.data.sources.official_scene_text import SCENE_TEXT
 from palitune.data.sources.official_videos import ABOUT_VIDEOS
@@ -38,6 +39,7 @@ LAYOUTS: dict[str, Layout] = {
     **IMAGE_PAIRS,
     **ABOUT_VIDEOS,
     **EXAMS,
+    **NOTATIONS,
 }
 _MINI = ("minitrain", "minival")
 _BOTH = "trainval"

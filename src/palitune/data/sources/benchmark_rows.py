@@ -62,6 +62,7 @@ class RowReader:
             hint=_text(record, layout.hint),
             captions=_texts(record, layout.captions),
             language=_text(record, layout.language),
+            text=_text(record, layout.text),
             instances=layout.objects and tuple(layout.objects(record, images[0], size)),
             attributes={name: value for name, value in told.items() if value is not None},
         )

@@ -69,6 +69,7 @@ class Layout:
     hint: Column | None = None
     captions: Column | None = None
     language: Column | None = None
+    text: Column | None = None
     attributes: Mapping[str, Column] = field(default_factory=dict)
     """What numbers are told by besides: row attribute to column."""
     objects: Callable[[Record, str, Size], Iterable[Instance]] | None = None

@@ -54,7 +54,7 @@ _SUBJECTS = """Accounting Agriculture Architecture_and_Engineering Art Art_Theor
     Basic_Medical_Science Biology Chemistry Clinical_Medicine Computer_Science Design
     Diagnostics_and_Laboratory_Medicine Economics Electronics Energy_and_Power Finance Geography
     History Literature Manage Marketing Materials Math Mechanical_Engineering Music Pharmacy Physics
-    Psychology Public_Health Sociology""".split()
+    Psychology Public_Health Sociology"""
 
 EXAMS: dict[str, Layout] = {
     "mmmu": Layout(
@@ -62,7 +62,7 @@ EXAMS: dict[str, Layout] = {
         splits={
             split: tuple(
                 File(name=f"{subject}/{there}-*.parquet", told={"subject": subject})
-                for subject in _SUBJECTS
+                for subject in _SUBJECTS.split()
             )
             for split, there in {"train": "dev", "validation": "validation"}.items()
         },

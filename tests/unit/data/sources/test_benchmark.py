@@ -13,9 +13,9 @@ from palitune.data.images import open_image
 from palitune.data.sources.benchmark import LAYOUTS, Benchmark
 from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Instance, Row
+from videos import number_of
 
 from official_files import put, write
-from videos import number_of
 
 TEN = ("Red",) * 7 + ("red",) * 3
 MC = ("ride", "shop", "hit", "pass")
@@ -74,6 +74,11 @@ ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
      {"answers": ("pull",), "choices": ("push", "pull"),
       "attributes": {"subject": "Accounting", "question_type": "multiple-choice"}}),
     ("mathvista", "testmini", "1", {"answers": ("CD",), "choices": ("AB", "CD")}),
+    ("pubtabnet", "train", "0", {"text": '<table><tr><td><b>n</b></td><td colspan="2"></td>'
+                                         "<td>&lt;5</td></tr></table>", "size": (64, 64)}),
+    ("molecules", "train", "7", {"text": "C1=CC=CC=C1O", "size": (64, 64)}),
+    ("molecules", "acs", "7", {}),
+    ("grandstaff", "train", "chopin/mazurkas/mazurka06-1/maj2_down_m-0-4", {}),
     ("pope", "test", "random-1", {"question": "Is there a cup in the image?", "answers": ("yes",),
                                   "attributes": {"kind": "random"}}),
     ("vsr", "test", "test-0", {"question": "The plant is left of the bench.", "answers": ("True",),
