@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from palitune.data.sources.official_exams import EXAMS
+
 from videos import write_video
 
 SIZE = (64, 48)

@@ -14,9 +14,7 @@ from palitune.metrics.captions import BEST_CIDER, Bleu, CiderD, RougeL
 from palitune.metrics.detection_ap import DetectionAP
 from palitune.metrics.error_rate import ErrorRate, characters, words
 from palitune.metrics.exact_match import ExactMatch, number
-from palitune.metrics.kern import characters as kern_characters
-from palitune.metrics.kern import lines as kern_lines
-from palitune.metrics.kern import symbols as kern_symbols
+from palitune.metrics.kern import KernErrorRate
 from palitune.metrics.molecules import SameMolecule
 from palitune.metrics.relaxed_accuracy import RelaxedAccuracy
 from palitune.metrics.segmentation_iou import ReferringSegmentation, Segmentation
@@ -37,9 +35,9 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "exact_match": lambda: ExactMatch("exact_match"),
     "exact_match_lower": lambda: ExactMatch("exact_match_lower", str.lower),
     "exact_match_number": lambda: ExactMatch("exact_match_number", number),
-    "kern_character_error_rate": lambda: ErrorRate("kern_character_error_rate", kern_characters),
-    "kern_line_error_rate": lambda: ErrorRate("kern_line_error_rate", kern_lines),
-    "kern_symbol_error_rate": lambda: ErrorRate("kern_symbol_error_rate", kern_symbols),
+    "kern_character_error_rate": lambda: KernErrorRate("character"),
+    "kern_line_error_rate": lambda: KernErrorRate("line"),
+    "kern_symbol_error_rate": lambda: KernErrorRate("symbol"),
     "meteor": Meteor,
     "pope": Pope,
     "referring_segmentation": ReferringSegmentation,

@@ -8,6 +8,8 @@ spells out as `<t>` and `<b>`, three characters each: numbers as published need 
 
 from collections.abc import Iterator
 
+from palitune.metrics.error_rate import ErrorRate
+
 _BREAKS = {"\n": "<b>", "\t": "<t>"}
 
 
@@ -31,3 +33,12 @@ def lines(kern: str) -> list[str]:
 def _spelled(found: list[str]) -> Iterator[str]:
     for symbol in found:
         yield from symbol if symbol in _BREAKS.values() else (symbol,)
+
+
+_UNITS = {"character": characters, "symbol": symbols, "line": lines}
+
+
+class KernErrorRate(ErrorRate):
+    def __init__(self, unit: str) -> None:
+        """`unit`: character | symbol | line."""
+        super().__init__(f"kern_{unit}_error_rate", _UNITS[unit])

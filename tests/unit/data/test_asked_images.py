@@ -9,6 +9,7 @@ from palitune.data.asked_images import ask_images, find_images
 from palitune.data.sources.videos import Frames
 from palitune.examples import DataError
 from palitune.tasks.question import question
+
 from videos import number_of, write_video
 
 OCR = question("ocr", None)

@@ -13,9 +13,9 @@ from palitune.data.images import open_image
 from palitune.data.sources.benchmark import LAYOUTS, Benchmark
 from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Instance, Row
-from videos import number_of
 
 from official_files import put, write
+from videos import number_of
 
 TEN = ("Red",) * 7 + ("red",) * 3
 MC = ("ride", "shop", "hit", "pass")

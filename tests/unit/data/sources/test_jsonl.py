@@ -16,6 +16,7 @@ from palitune.data.sources.records import SPELLINGS
 from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.detection import Detection
+
 from videos import number_of, write_video
 
 FORM = "[x0, y0, x1, y1] in pixels"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from palitune.data.sources.videos import Frames
 from palitune.examples import DataError
+
 from videos import number_of, write_video
 
 
