@@ -3,7 +3,9 @@
 Prompts and suffixes are those of PaliGemma's transfers (big_vision, configs/proj/paligemma).
 """
 
+import gc
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,10 +129,13 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Runs with a random model of four image tokens."""
     model = build_tiny(tmp_path_factory.mktemp("model"), "paligemma2", image_size=28)
-    return Runs(tmp_path_factory.mktemp("downloads"), model)
+    gc.collect()
+    gc.freeze()  # each training collects garbage: what is imported by now is none
+    yield Runs(tmp_path_factory.mktemp("downloads"), model)
+    gc.unfreeze()
 
 
 def text_of(experiment: str) -> str:
