@@ -8,8 +8,15 @@ from palitune.config import Predict, recipe, to_yaml
 def predict(run: Predict) -> None:
     question = tasks.question(run.prompt, run.task, run.known_tasks())
     found = data.find_images(run.images)
-    limit, skip = run.evaluation.limit, run.skip_unreadable
-    images = data.ask_images(found, question, limit=limit, skip_unreadable=skip)
+    skip = run.skip_unreadable
+    images = data.ask_images(
+        found,
+        question,
+        limit=run.evaluation.limit,
+        skip_unreadable=skip,
+        together=run.together,
+        frames=run.frames,
+    )
     report.say([question.told(), images.told(), *question.task.remarks()])
 
     processor = models.load_processor(run.model)

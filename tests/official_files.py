@@ -11,6 +11,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from palitune.data.sources.official_exams import EXAMS
+
+from videos import write_video
+
 SIZE = (64, 48)
 
 
@@ -37,6 +41,14 @@ def put_table(file: Path, *rows: list[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as content:
         csv.writer(content).writerows(rows)
+
+
+def put_parquet(file: Path, records: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(records), file)
 
 
 def docvqa(folder: Path) -> None:
@@ -483,13 +495,161 @@ def forkme(folder: Path) -> None:
         put_lines(folder / f"{split}.jsonl", [record])
 
 
+def nlvr2(folder: Path) -> None:
+    for split, images in (("train", "train/7"), ("dev", "dev"), ("test1", "test1")):
+        record = {"identifier": f"{split}-3-0-1", "sentence": "Both dogs are black.",
+                  "label": "False", "left_url": "a/b", "right_url": "a/c"}  # fmt: skip
+        for number in (0, 1):
+            picture(folder / f"images/{images}/{split}-3-0-img{number}.png")
+        put_lines(folder / f"{split}.json", [record | ({"directory": 7} if "/" in images else {})])
+
+
+def marvl(folder: Path) -> None:
+    for language in ("id", "sw", "ta", "tr", "zh"):
+        record = {"concept": "39-çay", "language": language, "caption": "Gambar kiri.",
+                  "left_img": "39-0.jpg", "right_img": "39-1.jpg", "chapter": "Food",
+                  "id": f"{language}-0", "label": True}  # fmt: skip
+        for side in ("left_img", "right_img"):
+            picture(folder / f"{language}/images/39-c\u0327ay/{record[side]}")
+        put_lines(folder / f"{language}/annotations/marvl-{language}.jsonl", [record])
+
+
+def activitynet_captions(folder: Path) -> None:
+    for file in ("train", "val_1", "val_2"):
+        write_video(folder / f"videos/v_{file}.mp4", 12)
+        video = {"duration": 1.2, "timestamps": [[0, 0.5], [1.1, 0.6]],
+                 "sentences": ["A man runs.", " He falls."]}  # fmt: skip
+        put(folder / f"{file}.json", {f"v_{file}": video})
+
+
+def activitynet_qa(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        write_video(folder / f"videos/v_{split}.mp4", 4)
+        asked = {"video_name": split, "question": "is he wet", "question_id": f"{split}_1"}
+        put(folder / f"{split}_q.json", [asked])
+        answer = {"answer": "yes", "type": 3, "question_id": f"{split}_1"}
+        put(folder / f"{split}_a.json", [answer])
+
+
+def msrvtt_captions(folder: Path) -> None:
+    for file, splits in (("train_val", ("train", "validate")), ("test", ("test",))):
+        videos, sentences = [], []
+        for split in splits:
+            number = ("train", "validate", "test").index(split)
+            name = f"video{number}"
+            where = "TestVideo" if split == "test" else "TrainValVideo"
+            write_video(folder / where / f"{name}.mp4", 4)
+            videos.append({"id": number, "video_id": name, "split": split, "category": 9})
+            sentences += [{"caption": f"a car {n}", "video_id": name, "sen_id": n} for n in (0, 1)]
+        put(folder / f"{file}_videodatainfo.json", {"videos": videos, "sentences": sentences})
+
+
+def msrvtt_qa(folder: Path) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        write_video(folder / f"TrainValVideo/video{number}.mp4", 4)
+        asked = {"id": number, "video_id": number, "category_id": 14,
+                 "question": "what is a man doing?", "answer": "singing"}  # fmt: skip
+        put(folder / f"{split}_qa.json", [asked])
+
+
+def msvd_qa(folder: Path) -> None:
+    write_video(folder / "YouTubeClips/-4wsuPCjDBc_5_15.avi", 4)
+    put(folder / "youtube_mapping.txt", "-4wsuPCjDBc_5_15 vid1\n")
+    for number, split in enumerate(("train", "val", "test")):
+        asked = {"id": number, "video_id": 1, "question": "who eats?", "answer": "squirrel"}
+        put(folder / f"{split}_qa.json", [asked])
+
+
+def vatex(folder: Path) -> None:
+    captions = [f"A baby laughs {n}." for n in range(10)]
+    for name in ("training_v1.0", "validation_v1.0", "public_test_english_v1.1"):
+        video = f"{name.split('_')[0]}_000122_000132"
+        write_video(folder / f"videos/{video}.mp4", 4)
+        record = {"videoID": video, "enCap": captions, "chCap": ["x"]}
+        put(folder / f"vatex_{name}.json", [record])
+
+
+def _stored(folder: Path, name: str) -> Any:
+    """Return an image as tables of the hub hold it."""
+    picture(folder / name)
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    return {"bytes": content, "path": name}
+
+
+def mmmu(folder: Path) -> None:
+    images = {f"image_{number}": _stored(folder, f"{number}.png") for number in (1, 2)}
+    images |= {f"image_{number}": None for number in range(3, 8)}
+    for subject in EXAMS["mmmu"].splits["validation"]:
+        name = subject.told["subject"]
+        for split in ("dev", "validation"):
+            record = {
+                "id": f"{split}_{name}_1", "question": "Which <image 1> fits <image 2>?",
+                "options": "['push', 'pull']", "answer": "B", "question_type": "multiple-choice",
+            }  # fmt: skip
+            put_parquet(folder / f"{name}/{split}-00000-of-00001.parquet", [record | images])
+
+
+def mathvista(folder: Path) -> None:
+    kept = {"decoded_image": _stored(folder, "1.png"), "image": "images/1.png"}
+    choices = {"question": "Which is longer?", "choices": ["AB", "CD"], "answer": "CD",
+               "question_type": "multi_choice", "answer_type": "text"}  # fmt: skip
+    free = {"question": "How long is it?", "choices": None, "answer": "1.2",
+            "question_type": "free_form", "answer_type": "float"}  # fmt: skip
+    records = [{"pid": str(n)} | one | kept for n, one in enumerate((choices, free), 1)]
+    put_parquet(folder / "testmini-00000-of-00001.parquet", records)
+
+
+def pubtabnet(folder: Path) -> None:
+    structure = [
+        "<tr>",
+        "<td>",
+        "</td>",
+        "<td",
+        ' colspan="2"',
+        ">",
+        "</td>",
+        "<td>",
+        "</td>",
+        "</tr>",
+    ]
+    cells = [{"tokens": ["<b>", "n", "</b>"], "bbox": [8, 6, 40, 30]}, {"tokens": []},
+             {"tokens": list("<5"), "bbox": [40, 30, 64, 48]}]  # fmt: skip
+    records = []
+    for number, split in enumerate(("train", "val", "test")):
+        picture(folder / split / f"PMC{number}.png")
+        records.append({"filename": f"PMC{number}.png", "split": split, "imgid": number,
+                        "html": {"structure": {"tokens": structure}, "cells": cells}})  # fmt: skip
+    put_lines(folder / "PubTabNet_2.0.0.jsonl", records)
+
+
+def molecules(folder: Path) -> None:
+    names = ["uspto_mol/train_680k", "synthetic/chemdraw", "synthetic/indigo"]
+    for name in (*names, *(f"real/{real}" for real in ("acs", "clef", "staker", "uob", "uspto"))):
+        picture(folder / name / "0.png")
+        put_table(
+            folder / f"{name}.csv",
+            ["image_id", "file_path", "SMILES"],
+            ["7", f"elsewhere/{name}/0.png", "C1=CC=CC=C1O"],
+        )
+
+
+def grandstaff(folder: Path) -> None:
+    for name in ("original_m-0-4", "maj2_down_m-0-4"):
+        file = folder / f"chopin/mazurkas/mazurka06-1/{name}"
+        picture(file.with_suffix(".jpg"))
+        put(file.with_suffix(".krn"), "**kern\t**kern\n4c\t4e 4g\n*-\t*-\n")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     writer.__name__: writer
     for writer in (
         docvqa, infovqa, stvqa, textvqa, vqav2, okvqa, vizwiz, gqa, xgqa, tallyqa, countbenchqa,
         scienceqa, ai2d, chartqa, ocrvqa, rsvqa_lr, rsvqa_hr, pope, vsr, coco_captions, coco35l,
         xm3600, nocaps, textcaps, scicap, screen2words, widgetcap, docci, icdar15, total_text,
-        refcoco, coco_detection, doclaynet, ade20k, forkme,
+        refcoco, coco_detection, doclaynet, ade20k, forkme, nlvr2, marvl,
+        activitynet_captions, activitynet_qa, msrvtt_captions, msrvtt_qa, msvd_qa, vatex, mmmu,
+        mathvista, pubtabnet, molecules, grandstaff,
     )
 }  # fmt: skip
 WRITERS |= {"aokvqa_da": aokvqa, "aokvqa_mc": aokvqa}

@@ -8,6 +8,7 @@ from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.mixture import Mixture
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
+from palitune.data.sources.videos import Frames
 from palitune.evaluation.settings import Evaluation
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
@@ -98,7 +99,11 @@ class Predict(Run):
     """Ask the adapter in `adapter.path`, or the base model, about images without annotations."""
 
     images: Any
-    """Folder, file or pattern (photos/*.jpg) of images, or a list of them."""
+    """Folder, file or pattern (photos/*.jpg) of images or videos, or a list of them."""
+    together: bool = False
+    """Ask one question about all images at once, in the order of `images`."""
+    frames: Frames = field(default_factory=Frames)
+    """Which frames of a video are asked about."""
     prompt: str | None = None
     """What every image is asked, e.g. "detect boat ; buoy"; null: what `task` asks."""
     skip_unreadable: bool = False

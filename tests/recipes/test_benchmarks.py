@@ -3,7 +3,9 @@
 Prompts and suffixes are those of PaliGemma's transfers (big_vision, configs/proj/paligemma).
 """
 
+import gc
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from tiny_models import build_tiny
 
 CAT = "caption en"
 OBJECT = "<loc0128><loc0128><loc0639><loc0639>"  # 8, 6 to 40, 30 of 64 x 48 pixels
+CELLS = (  # x first, of 64 x 64 pixels: 8, 6 to 40, 30, and 40, 30 to 64, 48
+    "<loc0128><loc0096><loc0639><loc0480>", "<loc0639><loc0480><loc1023><loc0767>",
+)  # fmt: skip
 MC = "answer en  {} choose from: {}"
 SCIENCE = "Question: Which force is it?\nContext: {}\nOptions: (A) push, (B) pull\nAnswer:"
 TEN = ("Red",) * 7 + ("red",) * 3
@@ -50,6 +55,23 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "rsvqa_hr": ("rsvqa_hr", "answer en Is it comp?", ("yes",)),
     "pope": ("pope", "answer en Is there a cup in the image?", ("yes",)),
     "vsr": ("vsr", "answer en The plant is left of the bench.", ("True",)),
+    "nlvr2": ("nlvr2", "answer en Both dogs are black.", ("False",)),
+    "marvl": ("marvl", "answer en Gambar kiri.", ("True",)),
+    "activitynet_captions": ("activitynet_captions", CAT, ("A man runs.",)),
+    "activitynet_qa": ("activitynet_qa", "answer en is he wet", ("yes",)),
+    "msrvtt_captions": ("msrvtt_captions", CAT, ("a car 0", "a car 1")),
+    "msrvtt_qa": ("msrvtt_qa", "answer en what is a man doing?", ("singing",)),
+    "msvd_qa": ("msvd_qa", "answer en who eats?", ("squirrel",)),
+    "vatex": ("vatex", CAT, tuple(f"A baby laughs {n}." for n in range(10))),
+    "mmmu": ("mmmu", MC.format("Which <image 1> fits <image 2>?", "push \t pull"), ("pull",)),
+    "mathvista": ("mathvista", MC.format("Which is longer?", "AB \t CD"), ("CD",)),
+    "table_structure": (
+        "pubtabnet", "table",
+        (f'<table><tr><td coords="{CELLS[0]}"><b>n</b></td><td colspan="2"></td>'
+         f'<td coords="{CELLS[1]}">&lt;5</td></tr></table>',),
+    ),
+    "molecules": ("molecules", "ocr", ("C1=CC=CC=C1O",)),
+    "music_scores": ("grandstaff", "ocr", ("**kern\t**kern\n4c\t4e 4g\n*-\t*-",)),
     "coco_captions": ("coco_captions", CAT, tuple(f"A Red boat. {n}" for n in range(5))),
     "coco35l": ("coco35l", "caption de", ("de Boot 0", "de Boot 1")),
     "xm3600": ("xm3600", CAT, ("A boat.",)),
@@ -75,7 +97,7 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "mix_docci": ("docci", "describe en", ("An indoor angled view of a boat.",)),
 }  # fmt: skip
 WITH_MASKS = ("refcoco", "refcocoplus", "refcocog", "mix_refcoco", "ade20k")
-WITHOUT_SCORE = ("ade20k", "docci", "forkme", "mix_")
+WITHOUT_SCORE = ("ade20k", "docci", "forkme", "mathvista", "mix_", "mmmu")
 SHORT = [
     "training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2",
     "training.workers=0", "training.self_check=false", "training.max_length=1000",
@@ -101,15 +123,19 @@ class Runs:
         miniature = GOLDEN[experiment][0]
         path = write(miniature, self.downloads / miniature)
         told = [f"experiment={experiment}", f"data.path={path}", f"model.path={self.model}"]
+        told += ["data.frames.count=2"] * ("frames: " in text_of(experiment))
         images = {"refcoco": "train2014", "doclaynet": "PNG"}.get(miniature, "null")
         return [*told, f"data.images={images}"] if "images: " in text_of(experiment) else told
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Runs with a random model of four image tokens."""
     model = build_tiny(tmp_path_factory.mktemp("model"), "paligemma2", image_size=28)
-    return Runs(tmp_path_factory.mktemp("downloads"), model)
+    gc.collect()
+    gc.freeze()  # each training collects garbage: what is imported by now is none
+    yield Runs(tmp_path_factory.mktemp("downloads"), model)
+    gc.unfreeze()
 
 
 def text_of(experiment: str) -> str:

@@ -14,6 +14,7 @@ from palitune.data.sources.handwriting import FOLDER
 
 from browser import DESKTOP, PHONE, opened
 from toy_data import write_toy_coco
+from videos import number_of, write_video
 
 TINY = ["model=tiny", "evaluation.workers=0"]
 DETECT = ["images=photos", "prompt=detect 1 ; 2 ; 3", *TINY]
@@ -252,6 +253,26 @@ def test_the_page_shows_finds_and_enlarges_by_keyboard(
         assert visit.broken_images() == []
         assert visit.overflow() <= 0
         assert visit.faults == []
+
+
+def test_images_of_one_question_and_frames_of_a_video_stand_in_a_row(photos: Path) -> None:
+    write_video(photos / "clip.mp4", 12)
+    told = ["predict", "prompt=answer en which is higher?", *TINY]
+    pair = ["images=photos/*.png", "together=true", "output_dir=pair"]
+    clip = ["images=photos/clip.mp4", "frames.count=6", "frames.stride=2", "output_dir=clip"]
+    assert program.run([*told, *pair]) == program.run([*told, *clip]) == 0
+    [both], [video] = predictions("pair"), predictions("clip")
+    assert both["id"] == "a.png, b.png"
+    assert [Path(image).name for image in both["images"]] == ["a.png", "b.png"]
+    assert [number_of(image) for image in video["images"]] == [0, 2, 4, 6, 8, 10]
+    for folder, shape, window in (("pair", 2, DESKTOP), ("clip", 4 * 64 / (2 * 48), PHONE)):
+        with opened(Path(folder) / "predictions.html", window) as visit:
+            [(width, height)] = visit.page.locator("article.card img").evaluate_all(
+                "all => all.map(image => [image.naturalWidth, image.naturalHeight])"
+            )
+            assert width / height == pytest.approx(shape, rel=0.05)
+            assert visit.broken_images() == visit.faults == []
+            assert visit.overflow() <= 0
 
 
 def test_the_page_holds_so_many_images_and_says_where_the_others_are(photos: Path) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palitune.data.sources.folders import IMAGE_ENDINGS, walk
+from palitune.data.sources.videos import VIDEO_ENDINGS, Frames
 from palitune.examples import DataError, Example
+from palitune.tasks.base import several_images
 from palitune.tasks.question import Question
 
 
@@ -43,7 +45,7 @@ class AskedImages:
 
 
 def find_images(places: Sequence[str]) -> ImageFiles:
-    """Find images in folders with their subfolders, by patterns, and as files named one by one.
+    """Find images and videos in folders with their subfolders, by patterns, and as files.
 
     Raises DataError where a place does not exist or nothing is an image.
     """
@@ -61,45 +63,70 @@ def find_images(places: Sequence[str]) -> ImageFiles:
     if not files:
         raise DataError(
             f"images: {', '.join(places)} holds no images (other files: {others}); they end in "
-            f"{', '.join(IMAGE_ENDINGS)}"
+            f"{', '.join(IMAGE_ENDINGS + VIDEO_ENDINGS)}"
         )
     above = os.path.commonpath(folders)
     return ImageFiles({file.relative_to(above).as_posix(): file for file in files}, others)
 
 
 def is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_ENDINGS
+    """Tell by its ending whether a file is an image, or a video, whose frames are images."""
+    return file.suffix.lower() in IMAGE_ENDINGS + VIDEO_ENDINGS
 
 
 def ask_images(
-    images: ImageFiles, question: Question, *, limit: int | None, skip_unreadable: bool
+    images: ImageFiles,
+    question: Question,
+    *,
+    limit: int | None,
+    skip_unreadable: bool,
+    together: bool = False,
+    frames: Frames | None = None,
 ) -> AskedImages:
-    """Ask the first `limit` images the question; one that cannot be read raises DataError."""
-    from palitune.data.images import read_size
+    """Ask each of the first `limit` images the question, or all of them as one (`together`).
 
+    A video is asked by its `frames`. One that cannot be read raises DataError.
+    """
+    frames = frames or Frames()
+    asked = {name: [file] for name, file in list(images.files.items())[:limit]}
+    if together:
+        asked = {", ".join(asked): [file for files in asked.values() for file in files]}
     examples, unreadable = [], []
-    for name, file in list(images.files.items())[:limit]:
+    for name, files in asked.items():
         try:
-            examples.append(
-                Example(
-                    id=name,
-                    images=(str(file),),
-                    size=read_size(file),
-                    prefix=question.prompt,
-                    suffixes=(),
-                    reference=(),
-                    place=f"images: {name}",
-                    part=question.task.name,
-                )
-            )
+            seen = [path for file in files for path in _pictures(file, frames)]
+            examples.append(_asked(name, seen, question))
         except DataError as mistake:
             unreadable.append(_leave_out(mistake, skip_unreadable))
     if not examples:
         raise DataError(
             f"images: none of {len(unreadable)} can be read, the first: {unreadable[0]}"
         )
-    total = len(images.files)
+    total = 1 if together else len(images.files)
     return AskedImages(examples=examples, unreadable=unreadable, total=total, others=images.others)
+
+
+def _pictures(file: Path, frames: Frames) -> tuple[str, ...]:
+    return frames.of(str(file)) if file.suffix.lower() in VIDEO_ENDINGS else (str(file),)
+
+
+def _asked(name: str, images: Sequence[str], question: Question) -> Example:
+    from palitune.data.images import read_size
+
+    place = f"images: {name}"
+    if question.task.about_one_image and len(images) > 1:
+        raise DataError(several_images(place, len(images), question.task.name))
+    sizes = [read_size(image) for image in images]
+    return Example(
+        id=name,
+        images=tuple(images),
+        size=sizes[0],
+        prefix=question.prompt,
+        suffixes=(),
+        reference=(),
+        place=place,
+        part=question.task.name,
+    )
 
 
 def _leave_out(mistake: DataError, skip_unreadable: bool) -> str:

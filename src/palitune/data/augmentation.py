@@ -5,11 +5,11 @@ that both stay true; what would not is left where it is. Evaluation never augmen
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
-from palitune.data.views import PLAIN, Colours, Seen, View, Warp, Window, seen
+from palitune.data.views import Colours, Seen, View, Warp, Window, seen
 from palitune.examples import Example, Row, Size
 from palitune.tasks import Task
 
@@ -33,9 +33,11 @@ class Augmentation:
         """Tell whether any visit may see anything else than the image as it is."""
         return False
 
-    def draw(self, example: Example, row: Row, task: Task, chance: Random) -> tuple[View, Seen]:
-        """Choose how a visit sees an example, and give what is then true of its row."""
-        return PLAIN, Seen(row, 0)
+    def draw(
+        self, example: Example, row: Row, task: Task, chance: Random
+    ) -> tuple[tuple[View, ...], Seen]:
+        """Choose how a visit sees each image, and give what is then true of the row."""
+        return (), Seen(row, 0)
 
 
 @dataclass(kw_only=True)
@@ -110,11 +112,23 @@ class Light(Coloured):
                 f"are at most 1, not {self.crop + self.pad + self.square_crop:g}"
             )
 
-    def draw(self, example: Example, row: Row, task: Task, chance: Random) -> tuple[View, Seen]:
-        colours = self.colours(chance)
-        mirrored = chance.random() < self.flip and task.mirrorable and not speaks_of_sides(example)
+    def draw(
+        self, example: Example, row: Row, task: Task, chance: Random
+    ) -> tuple[tuple[View, ...], Seen]:
+        colours = [self.colours(chance) for _ in row.images]
+        mirrored = chance.random() < self.flip and task.mirrorable
+        mirrored = mirrored and not speaks_of_sides(example) and not _has_places(row)
+        if len(row.images) > 1:  # of one scene, so that all are mirrored or none is
+            return tuple(View(None, mirrored, each) for each in colours), Seen(row, 0)
+        view, found = self._alone(row, task, mirrored, colours[0], chance)
+        return (view,), found
+
+    def _alone(
+        self, row: Row, task: Task, mirrored: bool, colours: Colours, chance: Random
+    ) -> tuple[View, Seen]:
+        """Choose the view of the only image, whose objects move with it."""
         window = self._window(row.size, task, chance)
-        if _cannot_move(row):
+        if _has_places(row):
             return View(colours=colours), Seen(row, 0)
         view = View(window, mirrored, colours)
         found = seen(row, view, self.min_visible)
@@ -158,10 +172,12 @@ class Page(Coloured):
         _within("slant", self.slant, 0, 1)
         _within("stretch", self.stretch, 0, 0.99)
 
-    def draw(self, example: Example, row: Row, task: Task, chance: Random) -> tuple[View, Seen]:
-        colours, warp = self.colours(chance), self._warp(chance)
-        view = View(colours=colours) if _tells_places(example) else View(colours=colours, warp=warp)
-        return view, Seen(row, 0)
+    def draw(
+        self, example: Example, row: Row, task: Task, chance: Random
+    ) -> tuple[tuple[View, ...], Seen]:
+        still = _tells_places(example)
+        views = (View(colours=self.colours(chance), warp=self._warp(chance)) for _ in row.images)
+        return tuple(replace(view, warp=Warp()) if still else view for view in views), Seen(row, 0)
 
     def _warp(self, chance: Random) -> Warp:
         def drawn(most: float) -> float:
@@ -195,9 +211,9 @@ def _tells_places(example: Example) -> bool:
     return any("<loc" in text for text in (example.prefix, *example.suffixes))
 
 
-def _cannot_move(row: Row) -> bool:
-    """Tell whether a row has several images, or brings places that are written already."""
-    return len(row.images) != 1 or "<loc" in f"{row.prefix}{row.suffix}"
+def _has_places(row: Row) -> bool:
+    """Tell whether a row brings places that are written already."""
+    return "<loc" in f"{row.prefix}{row.suffix}"
 
 
 def _placed(size: Size, window: Size, chance: Random) -> Window:

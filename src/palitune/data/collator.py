@@ -76,7 +76,7 @@ class Collator:
                 batch["labels"][row, place] = torch.tensor(target)
                 batch["token_type_ids"][row, place] = number
             batch["attention_mask"][row, :end] = 1
-        looks = [(visit.example, visit.view) for visit in visits]
+        looks = [(visit.example, visit.views) for visit in visits]
         return self._with_images(batch, looks, once=True)
 
     def prompt(self, examples: Sequence[Example]) -> Batch:
@@ -86,7 +86,7 @@ class Collator:
         for row, prompt in enumerate(prompts):
             batch["input_ids"][row, -len(prompt) :] = torch.tensor(prompt)
             batch["attention_mask"][row, -len(prompt) :] = 1
-        return self._with_images(batch, [(example, PLAIN) for example in examples])
+        return self._with_images(batch, [(example, ()) for example in examples])
 
     def length(self, example: Example, *, together: bool = False) -> int:
         """Tokens of the example with its longest suffix, or with all of them together; image tokens
@@ -94,6 +94,12 @@ class Collator:
         """
         lengths = [len(self._target(suffix)) for suffix in example.suffixes]
         return len(self._prompt(example)) + (sum(lengths) if together else max(lengths))
+
+    def told_images(self, example: Example) -> str:
+        """Say how many of an example's tokens are of images."""
+        count = len(example.images)
+        of_them = "image" if count == 1 else f"{count} images"
+        return f"{count * self.tokens_per_image} of them of its {of_them}"
 
     def pixels(self, path: str, view: View) -> torch.Tensor:
         """(3, height, width) uint8: upright, RGB, what is seen of it resized to the square."""
@@ -119,8 +125,8 @@ class Collator:
     def _check_length(self, example: Example, length: int) -> None:
         if self.max_length is not None and length > self.max_length:
             raise DataError(
-                f"{example.place}: the example has {length} tokens (image included) and "
-                f"training.max_length is {self.max_length}; raise it or shorten the row"
+                f"{example.place}: the example has {length} tokens ({self.told_images(example)}) "
+                f"and training.max_length is {self.max_length}; raise it or shorten the row"
             )
 
     def _blank(self, rows: int, width: int) -> Batch:
@@ -131,13 +137,14 @@ class Collator:
         }
 
     def _with_images(
-        self, batch: Batch, looks: Sequence[tuple[Example, View]], *, once: bool = False
+        self, batch: Batch, looks: Sequence[tuple[Example, Sequence[View]]], *, once: bool = False
     ) -> Batch:
         """Load the images, equal ones once; `once` also leaves each in the batch only once."""
         loaded: dict[Hashable, torch.Tensor] = {}
         wanted: list[Hashable] = []
-        for example, view in looks:
+        for example, views in looks:
             for number, path in enumerate(example.images):
+                view = views[number] if views else PLAIN
                 marked = (example.marked, example.size) if example.marked and not number else None
                 key = path, view, marked
                 wanted.append(key)

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from palitune.data.augmentation import Augmentation
-from palitune.data.views import PLAIN, Seen, View
+from palitune.data.views import Seen, View
 from palitune.examples import Example
 from palitune.tasks import Task
 
@@ -38,7 +38,8 @@ class Visit:
 
     example: Example
     suffix: str
-    view: View = PLAIN
+    views: tuple[View, ...] = ()
+    """Of each of its images; empty: all are seen as they are."""
     others: tuple[str, ...] = ()
     """Further targets that it trains on at once."""
 
@@ -81,11 +82,11 @@ class Visits:
         chance = random.Random(f"redrawn:{self.seed}:{self.epoch}:{index}")
         return example if task is None else task.redrawn(example, chance)
 
-    def _visit(self, example: Example, index: int, view: View = PLAIN) -> Visit:
+    def _visit(self, example: Example, index: int, views: tuple[View, ...] = ()) -> Visit:
         example = self._redrawn(example, index)
         if self.how is Suffixes.all:
-            return Visit(example, example.suffixes[0], view, example.suffixes[1:])
-        return Visit(example, self._choose(example, index), view)
+            return Visit(example, example.suffixes[0], views, example.suffixes[1:])
+        return Visit(example, self._choose(example, index), views)
 
     def _choose(self, example: Example, index: int) -> str:
         if self.how is Suffixes.first or len(example.suffixes) == 1:
@@ -111,24 +112,23 @@ class AugmentedVisits(Visits):
         self.augmentation = augmentation
 
     def __getitem__(self, index: int) -> Visit:
-        example, view, _ = self.look(index)
-        return self._visit(example, index, view)
+        example, views, _ = self.look(index)
+        return self._visit(example, index, views)
 
-    def look(self, index: int) -> tuple[Example, View, Seen]:
+    def look(self, index: int) -> tuple[Example, tuple[View, ...], Seen]:
         """Return what a visit sees: prompt and targets written anew where anything has moved."""
         part, position = self.examples.locate(index)
         example, row = part.examples[position], part.examples.row(position)
         chance = random.Random(f"view {self.seed}:{self.epoch}:{index}")
-        view, seen = self.augmentation.draw(example, row, part.task, chance)
-        if view.moves():
+        views, seen = self.augmentation.draw(example, row, part.task, chance)
+        if seen.row is not row:
             example = replace(part.task.example(seen.row), part=part.name)
-        return example, view, seen
+        return example, views, seen
 
     def remarks(self, indices: Sequence[int]) -> list[str]:
         looks = [self.look(index) for index in indices]
-        moved = [view for _, view, _ in looks if view.moves()]
-        mirrored = sum(view.mirrored for view in moved)
-        windows = sum(view.window is not None for view in moved)
+        mirrored = sum(any(view.mirrored for view in views) for _, views, _ in looks)
+        windows = sum(any(view.window is not None for view in views) for _, views, _ in looks)
         cut = sum(seen.cut for _, _, seen in looks)
         return [
             f"augmentation: of {len(looks)} visits {mirrored} are mirrored and {windows} see the "

@@ -37,16 +37,21 @@ METRICS: "dict[str, Callable[[], Metric]]" = {
     "exact_match": _maker("exact_match", "ExactMatch"),
     "exact_match_lower": _maker("exact_match", "ExactMatchLower"),
     "exact_match_number": _maker("exact_match", "ExactMatchNumber"),
+    "kern_character_error_rate": _maker("kern", "KernErrorRate", "character"),
+    "kern_line_error_rate": _maker("kern", "KernErrorRate", "line"),
+    "kern_symbol_error_rate": _maker("kern", "KernErrorRate", "symbol"),
     "meteor": _maker("caption_programs", "Meteor"),
     "pope": _maker("benchmark_answers", "Pope"),
     "referring_segmentation": _maker("segmentation_iou", "ReferringSegmentation"),
     "relaxed_accuracy_pix2struct": _maker("relaxed_accuracy", "RelaxedAccuracy"),
     "rouge_l": _maker("captions", "RougeL"),
     "rsvqa": _maker("benchmark_answers", "Rsvqa"),
+    "same_molecule": _maker("molecules", "SameMolecule"),
     "science_qa": _maker("benchmark_answers", "ScienceQa"),
     "segmentation": _maker("segmentation_iou", "Segmentation"),
     "semantic_iou": _maker("semantic_segmentation", "SemanticSegmentation"),
     "spice": _maker("caption_programs", "Spice"),
+    "teds": _maker("teds", "Teds"),
     "text_spotting": _maker("text_spotting", "TextSpotting"),
     "vqa_accuracy_official": _maker("vqa_accuracy", "VqaAccuracy", "official"),
     "vqa_accuracy_plain": _maker("vqa_accuracy", "VqaAccuracy", "plain"),
@@ -55,8 +60,8 @@ METRICS: "dict[str, Callable[[], Metric]]" = {
 }
 """What makes a metric, by name; it raises MetricError where a program it needs is missing."""
 
-NEED_PROGRAMS = ("meteor", "spice")
-"""Metrics that are not made of Python alone."""
+NEED_EXTRAS = ("meteor", "same_molecule", "spice")
+"""Metrics that a plain installation may lack something for; making one says what."""
 
 BEST_CIDER = 10.0
 """CIDEr-D of a caption that equals all its references."""
@@ -78,4 +83,4 @@ def best(name: str) -> float:
     return 1.0 if higher_is_better(name) else 0.0
 
 
-__all__ = ["METRICS", "NEED_PROGRAMS", "Metric", "MetricError", "best", "higher_is_better"]
+__all__ = ["METRICS", "NEED_EXTRAS", "Metric", "MetricError", "best", "higher_is_better"]

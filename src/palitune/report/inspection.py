@@ -10,8 +10,9 @@ from palitune.data.inspection.walk import InspectedSplit
 from palitune.examples import Example, Instance
 from palitune.metrics.mask_ceiling import ALL
 from palitune.models.checkpoints import Model
-from palitune.report.drawing import draw_instances, load_shown
+from palitune.report.drawing import draw_instances
 from palitune.report.gallery import Card, Table, shares
+from palitune.report.image_rows import load_row
 from palitune.report.pages import name_of, thumbnail, write_page
 from palitune.report.writing import write_json
 
@@ -222,8 +223,9 @@ def _ceilings(one: InspectedSplit) -> Table:
 def _card(one: InspectedSplit, example: Example) -> Card:
     instances = [item for item in example.reference if isinstance(item, Instance)]
     labels = list(dict.fromkeys(filter(None, (instance.label for instance in instances))))
-    image = load_shown(example.images[0], example.size, _SHORT)
-    image = draw_instances(image, instances, size=example.size)
+    image = load_row(example.images, example.size, _SHORT)
+    if instances:
+        image = draw_instances(image, instances, size=example.size)
     lines = [("prefix", example.prefix)]
     lines += [("suffix", suffix) for suffix in example.suffixes]
     kind = f"{one.part}, {one.split}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from palitune.examples import Instance
 from palitune.report.drawing import SHORT, draw_instances, load_shown
+from palitune.report.image_rows import load_row
 from palitune.report.run_folder import Answer, Judged, objects
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def count(example: Judged, *, thumbnail: bool) -> int:
         return 0
     if thumbnail:
         return 1
-    return 1 + len(answers(example)) if example.draws_boxes else len(example.images)
+    return 1 + len(answers(example)) if example.draws_boxes else 1
 
 
 def pictures(example: Judged, most_bytes: int, *, thumbnail: bool) -> tuple[Picture, ...]:
@@ -58,7 +59,7 @@ def pictures(example: Judged, most_bytes: int, *, thumbnail: bool) -> tuple[Pict
     if not example.images:
         return ()
     if not example.draws_boxes:
-        return _plain(example, most_bytes, thumbnail)
+        return (_plain(example, most_bytes, thumbnail),)
     shown = load_shown(
         example.images[0], example.size, short=_SHORT_THUMBNAIL if thumbnail else SHORT
     )
@@ -82,17 +83,15 @@ def pictures(example: Judged, most_bytes: int, *, thumbnail: bool) -> tuple[Pict
     )
 
 
-def _plain(example: Judged, most_bytes: int, thumbnail: bool) -> tuple[Picture, ...]:
-    images = example.images[:1] if thumbnail else example.images
-    return tuple(
-        _picture(
-            load_shown(path, example.size, short=_SHORT_THUMBNAIL if thumbnail else _SHORT_ALONE),
-            most_bytes,
-            caption=f"image {place}" if len(images) > 1 else "",
-            note="",
-            alt=f"Input image {Path(path).name}",
-        )
-        for place, path in enumerate(images, start=1)
+def _plain(example: Judged, most_bytes: int, thumbnail: bool) -> Picture:
+    """Show what the model saw; several images in a row."""
+    count, name = len(example.images), Path(example.images[0]).name
+    return _picture(
+        load_row(example.images, example.size, _SHORT_THUMBNAIL if thumbnail else _SHORT_ALONE),
+        most_bytes,
+        caption="",
+        note="",
+        alt=f"Input image {name}" if count == 1 else f"{count} input images, the first {name}",
     )
 
 

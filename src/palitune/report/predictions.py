@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.examples import DataError, Example, Instance, value_to_json
 from palitune.report.coco_results import CocoResults
-from palitune.report.drawing import draw_instances, legible_size, shown_size
+from palitune.report.drawing import draw_instances, legible_size
 from palitune.report.gallery import Card, Table, shares
+from palitune.report.image_rows import load_row
 from palitune.report.pages import thumbnail, write_page
 from palitune.tasks import Question
 from palitune.tasks.base import TextTask
@@ -81,12 +82,13 @@ class Predictions:
         from palitune.data.images import open_image
 
         example = answered.example
-        image = open_image(example.images[0])
         if self.finds_objects:
+            image = open_image(example.images[0])
             _save(_drawn(image, instances), self.folder / DRAWN / example.id)
         if on_page:
-            small = image.resize(shown_size(image.size, _SHORT))
-            small = draw_instances(small, instances, size=image.size)
+            small = load_row(example.images, example.size, _SHORT)
+            if instances:
+                small = draw_instances(small, instances, size=example.size)
             self.cards.append(_card(answered, small, instances, kind))
 
     def write(self, facts: Iterable[tuple[str, str]]) -> Path:
@@ -177,9 +179,10 @@ def show_predictions(
 def record(question: Question, answered: "Answered") -> dict[str, Any]:
     """Write one answer: objects with boxes in pixels, masks as COCO's run lengths, scores."""
     prediction, example = answered.prediction, answered.example
+    images = example.images
     return {
         "id": example.id,
-        "image": example.images[0],
+        **({"images": list(images)} if len(images) > 1 else {"image": images[0]}),
         "size": list(example.size),
         "prompt": example.prefix,
         "task": question.task.name,

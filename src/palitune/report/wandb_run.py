@@ -8,7 +8,7 @@ import numpy as np
 
 from palitune.examples import Instance, Mask
 from palitune.report import selection
-from palitune.report.drawing import load_shown
+from palitune.report.image_rows import load_row
 from palitune.report.pictures import answers
 from palitune.report.run_folder import Judged, RunFolder, objects
 from palitune.report.summary import numbers
@@ -82,7 +82,7 @@ def table(examples: Sequence[Judged]) -> Any:
 
 
 def image(example: Judged, numbered: Mapping[str, int]) -> Any:
-    """Build the `wandb.Image` of an example's first image with the boxes and masks of each side.
+    """Build the `wandb.Image` of an example with the boxes and masks of each side.
 
     `numbered`: the number of each class, from 1.
     """
@@ -90,7 +90,7 @@ def image(example: Judged, numbered: Mapping[str, int]) -> Any:
 
     sides = {"reference": objects(example.reference)}
     sides |= {name: objects(answer.value) for name, answer in answers(example)}
-    drawn = load_shown(example.images[0], example.size)
+    drawn = load_row(example.images, example.size)
     names = {number: label for label, number in numbered.items()}
     masked = {
         side: items for side, items in sides.items() if any(i.mask is not None for i in items)

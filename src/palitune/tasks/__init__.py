@@ -10,6 +10,7 @@ from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
 from palitune.tasks.science_qa import ScienceQa
 from palitune.tasks.segmentation import Segmentation
+from palitune.tasks.table_structure import TableStructure
 from palitune.tasks.text import Text
 from palitune.tasks.text_spotting import TextSpotting
 from palitune.tasks.vqa import Vqa
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
         ScienceQa,
         Ocr,
         TextSpotting,
+        TableStructure,
         Detection,
         ReferringDetection,
         Segmentation,

@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 from palitune.codec.boxes import Confidence
 from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Example, Reference, Row, Size, Value
-from palitune.metrics import METRICS, NEED_PROGRAMS
+from palitune.metrics import METRICS, NEED_EXTRAS
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ class Task(ABC):
     """Whether examples stay true in a mirror, as long as no word in them says left or right."""
     croppable: ClassVar[bool] = False
     """Whether examples stay true of a part of the image, with the objects that are in it."""
+    about_one_image: ClassVar[bool] = True
+    """Whether examples speak of places, which are in the one image there is."""
 
     metrics: list[str] = field(default_factory=list)
     """Names out of `palitune.metrics.METRICS`."""
@@ -42,7 +44,7 @@ class Task(ABC):
                 raise ValueError(
                     f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
                 )
-            if metric in NEED_PROGRAMS:
+            if metric in NEED_EXTRAS:
                 METRICS[metric]()  # it says here, and not after a training, what it lacks
         if self.max_new_tokens < 1:
             raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
@@ -105,6 +107,8 @@ class Task(ABC):
         return self._example(row, (), ())
 
     def _example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
+        if self.about_one_image and len(row.images) > 1:
+            raise DataError(several_images(row.place, len(row.images), self.name))
         return Example(
             id=row.id,
             images=row.images,
@@ -121,11 +125,21 @@ class Task(ABC):
 class TextTask(Task):
     """A task whose answer is the text itself."""
 
+    about_one_image: ClassVar[bool] = False
+
     def parse(self, text: str, size: Size, confidence: Confidence | None = None) -> str | None:
         return text.strip()
 
     def given(self, row: Row, suffix: str) -> Reference:
         return texts(row, "suffix", (suffix,))
+
+
+def several_images(place: str, count: int, task: str) -> str:
+    """Say that a task cannot tell in which image a box is."""
+    return (
+        f"{place}: {count} images, and task {task} writes boxes, which cannot say in which image "
+        "they are; give one image per row, or choose a task of text alone"
+    )
 
 
 def needed(row: Row, column: str, value: T | None) -> T:

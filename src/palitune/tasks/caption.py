@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from palitune.examples import Example, Reference, Row
-from palitune.tasks.base import TextTask, check_template, texts
+from palitune.examples import DataError, Example, Reference, Row
+from palitune.tasks.base import TextTask, check_template, several_images, texts
 from palitune.tasks.referring_detection import only_object
 
 
@@ -32,7 +32,11 @@ class Caption(TextTask):
 
     def example(self, row: Row) -> Example:
         example = super().example(row)
-        return replace(example, marked=only_object(row).box) if self.mark else example
+        if not self.mark:
+            return example
+        if len(row.images) > 1:
+            raise DataError(several_images(row.place, len(row.images), "caption with task.mark"))
+        return replace(example, marked=only_object(row).box)
 
     def prefix(self, row: Row) -> str:
         return self.template.format(language=row.language or self.language)

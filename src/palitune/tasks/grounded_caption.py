@@ -19,6 +19,7 @@ class GroundedCaption(TextTask):
 
     name: ClassVar[str] = "grounded_caption"
     mirrorable: ClassVar[bool] = True
+    about_one_image: ClassVar[bool] = True
 
     template: str = "caption {box}"
     """The prompt; {box} is filled in as four <loc> tokens."""

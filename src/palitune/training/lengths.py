@@ -32,7 +32,8 @@ def check_lengths(
     if over:
         raise DataError(
             f"{examples[worst].place}: {over / len(lengths):.1%} of the examples are longer than "
-            f"training.max_length {max_length} (this one has {longest} tokens, image included); "
+            f"training.max_length {max_length} (this one has {longest} tokens, "
+            f"{collator.told_images(examples[worst])}); "
             f"set training.max_length={longest} or shorten the rows"
         )
     median = lengths[len(lengths) // 2][0]

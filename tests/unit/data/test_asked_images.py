@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from palitune.data.asked_images import ask_images, find_images
+from palitune.data.sources.videos import Frames
 from palitune.examples import DataError
 from palitune.tasks.question import question
+
+from videos import number_of, write_video
 
 OCR = question("ocr", None)
 
@@ -82,3 +85,29 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("x")
     with pytest.raises(DataError, match="none of 1 can be read, the first: image "):
         ask_images(find_images([str(tmp_path)]), OCR, limit=None, skip_unreadable=True)
+
+
+def test_all_images_may_be_asked_one_question(photos: Path) -> None:
+    images = find_images([str(photos / "*.png")])
+    asked = ask_images(images, OCR, limit=None, skip_unreadable=False, together=True)
+    [example] = asked.examples
+    assert example.id == "b.png, e.png"
+    assert example.images == (str(photos / "b.png"), str(photos / "e.png"))
+    assert asked.told() == "images: 1 of 1"
+
+
+def test_a_video_is_asked_by_its_frames(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", 20)
+    images = find_images([str(tmp_path)])
+    frames = Frames(count=3, stride=5)
+    asked = ask_images(images, OCR, limit=None, skip_unreadable=False, frames=frames)
+    [example] = asked.examples
+    assert example.id == "clip.mp4"
+    assert [number_of(image) for image in example.images] == [0, 5, 10]
+
+
+def test_boxes_are_not_asked_of_several_images(photos: Path) -> None:
+    images = find_images([str(photos / "*.png")])
+    boats = question("detect boat", None)
+    with pytest.raises(DataError, match="2 images, and task detection writes boxes, which cannot"):
+        ask_images(images, boats, limit=None, skip_unreadable=False, together=True)

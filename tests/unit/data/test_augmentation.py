@@ -44,7 +44,7 @@ def visits_of(
 def drawn(
     augmentation: Light, task: Task, row: Row, chance: int = 0
 ) -> tuple[tuple[int, int, int, int] | None, bool, Row, int]:
-    view, seen = augmentation.draw(task.example(row), row, task, Random(chance))
+    [view], seen = augmentation.draw(task.example(row), row, task, Random(chance))
     return view.window, view.mirrored, seen.row, seen.cut
 
 
@@ -87,8 +87,9 @@ def test_without_augmentation_visits_are_the_examples(toy_coco: Path) -> None:
     still = visits_of(Coco(path=str(toy_coco)), Detection(), light())
     assert type(plain) is Visits
     assert type(still) is AugmentedVisits
-    assert [plain[n] for n in range(12)] == [still[n] for n in range(12)]
-    assert all(plain[n].view == PLAIN for n in range(12))
+    assert [plain[n].example for n in range(12)] == [still[n].example for n in range(12)]
+    assert all(plain[n].views == () for n in range(12))
+    assert all(still[n].views == (PLAIN,) for n in range(12))
     assert plain.remarks(range(12)) == []
 
 
@@ -103,7 +104,7 @@ def test_an_example_is_written_anew_of_what_is_seen(toy_coco: Path) -> None:
         for index in range(len(visits)):
             visit = visits[index]
             plain = part.examples[index]
-            window = visit.view.window
+            window = visit.views[0].window
             assert window is not None
             assert visit.example.size == (window[2] - window[0], window[3] - window[1])
             assert visit.suffix == visit.example.suffixes[0]
@@ -175,18 +176,28 @@ def test_only_tasks_whose_boxes_follow_are_cropped() -> None:
     [
         {"suffix": "<loc0000><loc0000><loc0100><loc0100> boat"},
         {"prefix": "<loc0000><loc0000><loc0100><loc0100> what is this?"},
-        {"images": ("a.png", "b.png")},
     ],
 )
-def test_rows_with_places_written_already_or_several_images_do_not_move(
-    fixed: dict[str, Any],
-) -> None:
+def test_rows_with_places_written_already_do_not_move(fixed: dict[str, Any]) -> None:
     given = row(**fixed)
     augmentation = Light(flip=1, crop=1)
-    view, seen = augmentation.draw(Detection().example(given), given, Detection(), Random(0))
+    [view], seen = augmentation.draw(Detection().example(given), given, Detection(), Random(0))
     assert not view.moves()
     assert view.colours != PLAIN.colours
     assert seen == (given, 0)
+
+
+def test_every_one_of_several_images_has_colours_of_its_own_and_all_are_mirrored_or_none() -> None:
+    video = row(images=("a.png", "b.png", "c.png"), captions=("a boat",), instances=None)
+    mirrored = set()
+    for chance in range(20):
+        views, seen = Light(crop=1).draw(Caption().example(video), video, Caption(), Random(chance))
+        assert len({view.colours for view in views}) == 3
+        assert {view.window for view in views} == {None}
+        [whether] = {view.mirrored for view in views}
+        mirrored.add(whether)
+        assert seen == (video, 0)
+    assert mirrored == {True, False}
 
 
 def test_a_crop_that_leaves_nothing_where_none_is_wanted_is_not_made() -> None:
@@ -254,7 +265,7 @@ def test_only_examples_that_tell_no_place_are_warped() -> None:
     def warps(task: Task, **columns: Any) -> set[bool]:
         given = row(**columns)
         example, page = task.example(given), Page()
-        views = [page.draw(example, given, task, Random(seed))[0] for seed in range(5)]
+        views = [page.draw(example, given, task, Random(seed))[0][0] for seed in range(5)]
         assert all(view.colours != PLAIN.colours for view in views)
         return {view.warp != Warp() for view in views}
 
@@ -269,7 +280,9 @@ def test_a_page_is_turned_slanted_and_stretched_no_more_than_asked() -> None:
     given = row(question="how many?", answers=("2",))
     example = TASKS["vqa"]().example(given)
     page = Page(degrees=3, slant=0.1, stretch=0.2)
-    drawn = [page.draw(example, given, TASKS["vqa"](), Random(seed))[0].warp for seed in range(500)]
+    drawn = [
+        page.draw(example, given, TASKS["vqa"](), Random(seed))[0][0].warp for seed in range(500)
+    ]
     for values, middle, most in (
         ([warp.degrees for warp in drawn], 0, 3),
         ([warp.slant for warp in drawn], 0, 0.1),

@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from palitune.data.collator import IGNORED, Collator
+from palitune.data.views import PLAIN, View
 from palitune.data.visits import Suffixes, Visit, Visits
 from palitune.examples import DataError, Example
 from palitune.models.prefix_lm import normalize
@@ -104,8 +105,28 @@ def test_a_row_above_max_length_is_refused_with_its_place(
 ) -> None:
     longest = max(Collator(processor).length(visit.example) for visit in visits)
     Collator(processor, max_length=longest).train(visits)
-    with pytest.raises(DataError, match=r"drawn:\d: the example has \d+ tokens"):
+    with pytest.raises(DataError, match=r"drawn:\d: .* \d+ tokens \(64 of them of its image\)"):
         Collator(processor, max_length=longest - 1).train(visits)
+
+
+def test_a_row_that_its_images_make_too_long_says_so(
+    processor: AutoProcessor, examples: list[Example]
+) -> None:
+    video = Visit(replace(examples[0], images=examples[0].images * 16), "73")
+    with pytest.raises(DataError, match=r"1024 of them of its 16 images\) and .* is 1000"):
+        Collator(processor, max_length=1000).train([video])
+
+
+def test_every_image_is_seen_by_its_own_view(
+    processor: AutoProcessor, examples: list[Example]
+) -> None:
+    twice = replace(examples[0], images=examples[0].images * 2)
+    collator = Collator(processor)
+    views = PLAIN, View(mirrored=True)
+    seen = collator.train([Visit(twice, "73", views)])["pixel_values"]
+    assert not torch.equal(seen[0], seen[1])
+    for image, view in zip(seen, views, strict=True):
+        assert torch.equal(image, collator.pixels(examples[0].images[0], view))
 
 
 def test_a_marked_box_is_outlined_in_red_after_the_image_is_resized(

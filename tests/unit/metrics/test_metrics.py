@@ -30,9 +30,13 @@ PROGRAMS = {"meteor", "spice"}
 """Those that run Java: see test_caption_programs."""
 OWN = sorted(set(METRICS) - PROGRAMS)
 TEXT_METRICS = sorted(set(OWN) - set(OBJECT_METRICS))
-SEVERAL = {"bleu", "pope", "rsvqa", "science_qa"}
+SEVERAL = {"bleu", "pope", "rsvqa", "science_qa", "teds"}
 """Those that report more than one number; it begins with their name."""
-ANSWER = {"pope": "yes", "science_qa": "The answer is B."}
+ANSWER = {
+    "pope": "yes",
+    "science_qa": "The answer is B.",
+    "teds": "<table><tr><td>two</td></tr></table>",
+}
 """What a perfect prediction says, where a benchmark prescribes the form."""
 MOVED_BOX = (12, 10, 60, 64)
 MOVED = Instance("boat", MOVED_BOX, mask=toy_mask(SIZE, MOVED_BOX), score=0.4)

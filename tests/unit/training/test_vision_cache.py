@@ -26,15 +26,14 @@ from palitune.training.vision_cache import CachedCollator, cached_collator
 
 
 class Setup:
-    """A network with an adapter, examples with one image twice, and a folder for the cache."""
+    """A network with an adapter, examples of which one has the images of two others, a folder."""
 
     def __init__(self, base: Path, examples: list[Example], folder: Path) -> None:
         self.base, self.folder = base, folder
         self.network = self.adapted("language", "projector")
         self.processor = AutoProcessor.from_pretrained(base)
-        self.visits = Visits(
-            [*examples, replace(examples[1], images=examples[0].images)], Suffixes.first, 0
-        )
+        both = replace(examples[1], images=examples[1].images + examples[0].images)
+        self.visits = Visits([*examples, both], Suffixes.first, 0)
         self.settings = Training(vision_cache=str(folder), batch_size=4, micro_batch_size=4)
 
     def adapted(self, *targets: str) -> Any:

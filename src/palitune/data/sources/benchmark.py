@@ -22,8 +22,13 @@ from palitune.data.sources.checks import shown
 from palitune.data.sources.layout import File, Layout, Record, minival_count
 from palitune.data.sources.official_captions import CAPTIONS
 from palitune.data.sources.official_documents import ABOUT_DOCUMENTS
+from palitune.data.sources.official_exams import EXAMS
+from palitune.data.sources.official_image_pairs import IMAGE_PAIRS
+from palitune.data.sources.official_notations import NOTATIONS
 from palitune.data.sources.official_photographs import ABOUT_PHOTOGRAPHS
 from palitune.data.sources.official_scene_text import SCENE_TEXT
+from palitune.data.sources.official_videos import ABOUT_VIDEOS
+from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Row
 
 LAYOUTS: dict[str, Layout] = {
@@ -31,6 +36,10 @@ LAYOUTS: dict[str, Layout] = {
     **ABOUT_PHOTOGRAPHS,
     **CAPTIONS,
     **SCENE_TEXT,
+    **IMAGE_PAIRS,
+    **ABOUT_VIDEOS,
+    **EXAMS,
+    **NOTATIONS,
 }
 _MINI = ("minitrain", "minival")
 _BOTH = "trainval"
@@ -52,6 +61,8 @@ class Benchmark(Source):
     rotations: str | None = None
     """Name of Open Images' csv of rotations, in the folder of the images: they are turned upright
     as it says. Null: images stay as they are."""
+    frames: Frames = field(default_factory=Frames)
+    """Which frames of a video are the images of its row."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,7 +81,7 @@ class Benchmark(Source):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         root = self.folder() / Path(self.images or "").expanduser()
-        reader = RowReader(self.layout, self._layout, root, self.rotations)
+        reader = RowReader(self.layout, self._layout, root, self.rotations, self.frames)
         for part in self._parts(split):
             there = self._found(part.name)
             for number, record in enumerate(self._records(part, split)):

@@ -6,6 +6,7 @@ from typing import Any
 
 from palitune.data.sources.checks import header_reader, image_path, image_size, shown
 from palitune.data.sources.layout import Column, File, Layout, Record, value_at
+from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Row
 
 WRONG = (KeyError, IndexError, TypeError, AttributeError, ValueError)
@@ -16,12 +17,15 @@ _IMAGE_KEYS = ("image", "file_path", "image_local_name")
 class RowReader:
     """Turn records into rows, as a layout says."""
 
-    def __init__(self, name: str, layout: Layout, root: Path, rotations: str | None) -> None:
+    def __init__(
+        self, name: str, layout: Layout, root: Path, rotations: str | None, frames: Frames
+    ) -> None:
         """`root` is the folder of the images; `rotations` a file in each folder of images."""
         self.name = name
         self.layout = layout
         self.root = str(root.absolute())
         self.rotations = rotations
+        self.frames = frames
         self.header = header_reader()
         self.turns: dict[str, dict[str, int]] = {}
 
@@ -41,15 +45,15 @@ class RowReader:
 
     def _row(self, record: Record, row_id: str, place: str) -> Row:
         layout = self.layout
-        path = self._image(record, place)
-        size = image_size(self.header, path, place)
+        images = self._images(record, place)
+        size, *_ = [image_size(self.header, path, place) for path in images]
         told = {name: _text(record, column) for name, column in layout.attributes.items()}
         question = _text(record, layout.question)
         if layout.question is not None and question is None:
             raise KeyError(layout.question)
         return Row(
             id=row_id,
-            images=(path,),
+            images=images,
             size=size,
             place=place,
             question=question,
@@ -58,9 +62,19 @@ class RowReader:
             hint=_text(record, layout.hint),
             captions=_texts(record, layout.captions),
             language=_text(record, layout.language),
-            instances=layout.objects and tuple(layout.objects(record, path, size)),
+            text=_text(record, layout.text),
+            instances=layout.objects and tuple(layout.objects(record, images[0], size)),
             attributes={name: value for name, value in told.items() if value is not None},
         )
+
+    def _images(self, record: Record, place: str) -> tuple[str, ...]:
+        if self.layout.each is not None:
+            each = self.layout.each(record)
+            return tuple(self._image(record | filled, place) for filled in each)
+        path = self._image(record, place)
+        if self.layout.video is None:
+            return (path,)
+        return self.frames.of(path, *self.layout.video(record))
 
     def _image(self, record: Record, place: str) -> str:
         """Return the image of a record out of the first place that has it, turned or redrawn."""
@@ -72,8 +86,9 @@ class RowReader:
         found = next(filter(os.path.isfile, places), None)
         if found is None:
             raise DataError(
-                f"{place}: its image is not at {' or '.join(places)}; get it from "
-                f"{self.layout.home}, or say where images are with data.images=FOLDER"
+                f"{place}: its {'video' if self.layout.video else 'image'} is not at "
+                f"{' or '.join(places)}; get it from {self.layout.home}, or say where images are "
+                "with data.images=FOLDER"
             )
         if self.layout.redraw is not None:
             found = self.layout.redraw(record, found) or found

@@ -53,6 +53,11 @@ class Layout:
     images: Sequence[str]
     """Where the image of a record may lie, the best place first; {keys} of the record and of
     `File.told` are filled in, and {split}."""
+    each: Callable[[Record], Sequence[Record]] | None = None
+    """What else is filled in for each image of a record, where it has several."""
+    video: Callable[[Record], tuple[float, float | None]] | None = None
+    """Where a record's image is a video, of which frames are taken: start and end of the part that
+    is meant, in seconds."""
     id: str = "{number}"
     """Row id, filled in likewise; {number} counts the records of the file from 0."""
     join: Join | None = None
@@ -64,6 +69,7 @@ class Layout:
     hint: Column | None = None
     captions: Column | None = None
     language: Column | None = None
+    text: Column | None = None
     attributes: Mapping[str, Column] = field(default_factory=dict)
     """What numbers are told by besides: row attribute to column."""
     objects: Callable[[Record, str, Size], Iterable[Instance]] | None = None

@@ -81,6 +81,20 @@ def turned(path: str, quarters: int) -> str:
     return _kept(open_image(path).transpose(left[quarters - 1]), "JPEG", quality=100)
 
 
+def squared(_: Record, path: str) -> str | None:
+    """Return the image with white at its right or below, so that it is square."""
+    from PIL import Image
+
+    from palitune.data.images import open_image, read_size
+
+    size = read_size(path)
+    if size[0] == size[1]:
+        return None
+    square = Image.new("RGB", (max(size), max(size)), "white")
+    square.paste(open_image(path))
+    return _kept(square, "PNG")
+
+
 def _kept(image: "Image.Image", form: str, **settings: int) -> str:
     written = BytesIO()
     image.save(written, form, **settings)

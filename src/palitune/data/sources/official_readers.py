@@ -177,6 +177,11 @@ def permuted(answers: list[str]) -> list[str]:
     return list(dict.fromkeys(", ".join(order) for each in orders for order in each))
 
 
+def beside(file: Path, name: str) -> Path:
+    """Return another file of the same folder."""
+    return _sibling(file, 1, name)
+
+
 def _sibling(file: Path, up: int, name: str) -> Path:
     """Return what lies so many folders up, by its name."""
     found = file.parents[up - 1] / name

@@ -3,6 +3,8 @@
 | column | holds |
 |---|---|
 | image, or images | path of an image file, or a list of them, relative to the annotation file |
+| video | path of a video, of which `frames` are the images |
+| start, end | seconds: the part of the video that is meant |
 | id | text or a whole number, unique in the split; else `<file>-<number>` |
 | prefix, suffix | prompt and target, ready-made |
 | question | text |
@@ -14,7 +16,8 @@
 | expression | words that refer to the instances |
 | instances, or objects | see `palitune.data.sources.record_objects` |
 
-Only the image is always needed; a task says which others it needs. `null` is an absent column.
+Only the image, or the video, is always needed; a task says which others it needs. `null` is an
+absent column.
 """
 
 import json
@@ -28,10 +31,14 @@ from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.checks import header_reader, image_path, image_size, shown
 from palitune.data.sources.record_objects import ObjectReader
+from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Row, Size
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "images": ("images", "image"),
+    "video": ("video",),
+    "start": ("start",),
+    "end": ("end",),
     "id": ("id",),
     "prefix": ("prefix",),
     "suffix": ("suffix",),
@@ -55,6 +62,8 @@ class RecordSource(Source):
     """Name of a column in the files by its name here, e.g. {question: query}."""
     attributes: list[str] = field(default_factory=list)
     """Columns of the files by whose values numbers are reported too, e.g. [question_type]."""
+    frames: Frames = field(default_factory=Frames)
+    """Which frames of a video are the images of its row."""
     box_format: BoxFormat | None = None
     """How boxes are written: xyxy | xywh | cxcywh; null: `box` is xyxy, `bbox` has to be told."""
     normalized: bool = False
@@ -84,6 +93,7 @@ class RecordReader:
         self.stem = file.stem
         self.folder = os.path.abspath(file.parent)
         self.header = header_reader()
+        self.frames = source.frames
         self.classes = tuple(source.classes) or tuple(classes)
         self.objects = ObjectReader(
             source.box_format, source.normalized, source.masks, self.classes
@@ -98,7 +108,7 @@ class RecordReader:
     def row(self, record: dict[str, Any], number: int, place: str) -> Row:
         """Return the row of a record. Raises DataError, naming the place."""
         cells = self._cells(record, place)
-        images, size = self._images(cells["images"], place)
+        images, size = self._images(cells, place)
         return Row(
             id=self._id(cells["id"], number, place),
             images=images,
@@ -140,7 +150,9 @@ class RecordReader:
                         f"with data.columns.{column}={names[0]}"
                     )
                 cells[column] = other
-        if cells["images"] is None:
+        if (cells["images"] is None) == (cells["video"] is None):
+            if cells["video"] is not None:
+                raise DataError(f"{place}: the row has an image and a video; keep one of them")
             raise DataError(
                 f"{place}: column 'image' is missing; the row has {_listed(record)}; "
                 "name the right one with data.columns.image=COLUMN"
@@ -154,17 +166,37 @@ class RecordReader:
             raise DataError(f"{place}: id {shown(value)} must be a text or a whole number")
         return str(value)
 
-    def _images(self, value: Any, place: str) -> tuple[tuple[str, ...], Size]:
-        cells = value if isinstance(value, list) else [value]
-        images = [self.image(cell, place) for cell in cells]
-        if not images or None in images:
-            raise DataError(
-                f"{place}: image {shown(value)} must be the path of an image file, or a list of "
-                "paths, relative to the annotation file"
-            )
-        found = tuple(image for image in images if image is not None)
+    def _images(self, cells: dict[str, Any], place: str) -> tuple[tuple[str, ...], Size]:
+        if cells["video"] is not None:
+            found = self._frames(cells, place)
+        else:
+            value = cells["images"]
+            listed = value if isinstance(value, list) else [value]
+            images = [self.image(cell, place) for cell in listed]
+            if not images or None in images:
+                raise DataError(
+                    f"{place}: image {shown(value)} must be the path of an image file, or a list "
+                    "of paths, relative to the annotation file"
+                )
+            found = tuple(image for image in images if image is not None)
         sizes = [image_size(self.header, image, place) for image in found]
         return found, sizes[0]
+
+    def _frames(self, cells: dict[str, Any], place: str) -> tuple[str, ...]:
+        if not isinstance(cells["video"], str):
+            raise DataError(f"{place}: video {shown(cells['video'])} must be the path of a file")
+        start, end = (_seconds(cells, column, place) for column in ("start", "end"))
+        try:
+            return self.frames.of(image_path(self.folder, cells["video"], place), start or 0.0, end)
+        except DataError as mistake:
+            raise DataError(f"{place}: {mistake}") from mistake
+
+
+def _seconds(cells: dict[str, Any], column: str, place: str) -> float | None:
+    value = cells[column]
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise DataError(f"{place}: column {column!r} must be seconds, not {shown(value)}")
 
 
 def _text(cells: dict[str, Any], column: str, place: str) -> str | None:

@@ -11,9 +11,11 @@ from PIL import Image
 
 from palitune.data.images import open_image
 from palitune.data.sources.benchmark import LAYOUTS, Benchmark
+from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Instance, Row
 
 from official_files import put, write
+from videos import number_of
 
 TEN = ("Red",) * 7 + ("red",) * 3
 MC = ("ride", "shop", "hit", "pass")
@@ -56,6 +58,27 @@ ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("rsvqa_lr", "test", "20", {"question": "Is it comp?", "answers": ("Yes",),
                                "attributes": {"question_type": "comp"}}),
     ("rsvqa_hr", "test2", "30", {"answers": ("Yes",)}),
+    ("nlvr2", "train", "train-3-0-1", {"question": "Both dogs are black.", "answers": ("False",)}),
+    ("nlvr2", "validation", "dev-3-0-1", {}),
+    ("marvl", "test", "id-0", {"question": "Gambar kiri.", "answers": ("True",),
+                               "attributes": {"language": "id"}}),
+    ("activitynet_captions", "test", "v_val_2-0", {"captions": ("A man runs.",)}),
+    ("activitynet_qa", "train", "train_1", {"question": "is he wet", "answers": ("yes",),
+                                            "attributes": {"question_type": "3"}}),
+    ("msrvtt_captions", "validation", "video1", {"captions": ("a car 0", "a car 1")}),
+    ("msrvtt_qa", "test", "2", {"question": "what is a man doing?", "answers": ("singing",)}),
+    ("msvd_qa", "test", "2", {"question": "who eats?", "answers": ("squirrel",)}),
+    ("vatex", "test", "public_000122_000132",
+     {"captions": tuple(f"A baby laughs {n}." for n in range(10))}),
+    ("mmmu", "validation", "validation_Accounting_1",
+     {"answers": ("pull",), "choices": ("push", "pull"),
+      "attributes": {"subject": "Accounting", "question_type": "multiple-choice"}}),
+    ("mathvista", "testmini", "1", {"answers": ("CD",), "choices": ("AB", "CD")}),
+    ("pubtabnet", "train", "0", {"text": '<table><tr><td><b>n</b></td><td colspan="2"></td>'
+                                         "<td>&lt;5</td></tr></table>", "size": (64, 64)}),
+    ("molecules", "train", "7", {"text": "C1=CC=CC=C1O", "size": (64, 64)}),
+    ("molecules", "acs", "7", {}),
+    ("grandstaff", "train", "chopin/mazurkas/mazurka06-1/maj2_down_m-0-4", {}),
     ("pope", "test", "random-1", {"question": "Is there a cup in the image?", "answers": ("yes",),
                                   "attributes": {"kind": "random"}}),
     ("vsr", "test", "test-0", {"question": "The plant is left of the bench.", "answers": ("True",),
@@ -340,3 +363,31 @@ def test_a_share_of_train_can_be_held_out(downloads: Path) -> None:
 def test_the_image_is_what_the_miniature_drew(downloads: Path) -> None:
     with Image.open(rows(benchmark(downloads, "rsvqa_lr"), "test")[0].images[0]) as image:
         assert image.format == "TIFF"
+
+
+def test_the_part_of_a_video_that_is_meant_is_seen(tmp_path: Path) -> None:
+    folder = write("activitynet_captions", tmp_path / "activitynet")
+    frames = Frames(count=3, stride=2)
+    data = Benchmark(layout="activitynet_captions", path=str(folder), frames=frames)
+    first, second = data.rows("train")
+    assert isinstance(first, Row)
+    assert isinstance(second, Row)
+    assert [number_of(image) for image in first.images] == [0, 2, 4]
+    assert second.captions == ("He falls.",)  # from 1.1 back to 0.6 seconds
+    assert [number_of(image) for image in second.images] == [6, 8, 10]
+
+
+def test_a_video_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = write("msvd_qa", tmp_path / "msvd")
+    shutil.rmtree(folder / "YouTubeClips")
+    [row] = Benchmark(layout="msvd_qa", path=str(folder)).rows("test")
+    assert "its video is not at" in str(row)
+    assert "YouTubeClips/-4wsuPCjDBc_5_15.mp4" in str(row)
+
+
+def test_open_questions_have_no_choices(tmp_path: Path) -> None:
+    folder = write("mathvista", tmp_path / "mathvista")
+    only = {"question_type": ["free_form"]}
+    [row] = Benchmark(layout="mathvista", path=str(folder), only=only).rows("testmini")
+    assert isinstance(row, Row)
+    assert (row.answers, row.choices) == (("1.2",), None)

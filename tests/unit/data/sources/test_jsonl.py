@@ -13,8 +13,11 @@ from palitune.data import images
 from palitune.data.images import Header
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.sources.records import SPELLINGS
+from palitune.data.sources.videos import Frames
 from palitune.examples import DataError, Instance, Row
 from palitune.tasks.detection import Detection
+
+from videos import number_of, write_video
 
 FORM = "[x0, y0, x1, y1] in pixels"
 
@@ -116,6 +119,19 @@ def test_several_images_keep_their_order_and_the_first_gives_the_size(tmp_path: 
     assert row.size == (9, 8)
 
 
+def test_a_video_gives_its_frames_of_the_part_that_is_meant(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", 30)
+    records = [{"video": "clip.mp4"}, {"video": "clip.mp4", "start": 1, "end": 1.55}]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
+    source = Jsonl(path=str(tmp_path), frames=Frames(count=3, stride=4))
+    whole, part = source.rows("train")
+    assert isinstance(whole, Row)
+    assert isinstance(part, Row)
+    assert whole.size == (64, 48)
+    assert [number_of(image) for image in whole.images] == [0, 4, 8]
+    assert [number_of(image) for image in part.images] == [10, 14, 10]
+
+
 def test_images_may_lie_beside_the_folder_or_anywhere(tmp_path: Path) -> None:
     Image.new("RGB", (9, 8)).save(tmp_path / "b.png")
     (tmp_path / "data").mkdir()
@@ -178,6 +194,18 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
             {"images": []},
             "image [] must be the path of an image file, or a list of paths, relative to the "
             "annotation file",
+        ),
+        (
+            {"image": "a.png", "video": "a.mp4"},
+            "the row has an image and a video; keep one of them",
+        ),
+        (
+            {"video": 7},
+            "video 7 must be the path of a file",
+        ),
+        (
+            {"video": "a.mp4", "start": "0:10"},
+            "column 'start' must be seconds, not '0:10'",
         ),
         (
             {"image": "a.png", "images": ["a.png"]},
