@@ -26,7 +26,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for name, number in {"a.png": 1, "b.png": 2, "c.jpg": 3, "more/a.png": 4, "d.bmp": 5}.items():
-        Image.open(Handwriting().location() / "images" / f"test-{number:04d}.png").convert("RGB").save(folder / name)
+        Image.open(Handwriting().location() / "images" / f"test-{number:04d}.png").convert(
+            "RGB"
+        ).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     return folder
 

@@ -61,7 +61,7 @@ class Examples(Sequence[Example]):
         columns = self._batches[batch].drop_columns("row").columns
         cells = (column[line].as_py() for column in columns)
         id_, images, width, height, prefix, suffixes, reference, place, *more = cells
-        attributes, choices, marked = more
+        attributes, choices, marked, silent = more
         return Example(
             id=id_,
             images=tuple(images),
@@ -74,6 +74,7 @@ class Examples(Sequence[Example]):
             attributes=json.loads(attributes),
             choices=tuple(choices),
             marked=None if marked is None else tuple(marked),
+            silent=tuple((start, end) for start, end in silent),
         )
 
     def row(self, index: int) -> Row:
