@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -76,6 +76,9 @@ class Visits:
     def __getitem__(self, index: int) -> Visit:
         place, turn = self.place(index)
         return self._visit(self.examples[place], place, turn)
+
+    def __iter__(self) -> Iterator[Visit]:
+        return (self[index] for index in range(len(self)))
 
     def place(self, index: int) -> tuple[int, int]:
         """Return which example an index means, and how often it was visited before."""
