@@ -9,6 +9,8 @@ from palitune.report.comparison import Row, Table
 from palitune.report.summary import written
 from palitune.report.svg import Frame, drawing, short, text, ticks
 
+_FEWEST = 3
+"""Values of the setting that a curve is drawn through."""
 _WIDE = 8
 """From so many times the least value on, a setting is drawn by its logarithm."""
 
@@ -16,13 +18,13 @@ _WIDE = 8
 def setting(table: Table) -> str | None:
     """Return the one numeric setting in which the runs differ, seeds aside; None: more, or none."""
     keys = [key for key in table.differing if key != "seed"]
-    if len(keys) == 1 and len({value for value, _ in _by_value(table, keys[0])}) > 1:
+    if len(keys) == 1 and len({value for value, _ in _by_value(table, keys[0])}) >= _FEWEST:
         return keys[0]
     return None
 
 
 def svg(table: Table, name: str, key: str) -> str:
-    """Draw a number of the runs that have a value of the setting; empty where fewer than two do.
+    """Draw a number of the runs that have a value of the setting; empty where too few do.
 
     Of several seeds the line goes through the mean; the dashed line is before training.
     """
@@ -32,7 +34,7 @@ def svg(table: Table, name: str, key: str) -> str:
         if name in row.numbers and not math.isnan(row.numbers[name].after)
     ]
     across = sorted({value for value, _ in points})
-    if len(across) < 2:
+    if len(across) < _FEWEST:
         return ""
     as_log = across[0] > 0 and across[-1] >= _WIDE * across[0]
     place = math.log if as_log else float

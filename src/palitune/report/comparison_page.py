@@ -12,7 +12,8 @@ def _plots(table: Table, name: str) -> list[tuple[str, str]]:
     """Draw a number, and over the setting that the runs differ in; each with what it shows."""
     key = comparison_curve.setting(table)
     curve = comparison_curve.svg(table, name, key) if key else ""
-    plots = [(f"over {key}", curve), ("best on top", comparison_plot.svg(table, name))]
+    over = f"over {(key or '').removeprefix('data.parts.')}"
+    plots = [(over, curve), ("best on top", comparison_plot.svg(table, name))]
     return [(said, drawn) for said, drawn in plots if drawn]
 
 
