@@ -50,8 +50,7 @@ def order_of(visits: Visits, name: str) -> InProportion | ByImage | ByLength:
     }[name]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize(("processes", "batch"), [(1, 1), (2, 1), (2, 8)])
 @pytest.mark.parametrize("order", ["in proportion", "by image", "by length"])
 def test_every_process_draws_each_part_by_its_weight(
     order: str, batch: int, processes: int
