@@ -6,7 +6,7 @@ from palitune.config import Check, recipe
 
 @recipe(Check)
 def check(run: Check) -> None:
-    train = data.load(run.data, run.task, run.training.split)
+    train = data.load_training(run.data, run.task, run.training.split, run.seed)
     training.seed(run.seed)
     processor = models.load_processor(run.model)
     network = models.load_trainable(run.model, run.adapter)

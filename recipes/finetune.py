@@ -6,7 +6,7 @@ from palitune.config import Finetune, recipe, to_yaml
 
 @recipe(Finetune)
 def finetune(run: Finetune) -> None:
-    train = data.load(run.data, run.task, run.training.split)
+    train = data.load_training(run.data, run.task, run.training.split, run.seed)
     test = data.load(run.data, run.task, run.evaluation.split)
     validation = data.load(run.data, run.task, run.training.validation_split)
 

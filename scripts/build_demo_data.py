@@ -1,9 +1,12 @@
-"""Compose the embedded data set: pages of real handwritten digits, with their annotations.
+"""Compose an embedded data set: pages of handwritten or printed digits, with their annotations.
 
-    python scripts/build_demo_data.py --output src/palitune/embedded/handwriting
+    python scripts/build_demo_data.py handwriting --output src/palitune/embedded/handwriting
+    python scripts/build_demo_data.py print --output src/palitune/embedded/print
 
-The digits are the UCI optical digits that scikit-learn carries. Training, validation and test pages
-are composed of disjoint stretches of them. The same command writes the same bytes every time.
+The handwriting is real: the UCI optical digits that scikit-learn carries. Training, validation and
+test pages are composed of disjoint stretches of them. The print is what the embedded model was
+trained on, in the same fonts (matplotlib's) and other variants of them: what it may forget. The
+same command writes the same bytes every time.
 """
 
 from __future__ import annotations
@@ -35,12 +38,15 @@ from demo_pages import (
     handwritten_digits,
     ocr_text,
     present_labels,
+    printed_glyphs,
+    random_page,
 )
 
 DIGIT_COUNTS = {1: 0.15, 2: 0.3, 3: 0.55}
 """How often a page carries so many digits."""
 
 PAGES = {"train": 1150, "validation": 150, "test": 360}
+PRINTED_PAGES = {"train": 150, "validation": 30, "test": 180}
 
 MASKED = {"train": 650, "validation": 150, "test": 360}
 """So many pages of a split, the first ones, have masks, whose run lengths outweigh the boxes: these
@@ -100,16 +106,24 @@ def compose_pages(split: str, number: int) -> Iterator[Page]:
         yield compose(glyphs, rng, SQUARED_PAPER)
 
 
-def write_split(folder: Path, split: str, number: int) -> None:
+def print_pages(split: str, number: int) -> Iterator[Page]:
+    """Yield pages of print of one split; the glyphs are none that the model was trained on."""
+    seed = {"train": 2000, "validation": 2001, "test": 2002}[split]
+    rng, glyphs = random.Random(f"print {split}"), printed_glyphs(4, seed)
+    for _ in range(number):
+        count = rng.choices(list(DIGIT_COUNTS), list(DIGIT_COUNTS.values()))[0]
+        yield random_page(glyphs, count, rng)
+
+
+def write_split(folder: Path, split: str, composed: Iterable[Page], masked: int) -> None:
     """Write images and the three annotation files of one split."""
-    names = [f"{split}-{index:04d}" for index in range(1, number + 1)]
-    pages = dict(zip(names, compose_pages(split, number), strict=True))
+    pages = {f"{split}-{index:04d}": page for index, page in enumerate(composed, 1)}
     for name, page in pages.items():
         Image.fromarray(page.image).save(folder / image_path(name), optimize=True)
     write_lines(folder / f"{split}_ocr.jsonl", ocr_rows(pages))
     counted = COUNTED_IN_TRAINING if split == "train" else 1
     write_lines(folder / f"{split}_vqa.jsonl", vqa_rows(pages, counted))
-    instances = json.dumps(coco_instances(pages, MASKED[split]), separators=(",", ":"))
+    instances = json.dumps(coco_instances(pages, masked), separators=(",", ":"))
     (folder / f"{split}_instances.json").write_text(instances + "\n", encoding="utf-8")
 
 
@@ -207,14 +221,20 @@ def attribution() -> str:
 def main() -> None:
     """Write the data set to a temporary folder, then move it into place."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("digits", choices=["handwriting", "print"])
     parser.add_argument("--output", type=Path, required=True, help="folder of the data set")
-    output: Path = parser.parse_args().output
+    arguments = parser.parse_args()
+    output: Path = arguments.output
     unfinished = output.with_name(output.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "images").mkdir(parents=True)
-    for split, number in PAGES.items():
-        write_split(unfinished, split, number)
-    (unfinished / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")
+    if arguments.digits == "handwriting":
+        for split, number in PAGES.items():
+            write_split(unfinished, split, compose_pages(split, number), MASKED[split])
+        (unfinished / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")
+    else:
+        for split, number in PRINTED_PAGES.items():
+            write_split(unfinished, split, print_pages(split, number), masked=0)
     shutil.rmtree(output, ignore_errors=True)
     unfinished.rename(output)
     files = [path for path in output.rglob("*") if path.is_file()]

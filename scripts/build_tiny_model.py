@@ -76,15 +76,6 @@ VISION_WIDTH, LANGUAGE_WIDTH = 128, 64
 BACKGROUND = 10
 """Class of a patch that lies on no digit."""
 
-FONTS = [
-    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
-    *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
-    *("DejaVuSansMono-BoldOblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
-    *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
-    *("STIXGeneralBolIta", "cmr10", "cmss10", "cmtt10", "cmb10", "cmti10"),
-]
-PRINT = Distortion(degrees=6, shear=0.12, log_aspect=0.15, blurs=(0.0, 0.0, 0.6, 1.0))
-
 TASK_WEIGHTS = {"ocr": 0.22, "detect_all": 0.46, "detect_one": 0.16, "largest": 0.1, "count": 0.06}
 BOX_SIGMA = 14.0
 """Width of the soft target of a box edge, in location bins: 1.5 pixels."""
@@ -752,8 +743,7 @@ def main() -> None:
     encoder = Encoder(processor)
     model = build_model(processor)
     heads = DenseHeads(encoder)
-    fonts = [font_folder() / f"{name}.ttf" for name in FONTS]
-    glyphs = printed_glyphs(fonts, 16, PRINT, seed=arguments.seed)
+    glyphs = printed_glyphs(16, seed=arguments.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
     train_dense(model, heads, Pages(glyphs, seed=arguments.seed + 1), DENSE * arguments.scale)
@@ -762,7 +752,7 @@ def main() -> None:
 
     save(model.to(torch.bfloat16), processor, arguments.output)
     saved = PaliGemmaForConditionalGeneration.from_pretrained(arguments.output, dtype=torch.float32)
-    fresh_print = Pages(printed_glyphs(fonts, 4, PRINT, arguments.seed + 1000), seed=1)
+    fresh_print = Pages(printed_glyphs(4, seed=arguments.seed + 1000), seed=1)
     handwriting = Pages(handwritten_glyphs(), seed=1, papers=[SQUARED_PAPER])
     columns = {
         kind: evaluate(saved, encoder, pages.draw(TEST_PAGES, random_count))
@@ -778,13 +768,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="scales all numbers of steps")
     return parser.parse_args()
-
-
-def font_folder() -> Path:
-    """Return the folder of the fonts that matplotlib brings along."""
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 def handwritten_glyphs() -> list[list[Glyph]]:

@@ -106,19 +106,32 @@ def distort(ink: Glyph, distortion: Distortion, rng: random.Random) -> Glyph:
     return _to_ink(scaled.filter(ImageFilter.GaussianBlur(blur)) if blur else scaled)
 
 
-def printed_glyphs(
-    fonts: Sequence[Path], variants: int, distortion: Distortion, seed: int
-) -> list[list[Glyph]]:
+FONTS = [
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+    *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
+    *("DejaVuSansMono-BoldOblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
+    *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
+    *("STIXGeneralBolIta", "cmr10", "cmss10", "cmtt10", "cmb10", "cmti10"),
+]
+"""Of print, out of those that matplotlib brings along."""
+
+PRINT = Distortion(degrees=6, shear=0.12, log_aspect=0.15, blurs=(0.0, 0.0, 0.6, 1.0))
+
+
+def printed_glyphs(variants: int, seed: int) -> list[list[Glyph]]:
     """Render each digit in each font `variants` times; the result is indexed by digit."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     rng = random.Random(seed)
     glyphs: list[list[Glyph]] = [[] for _ in range(10)]
-    for path in fonts:
-        font = ImageFont.truetype(str(path), 64)
+    for name in FONTS:
+        font = ImageFont.truetype(str(folder / f"{name}.ttf"), 64)
         for digit in range(10):
             canvas = Image.new("L", (128, 128))
             ImageDraw.Draw(canvas).text((40, 20), str(digit), fill=255, font=font)
             ink = crop_to_ink(_to_ink(canvas), threshold=0.2)
-            glyphs[digit] += [distort(ink, distortion, rng) for _ in range(variants)]
+            glyphs[digit] += [distort(ink, PRINT, rng) for _ in range(variants)]
     return glyphs
 
 

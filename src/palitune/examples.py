@@ -106,6 +106,8 @@ class Example:
     """What the prompt gives to choose from, in its order, where the task may shuffle it."""
     marked: Box | None = None
     """Box in pixels of the first image that is outlined in red in what the model sees."""
+    silent: tuple[tuple[int, int], ...] = ()
+    """Characters [start, end) of the one suffix that are read, but carry no loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

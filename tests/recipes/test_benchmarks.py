@@ -5,6 +5,7 @@ Prompts and suffixes are those of PaliGemma's transfers (big_vision, configs/pro
 
 import gc
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,8 @@ GOLDEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "mix_docci": ("docci", "describe en", ("An indoor angled view of a boat.",)),
 }  # fmt: skip
 WITH_MASKS = ("refcoco", "refcocoplus", "refcocog", "mix_refcoco", "ade20k")
+WITH_NOISE = ("coco_detection", "doclaynet")
+NOISY = ["task.classes=[table,text]", "task.fill_up_to=3", "task.max_new_tokens=60"]
 WITHOUT_SCORE = ("ade20k", "docci", "forkme", "mathvista", "mix_", "mmmu")
 SHORT = [
     "training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2",
@@ -115,7 +118,8 @@ class Runs:
 
     def __getitem__(self, experiment: str) -> Run:
         if experiment not in self.composed:
-            told = [*self._places(experiment), "task.max_new_tokens=4", *FEW]
+            written = NOISY if experiment in WITH_NOISE else ["task.max_new_tokens=4"]
+            told = [*self._places(experiment), *written, *FEW]
             self.composed[experiment] = config.compose(recipe_of(experiment), [*told, *SHORT])
         return self.composed[experiment]
 
@@ -148,9 +152,8 @@ def recipe_of(experiment: str) -> str:
 
 
 def test_every_experiment_on_a_benchmark_has_its_golden_strings() -> None:
-    assert {*GOLDEN, "quickstart", "handwriting_segmentation"} == set(
-        commands.options("experiment")
-    )
+    embedded = {"quickstart", "handwriting_segmentation", "domain_adaptation"}
+    assert {*GOLDEN, *embedded} == set(commands.options("experiment"))
 
 
 @pytest.mark.parametrize("experiment", GOLDEN)
@@ -166,6 +169,9 @@ def test_prompts_and_suffixes_are_those_of_the_transfer(experiment: str, runs: R
         assert suffix.startswith(f"{start}<seg")
         assert suffix.endswith(f">{end}")
         assert suffix.count("<seg") == 16
+    elif experiment in WITH_NOISE:
+        [suffix] = example.suffixes
+        assert re.fullmatch(rf"{suffixes[0]}( ; (<loc[0-9]{{4}}>){{4}} <noise>){{2}}", suffix)
     else:
         assert example.suffixes == suffixes
 

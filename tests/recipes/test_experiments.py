@@ -48,6 +48,17 @@ def test_every_reference_of_handwriting_has_its_mask(run: Path) -> None:
         assert all(instance.mask.any() for instance in reference)
 
 
+def test_a_domain_is_learned_from_some_shots_and_judged_beside_the_other(tmp_path: Path) -> None:
+    few = ["data.parts.target.shots=5", "data.parts.source.weight=0", "training.self_check=false"]
+    told = ["finetune", "experiment=domain_adaptation", "training.workers=0", *few, *BRIEF]
+    assert program.run([*told, f"output_dir={tmp_path / 'run'}"]) == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["examples"] == {"target": 3, "source": 3}
+    assert {"target/exact_match", "source/exact_match"} <= set(metrics["before"])
+    data = json.loads((tmp_path / "run/environment.json").read_text())["data"]
+    assert (set(data["train"]), set(data["test"])) == ({"target"}, {"target", "source"})
+
+
 def test_the_adapter_covers_the_head_that_writes_the_masks(run: Path) -> None:
     config = json.loads((run / "adapter/adapter_config.json").read_text())
     assert "lm_head" in config["target_modules"]

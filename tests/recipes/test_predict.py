@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from palitune import __main__ as program
-from palitune.data.sources.handwriting import FOLDER
+from palitune.data.sources.handwriting import Handwriting
 
 from browser import DESKTOP, PHONE, opened
 from toy_data import write_toy_coco
@@ -27,7 +27,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for name, number in {"a.png": 1, "b.png": 2, "c.jpg": 3, "more/a.png": 4, "d.bmp": 5}.items():
-        Image.open(FOLDER / "images" / f"test-{number:04d}.png").convert("RGB").save(folder / name)
+        Image.open(Handwriting().location() / "images" / f"test-{number:04d}.png").convert(
+            "RGB"
+        ).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     return folder
 

@@ -73,20 +73,33 @@ def encode(
 
 
 def decode(
-    text: str, size: Size, *, labelled: bool = True, confidence: Confidence | None = None
+    text: str,
+    size: Size,
+    *,
+    labelled: bool = True,
+    confidence: Confidence | None = None,
+    score_of_label: bool = False,
 ) -> Decoded:
     """Read every well-formed object out of a model's text, in order; never raises.
 
     Garbage between objects, a truncated tail, coordinates above 1023, a run of other than four
     `<loc>`, an inverted or empty box, and (where `labelled`) a missing label each count as one
-    malformed fragment. `confidence` fills `Instance.score` from the span of the object's own text.
+    malformed fragment. `confidence` fills `Instance.score` from the span of the object's own text,
+    or of its label alone.
     """
-    found, malformed = scan(text, size, labelled=labelled, confidence=confidence)
+    found, malformed = scan(
+        text, size, labelled=labelled, confidence=confidence, score_of_label=score_of_label
+    )
     return Decoded(tuple(instance for instance, _ in found), malformed)
 
 
 def scan(
-    text: str, size: Size, *, labelled: bool = True, confidence: Confidence | None = None
+    text: str,
+    size: Size,
+    *,
+    labelled: bool = True,
+    confidence: Confidence | None = None,
+    score_of_label: bool = False,
 ) -> tuple[list[tuple[Instance, tuple[int, ...]]], int]:
     """Do what `decode` does, and return each object with the numbers of its `<seg>` tokens."""
     found: list[tuple[Instance, tuple[int, ...]]] = []
@@ -102,7 +115,8 @@ def scan(
             continue
         score = None
         if confidence is not None:
-            score = confidence(match.start(), match.start() + len(match[0].rstrip()))
+            start = match.start("label" if score_of_label else 0)
+            score = confidence(start, match.start() + len(match[0].rstrip()))
         segs = tuple(int(value) for value in _SEG.findall(match["segs"]))
         found.append((Instance(label=label, box=box, score=score), segs))
     return found, malformed + _is_garbage(text[end:])

@@ -20,7 +20,11 @@ class Grammar:
     """Objects in one answer; None: as many as the tokens allow."""
     empty: bool = True
     """Whether an answer may name no object at all."""
+    least: int = 0
+    """Objects that an answer has before it ends, as far as the tokens allow."""
 
     def __post_init__(self) -> None:
         if self.labels == ():
             raise ValueError("a grammar without labels allows no object; give one, or None")
+        if self.most is not None and self.least > self.most:
+            raise ValueError(f"a grammar has at least {self.least} and at most {self.most} objects")

@@ -43,6 +43,13 @@ def load(
     return [] if split is None else dataset.load(data, task, split, unanswered=unanswered)
 
 
+def load_training(data: Data, task: Task | None, split: str, seed: int) -> "list[Part]":
+    """Return the parts that are learned from; see `palitune.data.dataset.load_training`."""
+    from palitune.data import dataset
+
+    return dataset.load_training(data, task, split, seed)
+
+
 def concatenate(parts: "list[Part]") -> "Concatenated":
     """Return the training set out of all parts; see `palitune.data.dataset.concatenate`."""
     from palitune.data import dataset
@@ -65,4 +72,5 @@ __all__ = [
     "findings",
     "inspect",
     "load",
+    "load_training",
 ]

@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         "row": pa.string(),  # JSON of `examples.row_to_json`: what the example was written of
         "choices": pa.list_(pa.string()),
         "marked": pa.list_(pa.float64()),
+        "silent": pa.list_(pa.list_(pa.int32())),
     }
 )
 
@@ -229,6 +230,7 @@ def _record_batch(written: list[tuple[Example, Row]]) -> Any:
         [json.dumps(row_to_json(row)) for _, row in written],
         [e.choices for e in examples],
         [e.marked for e in examples],
+        [e.silent for e in examples],
     ]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)

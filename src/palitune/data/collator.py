@@ -62,6 +62,7 @@ class Collator:
         """
         prompts = [self._prompt(visit.example) for visit in visits]
         targets = [[self._target(suffix) for suffix in visit.suffixes] for visit in visits]
+        learned = [self._learned(visit, own) for visit, own in zip(visits, targets, strict=True)]
         lengths = [len(p) + sum(map(len, t)) for p, t in zip(prompts, targets, strict=True)]
         for visit, length in zip(visits, lengths, strict=True):
             self._check_length(visit.example, length)
@@ -73,7 +74,7 @@ class Collator:
             for number, target in enumerate(suffixes, start=1):
                 place = slice(end, end := end + len(target))
                 batch["input_ids"][row, place] = torch.tensor(target)
-                batch["labels"][row, place] = torch.tensor(target)
+                batch["labels"][row, place] = torch.tensor(learned[row][number - 1])
                 batch["token_type_ids"][row, place] = number
             batch["attention_mask"][row, :end] = 1
         looks = [(visit.example, visit.views) for visit in visits]
@@ -117,6 +118,18 @@ class Collator:
 
     def _target(self, suffix: str) -> list[int]:
         return [*self._ids(suffix), self.tokenizer.eos_token_id]
+
+    def _learned(self, visit: Visit, targets: list[list[int]]) -> list[list[int]]:
+        """The labels of each target: IGNORED where the example is silent."""
+        if not (silent := visit.example.silent):
+            return targets
+        told = self.tokenizer(visit.suffix, add_special_tokens=False, return_offsets_mapping=True)
+        hidden = [
+            any(start <= first and last <= end for start, end in silent)
+            for first, last in told["offset_mapping"]
+        ]
+        [target] = targets
+        return [[IGNORED if out else t for t, out in zip(target, [*hidden, False], strict=True)]]
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

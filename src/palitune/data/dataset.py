@@ -6,7 +6,7 @@ import operator
 import shutil
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import overload
 import pyarrow as pa
 
 from palitune.data.cache import BATCH, SCHEMA, cached
+from palitune.data.proportions import Proportions
 from palitune.data.sources.base import Data, Pairing, Source
 from palitune.data.sources.lookup import canonical
 from palitune.examples import DataError, Example, Row, row_from_json, value_from_json
@@ -32,16 +33,19 @@ class Examples(Sequence[Example]):
     A copy sent to another process carries the folder's name only.
     """
 
-    def __init__(self, folder: Path, part: str) -> None:
+    def __init__(self, folder: Path, part: str, chosen: Sequence[int] | None = None) -> None:
+        """`chosen`: lines of the examples that there are, in this order; None: all."""
         self.folder = folder
         self.part = part
+        self.chosen = chosen
         self.skipped: list[str] = json.loads((folder / "skipped.json").read_text("utf-8"))
         """A sentence for every bad row that was left out."""
         self.left_out: list[str] = json.loads((folder / "left_out.json").read_text("utf-8"))
         """A sentence for every setting of the task by which something was left out."""
         stream = pa.ipc.open_stream(pa.memory_map(str(folder / "examples.arrow")))
         self._batches = list(stream)
-        self._count: int = sum(batch.num_rows for batch in self._batches)
+        written: int = sum(batch.num_rows for batch in self._batches)
+        self._count = written if chosen is None else len(chosen)
 
     def __len__(self) -> int:
         return self._count
@@ -53,11 +57,11 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        batch, line = divmod(_position(index, len(self)), BATCH)
+        batch, line = self._line(index)
         columns = self._batches[batch].drop_columns("row").columns
         cells = (column[line].as_py() for column in columns)
         id_, images, width, height, prefix, suffixes, reference, place, *more = cells
-        attributes, choices, marked = more
+        attributes, choices, marked, silent = more
         return Example(
             id=id_,
             images=tuple(images),
@@ -70,19 +74,34 @@ class Examples(Sequence[Example]):
             attributes=json.loads(attributes),
             choices=tuple(choices),
             marked=None if marked is None else tuple(marked),
+            silent=tuple((start, end) for start, end in silent),
         )
 
     def row(self, index: int) -> Row:
         """Return the row that the task wrote an example of."""
-        batch, line = divmod(_position(index, len(self)), BATCH)
+        batch, line = self._line(index)
         return row_from_json(json.loads(self._batches[batch]["row"][line].as_py()))
+
+    def drawn(self, count: int, seed: int) -> "Examples":
+        """Return `count` of the examples: those of the images that a draw puts first.
+
+        More of them hold the fewer, and parts that share images draw the same ones.
+        """
+        names = ["|".join(Path(path).name for path in example.images) for example in self]
+        draws = [sha256(f"{seed}:{name}".encode("utf-8", "replace")).digest() for name in names]
+        order = sorted(range(len(self)), key=lambda index: (draws[index], index))
+        return Examples(self.folder, self.part, order[:count])
+
+    def _line(self, index: int) -> tuple[int, int]:
+        position = _position(index, len(self))
+        return divmod(position if self.chosen is None else self.chosen[position], BATCH)
 
     def fingerprint(self) -> str:
         """Digest what the examples say: equal for equal data on any machine, in any folder.
 
         Everything counts but the images' pixels, for which the file names stand.
         """
-        digest = sha256()
+        digest = sha256(repr(self.chosen).encode() if self.chosen is not None else b"")
         for batch in self._batches:
             for column in (name for name in SCHEMA.names if name not in _WITH_PATHS):
                 digest.update(repr(batch.column(column).to_pylist()).encode("utf-8", "replace"))
@@ -92,8 +111,8 @@ class Examples(Sequence[Example]):
                 )
         return digest.hexdigest()[:16]
 
-    def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str]]:
-        return Examples, (self.folder, self.part)
+    def __reduce__(self) -> tuple[type["Examples"], tuple[Path, str, Sequence[int] | None]]:
+        return Examples, (self.folder, self.part, self.chosen)
 
 
 @dataclass(frozen=True)
@@ -108,6 +127,8 @@ class Part:
     source: Source
     """Where the examples come from."""
     split: str
+    weight: float | None = None
+    """Instead of `repeat`: its share of the visits, relative to that of the others."""
 
     @property
     def is_answered(self) -> bool:
@@ -116,7 +137,7 @@ class Part:
 
 
 class Concatenated(Sequence[Example]):
-    """Several parts one after the other, each as often as its `repeat` says."""
+    """Several parts one after the other, each as often as its `repeat` says, or weighted."""
 
     def __init__(self, parts: list[Part]) -> None:
         self._parts = parts
@@ -136,6 +157,22 @@ class Concatenated(Sequence[Example]):
         part, position = self.locate(index)
         return part.examples[position]
 
+    def proportions(self, seed: int) -> Proportions | None:
+        """Return how an epoch is dealt out where the parts are weighted.
+
+        Raises DataError where a part would go empty.
+        """
+        weights = [part.weight for part in self._parts if part.weight is not None]
+        if not weights:
+            return None
+        for part, weight in zip(self._parts, weights, strict=True):
+            if weight * len(self) < sum(weights):
+                raise DataError(
+                    f"data.parts.{part.name}: by its weight it gets {weight / sum(weights):.1e} of "
+                    f"the {len(self)} visits of an epoch, less than one; raise it, or say weight=0"
+                )
+        return Proportions([len(part.examples) for part in self._parts], weights, seed)
+
     def locate(self, index: int) -> tuple[Part, int]:
         """Return the part that an example belongs to, and its position there."""
         position = _position(index, len(self))
@@ -151,27 +188,50 @@ def load(data: Data, task: Task | None, split: str, *, unanswered: bool = False)
     that has prompts only, as the test sets of benchmarks do. Raises DataError for a fault in the
     data, ValueError where task and data do not go together.
     """
+    return [_part(pairing, split, unanswered) for pairing in data.pairings(task)]
+
+
+def load_training(data: Data, task: Task | None, split: str, seed: int) -> list[Part]:
+    """Return the parts that are learned from, with so many examples of each as are wanted.
+
+    Those are drawn by the seed. Raises as `load` does, and DataError where there are fewer.
+    """
     parts = []
     for pairing in data.pairings(task):
-        examples = _examples(pairing, canonical(split), unanswered)
-        if skipped := examples.skipped:
-            log.warning(
-                "%s, %s: bad rows skipped: %d, the first: %s",
-                pairing.name, split, len(skipped), skipped[0],
-            )  # fmt: skip
-        for sentence in examples.left_out:
-            log.warning("%s, %s: %s", pairing.name, split, sentence)
-        parts.append(
-            Part(
-                pairing.name,
-                pairing.task,
-                examples,
-                pairing.repeat,
-                pairing.source,
-                canonical(split),
-            )
-        )
+        if pairing.weight == 0:
+            continue
+        part = _part(pairing, split, unanswered=False)
+        if pairing.shots is not None:
+            if pairing.shots > len(part.examples):
+                raise DataError(
+                    f"data.parts.{part.name}.shots={pairing.shots}: split {split!r} has "
+                    f"{len(part.examples)} examples; ask for fewer, or for all of them with null"
+                )
+            part = replace(part, examples=part.examples.drawn(pairing.shots, seed))
+        if pairing.temperature is not None:
+            part = replace(part, weight=len(part.examples) ** (1 / pairing.temperature))
+        parts.append(part)
     return parts
+
+
+def _part(pairing: Pairing, split: str, unanswered: bool) -> Part:
+    examples = _examples(pairing, canonical(split), unanswered)
+    if skipped := examples.skipped:
+        log.warning(
+            "%s, %s: bad rows skipped: %d, the first: %s",
+            pairing.name, split, len(skipped), skipped[0],
+        )  # fmt: skip
+    for sentence in examples.left_out:
+        log.warning("%s, %s: %s", pairing.name, split, sentence)
+    return Part(
+        pairing.name,
+        pairing.task,
+        examples,
+        pairing.repeat,
+        pairing.source,
+        canonical(split),
+        pairing.weight,
+    )
 
 
 def concatenate(parts: list[Part]) -> Concatenated:

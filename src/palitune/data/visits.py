@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from palitune.data.augmentation import Augmentation
-from palitune.data.views import Seen, View
+from palitune.data.proportions import Proportions, place_and_turn
+from palitune.data.views import Seen, View, Warp
 from palitune.examples import Example
 from palitune.tasks import Task
 
@@ -22,7 +23,7 @@ class Suffixes(Enum):
     sample = "sample"
     """One at random."""
     cycle = "cycle"
-    """The next of a shuffled list on every epoch, so that each is seen equally often; the list is
+    """The next of a shuffled list on every visit, so that each is seen equally often; the list is
     shuffled anew after its end. Of ten annotators' answers, equal ones are seen as often as given:
     big_vision's `choice_no_replacement`."""
     majority = "majority"
@@ -50,7 +51,8 @@ class Visit:
 
 class Visits:
     """The training set as one epoch sees it; which target and view a visit takes depends on nothing
-    else than seed, epoch and position, so a resumed run sees what the interrupted one would have.
+    else than seed, example and how often it was visited before, so a resumed run sees what the
+    interrupted one would have.
     """
 
     def __init__(
@@ -59,16 +61,29 @@ class Visits:
         how: Suffixes,
         seed: int,
         tasks: Mapping[str, Task] | None = None,
+        proportions: Proportions | None = None,
     ) -> None:
-        """`tasks`, by part, may write an example anew on every visit; see `Task.redrawn`."""
+        """`tasks`, by part, may write an example anew on every visit; see `Task.redrawn`.
+
+        `proportions`: which visits an epoch makes where the parts are weighted; else one to each.
+        """
         self.examples, self.how, self.seed, self.epoch = examples, how, seed, 0
         self.tasks = tasks or {}
+        self.proportions = proportions
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Visit:
-        return self._visit(self.examples[index], index)
+        place, turn = self.place(index)
+        return self._visit(self.examples[place], place, turn)
+
+    def __iter__(self) -> Iterator[Visit]:
+        return (self[index] for index in range(len(self)))
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return which example an index means, and how often it was visited before."""
+        return place_and_turn(index, len(self.examples), self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -77,28 +92,30 @@ class Visits:
         """Say how the visits to some examples differ from the examples, a sentence each."""
         return []
 
-    def _redrawn(self, example: Example, index: int) -> Example:
+    def _redrawn(self, example: Example, place: int, turn: int) -> Example:
         task = self.tasks.get(example.part)
-        chance = random.Random(f"redrawn:{self.seed}:{self.epoch}:{index}")
+        chance = random.Random(f"redrawn:{self.seed}:{turn}:{place}")
         return example if task is None else task.redrawn(example, chance)
 
-    def _visit(self, example: Example, index: int, views: tuple[View, ...] = ()) -> Visit:
-        example = self._redrawn(example, index)
+    def _visit(
+        self, example: Example, place: int, turn: int, views: tuple[View, ...] = ()
+    ) -> Visit:
+        example = self._redrawn(example, place, turn)
         if self.how is Suffixes.all:
             return Visit(example, example.suffixes[0], views, example.suffixes[1:])
-        return Visit(example, self._choose(example, index), views)
+        return Visit(example, self._choose(example, place, turn), views)
 
-    def _choose(self, example: Example, index: int) -> str:
+    def _choose(self, example: Example, place: int, turn: int) -> str:
         if self.how is Suffixes.first or len(example.suffixes) == 1:
             return example.suffixes[0]
         if self.how is Suffixes.sample:
-            return random.Random(f"{self.seed}:{self.epoch}:{index}").choice(example.suffixes)
+            return random.Random(f"{self.seed}:{turn}:{place}").choice(example.suffixes)
         if self.how is Suffixes.majority:
             return Counter(example.suffixes).most_common(1)[0][0]
         order = list(example.suffixes)
-        cycle, turn = divmod(self.epoch, len(order))
-        random.Random(f"{self.seed}:{index}:{cycle}").shuffle(order)
-        return order[turn]
+        cycle, next_one = divmod(turn, len(order))
+        random.Random(f"{self.seed}:{place}:{cycle}").shuffle(order)
+        return order[next_one]
 
 
 class AugmentedVisits(Visits):
@@ -107,19 +124,20 @@ class AugmentedVisits(Visits):
     def __init__(
         self, examples: "Concatenated", how: Suffixes, seed: int, augmentation: Augmentation
     ) -> None:
-        super().__init__(examples, how, seed, examples.tasks)
+        super().__init__(examples, how, seed, examples.tasks, examples.proportions(seed))
         self.examples: Concatenated = examples
         self.augmentation = augmentation
 
     def __getitem__(self, index: int) -> Visit:
         example, views, _ = self.look(index)
-        return self._visit(example, index, views)
+        return self._visit(example, *self.place(index), views)
 
     def look(self, index: int) -> tuple[Example, tuple[View, ...], Seen]:
         """Return what a visit sees: prompt and targets written anew where anything has moved."""
-        part, position = self.examples.locate(index)
+        place, turn = self.place(index)
+        part, position = self.examples.locate(place)
         example, row = part.examples[position], part.examples.row(position)
-        chance = random.Random(f"view {self.seed}:{self.epoch}:{index}")
+        chance = random.Random(f"view {self.seed}:{turn}:{place}")
         views, seen = self.augmentation.draw(example, row, part.task, chance)
         if seen.row is not row:
             example = replace(part.task.example(seen.row), part=part.name)
@@ -129,10 +147,11 @@ class AugmentedVisits(Visits):
         looks = [self.look(index) for index in indices]
         mirrored = sum(any(view.mirrored for view in views) for _, views, _ in looks)
         windows = sum(any(view.window is not None for view in views) for _, views, _ in looks)
+        warped = sum(any(view.warp != Warp() for view in views) for _, views, _ in looks)
         cut = sum(seen.cut for _, _, seen in looks)
         return [
-            f"augmentation: of {len(looks)} visits {mirrored} are mirrored and {windows} see the "
-            f"image cropped or padded; {cut} objects are cut away by that"
+            f"augmentation: of {len(looks)} visits {mirrored} are mirrored, {windows} see the image "
+            f"cropped or padded, {warped} see it turned or stretched; {cut} objects are cut away"
         ]
 
 
@@ -141,5 +160,5 @@ def visits_to(
 ) -> Visits:
     """Return the visits to a training set, augmented where that is asked for."""
     if not augmentation.draws():
-        return Visits(examples, how, seed, examples.tasks)
+        return Visits(examples, how, seed, examples.tasks, examples.proportions(seed))
     return AugmentedVisits(examples, how, seed, augmentation)

@@ -136,7 +136,8 @@ def continued(
     settings: Evaluation,
 ) -> list[Generated]:
     """Continue the prompts of examples as task and settings say."""
-    grammars = [task.grammar(example.prefix) for example in examples] if settings.grammar else None
+    by_grammar = settings.grammar or task.needs_grammar
+    grammars = [task.grammar(example.prefix) for example in examples] if by_grammar else None
     return generate(
         network, tokenizer, prompts, task.max_new_tokens, beams=settings.beams, grammars=grammars
     )

@@ -162,10 +162,11 @@ class Machine:
             may_go_on = self.grammar.most is None or state.objects + 1 < self.grammar.most
             spare = left - 1 - self.object_tokens if may_go_on else -1
             pieces = state.place.pieces(left, spare)
-            return [*pieces, [self.eos]] if state.place.ends else pieces
+            is_enough = state.objects + 1 >= self.grammar.least or spare < 0 or not any(pieces)
+            return [*pieces, [self.eos]] if state.place.ends and is_enough else pieces
         if state.place is None and len(state.box) == SIDES:
             return [slice(self.seg, self.seg + CODES)]
-        if state == State() and self.grammar.empty:
+        if state == State() and self.grammar.empty and not self.grammar.least:
             return [[self.eos], self._side(())]
         return [self._side(() if state.place is not None else state.box)]
 

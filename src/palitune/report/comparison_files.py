@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palitune.report import comparison_gains
 from palitune.report.comparison import Comparison, Row, Table
+from palitune.report.comparison_gains import Gains
 from palitune.report.summary import NOTHING, Interval, written
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def show(comparison: Comparison, page: Path) -> None:
 
     for table in comparison.tables:
         say(_terminal(table))
+    if found := comparison_gains.gains(comparison.tables):
+        say(_terminal_gains(found))
     for warning in comparison.warnings:
         say(f"[yellow]![/yellow] {escape(warning)}")
     print(f"comparison: {page}, and as comparison.md and comparison.csv beside it")
@@ -81,6 +85,13 @@ def markdown(comparison: Comparison) -> str:
             rows.append([_plain(row.label) + of_baseline, *cells])
         lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
         blocks.append(f"## {_plain(table.title)}\n\n{lines}")
+    if found := comparison_gains.gains(comparison.tables):
+        rows = [["run", *map(_plain, found.titles)], ["---", *["---"] * len(found.titles)]]
+        for label, numbers in found.rows:
+            told = [" ".join(comparison_gains.told(one)).rstrip() if one else "" for one in numbers]
+            rows.append([_plain(label), *told])
+        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+        blocks.append(f"## What training changed\n\n{lines}")
     return "\n".join([*blocks, NOTE + "\n"])
 
 
@@ -135,6 +146,19 @@ def _terminal(table: Table) -> "RichTable":
             label.append(" (baseline)", "dim")
         cells = [_terminal_cell(row, name) for name in table.quoted]
         shown.add_row(label, *cells)
+    return shown
+
+
+def _terminal_gains(gains: Gains) -> "RichTable":
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title="what training changed")
+    for title in ("run", *gains.titles):
+        shown.add_column(title, overflow="fold")
+    for label, numbers in gains.rows:
+        cells = ["\n".join(comparison_gains.told(one)).rstrip() if one else "" for one in numbers]
+        shown.add_row(Text(label), *map(Text, cells))
     return shown
 
 

@@ -25,6 +25,8 @@ _IRRELEVANT = re.compile(
     r"|evaluation\.(batch_size|workers|image_store|resamples|slices|perplexity|submission)"
     r"|training\.(workers|image_store|log_every|keep_checkpoints|save_every|resume|self_check)"
 )
+_SHARE = ("repeat", "weight", "shots")
+"""What part of the data has to do with every other one."""
 _TRAINED = "trained by the run"
 _OF_TRAINING = re.compile(r"(training|adapter)\.(?!path$|bits$).*")
 
@@ -65,9 +67,14 @@ class Entry:
         told = dict(self.run.settings)
         data = told.get("data")
         parts = data.get("parts") if isinstance(data, dict) else None
+        shares: dict[str, Any] = {}
         if isinstance(parts, dict) and self.part in parts:
             told |= {name: parts[self.part].get(name) for name in ("data", "task")}
+            shares = {
+                f"data.parts.{part}.{k}": parts[part].get(k) for part in parts for k in _SHARE
+            }
         flat = {k: v for k, v in _flat(told) if not _IRRELEVANT.fullmatch(k)}
+        flat |= {k: v for k, v in shares.items() if self.recipe == "finetune"}
         if self.recipe == "evaluate":  # an adapter that is only read brings its own rank and more
             flat = {k: v for k, v in flat.items() if not _OF_TRAINING.fullmatch(k)}
         if self.recipe == "finetune" and flat.get("adapter.path", "") is None:
@@ -165,6 +172,8 @@ def _word(key: str, text: str) -> str:
     if key == "adapter.path":
         return {"null": "base model", _TRAINED: ""}.get(text, f"adapter {text}")
     group, _, name = key.partition(".")
+    if part := re.fullmatch(r"parts\.([^.]+)\.(\w+)", name):
+        group, name = part.groups()
     return f"{group} {name.rpartition('.')[2]} {text}" if name else text
 
 

@@ -65,6 +65,11 @@ class Task(ABC):
         """Tell what answers to a prompt are well-formed; None where any text is."""
         return None
 
+    @property
+    def needs_grammar(self) -> bool:
+        """Whether answers mean nothing but within the grammar, whatever the settings say."""
+        return False
+
     def unreadable(self, text: str) -> int:
         """Count the fragments of a model's text that no object can be read from."""
         return 0

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from palitune.codec import boxes
 from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Reference, Row, Size
+from palitune.examples import DataError, Example, Instance, Reference, Row, Size
+from palitune.tasks import noise
 from palitune.tasks.base import Task, needed
 
 
@@ -80,6 +81,12 @@ class Detection(Task):
     a model finds them is ignored."""
     max_objects: int | None = None
     """Objects in one suffix, the first ones in its order; evaluation still wants all of them."""
+    fill_up_to: int | None = None
+    """Fill the suffix up to so many objects with boxes of noise, drawn anew on every visit, whose
+    corners carry no loss. An answer then has as many objects, none of them noise, and the
+    probability of its label is an object's score; needs classes; null: none."""
+    noise: str = "<noise>"
+    """What the boxes of noise are called."""
     metrics: list[str] = field(default_factory=lambda: ["detection"])
     max_new_tokens: int = 256
 
@@ -91,6 +98,23 @@ class Detection(Task):
             raise ValueError(f"task.min_box_side must be at least 0, not {self.min_box_side}")
         if self.max_objects is not None and self.max_objects < 1:
             raise ValueError(f"task.max_objects must be at least 1, not {self.max_objects}")
+        if self.fill_up_to is not None:
+            self._check_noise(self.fill_up_to)
+
+    def _check_noise(self, count: int) -> None:
+        if count < (self.max_objects or 1):
+            raise ValueError(
+                f"task.fill_up_to must be at least {self.max_objects or 1}, the objects that a "
+                f"suffix may have, not {count}"
+            )
+        if self.writes_masks:
+            raise ValueError("task.fill_up_to: noise has no masks; use task=detection, or null")
+        if not self.classes:
+            raise ValueError(
+                "task.fill_up_to needs task.classes=[...]: an answer may name all but noise"
+            )
+        if self.noise in self.classes or not boxes.is_writable(self.noise) or not self.noise:
+            raise ValueError(f"task.noise: {self.noise!r} must be a label that no class has")
 
     def prefix(self, row: Row) -> str:
         if self.prompt is not None:
@@ -99,10 +123,36 @@ class Detection(Task):
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         reference = self._reference(row)
+        objects, chance = self._written(reference), Random(f"noise {row.id}")
         try:
-            return (self.write(self._written(reference), row.size),), reference
+            return (self.write(self._filled(objects, row.size, chance), row.size),), reference
         except ValueError as mistake:
             raise DataError(f"{row.place}: {mistake}") from mistake
+
+    def example(self, row: Row) -> Example:
+        return self._silenced(super().example(row))
+
+    def redrawn(self, example: Example, chance: Random) -> Example:
+        if self.fill_up_to is None:
+            return example
+        objects = self._written(cast(tuple[Instance, ...], example.reference))
+        if self.order is Order.random:
+            chance.shuffle(objects)
+        suffix = self.write(self._filled(objects, example.size, chance), example.size)
+        return self._silenced(dataclasses.replace(example, suffixes=(suffix,)))
+
+    def _filled(self, objects: list[Instance], size: Size, chance: Random) -> list[Instance]:
+        return noise.filled(objects, self.fill_up_to or 0, self.noise, size, chance)
+
+    def _silenced(self, example: Example) -> Example:
+        if self.fill_up_to is None:
+            return example
+        silent = noise.corners(example.suffixes[0], self.noise)
+        return dataclasses.replace(example, silent=silent)
+
+    @property
+    def needs_grammar(self) -> bool:
+        return self.fill_up_to is not None
 
     def parse(
         self, text: str, size: Size, confidence: boxes.Confidence | None = None
@@ -116,11 +166,15 @@ class Detection(Task):
         A prompt of the row's own may ask in other words, `detect vehicles` for cars and vans.
         """
         verb, _, names = prefix.partition(" ")
-        asked = names.split(boxes.SEPARATOR) if verb == self.verb else []
+        asked = names.split(boxes.SEPARATOR) if verb == self.verb and prefix != self.prompt else []
         if not asked or (self.classes and not set(asked) <= set(self.classes)):
             asked = self.classes
         labels = tuple(dict.fromkeys(name for name in asked if name and boxes.is_writable(name)))
-        return Grammar(labels, self.writes_masks, self.max_objects) if labels else None
+        if not labels:
+            return None
+        if self.fill_up_to is not None:
+            return Grammar(labels, most=self.fill_up_to, empty=False, least=self.fill_up_to)
+        return Grammar(labels, self.writes_masks, self.max_objects)
 
     def unreadable(self, text: str) -> int:
         return boxes.scan(text, boxes.ANY_SIZE)[1]
@@ -138,8 +192,11 @@ class Detection(Task):
     def read(
         self, text: str, size: Size, confidence: boxes.Confidence | None = None
     ) -> boxes.Decoded:
-        """Invert `write`, as far as the text is well-formed."""
-        return boxes.decode(text, size, confidence=confidence)
+        """Invert `write`, as far as the text is well-formed; noise is no object."""
+        fills = self.fill_up_to is not None
+        decoded = boxes.decode(text, size, confidence=confidence, score_of_label=fills)
+        found = tuple(i for i in decoded.instances if not (fills and i.label == self.noise))
+        return dataclasses.replace(decoded, instances=found)
 
     def keeps(self, row: Row) -> bool:
         if self.negatives == 1 or (row.suffix or "").strip():

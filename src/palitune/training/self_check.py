@@ -32,7 +32,7 @@ def self_check(
     return [
         check_special_tokens(processor),
         check_labels(batch, processor, visits),
-        check_types(batch),
+        check_types(batch, visits),
         check_adapter(network, adapter),
         *check_mask(network, batch),
         check_padding(network, collate, visits),
@@ -58,7 +58,7 @@ def check_special_tokens(processor: Any) -> str:
     return "tokens: 1024 <loc> and 128 <seg>, each a single id, in order"
 
 
-def check_types(batch: Batch) -> str:
+def check_types(batch: Batch, visits: Sequence[Visit]) -> str:
     """`token_type_ids` are there: 0 up to the newline, the suffix's number on it and its EOS."""
     _demand(
         "token_type_ids" in batch,
@@ -67,6 +67,9 @@ def check_types(batch: Batch) -> str:
     )
     types, real = batch["token_type_ids"], batch["attention_mask"].bool()
     labelled = batch["labels"] != IGNORED
+    for row, visit in enumerate(visits):
+        if visit.example.silent:  # `check_labels` has read back what has no label
+            labelled[row] |= types[row] > 0
     _demand(
         bool((types[labelled] > 0).all()),
         "token_type_ids are 0 on the suffix: it would see its own future and the loss would be a "
@@ -89,9 +92,7 @@ def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
         for number, suffix in enumerate(visit.suffixes, start=1)
     ]
     for row, number, visit, suffix in suffixes:
-        labels = batch["labels"][row]
-        if visit.others:
-            labels = labels.where(batch["token_type_ids"][row] == number, IGNORED)
+        labels = _read_back(batch, row, number, processor, visit)
         ids = labels[labels != IGNORED].tolist()
         where = visit.example.place
         _demand(bool(ids), f"{where}: no token has a label, so nothing would be learnt from it")
@@ -112,6 +113,24 @@ def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
         inputs = batch["input_ids"][row][labels != IGNORED].tolist()
         _demand(inputs == ids, f"{where}: labels and inputs disagree on the suffix")
     return f"labels: suffix and EOS, read back from {len(visits)} rows"
+
+
+def _read_back(batch: Batch, row: int, number: int, processor: Any, visit: Visit) -> torch.Tensor:
+    """The labels of a suffix, (tokens,), with the tokens that are to have none where they stand."""
+    labels, inputs = batch["labels"][row], batch["input_ids"][row]
+    its_own = batch["token_type_ids"][row] == number
+    if visit.others:
+        labels = labels.where(its_own, IGNORED)
+    if not visit.example.silent:
+        return labels
+    hidden = its_own & (labels == IGNORED)
+    read = processor.tokenizer.decode(inputs[hidden], clean_up_tokenization_spaces=False)
+    told = "".join(visit.suffix[start:end] for start, end in visit.example.silent)
+    _demand(
+        read == told,
+        f"{visit.example.place}: {read!r} carries no loss, and what should not is {told!r}",
+    )
+    return labels.where(~hidden, inputs)
 
 
 def check_adapter(network: Any, adapter: Adapter) -> str:
@@ -174,7 +193,7 @@ def check_mask(network: Any, batch: Batch) -> list[str]:
 
 
 def _probe(network: Any, batch: Batch, mode: str) -> None:
-    suffix = batch["labels"] != IGNORED
+    suffix = batch["token_type_ids"] > 0
     position = torch.arange(suffix.shape[1], device=suffix.device)
     first = torch.where(suffix, position, suffix.shape[1]).amin(dim=1)
     real = batch["attention_mask"].bool()

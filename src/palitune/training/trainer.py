@@ -18,6 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from palitune.data.by_image import ByImage
 from palitune.data.by_length import ByLength
 from palitune.data.collator import Batch, Collator
+from palitune.data.in_proportion import InProportion
 from palitune.data.visits import Suffixes, Visits
 from palitune.training import perplexity
 from palitune.training.arguments import arguments
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 Measure = Callable[[], dict[str, float]]
 """Measures the network: `part/metric` or, of slices of the data, `minival/loss` -> value."""
 
-Order = ByImage | ByLength
+Order = ByImage | ByLength | InProportion
 """In which an epoch visits the examples, where it is not by chance alone."""
 
 
@@ -202,7 +203,7 @@ def _order(settings: Training, collator: Collator, visits: Visits, seed: int) ->
     if settings.side_by_side > 1:
         return ByImage(visits, settings.side_by_side)
     if not settings.group_by_length:
-        return None
+        return InProportion(visits, visits.proportions) if visits.proportions else None
     together = settings.suffixes is Suffixes.all
     lengths = [collator.length(example, together=together) for example in visits.examples]
     return ByLength(visits, lengths, settings.batch_size, seed)

@@ -9,13 +9,14 @@ import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from palitune.data import concatenate, load
+from palitune.data import concatenate, load, load_training
 from palitune.data.cache import cache_folder
 from palitune.data.dataset import Examples
 from palitune.data.mixture import Mixture, MixturePart
@@ -331,6 +332,63 @@ def test_concatenate_visits_every_example_as_often_as_its_part_says(folder: Path
     with pytest.raises(IndexError):
         together[39]
     assert list(pickle.loads(pickle.dumps(together))) == list(together)
+
+
+def shots(folder: Path, **told: Any) -> Mixture:
+    source = Jsonl(path=str(folder))
+    return Mixture(
+        parts={
+            "texts": MixturePart(task=Ocr(), data=source, **told),
+            "questions": MixturePart(task=Vqa(), data=source, **told),
+            "judged": MixturePart(task=Caption(), data=Jsonl(path="nowhere"), weight=0),
+        }
+    )
+
+
+def test_what_has_no_weight_is_not_looked_for_in_training(folder: Path) -> None:
+    parts = load_training(shots(folder), None, "train", seed=0)
+    assert [part.name for part in parts] == ["texts", "questions"]
+    assert concatenate(parts).proportions(0) is None
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        load(shots(folder), None, "test")
+
+
+def test_more_shots_hold_the_fewer_of_the_same_images_in_every_part_and_seeds_differ(
+    folder: Path,
+) -> None:
+    def drawn(count: int, seed: int) -> list[list[str]]:
+        parts = load_training(shots(folder, shots=count), None, "train", seed)
+        return [[example.id for example in part.examples] for part in parts]
+
+    few, more = drawn(3, 0), drawn(7, 0)
+    assert few[0] == few[1] == more[0][:3]
+    assert drawn(3, 0) == few != drawn(3, 1)
+    [part, _] = load_training(shots(folder, shots=3), None, "train", 0)
+    assert [part.examples.row(place).id for place in range(3)] == few[0]
+    assert list(pickle.loads(pickle.dumps(part.examples))) == list(part.examples)
+    assert len({one.fingerprint() for one in (part.examples, part.examples.drawn(2, 0))}) == 2
+    with pytest.raises(DataError, match=r"^data\.parts\.texts\.shots=13: split 'train' has 12"):
+        drawn(13, 0)
+
+
+def test_temperature_weighs_parts_by_a_root_of_their_sizes(folder: Path) -> None:
+    both = mixture(folder)
+    parts = {name: replace(part, repeat=1) for name, part in both.parts.items()}
+    both = Mixture(parts=parts, temperature=2.0)
+    loaded = load_training(both, None, "train", 0)
+    assert [part.weight for part in loaded] == pytest.approx([12**0.5, 5**0.5])
+    proportions = concatenate(loaded).proportions(0)
+    assert proportions is not None
+    assert [len(visits) for visits in proportions.visits(0)] == [10, 7]
+
+
+def test_a_weight_that_gives_no_visit_is_refused(folder: Path) -> None:
+    both = mixture(folder)
+    weights = {"texts": 1.0, "questions": 0.01}
+    parts = {k: replace(p, repeat=1, weight=weights[k]) for k, p in both.parts.items()}
+    loaded = load_training(Mixture(parts=parts), None, "train", 0)
+    with pytest.raises(DataError, match=r"^data\.parts\.questions: by its weight it gets 9\.9e-03"):
+        concatenate(loaded).proportions(0)
 
 
 def test_a_task_is_needed_beside_a_source_and_refused_beside_a_mixture(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,46 @@ def test_a_mixture_has_parts_with_usable_names_and_visits() -> None:
         Mixture(parts={"a/b": part()})
     with pytest.raises(ValueError, match=r"repeat must be at least 1, not 0$"):
         part(repeat=0)
+
+
+def weighted(weight: float | None, **told: Any) -> MixturePart:
+    return MixturePart(task=Vqa(), data=Handwriting(), weight=weight, **told)
+
+
+def test_weights_temperature_and_shots_reach_the_pairings() -> None:
+    parts = {"a": weighted(3), "b": weighted(1, shots=16), "judged": weighted(0)}
+    pairings = Mixture(parts=parts).pairings(None)
+    assert [(p.weight, p.temperature, p.shots) for p in pairings] == [
+        (3, None, None),
+        (1, None, 16),
+        (0, None, None),
+    ]
+    pairings = Mixture(parts={"a": part(), "judged": weighted(0)}, temperature=2).pairings(None)
+    assert [(p.weight, p.temperature) for p in pairings] == [(None, 2), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "temperature", "sentence"),
+    [
+        ({"a": (1, {}), "b": (None, {})}, None, r"^data\.parts\.b\.weight is missing: where one"),
+        ({"a": (0, {}), "b": (0.0, {})}, None, r"^data\.parts: every weight is 0, so that nothing"),
+        ({"a": (1, {"repeat": 2})}, None, r"^data\.parts\.\*: weight=1 and repeat=2 both say"),
+        ({"a": (-1, {})}, None, r"^data\.parts\.\*\.weight must be at least 0, not -1$"),
+        ({"a": (float("nan"), {})}, None, r"weight must be at least 0, not nan$"),
+        ({"a": (None, {"shots": 0})}, None, r"^data\.parts\.\*\.shots must be at least 1, not 0$"),
+        ({"a": (None, {})}, 0, r"^data\.temperature must be above 0, not 0$"),
+        ({"a": (2, {})}, 2, r"^data\.temperature weighs the parts itself; .* data\.parts\.a, or"),
+        ({"a": (None, {"repeat": 2})}, 2, r"^data\.temperature weighs the parts itself; leave"),
+    ],
+)
+def test_contradicting_weights_are_refused_in_a_sentence(
+    parts: dict[str, tuple[float | None, dict[str, int]]], temperature: float | None, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Mixture(
+            parts={name: weighted(weight, **told) for name, (weight, told) in parts.items()},
+            temperature=temperature,
+        )
 
 
 def test_sources_are_known_by_their_names() -> None:

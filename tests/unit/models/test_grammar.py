@@ -75,6 +75,18 @@ def test_every_answer_that_keeps_to_a_grammar_is_read_back_whole(
     assert counts == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])
+def test_an_answer_has_the_objects_it_must_have_as_far_as_the_tokens_allow(tokenizer: Any) -> None:
+    machine = compiled(tokenizer, Grammar(LIKE, most=3, empty=False, least=3))
+    chance, size, liked = random.Random(0), machine.object_tokens, {machine.eos}
+    for limit, least in ((size, 1), (2 * size, 1), (5 * size, 3)):
+        for _ in range(40):
+            text = text_of(tokenizer, walk(machine, limit, len(tokenizer), chance, liked))
+            assert least <= len(boxes.scan(text, (100, 80))[0]) <= 3
+    with pytest.raises(ValueError, match="at least 3 and at most 2"):
+        Grammar(LIKE, most=2, least=3)
+
+
 writable = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda text: boxes.is_writable(text) and "<" not in text
 )

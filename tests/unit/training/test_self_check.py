@@ -67,6 +67,25 @@ def test_a_sound_setup_passes(
     ]  # fmt: skip
 
 
+def test_what_carries_no_loss_is_what_was_to_carry_none(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    network, processor = prepared(tiny("paligemma"))
+    text = "<loc0001><loc0002><loc0003><loc0004> <noise> ; " + examples[1].suffixes[0]
+    noisy = replace(examples[1], suffixes=(text,), silent=((0, 36),))
+    visits = [Visit(noisy, text), Visit(examples[0], "73")]
+    collate = Collator(processor).train
+    assert len(self_check(network, processor, collate, visits, Lora())) == 7
+
+    def silenced(rows: Sequence[Visit]) -> Batch:
+        batch = collate(rows)
+        batch["labels"][0, (batch["labels"][0] != IGNORED).nonzero()[0]] = IGNORED
+        return batch
+
+    with pytest.raises(SelfCheckError, match=r"carries no loss, and what should not is '<loc0001>"):
+        self_check(network, processor, silenced, visits, Lora())
+
+
 def test_rows_with_several_suffixes_pass_unless_these_see_each_other(
     tiny: Callable[[str], Path], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from palitune.data.mixture import Mixture
 from palitune.data.sources.base import Data, Pairing, Source
 from palitune.data.sources.benchmark import Benchmark
 from palitune.data.sources.coco import Coco
-from palitune.data.sources.handwriting import Handwriting
+from palitune.data.sources.handwriting import Handwriting, Print
 from palitune.data.sources.hub import Hub
 from palitune.data.sources.instance_masks import InstanceMasks
 from palitune.data.sources.jsonl import Jsonl
@@ -30,6 +30,7 @@ SOURCES: dict[str, type[Data]] = {
         RefCoco,
         Benchmark,
         Handwriting,
+        Print,
         Mixture,
     )
 }

@@ -73,7 +73,7 @@ class Source(Data):
     def pairings(self, task: Task | None) -> list["Pairing"]:
         if task is None:
             raise ValueError(f"task is missing: choose one of {', '.join(TASKS)} with task=NAME")
-        return [Pairing(task.name, task, self, repeat=1)]
+        return [Pairing(task.name, task, self)]
 
     def rows(self, split: str) -> Iterator[Row | DataError]:
         """Yield the rows of a split; a bad row is yielded as the error it makes.
@@ -209,5 +209,11 @@ class Pairing:
     """Name of the part in numbers and files, e.g. `ocr/exact_match`."""
     task: Task
     source: Source
-    repeat: int
+    repeat: int = 1
     """Visits to every example in one training epoch."""
+    weight: float | None = None
+    """Instead of `repeat`: its share of the visits, relative to that of the others; 0: none."""
+    temperature: float | None = None
+    """Instead of both: the weight is the number of examples to the power of 1 / temperature."""
+    shots: int | None = None
+    """Examples that are learned from; None: all."""

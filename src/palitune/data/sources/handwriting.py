@@ -1,6 +1,7 @@
-"""The embedded data set: pages of real handwritten digits, small enough for a first run.
+"""The embedded data sets: pages of handwritten and of printed digits, small enough for a first run.
 
-Made of the UCI optical digits; the folder's own notice names its authors and licence.
+The handwriting is made of the UCI optical digits; its folder's own notice names their authors and
+licence. The print is what the embedded model was trained on, so that one sees what it forgets.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from palitune.data.sources.jsonl import Jsonl
 from palitune.examples import DataError, Row
 from palitune.tasks import Task
 
-FOLDER = Path(__file__).parents[2] / "embedded" / "handwriting"
+EMBEDDED = Path(__file__).parents[2] / "embedded"
 
 
 class Annotations(Enum):
@@ -40,10 +41,9 @@ _FILES = {
 
 
 @dataclass(kw_only=True)
-class Handwriting(Source):
-    """Rows out of the embedded data set, with one kind of its annotations."""
+class EmbeddedPages(Source):
+    """Rows out of the embedded folder of its name, with one kind of its annotations."""
 
-    name: ClassVar[str] = "handwriting"
     patterns: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(_FILES.values()))
 
     path: str = ""
@@ -55,7 +55,7 @@ class Handwriting(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.path:
-            raise ValueError(f"data.path: handwriting is embedded; leave out {self.path!r}")
+            raise ValueError(f"data.path: {self.name} is embedded; leave out {self.path!r}")
 
     def pairings(self, task: Task | None) -> list[Pairing]:
         [pairing] = super().pairings(task)
@@ -63,19 +63,39 @@ class Handwriting(Source):
         return [replace(pairing, source=replace(self, annotations=chosen))]
 
     def location(self) -> Path:
-        return FOLDER
+        return EMBEDDED / self.name
 
     def search_patterns(self) -> list[str]:
         return [_FILES[self.annotations or Annotations.ocr]]
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
+        folder = str(self.location())
         match self.annotations:
             case Annotations.detection:
-                yield from Coco(path=str(FOLDER)).read(file, split)
+                yield from Coco(path=folder).read(file, split)
             case Annotations.segmentation:
-                yield from filter(_is_masked, Coco(path=str(FOLDER), masks=True).read(file, split))
+                yield from filter(_is_masked, Coco(path=folder, masks=True).read(file, split))
             case _:
-                yield from Jsonl(path=str(FOLDER)).read(file, split)
+                yield from Jsonl(path=folder).read(file, split)
+
+
+@dataclass(kw_only=True)
+class Handwriting(EmbeddedPages):
+    """Real handwritten digits."""
+
+    name: ClassVar[str] = "handwriting"
+
+
+@dataclass(kw_only=True)
+class Print(EmbeddedPages):
+    """Printed digits, in the fonts that the embedded model has learned; without masks."""
+
+    name: ClassVar[str] = "print"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.annotations is Annotations.segmentation:
+            raise ValueError("data.annotations: the pages of data=print have no masks")
 
 
 def _is_masked(row: Row | DataError) -> bool:

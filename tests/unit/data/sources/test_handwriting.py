@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palitune.data.sources.handwriting import Annotations, Handwriting
+from palitune.data.sources.handwriting import Annotations, Handwriting, Print
 from palitune.data.sources.shapes import tight_box
 from palitune.examples import Row
 from palitune.tasks import TASKS, Task
@@ -75,6 +75,18 @@ def test_the_task_says_what_is_read_where_nothing_else_is_said(task: type[Task])
     assert pairing.source.annotations is Annotations.__members__.get(task.name)
     [pairing] = Handwriting(annotations=Annotations.vqa).pairings(task())
     assert pairing.source == Handwriting(annotations=Annotations.vqa)
+
+
+@pytest.mark.parametrize("annotations", [a for a in Annotations if a.name != "segmentation"])
+def test_print_has_the_same_annotations_but_masks(annotations: Annotations) -> None:
+    source = Print(annotations=annotations)
+    assert source.available_splits() == ["train", "validation", "test"]
+    rows = [row for split in source.available_splits() for row in source.rows(split)]
+    examples = [TASKS[annotations.value]().example(row) for row in rows if isinstance(row, Row)]
+    assert len(examples) == len(rows) >= 360
+    assert len({example.images for example in examples}) == 360
+    with pytest.raises(ValueError, match=r"^data\.annotations: the pages of data=print have no"):
+        Print().pairings(TASKS["segmentation"]())
 
 
 def test_a_path_is_refused() -> None:
