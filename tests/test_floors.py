@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "palitune"
 FLOORS = [
-    "__init__ examples embedded processes",
+    "__init__ examples embedded preemption processes",
     "codec",
     "metrics",
     "tasks",
