@@ -15,7 +15,7 @@ FLOORS = [
     "tasks",
     "data models",
     "training evaluation report",
-    "config commands launching mistakes runs __main__",
+    "config commands engines launching mistakes runs __main__",
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names.split()}
 HYDRA = {"hydra", "omegaconf"}

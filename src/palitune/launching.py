@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from palitune import commands, config, preemption, processes
+from palitune.engines import Processes, start
 from palitune.examples import DataError
 from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, PREEMPTED, ConfigError, complain
 from palitune.models.checkpoints import ModelError
 from palitune.report.labels import told_apart
-from palitune.runs import RUNS, Command
+from palitune.runs import RUNS, Command, Evaluate, Finetune
 from palitune.training.faults import TrainingError
 
 SWEEP_FILE = "sweep.json"
@@ -72,7 +73,10 @@ def launch(
         return 0
     if request.multirun:
         return _perform_each(recipe_name, [*program, *request.places], jobs)
-    return perform(load_story, jobs[0].run)
+    run, command = jobs[0].run, [*program, *request.places, *jobs[0].overrides]
+    if isinstance(run, Finetune | Evaluate) and isinstance(run.launch, Processes):
+        return _share(run.launch, command, load_story, run)
+    return perform(load_story, run)
 
 
 def _jobs(recipe_name: str, request: commands.Request) -> list[Job]:
@@ -136,6 +140,20 @@ def perform(load_story: Callable[[], Callable[[Any], None]], run: Command) -> in
             complain(f"{problem}: free space; {_GO_ON}")
             return FAILED
     return 0
+
+
+def _share(
+    launch: Processes, command: Sequence[str], load_story: Callable[[], Any], run: Command
+) -> int:
+    """Start the processes that do a run together; in one that was started, do its part."""
+    try:
+        if launch.starts():
+            return start(launch, command)
+        launch.check()
+    except DataError as mistake:
+        complain(str(mistake))
+        return FAILED
+    return perform(load_story, run)
 
 
 def _preempted(said: str) -> int:
