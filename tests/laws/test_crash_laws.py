@@ -1,6 +1,7 @@
 """However a training is cut off, what it saved is whole, and what goes on from it is the same."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -100,11 +101,13 @@ def test_sigterm_saves_the_step_at_work_and_nothing_is_lost(
     base: Path, examples: list[Example], whole: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     def end(numbers: dict[str, float], step: int) -> None:
-        if step == 4:
+        if step == 4:  # as a scheduler does, tell every process of the run
+            for worker in multiprocessing.active_children():
+                os.kill(int(worker.pid or 0), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with preemption.heard(), pytest.raises(preemption.Preempted, match="checkpoint-5"):
-        trained(base, examples, tmp_path, end)
+        trained(base, examples, tmp_path, end, workers=1)
     assert kept(tmp_path) == ["checkpoint-4", "checkpoint-5"]
     resumed = trained(base, examples, tmp_path, resume="auto")
     assert all(torch.equal(whole[name], weight) for name, weight in resumed.items())

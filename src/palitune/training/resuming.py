@@ -41,7 +41,9 @@ class Resumable(Trainer):  # type: ignore[misc]
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
-        loader.worker_init_fn = partial(_deaf, loader.worker_init_fn)
+        begin = partial(_deaf, loader.worker_init_fn)
+        # accelerate reads from the inner one, and copies the outer one when a run is resumed.
+        loader.worker_init_fn = loader.base_dataloader.worker_init_fn = begin
         return loader
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
