@@ -4,6 +4,7 @@ A sweep writes one folder: a folder per job, and `sweep.json`, which says what b
 """
 
 import codecs
+import errno
 import json
 import logging
 import os
@@ -17,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palitune import commands, config, processes
+from palitune import commands, config, preemption, processes
+from palitune.engines import Processes, start
 from palitune.examples import DataError
-from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, ConfigError, complain
+from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, PREEMPTED, ConfigError, complain
 from palitune.models.checkpoints import ModelError
 from palitune.report.labels import told_apart
-from palitune.runs import RUNS, Command
+from palitune.runs import RUNS, Command, Evaluate, Finetune
 from palitune.training.faults import TrainingError
 
 SWEEP_FILE = "sweep.json"
+_DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+_GO_ON = "the same command goes on from the last checkpoint with training.resume=auto"
 
 
 @dataclass(kw_only=True)
@@ -69,7 +73,10 @@ def launch(
         return 0
     if request.multirun:
         return _perform_each(recipe_name, [*program, *request.places], jobs)
-    return perform(load_story, jobs[0].run)
+    run, command = jobs[0].run, [*program, *request.places, *jobs[0].overrides]
+    if isinstance(run, Finetune | Evaluate) and isinstance(run.launch, Processes):
+        return _share(run.launch, command, load_story, run)
+    return perform(load_story, run)
 
 
 def _jobs(recipe_name: str, request: commands.Request) -> list[Job]:
@@ -112,15 +119,46 @@ def _compose(recipe_name: str, request: commands.Request, overrides: Sequence[st
 def perform(load_story: Callable[[], Callable[[Any], None]], run: Command) -> int:
     """Load and tell the story of a run; what a user can mend ends it with one sentence."""
     _start_logging()
-    try:
-        run.output_dir = processes.from_first(run.output_dir)  # each made a name by its own clock
-        load_story()(run)
-    except (DataError, ModelError, TrainingError) as problem:
-        complain(str(problem))
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    with preemption.heard():
+        try:
+            # Each process made a name by its own clock.
+            run.output_dir = processes.from_first(run.output_dir)
+            load_story()(run)
+        except (DataError, ModelError, TrainingError) as problem:
+            complain(str(problem))
+            return FAILED
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except preemption.Preempted as ending:
+            return _preempted(str(ending))
+        except Exception as problem:
+            # What else was asked to end, such as a process that reads images, has ended first.
+            if preemption.asked():
+                return _preempted(str(problem))
+            if not isinstance(problem, OSError) or problem.errno not in _DISK_FULL:
+                raise
+            complain(f"{problem}: free space; {_GO_ON}")
+            return FAILED
     return 0
+
+
+def _share(
+    launch: Processes, command: Sequence[str], load_story: Callable[[], Any], run: Command
+) -> int:
+    """Start the processes that do a run together; in one that was started, do its part."""
+    try:
+        if launch.starts():
+            return start(launch, command)
+        launch.check()
+    except DataError as mistake:
+        complain(str(mistake))
+        return FAILED
+    return perform(load_story, run)
+
+
+def _preempted(said: str) -> int:
+    complain("; ".join(filter(None, ["ended by SIGTERM", said, _GO_ON])))
+    return PREEMPTED
 
 
 def _perform_each(recipe_name: str, program: Sequence[str], jobs: Sequence[Job]) -> int:
@@ -132,11 +170,14 @@ def _perform_each(recipe_name: str, program: Sequence[str], jobs: Sequence[Job])
         job.state = "interrupted"
         _write_sweep(folder, recipe_name, jobs)
         try:
-            code, last = _watched([sys.executable, *program, *job.overrides])
+            with preemption.heard():
+                code, last = _watched([sys.executable, *program, *job.overrides])
         except KeyboardInterrupt:
             return INTERRUPTED
-        if code == INTERRUPTED:
-            return INTERRUPTED
+        except preemption.Preempted:
+            return PREEMPTED
+        if code in (INTERRUPTED, PREEMPTED):
+            return code
         job.state, job.said = ("done", "") if code == 0 else ("failed", _reason(code, last))
         _write_sweep(folder, recipe_name, jobs)
     failed = [job for job in jobs if job.state == "failed"]
@@ -171,10 +212,14 @@ def _watched(command: Sequence[str]) -> tuple[int, str]:
     tail = ""
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        while chunk := os.read(process.stderr.fileno(), 4096):
-            text = decoder.decode(chunk)
-            print(text, end="", file=sys.stderr, flush=True)
-            tail = (tail + text)[-10_000:]
+        try:
+            while chunk := os.read(process.stderr.fileno(), 4096):
+                text = decoder.decode(chunk)
+                print(text, end="", file=sys.stderr, flush=True)
+                tail = (tail + text)[-10_000:]
+        except preemption.Preempted:
+            process.terminate()  # and wait until it has saved what it has
+            raise
     return process.returncode, next(filter(None, map(str.strip, tail.splitlines()[::-1])), "")
 
 

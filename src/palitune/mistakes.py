@@ -4,8 +4,9 @@ import difflib
 import sys
 from collections.abc import Iterable
 
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-"""Exit codes: of a run that ended early, of a wrong command line, of Ctrl-C (128 + SIGINT)."""
+FAILED, MISTAKE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
+"""Exit codes: of a run that ended early, of a wrong command line, of SIGTERM (sysexits' "try again
+later", so that a scheduler can tell what to queue again), of Ctrl-C (128 + SIGINT)."""
 
 
 class ConfigError(ValueError):

@@ -45,10 +45,35 @@ def from_first(value: T) -> T:
 
 
 def by_first(work: Callable[[], T]) -> T:
-    """Do some work in the first process only and return what it gives in every process."""
-    done: Any = work() if is_first() else None
-    received: T = from_first(done)
+    """Do some work in the first process only and return what it gives in every process.
+
+    What it raises is raised in every process: else the others would wait for an answer.
+    """
+    if count() == 1:
+        return work()
+    done: Any = None
+    fault: Exception | None = None
+    if is_first():
+        try:
+            done = work()
+        except Exception as raised:
+            fault = raised
+    received: T
+    received, fault = from_first((done, fault))
+    if fault is not None:
+        raise fault
     return received
+
+
+def any_of(flag: bool) -> bool:
+    """Tell, in every process, whether any of them says so."""
+    if count() == 1:
+        return flag
+    import torch
+
+    told = torch.tensor(int(flag))
+    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=_group())
+    return bool(told)
 
 
 def gathered(value: T) -> list[T]:

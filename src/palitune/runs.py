@@ -9,6 +9,7 @@ from palitune.data.mixture import Mixture
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
 from palitune.data.sources.videos import Frames
+from palitune.engines import LAUNCHES, Launch
 from palitune.evaluation.settings import Evaluation
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
@@ -42,6 +43,7 @@ class Run(Command):
     augmentation: Augmentation
     evaluation: Evaluation
     tracking: Tracking
+    launch: Launch
     seed: int = 0
     """Of everything random: order of examples, initial weights of the adapter, dropout."""
     evaluate_before: bool = True
@@ -170,5 +172,6 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "augmentation": AUGMENTATIONS,
     "evaluation": {"default": Evaluation},
     "tracking": TRACKING,
+    "launch": LAUNCHES,
 }
 """The type of every option of the groups that are fields of a run."""

@@ -9,6 +9,7 @@ from palitune import commands, config
 from palitune.config import ConfigError, Run
 from palitune.data.augmentation import AUGMENTATIONS
 from palitune.data.sources import SOURCES
+from palitune.engines import LAUNCHES
 from palitune.models.adapters import ADAPTERS
 from palitune.models.checkpoints import MODELS
 from palitune.report.trackers import TRACKING
@@ -92,6 +93,7 @@ def test_no_file_names_code(file: Path) -> None:
         "adapter": ADAPTERS,
         "augmentation": AUGMENTATIONS,
         "tracking": TRACKING,
+        "launch": LAUNCHES,
     }.items(),
 )
 def test_the_options_of_a_group_are_the_names_of_its_types(

@@ -1,9 +1,6 @@
 """`palitune evaluate`: cut off, in two processes, without a model, without references."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from palitune.models.generation import generate
 
 from toy_data import write_toy_coco, write_toy_jsonl
 
-ROOT = Path(__file__).parents[2]
 FEW = ["task.max_new_tokens=4", "evaluation.batch_size=2", "evaluation.workers=0"]
 
 
@@ -75,25 +71,6 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
     assert program.run([*told, "output_dir=cut", "evaluation.image_store=kept"]) == 0
     assert rest == [2] * 4
     assert files("cut") == files("whole")
-
-
-def test_two_processes_give_what_one_gives(told: list[str], tmp_path: Path) -> None:
-    told = [*told, "evaluation.limit=7", "evaluation.perplexity=true"]
-    assert program.run([*told, "output_dir=one"]) == 0
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "palitune", *told],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (folder,) = (tmp_path / "outputs/evaluate").iterdir()  # both agree on the name
-    assert files(str(folder)) == files("one")
-    assert done.stdout.count("report.html") == 1
 
 
 def test_saved_predictions_give_the_same_numbers_without_a_model(told: list[str]) -> None:

@@ -1,10 +1,14 @@
 """A command line ends with an exit code, and with one sentence where something is wrong."""
 
+import errno
 import logging
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from palitune import preemption
 from palitune.config import Run
 from palitune.examples import DataError
 from palitune.launching import launch
@@ -55,6 +59,31 @@ def test_an_interrupted_story_ends_quietly(capsys: pytest.CaptureFixture[str]) -
 
     assert launched(story, *QUICKSTART) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def story(run: Run) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/report.html")
+
+    assert launched(story, *QUICKSTART) == 1
+    assert capsys.readouterr().err == (
+        "palitune: [Errno 28] No space left on device: 'out/report.html': free space; the same "
+        "command goes on from the last checkpoint with training.resume=auto\n"
+    )
+
+
+def test_a_story_that_is_told_to_end_is_not_taken_for_a_failed_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def story(run: Run) -> None:
+        with preemption.postponed():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated")
+
+    assert launched(story, *QUICKSTART) == 75
+    assert capsys.readouterr().err.startswith("palitune: ended by SIGTERM; DataLoader worker")
 
 
 def test_a_mistake_is_found_before_any_story_is_loaded(

@@ -13,11 +13,22 @@ ROOT = Path(__file__).parents[2]
 STORY = """
 from palitune import processes
 own = f"of {processes.rank()}"
+
+def fail():
+    raise ValueError(own)
+
+try:
+    processes.by_first(fail)
+except ValueError as fault:
+    failed = str(fault)
 print("|".join([
     f"{processes.rank()} of {processes.count()}",
     processes.from_first(own),
     processes.by_first(lambda: own + "!"),
     " ".join(processes.gathered(own)),
+    failed,
+    str(processes.any_of(processes.rank() == 1)),
+    str(processes.any_of(False)),
 ]), flush=True)
 """
 
@@ -26,6 +37,8 @@ def test_a_process_alone_needs_nobody() -> None:
     assert (processes.rank(), processes.count(), processes.is_first()) == (0, 1, True)
     assert processes.from_first("a") == processes.by_first(lambda: "a") == "a"
     assert processes.gathered("a") == ["a"]
+    assert processes.any_of(True)
+    assert not processes.any_of(False)
 
 
 def test_an_answer_of_one_process_needs_no_torch() -> None:
@@ -49,8 +62,8 @@ def test_two_processes_hear_the_first_and_the_first_hears_all(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(done.stdout.splitlines()) == [
-        "0 of 2|of 0|of 0!|of 0 of 1",
-        "1 of 2|of 0|of 0!|",
+        "0 of 2|of 0|of 0!|of 0 of 1|of 0|True|False",
+        "1 of 2|of 0|of 0!||of 0|True|False",
     ]
 
 

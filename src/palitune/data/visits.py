@@ -150,8 +150,9 @@ class AugmentedVisits(Visits):
         warped = sum(any(view.warp != Warp() for view in views) for _, views, _ in looks)
         cut = sum(seen.cut for _, _, seen in looks)
         return [
-            f"augmentation: of {len(looks)} visits {mirrored} are mirrored, {windows} see the image "
-            f"cropped or padded, {warped} see it turned or stretched; {cut} objects are cut away"
+            f"augmentation: of {len(looks)} visits {mirrored} are mirrored, {windows} see the "
+            f"image cropped or padded, {warped} see it turned or stretched; "
+            f"{cut} objects are cut away"
         ]
 
 

@@ -13,6 +13,9 @@ from palitune.report.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
+WANDB_ID = "wandb_id.txt"
+"""Names the run of Weights & Biases in a run folder, so that a resumed training goes on in it."""
+
 
 class Tracker(Protocol):
     """An open connection to a tracker."""
@@ -103,6 +106,8 @@ class Wandb(Tracking):
             _log.info("wandb is offline; send the run later: wandb sync %s/wandb/offline-*", folder)
         from palitune.report.wandb_run import WandbRun
 
+        file = folder / WANDB_ID
+        goes_on = dict(config.get("training", {})).get("resume") is not None and file.is_file()
         run = _quiet_wandb().init(
             project=self.project,
             entity=self.entity,
@@ -111,10 +116,13 @@ class Wandb(Tracking):
             dir=folder,
             config=dict(config),
             mode=mode,
+            id=file.read_text(encoding="utf-8").strip() if goes_on else None,
+            resume="allow" if goes_on else None,
             # A run of its own per folder, also where the process has tracked another before.
             reinit="create_new",
             settings={"console": "off", "disable_job_creation": True},
         )
+        file.write_text(run.id + "\n", encoding="utf-8")
         return WandbRun(run, keep_adapter=self.keep_adapter)
 
     def resolved_mode(self) -> str:

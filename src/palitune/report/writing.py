@@ -13,7 +13,7 @@ from palitune import processes
 from palitune.report.page import write
 from palitune.report.run_folder import read_settings
 from palitune.report.summary import metrics_table
-from palitune.report.trackers import Tracking
+from palitune.report.trackers import Nowhere, Tracking
 from palitune.report.tracking import start
 
 if TYPE_CHECKING:
@@ -96,7 +96,11 @@ def tracked(
     """Open the tracker of a run folder and give its `log`; it is closed whatever happens.
 
     What the folder holds at the end, if all goes well, is recorded too: see `Tracker.publish`.
+    Of several processes the first one is followed.
     """
+    if not processes.is_first():
+        yield Nowhere().log
+        return
     tracker = start(settings, folder, read_settings(folder))
     try:
         yield tracker.log
@@ -151,7 +155,9 @@ def finish(
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write strict JSON: NaN, which JSON does not have, becomes null."""
     text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text + "\n", encoding="utf-8")
+    aside.replace(path)  # so that whoever reads it reads all of it
 
 
 def _without_nan(value: Any) -> Any:

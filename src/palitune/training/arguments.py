@@ -46,7 +46,6 @@ def arguments(
         eval_steps=settings.validate_every,
         save_strategy="steps" if save_every else "epoch",
         save_steps=save_every or 500,
-        save_total_limit=settings.keep_checkpoints,
         metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
         greater_is_better=settings.best_is_highest,
         dataloader_num_workers=settings.workers,

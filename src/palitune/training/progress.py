@@ -29,8 +29,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.task: rich.progress.TaskID | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._forget_after(state.global_step)
         if state.is_world_process_zero:
+            self._forget_after(state.global_step)
             self.bar = rich.progress.Progress(
                 rich.progress.TextColumn("training"),
                 rich.progress.BarColumn(),
@@ -58,13 +58,13 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         entry = _entry(logs or {})
-        if not state.is_world_process_zero or not entry.keys() - {"epoch"}:
-            return
         if not math.isfinite(entry.get("loss", 0.0)):
             raise TrainingError(
                 f"the loss became {entry['loss']} at step {state.global_step}; lower "
                 "training.learning_rate or check the data"
             )
+        if not state.is_world_process_zero or not entry.keys() - {"epoch"}:
+            return
         with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **entry}) + "\n")
         if self.log is not None:
@@ -72,7 +72,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, status=_status(entry))
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def close(self) -> None:
+        """Give the terminal back, however the training ended."""
         if self.bar is not None:
             self.bar.stop()
 
@@ -81,8 +82,18 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if not self.history.exists():
             return
         lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.history.write_text("".join(kept), encoding="utf-8")
+        kept = [line for line in lines if _step_of(line) <= step]
+        aside = self.history.with_name(f".{self.history.name}.new")
+        aside.write_text("".join(kept), encoding="utf-8")
+        aside.replace(self.history)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the history; one that was cut off as it was written has none."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
 
 
 def _entry(logs: dict[str, float]) -> dict[str, float]:

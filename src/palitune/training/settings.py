@@ -112,7 +112,7 @@ class Training:
     keep_checkpoints: int = 2
     """Newest checkpoints kept on disk (the best one is always kept)."""
     resume: str | None = None
-    """`auto`: from the newest checkpoint of the run folder, if any; or a checkpoint folder."""
+    """`auto`: from the newest whole checkpoint of the run folder, if any; or a folder of one."""
     log_every: int = 10
     """Optimizer steps between logged losses."""
     workers: int = 2

@@ -6,15 +6,16 @@ averages over examples, exactly so under accumulation and on several devices.
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import get_last_checkpoint
 
+from palitune import preemption, processes
 from palitune.data.by_image import ByImage
 from palitune.data.by_length import ByLength
 from palitune.data.collator import Batch, Collator
@@ -22,10 +23,12 @@ from palitune.data.in_proportion import InProportion
 from palitune.data.visits import Suffixes, Visits
 from palitune.training import perplexity
 from palitune.training.arguments import arguments
+from palitune.training.checkpoints import Checkpoints
 from palitune.training.faults import TrainingError
 from palitune.training.holding import Layers, check_device, saved_activations
 from palitune.training.loss import count_items, token_weights
 from palitune.training.progress import Progress
+from palitune.training.resuming import RECORD, Preemption, Resumable, checkpoint_to_resume
 from palitune.training.settings import Training
 from palitune.training.stopping import MEASURED, Stopping, is_exhausted, remarks
 
@@ -38,7 +41,7 @@ Order = ByImage | ByLength | InProportion
 """In which an epoch visits the examples, where it is not by chance alone."""
 
 
-class PrefixTrainer(Trainer):  # type: ignore[misc]
+class PrefixTrainer(Resumable):
     # The loss below is already divided by the items of the whole optimizer step.
     loss_is_scaled_for_ga = True
 
@@ -47,11 +50,13 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
         settings: Training,
         measure: Measure | None,
         losses: Measure | None,
-        order: Order | None,
+        sampler: Order | None,
+        checkpoints: Checkpoints,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.order = order
+        self.sampler = sampler
+        self.checkpoints = checkpoints
         self.settings = settings
         self.measure = measure
         self.losses = losses
@@ -68,7 +73,7 @@ class PrefixTrainer(Trainer):  # type: ignore[misc]
         return loss.detach()
 
     def _get_train_sampler(self, train_dataset: Visits | None = None) -> Any:
-        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
+        return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Say that none are counted: the Trainer would count all parameters at every step."""
@@ -144,34 +149,55 @@ def train(
     """
     check_device(settings, network.device)
     losses = _losses(network, collator, slices, settings)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    progress = Progress(folder / "history.jsonl", log)
     trainer = PrefixTrainer(
         settings,
         measure,
         losses,
         _order(settings, collator, visits, seed),
+        checkpoints,
         model=network,
         args=arguments(settings, seed, folder, measured=measure is not None, device=network.device),
         train_dataset=visits,
         eval_dataset=visits if measure else None,  # never read: `evaluate` measures instead
         data_collator=collator.train,
         callbacks=[
-            Progress(folder / "history.jsonl", log),
+            progress,
             _Epochs(visits),
             Stopping(settings),
             Layers(settings),
+            Preemption(),
         ],
     )
     trainer.remove_callback(PrinterCallback)
     if losses and settings.perplexity_every:
         log_losses = perplexity.OnTheWay(settings.perplexity_every, lambda: trainer.log(losses()))
         trainer.add_callback(log_losses)
-    checkpoint = _checkpoint_to_resume(settings, folder)
-    if checkpoint and (ended := _stopped_early(Path(checkpoint), settings)):
-        trainer.state = ended
-        trainer._load_from_checkpoint(ended.best_model_checkpoint or checkpoint)
-    else:
-        trainer.train(resume_from_checkpoint=checkpoint)
+    processes.by_first(checkpoints.clear)
+    checkpoint = checkpoint_to_resume(settings, checkpoints)
+    try:
+        with preemption.postponed():
+            _go_on(trainer, checkpoint, settings, len(visits))
+    except TrainingError as fault:
+        raise TrainingError(f"{fault}; {checkpoints.said()}") from fault
+    except preemption.Preempted as ending:
+        raise preemption.Preempted(checkpoints.said()) from ending
+    finally:
+        progress.close()
     _conclude(folder, trainer.state, settings)
+
+
+def _go_on(
+    trainer: PrefixTrainer, checkpoint: Path | None, settings: Training, examples: int
+) -> None:
+    """Train from a checkpoint on; one that was the end of its training is only loaded."""
+    state = checkpoint and TrainerState.load_from_json(str(checkpoint / RECORD))
+    if checkpoint and state and _is_over(state, settings, examples):
+        trainer.state = state
+        trainer.load_end(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
 
 
 def _losses(
@@ -183,15 +209,17 @@ def _losses(
     return lambda: perplexity.measure(network, collator, slices, limit=limit, batch_size=size)
 
 
-def _stopped_early(checkpoint: Path, settings: Training) -> TrainerState | None:
-    """The state of a training whose patience ended at this checkpoint: there is nothing to do."""
-    file = checkpoint / "trainer_state.json"
-    state = TrainerState.load_from_json(str(file)) if file.is_file() else None
-    return state if state and is_exhausted(state.log_history, settings) else None
+def _is_over(state: TrainerState, settings: Training, examples: int) -> bool:
+    """Tell whether patience has ended, or all steps are taken: Trainer would take one more."""
+    each = math.ceil(examples / settings.batch_size)
+    planned = settings.max_steps or math.ceil(settings.epochs * each)
+    return state.global_step >= planned or is_exhausted(state.log_history, settings)
 
 
 def _conclude(folder: Path, state: TrainerState, settings: Training) -> None:
     """Say what became of the training, in the log and in `training.json` for the report."""
+    if not processes.is_first():
+        return
     said = remarks(state.log_history, settings, state.global_step, state.max_steps)
     for sentence in said:
         _log.info(sentence)
@@ -207,15 +235,3 @@ def _order(settings: Training, collator: Collator, visits: Visits, seed: int) ->
     together = settings.suffixes is Suffixes.all
     lengths = [collator.length(example, together=together) for example in visits.examples]
     return ByLength(visits, lengths, settings.batch_size, seed)
-
-
-def _checkpoint_to_resume(settings: Training, folder: Path) -> str | None:
-    if settings.resume is None:
-        return None
-    if settings.resume != "auto":
-        if not Path(settings.resume).is_dir():
-            raise TrainingError(f"training.resume: there is no folder {settings.resume}")
-        return settings.resume
-    checkpoints = folder / "checkpoints"
-    last: str | None = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    return last

@@ -256,8 +256,8 @@ def test_what_is_cut_away_is_told(toy_coco: Path) -> None:
     cut = sum(visits.look(index)[2].cut for index in range(12))
     assert cut > 0
     assert visits.remarks(range(12)) == [
-        "augmentation: of 12 visits 0 are mirrored, 12 see the image cropped or padded; "
-        f"{cut} objects are cut away by that"
+        "augmentation: of 12 visits 0 are mirrored, 12 see the image cropped or padded, 0 see it "
+        f"turned or stretched; {cut} objects are cut away"
     ]
 
 

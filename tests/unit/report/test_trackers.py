@@ -1,8 +1,11 @@
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from palitune.report import trackers
 from palitune.report.trackers import TRACKING, Mode, NoTracking, TensorBoard, Wandb, has_key
 
 
@@ -49,3 +52,18 @@ def test_the_mode_of_the_environment_holds_for_auto_only(monkeypatch: pytest.Mon
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert Wandb().resolved_mode() == "disabled"
     assert Wandb(mode=Mode.offline).resolved_mode() == "offline"
+
+
+def test_a_resumed_training_goes_on_in_the_same_run_and_a_new_one_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[tuple[str | None, str | None]] = []
+
+    def init(id: str | None, resume: str | None, **_: Any) -> SimpleNamespace:
+        told.append((id, resume))
+        return SimpleNamespace(id=id or f"run{len(told)}")
+
+    monkeypatch.setattr(trackers, "_quiet_wandb", lambda: SimpleNamespace(init=init))
+    for resume in ("auto", "auto", None, "auto"):
+        Wandb(mode=Mode.offline).open(tmp_path, {"training": {"resume": resume}})
+    assert told == [(None, None), ("run1", "allow"), (None, None), ("run3", "allow")]

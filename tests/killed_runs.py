@@ -1,0 +1,106 @@
+"""Train toys in processes that are killed at random, over and over, until one comes to its end.
+
+A program of its own: it imports torch once and forks a process per attempt, before it has computed
+anything that a fork would not survive.
+"""
+
+import gc
+import json
+import os
+import pickle
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoProcessor
+
+from palitune.data.collator import Collator
+from palitune.data.visits import Suffixes, Visits
+from palitune.examples import Example
+from palitune.models.adapters import Lora
+from palitune.models.checkpoints import Local
+from palitune.models.loading import load
+from palitune.training.settings import Training
+from palitune.training.trainer import train
+
+STEPS = 24
+PATIENCE = 0.1
+"""Seconds within which a process is killed once it has done the steps that it is granted: a step
+and the writing of a checkpoint together take about half of that."""
+
+
+def prepared(base: Path, examples: Sequence[Example]) -> tuple[Any, Collator, Sequence[Example]]:
+    """What every attempt begins with; importing it takes longer than an attempt."""
+    torch.manual_seed(7)
+    network = Lora(rank=2, dropout=0.1).attach(load(Local(path=str(base))))
+    return network, Collator(AutoProcessor.from_pretrained(base)), examples
+
+
+def attempt(
+    network: Any, collator: Collator, examples: Sequence[Example], folder: Path, done: int
+) -> None:
+    """Train to the end, writing a byte to the pipe `done` after each step."""
+    settings = Training(
+        batch_size=2, micro_batch_size=1, max_steps=STEPS, learning_rate=1e-2, log_every=1,
+        save_every=2, resume="auto", workers=0, suffixes=Suffixes.sample,
+    )  # fmt: skip
+
+    def tell(numbers: dict[str, float], step: int) -> None:
+        os.write(done, b".")
+
+    visits = Visits(examples, settings.suffixes, 3)
+    train(network, collator, visits, settings, seed=3, folder=folder, log=tell)
+    weights = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+    save_file(weights, folder / "weights.safetensors")
+
+
+def forked(told: tuple[Any, Collator, Sequence[Example]], folder: Path) -> tuple[int, int]:
+    """Begin an attempt; its process and the end of the pipe that it writes to."""
+    heard, done = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            attempt(*told, folder=folder, done=done)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    os.close(done)
+    return process, heard
+
+
+def killed(
+    told: tuple[Any, Collator, Sequence[Example]], folder: Path, chance: random.Random
+) -> bool:
+    """Kill an attempt after none to three steps, somewhere within the next; False: it was over."""
+    process, heard = forked(told, folder)
+    for _ in range(chance.randrange(4)):
+        os.read(heard, 1)
+    time.sleep(chance.random() * PATIENCE)
+    os.kill(process, signal.SIGKILL)
+    os.close(heard)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+
+def main(told_file: Path, folder: Path, kills: int, seed: int) -> None:
+    """Train once undisturbed and once with kills, and say how many there were."""
+    told = prepared(**pickle.loads(told_file.read_bytes()))
+    gc.freeze()  # else every process looks through all imported modules for garbage
+    for name in ("whole", "killed"):
+        (folder / name).mkdir()
+    undisturbed, _ = forked(told, folder / "whole")
+    chance = random.Random(seed)
+    counted = sum(killed(told, folder / "killed", chance) for _ in range(kills))
+    last, _ = forked(told, folder / "killed")
+    ends = [os.waitpid(process, 0)[1] for process in (undisturbed, last)]
+    print(json.dumps({"kills": counted, "ends": ends}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

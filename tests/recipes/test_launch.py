@@ -1,0 +1,70 @@
+"""Two machines with a process each train and judge as one process does, and one of them writes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palitune import __main__ as program
+
+from tiny_models import build_tiny
+from toy_data import write_toy_jsonl
+
+SOURCES = Path(__file__).parents[2] / "src"
+TOLD = [
+    "finetune", "task=vqa", "data=jsonl", "data.path=toys", "model=local", "model.path=model",
+    "training.batch_size=4", "training.micro_batch_size=2", "training.max_steps=4",
+    "training.log_every=1", "training.learning_rate=0.01", "training.workers=0",
+    "training.validation_split=validation", "training.validate_every=2",
+    "training.best_metric=vqa/anls_rrc", "task.max_new_tokens=4", "evaluation.workers=0",
+    "evaluation.batch_size=2", "evaluation.limit=3", "evaluation.perplexity=true",
+    "tracking=tensorboard",
+]  # fmt: skip
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_two_machines_give_what_one_process_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_tiny(tmp_path / "model", "paligemma2", image_size=28)
+    write_toy_jsonl(tmp_path / "toys")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    asked = ["launch=processes", "launch.processes=1", "launch.nodes=2"]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "palitune", *TOLD, *asked, f"launch.node={number}",
+             f"launch.address={address}"],
+            env={**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    assert program.run([*TOLD, "output_dir=one"]) == 0
+    said = [machine.communicate(timeout=300) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert [out.count("report.html") for out, _ in said] == [1, 0]
+
+    one = tmp_path / "one"
+    (two,) = (tmp_path / "outputs/finetune").iterdir()  # both agree on the name
+    written = {path.name for path in one.iterdir()}
+    assert {path.name for path in two.iterdir()} == written
+    assert len(list((two / "tensorboard").iterdir())) == 1
+    alone, shared = lines(one / "history.jsonl"), lines(two / "history.jsonl")
+    assert len(shared) == len(alone) == 6
+    for ours, theirs in zip(shared, alone, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+    for ours, theirs in zip(*(lines(run / "predictions.jsonl") for run in (two, one)), strict=True):
+        assert (ours["id"], ours["text"]) == (theirs["id"], theirs["text"])
+    judged = [json.loads((run / "metrics.json").read_text())["after"] for run in (two, one)]
+    assert judged[0] == pytest.approx(judged[1], rel=1e-5)
