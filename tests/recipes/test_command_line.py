@@ -14,6 +14,7 @@ import pytest
 from palitune.runs import RUNS
 
 ROOT = Path(__file__).parents[2]
+BYTECODE = str(ROOT / ".pytest_cache/bytecode")
 HEAVY = ("torch", "transformers", "peft", "datasets", "PIL", "numpy", "pandas", "wandb")
 STORY = '''
     """Write down what was told."""
@@ -45,7 +46,8 @@ STORY = '''
 def python(
     *arguments: str, folder: Path, sources: Path = ROOT / "src"
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(sources), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(sources), "PYTHONPYCACHEPREFIX": BYTECODE}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled, too
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
