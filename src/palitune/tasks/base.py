@@ -62,6 +62,10 @@ class Task(ABC):
         """Tell what answers to a prompt are well-formed; None where any text is."""
         return None
 
+    def options(self, example: Example) -> tuple[str, ...]:
+        """Write the suffix of every choice of an example; none where any answer may come."""
+        return ()
+
     def unreadable(self, text: str) -> int:
         """Count the fragments of a model's text that no object can be read from."""
         return 0
