@@ -25,10 +25,10 @@ from benchmarks.side_by_side import Row, compare, finish
 from benchmarks.steps import SIZES, save_random
 
 LINES: Sequence[tuple[str, float, Sequence[int], int, int]] = (
-    ("answers of 6 to 36 tokens", 1.5, ANSWERS, 8, 1),
+    ("answers of 6 to 72 tokens", 1.5, ANSWERS, 8, 1),
     ("the same, 4 questions per image", 2.0, ANSWERS, 2, 1),
     ("answers of 12 tokens each", 1.0, [12] * 4, 4, 1),
-    ("3 beams", 1.5, ANSWERS[2:4], 2, 3),
+    ("3 beams", 1.5, [12, 6], 2, 3),
 )
 """Name, goal, tokens of each answer, images, beams."""
 

@@ -1,7 +1,7 @@
 """Answers of random PaliGemma 2 models to prompts about images: ours, and transformers' `generate`.
 
 Random models never end an answer, so both sides are told when: every answer is as long as one of
-one to six objects with their boxes, and its last token is EOS.
+one to twelve objects with their boxes (an image of COCO has seven), and its last token is EOS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .steps import BOS, EOS, FIRST_WORD, IMAGE_TOKEN, PAD, Batch, Size
 
 PROMPTS = (9, 32, 14, 21, 12, 25, 17, 10)
 """Tokens of each prompt."""
-ANSWERS = (6, 30, 12, 6, 36, 12, 18, 24)
+ANSWERS = (6, 66, 30, 18, 72, 12, 42, 24)
 """Tokens of each answer: four of a box, a label and a separator or EOS for each object."""
 
 Answers = list[Answer]

@@ -82,11 +82,13 @@ def answer(
 
 
 def _check_choices(parts: Sequence[Part], settings: Evaluation) -> None:
-    known = (part.task.options(part.examples[0]) for part in parts)
-    if settings.choices is Choices.likelihood and not any(known):
+    if settings.choices is Choices.generate:
+        return
+    judgings = ((part, index) for part in parts for index in range(judged(part, settings)))
+    if not any(part.task.options(part.examples[index]) for part, index in judgings):
         raise DataError(
             f"{parts[0].examples[0].place}: evaluation.choices=likelihood needs examples with "
-            "choices, and this one has none; set evaluation.choices=generate"
+            "choices, and neither this one nor any other has some; set evaluation.choices=generate"
         )
 
 
