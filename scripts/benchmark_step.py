@@ -21,7 +21,7 @@ from pathlib import Path
 
 from palitune.models.checkpoints import Dtype
 
-from benchmarks.side_by_side import Row, Step, compare, finish, speed
+from benchmarks.side_by_side import Row, Step, compare, difference, finish, speed
 from benchmarks.steps import SIZES, Ours, Size, Stock, Trl, batch_of, one_suffix_each, save_random
 
 ROWS = 4
@@ -55,8 +55,8 @@ class Setting:
     rounds: int
 
     def compare(self, name: str, ours: Step, theirs: Step, goal: float) -> Row:
-        exact = self.dtype is Dtype.fp32
-        return compare(name, ours, theirs, goal, self.rounds, exact=exact)
+        differ = difference if self.dtype is Dtype.fp32 else None
+        return compare(name, ours, theirs, goal, self.rounds, differ=differ)
 
 
 def table(size: str, on: Setting) -> tuple[list[Row], list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +23,7 @@ Result = tuple[float, dict[str, torch.Tensor]]
 Step = Callable[[], Result]
 Times = tuple[float, float]
 """Seconds of CPU and of wall clock."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -60,15 +61,22 @@ def difference(ours: Result, theirs: Result) -> str | None:
 
 
 def compare(
-    line: str, ours: Step, theirs: Step, goal: float, rounds: int, *, exact: bool = True
+    line: str,
+    ours: Callable[[], T],
+    theirs: Callable[[], T],
+    goal: float,
+    rounds: int,
+    *,
+    differ: Callable[[T, T], str | None] | None,
 ) -> Row:
     """Time both, in turns, each once unmeasured and checked; times of this process's CPU on a CPU.
 
     The ratio is the median of the rounds' own, with its quartiles: a busy machine slows both sides
-    of a round. `exact=False` leaves the check out, for 16-bit models; 0 rounds do nothing else.
+    of a round. `differ` says where results differ; None, for 16-bit models, leaves the check out. 0
+    rounds do nothing else.
     """
     results = ours(), theirs()
-    if exact and (error := difference(*results)):
+    if differ is not None and (error := differ(*results)):
         return unequal(line, error, goal)
     if not rounds:
         return Row(line, "", 0, 0, 0, 0, 0, goal)

@@ -103,7 +103,7 @@ class Example:
     attributes: dict[str, str] = field(default_factory=dict)
     """As the row has them: what numbers are reported by besides."""
     choices: tuple[str, ...] = ()
-    """What the prompt gives to choose from, in its order, where the task may shuffle it."""
+    """Among what the answer is to be found, in the order of the prompt where that lists it."""
     marked: Box | None = None
     """Box in pixels of the first image that is outlined in red in what the model sees."""
     silent: tuple[tuple[int, int], ...] = ()

@@ -128,7 +128,7 @@ def test_a_model_that_answers_well_gives_the_same_answers(ask: Ask) -> None:
         assert grammar
         machine = compiled(processor.tokenizer, grammar)
         if before.finished and accepts(machine, list(before.ids), len(processor.tokenizer)):
-            assert after == before
+            assert after.ids == before.ids
             well_formed += 1
         assert not task.unreadable(after.text)
     assert well_formed > 10

@@ -113,7 +113,7 @@ def test_masks_are_written_as_run_lengths_in_pixels(
     """A model that writes masks does not ship: what it writes is given."""
     from palitune.models import generation
 
-    def written(tokenizer: Any, ids: Any, log_probs: Any) -> generation.Generated:
+    def written(tokenizer: Any, answer: Any) -> generation.Generated:
         box, codes = "<loc0100><loc0100><loc0900><loc0800>", "<seg005>" * 16
         return generation.Generated(f"{box}{codes} 7", (1,), (1,), (-0.1,), True)
 

@@ -20,7 +20,13 @@ def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("script", "lines"), [("benchmark_step", 6), ("benchmark_memory", 2), ("benchmark_images", 6)]
+    ("script", "lines"),
+    [
+        ("benchmark_step", 6),
+        ("benchmark_memory", 2),
+        ("benchmark_images", 6),
+        ("benchmark_generate", 4),
+    ],
 )
 def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     script: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -42,6 +48,10 @@ def step(loss: float, gradient: float) -> Any:
     return lambda: (loss, {"lora_A": torch.tensor([1.0, gradient])})
 
 
+def compare(side_by_side: Any, *told: Any, **how: Any) -> Any:
+    return side_by_side.compare(*told, **how, differ=side_by_side.difference)
+
+
 @pytest.mark.parametrize(
     ("ours", "said"),
     [
@@ -52,7 +62,7 @@ def step(loss: float, gradient: float) -> Any:
     ],
 )
 def test_unequal_results_get_no_ratio(ours: Any, said: str, side_by_side: Any) -> None:
-    row = side_by_side.compare("a line", ours, step(2.0, 3.0), goal=0.0, rounds=2)
+    row = compare(side_by_side, "a line", ours, step(2.0, 3.0), goal=0.0, rounds=2)
     assert said in row.error
     assert "no ratio" in side_by_side.markdown([row])
     assert side_by_side.finish([row], None, check=False) == 1
@@ -62,8 +72,8 @@ def test_check_names_the_lines_below_their_goal(
     side_by_side: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     same = step(2.0, 3.0)
-    slow = side_by_side.compare("never enough", same, same, goal=1e9, rounds=3)
-    fine = side_by_side.compare("always enough", same, same, goal=0.0, rounds=3)
+    slow = compare(side_by_side, "never enough", same, same, goal=1e9, rounds=3)
+    fine = compare(side_by_side, "always enough", same, same, goal=0.0, rounds=3)
     assert side_by_side.finish([slow, fine], None, check=False) == 0
     assert side_by_side.finish([slow, fine], None, check=True) == 1
     assert capsys.readouterr().out.count("below its goal of 1e+09x: never enough") == 2

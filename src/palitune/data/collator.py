@@ -24,8 +24,8 @@ from palitune.examples import Box, DataError, Example, Size
 Batch = dict[str, torch.Tensor]
 """input_ids, attention_mask, token_type_ids: (batch, tokens) int64; labels likewise, -100 where no
 loss is taken; pixel_values: (images, 3, height, width) uint8, the images of all rows in order. Of a
-training batch in which images occur more than once, pixel_values holds each once, and image_index:
-(images of all rows,) int64 says in order which of them is meant. token_type_ids are 0 on image and
+batch in which images occur more than once, pixel_values holds each once, and image_index: (images
+of all rows,) int64 says in order which of them is meant. token_type_ids are 0 on image and
 prefix, 1 on the suffix, and k on the k-th where a row has several."""
 
 IGNORED = -100
@@ -77,8 +77,7 @@ class Collator:
                 batch["labels"][row, place] = torch.tensor(learned[row][number - 1])
                 batch["token_type_ids"][row, place] = number
             batch["attention_mask"][row, :end] = 1
-        looks = [(visit.example, visit.views) for visit in visits]
-        return self._with_images(batch, looks, once=True)
+        return self._with_images(batch, [(visit.example, visit.views) for visit in visits])
 
     def prompt(self, examples: Sequence[Example]) -> Batch:
         """Left-padded prompts without suffix, for generation."""
@@ -149,10 +148,8 @@ class Collator:
             "token_type_ids": torch.zeros((rows, width), dtype=torch.long),
         }
 
-    def _with_images(
-        self, batch: Batch, looks: Sequence[tuple[Example, Sequence[View]]], *, once: bool = False
-    ) -> Batch:
-        """Load the images, equal ones once; `once` also leaves each in the batch only once."""
+    def _with_images(self, batch: Batch, looks: Sequence[tuple[Example, Sequence[View]]]) -> Batch:
+        """Load the images, equal ones once."""
         loaded: dict[Hashable, torch.Tensor] = {}
         wanted: list[Hashable] = []
         for example, views in looks:
@@ -169,7 +166,7 @@ class Collator:
                     raise DataError(f"{example.place}: {fault}") from fault
                 if marked:
                     outline(loaded[key], *marked)
-        if once and len(loaded) < len(wanted):
+        if len(loaded) < len(wanted):
             order = list(loaded)
             batch["image_index"] = torch.tensor([order.index(key) for key in wanted])
             wanted = order

@@ -5,6 +5,7 @@ processes changes no number; likewise an interrupted evaluation goes on with the
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,16 +22,14 @@ from torch.utils.data import DataLoader
 from palitune import processes
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import Part
+from palitune.evaluation.choosing import chosen, options_batch
 from palitune.evaluation.journal import Journal
 from palitune.evaluation.perplexity import likelihoods, reference_batches
 from palitune.evaluation.records import Answer, Answers
-from palitune.evaluation.settings import Evaluation
-from palitune.examples import Example
+from palitune.evaluation.settings import Choices, Evaluation
+from palitune.examples import DataError, Example
 from palitune.models.generation import Generated, generate
 from palitune.tasks import Task
-
-Collated = tuple[Sequence[Example], Batch, list[Batch]]
-"""Some examples, their prompts, and their references where these are wanted."""
 
 _COLUMNS = (
     TextColumn("{task.description}"),
@@ -53,8 +52,10 @@ def answer(
 ) -> Answers:
     """Generate an answer to every example of every part; those in the journal are there already.
 
-    `title` names the progress line.
+    `title` names the progress line. Raises DataError where choices are to be compared and no task
+    knows any.
     """
+    _check_choices(parts, settings)
     collator = Collator(processor, images=settings.images, image_store=settings.image_store)
     kept: dict[str, dict[str, Answer]] = journal.known if journal else {}
     with Progress(*_COLUMNS, transient=True, disable=not processes.is_first()) as progress:
@@ -82,6 +83,17 @@ def answer(
     return answers
 
 
+def _check_choices(parts: Sequence[Part], settings: Evaluation) -> None:
+    if settings.choices is Choices.generate:
+        return
+    judgings = ((part, index) for part in parts for index in range(judged(part, settings)))
+    if not any(part.task.options(part.examples[index]) for part, index in judgings):
+        raise DataError(
+            f"{parts[0].examples[0].place}: evaluation.choices=likelihood needs examples with "
+            "choices, and neither this one nor any other has some; set evaluation.choices=generate"
+        )
+
+
 def judged(part: Part, settings: Evaluation) -> int:
     """Return how many examples of a part are judged: the first ones."""
     return min(settings.limit or len(part.examples), len(part.examples))
@@ -97,34 +109,73 @@ def _pending(part: Part, settings: Evaluation, known: set[str]) -> list[list[int
     return [batch for batch in batches if not known >= {part.examples[i].id for i in batch}]
 
 
+@dataclass(frozen=True)
+class _Collated:
+    """Some examples, as a worker loads them."""
+
+    choosing: list[Example]
+    """Those that are answered by the likeliest of their choices."""
+    options: Batch | None
+    asked: list[Example]
+    """The others, which are answered freely."""
+    prompts: Batch | None
+    order: list[int]
+    """Of each example, its place among both, the first ones first."""
+    references: list[Batch]
+    """Of all examples, where these are wanted."""
+
+
 def _answered(
     network: Any, collator: Collator, part: Part, batches: list[list[int]], settings: Evaluation
 ) -> Iterator[list[Answer]]:
     """Yield the answers to each batch."""
-    loader: Iterable[Collated] = DataLoader(
+    loader: Iterable[tuple[Sequence[Example], _Collated]] = DataLoader(
         part.examples,  # type: ignore[arg-type]
         batch_sampler=batches,
-        collate_fn=partial(_collated, collator, settings.perplexity and part.is_answered),
+        collate_fn=partial(_collated, collator, part, settings),
         num_workers=settings.workers if len(batches) > 1 else 0,
     )
-    for examples, prompts, references in loader:
-        written = continued(network, collator.tokenizer, prompts, examples, part.task, settings)
-        found = likelihoods(network, examples, references) if references else [None] * len(written)
-        yield [
-            Answer(
-                text=output.text,
-                value=part.task.parse(output.text, example.size, output.confidence),
-                finished=output.finished,
-                confidence=output.confidence(0, len(output.text)),
-                likelihood=likelihood,
+    for examples, loaded in loader:
+        answers = chosen(network, part.task, loaded.choosing, loaded.options)
+        if loaded.prompts is not None:
+            written = continued(
+                network, collator.tokenizer, loaded.prompts, loaded.asked, part.task, settings
             )
-            for example, output, likelihood in zip(examples, written, found, strict=True)
-        ]
+            answers += map(partial(_read, part.task), loaded.asked, written)
+        answers = [answers[place] for place in loaded.order]
+        if loaded.references:
+            found = likelihoods(network, examples, loaded.references)
+            pairs = zip(answers, found, strict=True)
+            answers = [replace(answer, likelihood=likelihood) for answer, likelihood in pairs]
+        yield answers
 
 
-def _collated(collator: Collator, with_references: bool, examples: Sequence[Example]) -> Collated:
-    references = reference_batches(collator, examples) if with_references else []
-    return examples, collator.prompt(examples), references
+def _collated(
+    collator: Collator, part: Part, settings: Evaluation, examples: Sequence[Example]
+) -> tuple[Sequence[Example], _Collated]:
+    by_likelihood = settings.choices is Choices.likelihood
+    is_choice = [by_likelihood and bool(part.task.options(example)) for example in examples]
+    places = sorted(range(len(examples)), key=lambda index: not is_choice[index])
+    choosing = [examples[index] for index in places if is_choice[index]]
+    asked = [examples[index] for index in places if not is_choice[index]]
+    with_references = settings.perplexity and part.is_answered
+    return examples, _Collated(
+        choosing=choosing,
+        options=options_batch(collator, part.task, choosing),
+        asked=asked,
+        prompts=collator.prompt(asked) if asked else None,
+        order=[places.index(index) for index in range(len(examples))],
+        references=reference_batches(collator, examples) if with_references else [],
+    )
+
+
+def _read(task: Task, example: Example, output: Generated) -> Answer:
+    return Answer(
+        text=output.text,
+        value=task.parse(output.text, example.size, output.confidence),
+        finished=output.finished,
+        confidence=output.confidence(0, len(output.text)),
+    )
 
 
 def continued(

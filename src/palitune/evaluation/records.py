@@ -23,7 +23,8 @@ class Answer:
     finished: bool = True
     """False where it was cut off by `task.max_new_tokens`."""
     confidence: float | None = None
-    """Geometric mean of the probabilities of its tokens; None where nobody says."""
+    """Geometric mean of the probabilities of its tokens; of a choice by likelihood, its share among
+    all choices; None where nobody says."""
     likelihood: Likelihood | None = None
     """How probable the model finds the references; None where it was not asked."""
     missing: bool = False

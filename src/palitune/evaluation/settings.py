@@ -21,6 +21,15 @@ class Submission(Enum):
     refcoco = "refcoco"
 
 
+class Choices(Enum):
+    """How a question that brings its choices is answered."""
+
+    generate = "generate"
+    """Freely, as any other: published numbers come from it."""
+    likelihood = "likelihood"
+    """By the choice that is the likeliest answer, all of them being scored in one pass."""
+
+
 @dataclass(kw_only=True)
 class Evaluation:
     split: str = "test"
@@ -41,6 +50,11 @@ class Evaluation:
     """Keep answers of objects well-formed and their labels among those asked for; none is cut off
     by `task.max_new_tokens`, but ends an object earlier. Off by default: published numbers come
     from free generation, and what it garbles is to be seen."""
+    choices: Choices = Choices.generate
+    """generate | likelihood: how questions are answered that bring their choices, as those of
+    A-OKVQA (multiple choice), AI2D and ScienceQA do; others are always answered freely. By
+    likelihood it is the choice with the highest log-probability, summed over its tokens and EOS and
+    not divided by their number: the probability that just this is answered."""
     drop_duplicates: bool = False
     """Leave an object out of an answer that repeats a surer one. Off by default: benchmarks count
     it as a mistake. How many there are is told either way."""

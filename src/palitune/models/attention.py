@@ -82,6 +82,43 @@ def chunked_attention(
     return attended.transpose(1, 2), None
 
 
+def attend_to_prompt_and_own(
+    query: Tensor,
+    prompt: tuple[Tensor, Tensor],
+    own: tuple[Tensor, Tensor],
+    seen: tuple[Tensor, Tensor],
+    scale: float,
+    cap: float | None,
+) -> Tensor:
+    """Attend from the newest token of each answer to its prompt and to what it has written.
+
+    query: (answers, heads, 1, width). prompt: keys and values (prompts, key heads, tokens, width)
+    that the same number of answers each share, those of one prompt in a row; own: (answers, key
+    heads, tokens, width) of each answer. seen: (prompts or 1, 1, 1, tokens) bool of both.
+    Returns (answers, heads * width).
+    """
+    answers, key_heads, tokens = own[0].shape[:3]
+    prompts, _, length, width = prompt[0].shape
+    each = answers // prompts
+    rows = query.view(answers, key_heads, -1, width)
+    heads = rows.shape[2]
+
+    def by_prompt(of_answers: Tensor) -> Tensor:
+        split = of_answers.view(prompts, each, key_heads, heads, -1).transpose(1, 2)
+        return split.reshape(prompts, key_heads, each * heads, -1)
+
+    def by_answer(of_prompts: Tensor) -> Tensor:
+        split = of_prompts.view(prompts, key_heads, each, heads, -1).transpose(1, 2)
+        return split.reshape(answers, key_heads, heads, -1)
+
+    before, _ = _scores(by_prompt(rows), prompt[0], seen[0], scale, cap)
+    since, _ = _scores(rows, own[0], seen[1], scale, cap)
+    weights = torch.cat([by_answer(before), since], dim=-1).softmax(-1).to(query.dtype)
+    before, since = torch.split(weights, [length, tokens], dim=-1)
+    attended = by_answer(torch.matmul(by_prompt(before), prompt[1])) + torch.matmul(since, own[1])
+    return attended.reshape(answers, -1)
+
+
 def _refuse_missing_mask(query: Tensor, mask: Tensor | None) -> None:
     if mask is None and query.shape[2] > 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Keep generation within a task's grammar: a logits processor for batches and beams.
+"""Keep generation within a task's grammar, in batches and beams.
 
 A grammar is compiled for one tokenizer: what may follow a box, ` label` before the end of the
 answer and ` label ; ` before the next box, is tokenized as it stands there in training, and all of
@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from transformers import LogitsProcessor
 
 from palitune.codec.boxes import BINS, SEPARATOR
 from palitune.codec.grammar import Grammar
@@ -177,34 +176,34 @@ class Machine:
         return slice(self.loc + least, self.loc + most)
 
 
-class Constraint(LogitsProcessor):  # type: ignore[misc]
+class Constraint:
     """Leave only the tokens that the grammar of each prompt allows; None allows any.
 
     It has no memory but a cache of the step before, since beams are reordered between steps.
     """
 
-    def __init__(
-        self, machines: Sequence[Machine | None], prompt_length: int, max_new_tokens: int
-    ) -> None:
+    def __init__(self, machines: Sequence[Machine | None], max_new_tokens: int) -> None:
         self.machines = machines
-        self.prompt_length = prompt_length
         self.max_new_tokens = max_new_tokens
         self._states: dict[tuple[int, tuple[int, ...]], State | None] = {}
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Set the scores (rows, vocabulary) of other tokens to minus infinity."""
-        left = self.prompt_length + self.max_new_tokens - input_ids.shape[1]
-        beams = len(input_ids) // len(self.machines)
+    def __call__(
+        self, prompts: Sequence[int], written: Sequence[Sequence[int]], scores: torch.Tensor
+    ) -> torch.Tensor:
+        """Set the scores (answers, vocabulary) of other tokens to minus infinity.
+
+        Of each answer, `prompts` tells the number of its prompt and `written` its tokens.
+        """
         masked = torch.full_like(scores, float("-inf"))
         states = {}
-        for row, written in enumerate(input_ids[:, self.prompt_length :].tolist()):
-            machine = self.machines[row // beams]
+        for row, (prompt, ids) in enumerate(zip(prompts, written, strict=True)):
+            machine = self.machines[prompt]
             if machine is None:
                 masked[row] = scores[row]
                 continue
-            key = (row // beams, tuple(written))
+            key = (prompt, tuple(ids))
             states[key] = self._state(machine, *key)
-            for piece in machine.pieces(states[key], left):
+            for piece in machine.pieces(states[key], self.max_new_tokens - len(ids)):
                 masked[row, piece] = scores[row, piece]
         self._states = states
         return masked
@@ -220,12 +219,9 @@ class Constraint(LogitsProcessor):  # type: ignore[misc]
 
 
 def constraint(
-    tokenizer: Any,
-    grammars: Sequence[Grammar | None],
-    prompt_length: int,
-    max_new_tokens: int,
+    tokenizer: Any, grammars: Sequence[Grammar | None], max_new_tokens: int
 ) -> Constraint:
-    """Make the processor for a batch of prompts, each with its own grammar.
+    """Make the constraint for a batch of prompts, each with its own grammar.
 
     Raises ModelError where not one object fits into `max_new_tokens`.
     """
@@ -236,7 +232,7 @@ def constraint(
             f"task.max_new_tokens={max_new_tokens}: one object may take {needed} tokens, so that "
             "evaluation.grammar=true could allow none; raise it"
         )
-    return Constraint(machines, prompt_length, max_new_tokens)
+    return Constraint(machines, max_new_tokens)
 
 
 @lru_cache(maxsize=256)

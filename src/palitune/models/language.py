@@ -1,4 +1,4 @@
-"""The language model as training needs it: own mask, and a last layer only where it is asked for.
+"""The language model with its own mask, and a last layer only where it is asked for.
 
 The stock forward pass computes every layer at every position. What the last layer makes of a
 position nobody asks about is thrown away, so there its queries, its output and its MLP run at the
@@ -6,19 +6,27 @@ positions asked for alone; keys and values still come from all.
 """
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
+class Memory(Protocol):
+    """What is told the keys and values of every layer, as a cache of transformers is."""
+
+    def update(self, key: Tensor, value: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Take in (batch, key heads, tokens, width) each; return what is attended to."""
+
+
 def positions_of(token_types: Tensor, attention_mask: Tensor) -> Tensor:
-    """Number the tokens of right-padded rows from 1, every suffix going on where the prefix ends.
+    """Number the tokens of padded rows from 1, every suffix going on where the prefix ends.
 
     token_types: (batch, tokens), 0 on the prefix and padding, k on the k-th suffix.
     """
-    index = torch.arange(token_types.shape[1], device=token_types.device)
+    index = attention_mask.cumsum(dim=1) - 1
     starts = torch.zeros_like(token_types, dtype=torch.bool)
     starts[:, 1:] = token_types[:, 1:] != token_types[:, :-1]
     start = torch.where(starts, index, 0).cummax(dim=1).values
@@ -58,11 +66,29 @@ def hidden_at(
     embeddings: (batch, tokens, width), images put in; rows are padded on the right.
     """
     positions = positions_of(token_types, attention_mask)
-    masks = _masks(language.config, token_types, attention_mask, positions, embeddings.dtype)
+    masks = {"full_attention": (seen := visible(token_types, attention_mask))}
+    if window := getattr(language.config, "sliding_window", None):
+        masks["sliding_attention"] = within_window(seen, token_types, positions, window)
+    return through_layers(language, embeddings, masks, positions, keep)
+
+
+def through_layers(
+    language: Any,
+    embeddings: Tensor,
+    masks: Mapping[str, Tensor],
+    positions: Tensor,
+    keep: Tensor,
+    memory: Memory | None = None,
+) -> Tensor:
+    """Return the final hidden states where `keep` is set, as `hidden_at` does.
+
+    masks: by kind of layer, which token sees which, (batch, 1, queries, keys) bool. `memory` gets
+    the keys and values of every layer, of all positions.
+    """
+    if language.config._attn_implementation == "eager":
+        masks = {kind: _additive(mask, embeddings.dtype) for kind, mask in masks.items()}
     rotary = language.rotary_emb(embeddings, position_ids=positions)
-    kinds = getattr(language.config, "layer_types", None) or ["full_attention"] * len(
-        language.layers
-    )
+    kinds = layer_kinds(language)
     hidden = embeddings
     for layer, kind in zip(language.layers[:-1], kinds[:-1], strict=True):
         hidden = layer(
@@ -70,47 +96,59 @@ def hidden_at(
             attention_mask=masks[kind],
             position_ids=positions,
             position_embeddings=rotary,
+            past_key_values=memory,
         )
-    hidden = _last_layer(language.layers[-1], hidden, masks[kinds[-1]], rotary, keep)
+    hidden = _last_layer(language.layers[-1], hidden, masks[kinds[-1]], rotary, keep, memory)
     final: Tensor = language.norm(hidden)
     return final
 
 
-def _masks(
-    config: Any, token_types: Tensor, attention_mask: Tensor, positions: Tensor, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Masks by kind of layer, as the attention in use takes them."""
-    seen = visible(token_types, attention_mask)
-    masks = {"full_attention": seen}
-    if window := getattr(config, "sliding_window", None):
-        masks["sliding_attention"] = within_window(seen, token_types, positions, window)
-    if config._attn_implementation != "eager":
-        return masks
-    hidden = torch.finfo(dtype).min
-    return {
-        kind: torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, hidden)
-        for kind, mask in masks.items()
-    }
+def layer_kinds(language: Any) -> list[str]:
+    """Name the kind of each layer: "full_attention" or "sliding_attention"."""
+    kinds: list[str] | None = getattr(language.config, "layer_types", None)
+    return kinds or ["full_attention"] * len(language.layers)
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Write a mask as eager attention takes it."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def _last_layer(
-    layer: Any, hidden: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor], keep: Tensor
+    layer: Any,
+    hidden: Tensor,
+    mask: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    keep: Tensor,
+    memory: Memory | None,
 ) -> Tensor:
     """Run a decoder layer of Gemma 1 or 2 where `keep` is set: (kept, width)."""
-    attended = _attend(layer.self_attn, layer.input_layernorm(hidden), mask, rotary, keep)
-    residual = hidden[keep]
+    asked = layer.input_layernorm(hidden)
+    return behind_attention(
+        layer, hidden[keep], _attend(layer.self_attn, asked, mask, rotary, keep, memory)
+    )
+
+
+def behind_attention(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
+    """Run the rest of a decoder layer of Gemma 1 or 2: (..., width), what came in and what its
+    attention made of it."""
     if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 has norms behind both halves as well
-        hidden = residual + layer.post_attention_layernorm(attended)
+        hidden = hidden + layer.post_attention_layernorm(attended)
         changed: Tensor = layer.mlp(layer.pre_feedforward_layernorm(hidden))
         changed = layer.post_feedforward_layernorm(changed)
     else:
-        hidden = residual + attended
+        hidden = hidden + attended
         changed = layer.mlp(layer.post_attention_layernorm(hidden))
     return hidden + changed
 
 
 def _attend(
-    attention: Any, hidden: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor], keep: Tensor
+    attention: Any,
+    hidden: Tensor,
+    mask: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    keep: Tensor,
+    memory: Memory | None,
 ) -> Tensor:
     """Attend from the kept positions to all of their row: (kept, width)."""
     batch, _, width = hidden.shape
@@ -127,9 +165,11 @@ def _attend(
     cosine, sine = rotary
     rows = torch.arange(batch, device=keep.device)[:, None]
     cosine, sine = cosine.expand(batch, -1, -1), sine.expand(batch, -1, -1)
-    query = _rotate(heads(attention.q_proj(asking)), cosine[rows, at], sine[rows, at])
-    key = _rotate(heads(attention.k_proj(hidden)), cosine, sine)
+    query = rotate(heads(attention.q_proj(asking)), cosine[rows, at], sine[rows, at])
+    key = rotate(heads(attention.k_proj(hidden)), cosine, sine)
     value = heads(attention.v_proj(hidden))
+    if memory is not None:
+        key, value = memory.update(key, value, attention.layer_idx)
     mask = mask.expand(batch, -1, -1, -1)[rows, 0, at][:, None]
     attended, _ = _kernel(attention)(
         attention,
@@ -145,7 +185,7 @@ def _attend(
     return projected
 
 
-def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Apply rotary positions: states (batch, heads, tokens, width), angles without the heads."""
     left, right = states.chunk(2, dim=-1)
     turned = torch.cat((-right, left), dim=-1)

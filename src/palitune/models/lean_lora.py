@@ -26,9 +26,9 @@ def _forward(layer: Any, plain: Forward, x: Tensor, *args: Any, **kwargs: Any) -
     down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     scale: float = layer.scaling["default"]
     base = layer.get_base_layer()
-    if _folds(base, down):
-        return F.linear(x, torch.addmm(base.weight, up, down, alpha=scale), base.bias)
     rows = x.reshape(-1, x.shape[-1])
+    if _folds(base, down, len(rows)):
+        return F.linear(x, torch.addmm(base.weight, up, down, alpha=scale), base.bias)
     output = base(rows)
     narrow = F.linear(rows, down.to(rows.dtype)).to(output.dtype)
     wide = (up * scale).to(output.dtype).t()
@@ -79,8 +79,11 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _folds(base: nn.Module, down: Tensor) -> bool:
+def _folds(base: nn.Module, down: Tensor, rows: int) -> bool:
     """Tell whether the product of both factors costs less than their two passes over the rows.
+
+    Without gradients: rank * inputs * outputs multiplications once, and a weight to write, against
+    rank * (inputs + outputs) per row.
 
     Per row, forward and backward: 3 * rank * (inputs + outputs) multiplications for the factors,
     inputs * outputs for the gradient of a folded weight; the factors' narrow products run slower,
@@ -89,4 +92,6 @@ def _folds(base: nn.Module, down: Tensor) -> bool:
     if type(base) is not nn.Linear or base.weight.dtype != down.dtype:
         return False
     outputs, inputs = base.weight.shape
+    if not torch.is_grad_enabled() and rows * (inputs + outputs) >= 2 * inputs * outputs:
+        return True
     return 6 * down.shape[0] * (inputs + outputs) >= inputs * outputs

@@ -7,6 +7,7 @@ logits and losses only where they are asked for, and takes several suffixes of o
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class PatchProduct(torch.nn.Conv2d):
 
 
 class PrefixModel(PaliGemmaModel):  # type: ignore[misc]
-    """The body without the head; both `forward` and `generate` encode images through it."""
+    """The body without the head."""
 
     def __init__(self, config: PaliGemmaConfig) -> None:
         super().__init__(config)
@@ -61,16 +62,21 @@ class PrefixModel(PaliGemmaModel):  # type: ignore[misc]
     def hidden_at(self, keep: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return final hidden states where `keep`, (batch, tokens) bool, is set: (kept, width)."""
         ids, types = batch["input_ids"], batch["token_type_ids"]
-        embeddings = self.get_input_embeddings()(self._known(ids))
-        features = self._projected(batch)
-        if features is not None:
-            features = features.to(embeddings.device, embeddings.dtype)
-            slots = self.get_placeholder_mask(ids, embeddings, features)
-            embeddings = embeddings.masked_scatter(slots, features)
         real = batch.get("attention_mask", torch.ones_like(ids))
-        return language.hidden_at(self.language_model, embeddings, types, real, keep)
+        return language.hidden_at(self.language_model, self.embedded(batch), types, real, keep)
 
-    def _projected(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    def embedded(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return what the language model is given, images put in: (batch, tokens, width)."""
+        ids = batch["input_ids"]
+        embeddings: torch.Tensor = self.get_input_embeddings()(self._known(ids))
+        features = self._projected(batch)
+        if features is None:
+            return embeddings
+        features = features.to(embeddings.device, embeddings.dtype)
+        slots = self.get_placeholder_mask(ids, embeddings, features)
+        return embeddings.masked_scatter(slots, features)
+
+    def _projected(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Image features of the rows in order: (images, patches, width)."""
         if "vision_features" in batch:
             seen = batch["vision_features"].to(_float_dtype(self.multi_modal_projector))
@@ -129,27 +135,15 @@ class PrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc]
         self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
 
-    def _expand_inputs_for_generation(
-        self, expand_size: int = 1, pixel_values: torch.Tensor | None = None, **inputs: Any
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Repeat every row for its beams; the stock class would tear its images apart."""
-        if pixel_values is not None and expand_size > 1:
-            marks = (inputs["input_ids"] == self.config.image_token_id).sum(1)
-            images = (marks * len(pixel_values) // marks.sum()).tolist()
-            rows = torch.split(pixel_values, images)
-            pixel_values = torch.cat([row for row in rows for _ in range(expand_size)])
-        ids, inputs = super()._expand_inputs_for_generation(expand_size=expand_size, **inputs)
-        return ids, inputs | {"pixel_values": pixel_values}
-
     def forward(self, *, label_smoothing: float = 0.0, **batch: Any) -> Any:
         labels, logits_to_keep = batch.get("labels"), batch.get("logits_to_keep", 0)
         by_position = torch.is_tensor(logits_to_keep) and logits_to_keep.dtype == torch.bool
         if batch.get("token_type_ids") is None or (labels is None and not by_position):
             return super().forward(**batch)
-        cap = getattr(self.config.get_text_config(), "final_logit_softcapping", None)
         if labels is None:
-            logits = self.lm_head(self.model.hidden_at(logits_to_keep, batch))
-            return PaliGemmaCausalLMOutputWithPast(logits=head.softcapped(logits, cap))
+            logits = self.logits(self.model.hidden_at(logits_to_keep, batch))
+            return PaliGemmaCausalLMOutputWithPast(logits=logits)
+        cap = self.final_softcap
         keep, of_label = label_sources(labels, batch["token_type_ids"])
         hidden = self.model.hidden_at(keep, batch)[of_label]
         targets = labels[labels != IGNORED]
@@ -159,6 +153,16 @@ class PrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc]
         else:
             losses = head.token_losses_through(self.lm_head, hidden, targets, label_smoothing, cap)
         return PaliGemmaCausalLMOutputWithPast(loss=losses)
+
+    @property
+    def final_softcap(self) -> float | None:
+        """Within which logits are bent, if they are."""
+        cap: float | None = getattr(self.config.text_config, "final_logit_softcapping", None)
+        return cap
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all tokens: (..., width) -> (..., vocabulary)."""
+        return head.softcapped(self.lm_head(hidden), self.final_softcap)
 
     # `generate` reads from the signature what it may pass.
     forward.__signature__ = inspect.signature(  # type: ignore[attr-defined]

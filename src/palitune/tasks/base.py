@@ -70,6 +70,10 @@ class Task(ABC):
         """Whether answers mean nothing but within the grammar, whatever the settings say."""
         return False
 
+    def options(self, example: Example) -> tuple[str, ...]:
+        """Write the suffix of every choice of an example; none where any answer may come."""
+        return ()
+
     def unreadable(self, text: str) -> int:
         """Count the fragments of a model's text that no object can be read from."""
         return 0

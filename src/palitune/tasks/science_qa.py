@@ -40,11 +40,14 @@ class ScienceQa(TextTask):
         suffixes = tuple(_suffix(choices.index(answer)) for answer in answers)
         return suffixes, suffixes
 
-    def example(self, row: Row) -> Example:
-        example = super().example(row)
+    def _example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
+        example = super()._example(row, suffixes, reference)
         if row.prefix is not None or row.suffix is not None:
             return example
         return dataclasses.replace(example, choices=_choices(row))
+
+    def options(self, example: Example) -> tuple[str, ...]:
+        return tuple(_suffix(index) for index in range(len(example.choices)))
 
     def redrawn(self, example: Example, chance: Random) -> Example:
         if not self.shuffle or not example.choices:

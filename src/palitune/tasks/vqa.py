@@ -4,10 +4,11 @@ The prefix is a template: `answer {language} {question}` as most transfers of th
 write it, `{question}` alone as DocVQA and ChartQA do, or with `{choices}` for multiple choice.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from palitune.examples import Reference, Row
+from palitune.examples import Example, Reference, Row
 from palitune.tasks.base import TextTask, check_template, needed, placeholders, texts
 
 
@@ -44,3 +45,11 @@ class Vqa(TextTask):
         if self.lowercase:
             answers = tuple(answer.lower() for answer in answers)
         return answers, answers
+
+    def _example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
+        example = super()._example(row, suffixes, reference)
+        return dataclasses.replace(example, choices=row.choices or ())
+
+    def options(self, example: Example) -> tuple[str, ...]:
+        choices = tuple(choice.strip() for choice in example.choices)
+        return tuple(choice.lower() for choice in choices) if self.lowercase else choices

@@ -174,31 +174,33 @@ def test_too_few_tokens_for_one_object_are_refused() -> None:
     tokenizer = TOKENIZERS[0]
     needed = compiled(tokenizer, Grammar(("boat",))).object_tokens
     with pytest.raises(ModelError, match=rf"max_new_tokens=5: one object may take {needed} tokens"):
-        constraint(tokenizer, [None, Grammar(("boat",))], 7, 5)
-    constraint(tokenizer, [None, Grammar(("boat",))], 7, needed)
+        constraint(tokenizer, [None, Grammar(("boat",))], 5)
+    constraint(tokenizer, [None, Grammar(("boat",))], needed)
 
 
-def test_the_processor_keeps_the_scores_of_what_is_allowed_whatever_the_order_of_beams() -> None:
+def test_the_constraint_keeps_the_scores_of_what_is_allowed_whatever_the_order_of_beams() -> None:
     tokenizer = TOKENIZERS[0]
     machine = compiled(tokenizer, Grammar(("boat", "buoy")))
     torch.manual_seed(0)
-    limited = Constraint([machine, None], prompt_length=2, max_new_tokens=40)
-    answers = [f"{BOX} buoy ; {BOX}", f"{BOX} boat ; {BOX}"]
-    rows = torch.tensor([[0, 0, *ids(tokenizer, text)] for text in (*answers, *answers)])
-    for length in range(2, rows.shape[1] + 1):
-        given_ids = rows[torch.tensor([1, 0] if length % 2 else [0, 1])].repeat(2, 1)[:, :length]
+    limited = Constraint([machine, None], max_new_tokens=40)
+    answers = [ids(tokenizer, f"{BOX} {label} ; {BOX}") for label in ("buoy", "boat")]
+    for length in range(min(map(len, answers)) + 1):
+        own = [answer[:length] for answer in (answers[::-1] if length % 2 else answers)]
+        told = ([0, 0, 1, 1], [*own, *own])
         scores = torch.randn(4, len(tokenizer))
-        masked = limited(given_ids, scores)
-        fresh = Constraint([machine, None], prompt_length=2, max_new_tokens=40)
-        assert torch.equal(masked, fresh(given_ids, scores)), "it remembers nothing of import"
+        masked = limited(*told, scores)
+        fresh = Constraint([machine, None], max_new_tokens=40)
+        assert torch.equal(masked, fresh(*told, scores)), "it remembers nothing of import"
         assert torch.equal(masked[2:], scores[2:]), "no grammar, any token"
         for row in (0, 1):
             state: State | None = State()
-            for token in given_ids[row, 2:].tolist():
+            for token in own[row]:
                 state = machine.after(state, token)
-            open_ = sorted(allowed(machine, state, 42 - length, len(tokenizer)))
+            open_ = sorted(allowed(machine, state, 40 - length, len(tokenizer)))
             assert torch.equal(masked[row, open_], scores[row, open_])
             assert masked[row].isfinite().sum() == len(open_) > 0
+        one = limited([0], own[1:], scores[1:2])
+        assert torch.equal(one, masked[1:2]), "answers that have ended leave"
 
 
 def test_nothing_is_allowed_behind_the_end_or_outside_the_grammar() -> None:

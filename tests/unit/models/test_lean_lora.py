@@ -119,3 +119,19 @@ def test_a_16_bit_base_keeps_its_precision_and_float32_gradients() -> None:
             float((found[name].float() - value).norm() / value.norm()) for found in (ours, theirs)
         )
         assert error < 2 * error_of_peft + 0.01, name
+
+
+@pytest.mark.parametrize("rows", [8, 300])
+def test_without_gradients_many_rows_are_worth_a_folded_weight(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peft = adapted(Two())
+    network, x = lean(peft), torch.randn(rows, 64)
+    products: list[int] = []
+    whole = torch.addmm
+    monkeypatch.setattr(
+        torch, "addmm", lambda *told, **how: products.append(1) or whole(*told, **how)
+    )
+    with torch.no_grad():
+        assert torch.allclose(network(x), peft(x), atol=1e-4)
+    assert len(products) == (2 if rows == 300 else 1), "the narrow layer's is folded anyhow"
