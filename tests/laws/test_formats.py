@@ -89,5 +89,11 @@ def texts(objects: list[Instance]) -> tuple[str, tuple[str, ...]]:
 
 def test_every_format_is_among_them() -> None:
     tested = {form.source for form in FORMATS}
-    others = {"handwriting", "mixture", "benchmark", "hub"}  # no format of objects of their own
+    others = {
+        "handwriting",
+        "print",
+        "mixture",
+        "benchmark",
+        "hub",
+    }  # no format of objects of their own
     assert {SOURCES[name] for name in SOURCES if name not in others} == tested

@@ -7,10 +7,13 @@ they have written are reordered. Answers that have ended leave the batch.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from palitune.models import language
 from palitune.models.attention import attend_to_prompt_and_own
@@ -19,6 +22,8 @@ from palitune.models.search import Answer, Search
 
 BLOCK = 64
 """Tokens of each answer that room is made for at a time."""
+FEW = (2, 3)
+"""Answers of which the next tokens are computed otherwise on a CPU."""
 
 
 def write(network: PrefixLM, batch: Mapping[str, Tensor], search: Search) -> list[Answer]:
@@ -31,6 +36,22 @@ def write(network: PrefixLM, batch: Mapping[str, Tensor], search: Search) -> lis
         if not tokens:
             return search.answers()
         logits = decoder.go_on(answers, tokens, search.beams)
+
+
+class _FewRows(TorchFunctionMode):
+    """Multiplies weights by a few rows instead of the rows by the weights.
+
+    MKL takes a third of the time then; of all other numbers of rows it is no slower as it is
+    (torch 2.13 on an AMD EPYC).
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.linear and args[0].dim() == 2 and args[2:] in ((), (None,)):
+            rows, weight = args[:2]
+            return (weight @ rows.t()).t().contiguous()
+        return func(*args, **kwargs or {})
 
 
 class Decoder:
@@ -78,9 +99,13 @@ class Decoder:
         scores of every next token: (answers, vocabulary) float32.
         """
         self._keep(answers, each)
-        device = self.real.device
-        hidden = self.network.get_input_embeddings()(torch.tensor(tokens, device=device))
-        position = self.positions[:, -1].repeat_interleave(each)[:, None] + self.written + 1
+        is_few = self.real.device.type == "cpu" and len(tokens) in FEW
+        with _FewRows() if is_few else nullcontext():
+            return self._logits(torch.tensor(tokens, device=self.real.device))
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        hidden = self.network.get_input_embeddings()(tokens)
+        position = self.positions[:, -1].repeat_interleave(self.each)[:, None] + self.written + 1
         rotary = self.language.rotary_emb(hidden, position_ids=position)
         self.written += 1
         seen = self._seen()
