@@ -9,6 +9,7 @@ from palitune.data.mixture import Mixture
 from palitune.data.sources import SOURCES
 from palitune.data.sources.base import Data
 from palitune.evaluation.settings import Evaluation
+from palitune.exporting.settings import Exporting
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
 from palitune.report.trackers import TRACKING, Tracking
@@ -130,6 +131,20 @@ class Predict(Run):
 
 
 @dataclass(kw_only=True)
+class Export(Exporting, Run):
+    """Merge the adapter in `adapter.path` into its base, for plain transformers."""
+
+    data: Data | None = None
+    """Whose examples the export is compared on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.combined(self.adapter)
+        if self.data is not None and self.image is None:
+            self.data.pairings(self.task)
+
+
+@dataclass(kw_only=True)
 class Compare(Command):
     """Set finished runs side by side."""
 
@@ -152,7 +167,8 @@ class Compare(Command):
 
 
 RUNS: dict[str, type[Command]] = {
-    run.__name__.lower(): run for run in (Finetune, Evaluate, Check, Inspect, Predict, Compare)
+    run.__name__.lower(): run
+    for run in (Finetune, Evaluate, Check, Inspect, Predict, Export, Compare)
 }
 """By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
 
