@@ -19,6 +19,8 @@ from toy_data import write_toy_jsonl
 QUICK = ["training.max_steps=1", "training.workers=0", "training.self_check=false"]
 FEW = ["evaluation.workers=0", "evaluation.limit=2", "task.max_new_tokens=8"]
 NEW_TOKENS = 12
+SECRET = "5ec3e75ec3e75ec3e7"
+SECRETS = ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,8 @@ def home(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
     shutil.copytree(tiny("paligemma2"), home / "base")
     with pytest.MonkeyPatch.context() as here:
         here.chdir(home)
+        for name in SECRETS:
+            here.setenv(name, SECRET)
         model = ["model=local", "model.path=base", "adapter=qlora", "adapter.rank=4"]
         parts = ["adapter.targets=[language,head]", "evaluate_before=false", "output_dir=run"]
         data = ["task=vqa", "data=jsonl", "data.path=toys"]
@@ -89,6 +93,12 @@ def test_the_card_loads_it_in_plain_transformers_and_the_answer_is_the_adapters(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == first["trained"] + "\n"
+
+
+def test_no_secret_of_the_environment_is_in_a_run_folder(home: Path) -> None:
+    files = [file for file in (home / "run").rglob("*") if file.is_file()]
+    assert {"config.yaml", "environment.json", "report.html"} <= {file.name for file in files}
+    assert not [file for file in files if SECRET.encode() in file.read_bytes()]
 
 
 def test_a_bound_that_is_not_kept_ends_in_one_sentence_and_leaves_the_numbers(
