@@ -27,6 +27,8 @@ def export(run: Export) -> None:
     exporting.describe(made, adapters, parity, examples, run)
     report.say(parity.sentences())
     exporting.check(parity, made)
+    if run.onnx:
+        report.say([f"ONNX Runtime sees what the model sees: {models.write_onnx(made)}"])
     if run.push_to_hub:
         report.say([exporting.push(made, run.push_to_hub, private=run.private)])
 

@@ -1,5 +1,7 @@
 """What is made of a trained adapter, and how far it may be from it."""
 
+import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from palitune.models.adapters import Adapter
@@ -21,6 +23,9 @@ class Exporting:
     quantize: Quantize = Quantize.none
     """Store the language model in 4 (nf4) or 8 bits; torchao_int8 needs
     `pip install '.[torchao]'`."""
+    onnx: bool = False
+    """Also write vision tower and projector, in fp32, as onnx/vision.onnx; needs
+    `pip install '.[onnx]'`."""
     combine: list[str] = field(default_factory=list)
     """Folders of LoRA adapters to merge as one, instead of `adapter.path`."""
     weights: list[float] = field(default_factory=list)
@@ -58,6 +63,10 @@ class Exporting:
             raise ValueError(f"bound must be at least 0, not {self.bound}")
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError("prompt is empty; write what the image is asked, or leave it out")
+        if self.onnx:
+            _check_installed("onnx=true", "onnx", ("onnx", "onnxscript", "onnxruntime"))
+        if self.quantize is Quantize.torchao_int8:
+            _check_installed("quantize=torchao_int8", "torchao", ("torchao",))
 
     def combined(self, adapter: Adapter) -> Combination:
         """Name the adapters to merge. Raises ValueError where there is none."""
@@ -76,3 +85,8 @@ class Exporting:
         if self.bound is not None or self.quantize is not Quantize.none:
             return self.bound
         return BOUNDS[dtype]
+
+
+def _check_installed(setting: str, extra: str, packages: Sequence[str]) -> None:
+    if missing := [name for name in packages if not importlib.util.find_spec(name)]:
+        raise ValueError(f"{setting} needs {', '.join(missing)}: pip install '.[{extra}]'")

@@ -30,6 +30,7 @@ __all__ = [
     "resolved_targets",
     "save_adapter",
     "trained_bits",
+    "write_onnx",
 ]
 
 # It reports an optional CPU kernel that is not installed, and with int8 every layer of every step.
@@ -85,6 +86,13 @@ def export(
 
     stored = merging.stored_dtype(model, dtype)
     merging.export(network, processor, folder, stored, quantize)
+
+
+def write_onnx(folder: Path) -> Path:
+    """Write vision tower and projector of an exported folder as ONNX, checked, and say where."""
+    from palitune.models import onnx_vision
+
+    return onnx_vision.write_vision(folder)
 
 
 def add_adapter(network: Network, adapter: Adapter) -> Network:

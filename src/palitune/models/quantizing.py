@@ -1,10 +1,7 @@
 """Which weights are quantized, and into what."""
 
-import importlib.util
 from enum import Enum
 from typing import Any
-
-from palitune.models.checkpoints import ModelError
 
 # bitsandbytes matches these from the start of a module's full name: a bare "vision_tower" would
 # match nothing. The list replaces its default, so the head has to be on it.
@@ -20,11 +17,9 @@ class Quantize(Enum):
     torchao_int8 = "torchao_int8"
 
     def configuration(self, compute_dtype: Any) -> Any:
-        """Give what transformers wants to be told; raises ModelError where torchao is missing."""
+        """Give what transformers wants to be told."""
         if self is not Quantize.torchao_int8:
             return bitsandbytes_config(4 if self is Quantize.nf4 else 8, compute_dtype)
-        if not importlib.util.find_spec("torchao"):
-            raise ModelError("quantize=torchao_int8 needs torchao: pip install '.[torchao]'")
         from torchao.quantization import Int8WeightOnlyConfig
         from transformers import TorchAoConfig
 

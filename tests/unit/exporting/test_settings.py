@@ -39,3 +39,21 @@ def test_the_bound_goes_with_the_dtype_and_quantized_weights_have_none() -> None
     assert Exporting().limit("torch.float32") < Exporting().limit("torch.bfloat16")  # type: ignore[operator]
     assert Exporting(quantize=Quantize.nf4).limit("torch.bfloat16") is None
     assert Exporting(quantize=Quantize.nf4, bound=3.0).limit("torch.bfloat16") == 3.0
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"onnx": True},
+            r"onnx=true needs onnx, onnxscript, onnxruntime: pip install '\.\[onnx\]'",
+        ),
+        ({"quantize": Quantize.torchao_int8}, r"needs torchao: pip install '\.\[torchao\]'"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    told: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=said):
+        Exporting(**told)

@@ -115,23 +115,14 @@ def test_weights_are_stored_as_asked_or_as_the_base_has_them(
         stored_dtype(Local(path=str(tiny("paligemma2"))), Dtype.fp16)
 
 
-@pytest.mark.parametrize(
-    ("how", "most"), [(Quantize.nf4, 4.0), (Quantize.int8, 0.5)], ids=["nf4", "int8"]
-)
 def test_a_quantized_export_keeps_vision_and_head_whole(
-    how: Quantize, most: float, tiny: Callable[[str], Path], tmp_path: Path
+    tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     path = saved(model, Lora(rank=2), tmp_path / "adapter")
-    expected, plain = exported(model, path, tmp_path / "made", how=how)
-    assert 1e-3 < (logits(plain) - expected).abs().max() < most
+    expected, plain = exported(model, path, tmp_path / "made", how=Quantize.nf4)
+    assert 1e-3 < (logits(plain) - expected).abs().max() < 4
     quantized = {n for n, m in plain.named_modules() if "bitsandbytes" in type(m).__module__}
     assert len(quantized) == 14
     assert all("language_model" in name for name in quantized)
     assert {file.name for file in tmp_path.iterdir()} == {"adapter", "made"}
-
-
-def test_without_torchao_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"needs torchao: pip install '\.\[torchao\]'"):
-        Quantize.torchao_int8.configuration(torch.float32)
