@@ -10,17 +10,19 @@ def export(run: Export) -> None:
     adapters = run.combined(run.adapter)
     processor = models.load_processor(run.model)
 
-    references = []
+    network = models.load_combined(run.model, adapters, quantized=False)
+    references = [exporting.written(network, processor, examples, run.new_tokens)]
+    folder = report.open_run(run.output_dir, to_yaml(run))
+    made = folder / "model"
+    models.export(network, processor, run.model, made, dtype=run.dtype, quantize=run.quantize)
+    del network
+
     bits = models.trained_bits(adapters.paths[0])
     if bits:
         network = models.load_combined(run.model, adapters, quantized=True)
         references.append(exporting.written(network, processor, examples, run.new_tokens))
-    network = models.load_combined(run.model, adapters, quantized=False)
-    references.insert(0, exporting.written(network, processor, examples, run.new_tokens))
+        del network
 
-    folder = report.open_run(run.output_dir, to_yaml(run))
-    made = folder / "model"
-    models.export(network, processor, run.model, made, dtype=run.dtype, quantize=run.quantize)
     parity = exporting.compare(
         made, processor, examples, references, run, model=run.model, bits=bits
     )

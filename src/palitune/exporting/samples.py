@@ -25,7 +25,7 @@ def take_samples(
     if source is None:
         return [_asked(PAGE, prompt)]
     parts = [part.examples for part in data.load(source, task, split, unanswered=True)]
-    few = ((part[n] for n in range(min(settings.samples, len(part)))) for part in parts)
+    few = [[part[n] for n in range(min(settings.samples, len(part)))] for part in parts]
     dealt = (one for one in chain.from_iterable(zip_longest(*few)) if one is not None)
     return list(islice(dealt, settings.samples))
 
