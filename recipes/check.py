@@ -1,11 +1,14 @@
 """Check that a training would do what it says: mask, labels, tokens, adapter. Trains nothing."""
 
+from pathlib import Path
+
 from palitune import data, models, report, training
 from palitune.config import Check, recipe
 
 
 @recipe(Check)
 def check(run: Check) -> None:
+    report.say(report.told(report.environment(Path(run.output_dir))))
     train = data.load_training(run.data, run.task, run.training.split, run.seed)
     training.seed(run.seed)
     processor = models.load_processor(run.model)

@@ -9,12 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "palitune"
 FLOORS = [
-    "__init__ examples embedded preemption processes",
+    "__init__ examples embedded lazily preemption processes",
     "codec",
     "metrics",
     "tasks",
     "data models",
     "training evaluation report",
+    "exporting",
     "config commands engines launching mistakes runs __main__",
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names.split()}

@@ -33,6 +33,7 @@ from palitune.runs import (
     Command,
     Compare,
     Evaluate,
+    Export,
     Finetune,
     Inspect,
     Predict,
@@ -45,6 +46,7 @@ __all__ = [
     "Compare",
     "ConfigError",
     "Evaluate",
+    "Export",
     "Finetune",
     "Inspect",
     "Predict",
@@ -248,7 +250,7 @@ def _composed(
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
         composed = hydra.compose(recipe_name, choices)
     OmegaConf.set_struct(composed, None)  # dataclasses stay closed, dictionaries take new keys
-    if run_folder is not None and issubclass(RUNS[recipe_name], Evaluate | Predict):
+    if run_folder is not None and issubclass(RUNS[recipe_name], Evaluate | Predict | Export):
         _take_adapter(composed, Path(run_folder))
     for override in values:
         _set(composed, override)

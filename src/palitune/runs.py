@@ -11,6 +11,7 @@ from palitune.data.sources.base import Data
 from palitune.data.sources.videos import Frames
 from palitune.engines import LAUNCHES, Launch
 from palitune.evaluation.settings import Evaluation
+from palitune.exporting.settings import Exporting
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
 from palitune.report.trackers import TRACKING, Tracking
@@ -137,6 +138,20 @@ class Predict(Run):
 
 
 @dataclass(kw_only=True)
+class Export(Exporting, Run):
+    """Merge the adapter in `adapter.path` into its base, for plain transformers."""
+
+    data: Data | None = None
+    """Whose examples the export is compared on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.combined(self.adapter)
+        if self.data is not None and self.image is None:
+            self.data.pairings(self.task)
+
+
+@dataclass(kw_only=True)
 class Compare(Command):
     """Set finished runs side by side."""
 
@@ -159,7 +174,8 @@ class Compare(Command):
 
 
 RUNS: dict[str, type[Command]] = {
-    run.__name__.lower(): run for run in (Finetune, Evaluate, Check, Inspect, Predict, Compare)
+    run.__name__.lower(): run
+    for run in (Finetune, Evaluate, Check, Inspect, Predict, Export, Compare)
 }
 """By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
 

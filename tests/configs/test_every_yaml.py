@@ -111,6 +111,7 @@ def test_every_group_of_a_run_has_a_folder_and_every_folder_is_a_group() -> None
 
 def test_all_recipes_have_the_same_defaults_so_that_an_experiment_fits_them_all() -> None:
     defaults = {recipe: config.default_options(recipe) for recipe in WITH_OPTIONS}
-    # Predictions need no data, but take the configuration of a training that had some.
-    assert defaults.pop("predict") == defaults["finetune"] | {"data": ""}
+    # These need no data, but take the configuration of a training that had some.
+    for recipe in ("predict", "export"):
+        assert defaults.pop(recipe) == defaults["finetune"] | {"data": ""}
     assert all(other == defaults["finetune"] for other in defaults.values())

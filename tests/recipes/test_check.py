@@ -29,7 +29,15 @@ def test_a_sound_setup_ends_well_and_trains_nothing(
 ) -> None:
     assert program.run(told) == 0
     said = " ".join(capfd.readouterr().out.split())
-    for checked in ("lengths: 12 examples", "1024 <loc>", "suffix and EOS", "trainable", "mask:"):
+    for checked in (
+        "versions: python 3.",
+        "GiB of disk",
+        "lengths: 12 examples",
+        "1024 <loc>",
+        "suffix and EOS",
+        "trainable",
+        "mask:",
+    ):
         assert checked in said
     assert {path.name for path in tmp_path.iterdir()} == {"toys"}
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from palitune.models.adapters import ADAPTERS, Adapter
-from palitune.models.checkpoints import MODELS, Model, ModelError, Network
+from palitune.models.checkpoints import MODELS, Dtype, Model, ModelError, Network
+from palitune.models.combining import Combination
+from palitune.models.quantizing import Quantize
 
 __all__ = [
     "ADAPTERS",
@@ -18,13 +20,17 @@ __all__ = [
     "Model",
     "ModelError",
     "add_adapter",
+    "export",
     "load",
     "load_adapter",
+    "load_combined",
     "load_processor",
     "load_trainable",
     "load_trained",
     "resolved_targets",
     "save_adapter",
+    "trained_bits",
+    "write_onnx",
 ]
 
 # It reports an optional CPU kernel that is not installed, and with int8 every layer of every step.
@@ -59,6 +65,36 @@ def load_trained(model: Model, adapter: Adapter) -> Network:
     return loading.load_trained(model, adapter)
 
 
+def load_combined(model: Model, combination: Combination, *, quantized: bool) -> Network:
+    """Read a base model, in float32 or quantized as in training, and put adapters on as one."""
+    from palitune.models import loading
+
+    return loading.load_combined(model, combination, quantized=quantized)
+
+
+def export(
+    network: Network,
+    processor: Any,
+    model: Model,
+    folder: Path,
+    *,
+    dtype: Dtype,
+    quantize: Quantize,
+) -> None:
+    """Merge the adapter of a network, which is used up, and write what plain transformers reads."""
+    from palitune.models import merging
+
+    stored = merging.stored_dtype(model, dtype)
+    merging.export(network, processor, folder, stored, quantize)
+
+
+def write_onnx(folder: Path) -> Path:
+    """Write vision tower and projector of an exported folder as ONNX, checked, and say where."""
+    from palitune.models import onnx_vision
+
+    return onnx_vision.write_vision(folder)
+
+
 def add_adapter(network: Network, adapter: Adapter) -> Network:
     """Make the adapter's targets trainable and nothing else; use the network that is returned."""
     return adapter.attach(network)
@@ -78,6 +114,13 @@ def save_adapter(network: Network, folder: str | Path, model: Model) -> None:
     from palitune.models import adapter_files
 
     processes.by_first(lambda: adapter_files.save_adapter(network, folder, model))
+
+
+def trained_bits(folder: str | Path) -> int | None:
+    """Give the bits per weight that a saved adapter's base was quantized to; None: it was not."""
+    from palitune.models import adapter_files
+
+    return adapter_files.Record.read(folder).bits
 
 
 def load_adapter(network: Network, folder: str | Path, *, trainable: bool = False) -> Network:

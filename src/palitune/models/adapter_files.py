@@ -20,7 +20,13 @@ from palitune import __version__
 from palitune.models.adapters import Full
 from palitune.models.base_files import family
 from palitune.models.checkpoints import Model, ModelError, Network
-from palitune.models.lora_layers import adapted_modules, check_adapted, inject, lora_weights
+from palitune.models.lora_layers import (
+    adapted_modules,
+    check_adapted,
+    inject,
+    inject_beside,
+    lora_weights,
+)
 
 RECORD = "palitune.json"
 LORA_WEIGHTS = "adapter_model.safetensors"
@@ -96,15 +102,42 @@ def save_adapter(network: Network, folder: str | Path, model: Model) -> None:
     (folder / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
 
 
-def load_adapter(network: Network, folder: str | Path, *, trainable: bool = False) -> Network:
+def load_adapter(
+    network: Network, folder: str | Path, *, trainable: bool = False, any_base: bool = False
+) -> Network:
     """Put a saved adapter on the base it was trained on; `network` is used up.
 
-    Raises ModelError where the base is another one, or where a single tensor is missing, left over
-    or of another shape: an adapter that lands in part looks like one that learned little.
+    Raises ModelError where the base is another one (with `any_base`: of another shape), or where a
+    single tensor is missing, left over or of another shape: an adapter that lands in part looks
+    like one that learned little.
     """
     folder = Path(folder).expanduser()
     record = Record.read(folder)
-    _check_base(network, record)
+    _check_base(network, record, any_base)
+    weights, file = _read_weights(folder, record)
+    if record.adapter == Full.name:
+        return _load_trained(network, weights, file, trainable)
+    return _load_lora(network, weights, file, trainable)
+
+
+def load_beside(adapted: Network, folder: str | Path, name: str, *, any_base: bool = False) -> None:
+    """Put a further LoRA, frozen and not yet active, on a network that has one.
+
+    Raises ModelError as `load_adapter` does.
+    """
+    folder = Path(folder).expanduser()
+    record = Record.read(folder)
+    if record.adapter == Full.name:
+        raise ModelError(f"{folder} is no LoRA; only LoRA adapters are combined")
+    _check_base(adapted.get_base_model(), record, any_base)
+    weights, file = _read_weights(folder, record)
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = True
+    inject_beside(adapted, config, name)
+    _land(adapted, weights, file, name)
+
+
+def _read_weights(folder: Path, record: Record) -> tuple[Weights, Path]:
     file = folder / (FULL_WEIGHTS if record.adapter == Full.name else LORA_WEIGHTS)
     try:
         weights: Weights = load_file(file)
@@ -115,9 +148,7 @@ def load_adapter(network: Network, folder: str | Path, *, trainable: bool = Fals
             f"{file} holds {len(weights)} tensors, but {record.tensors} were saved; copy the whole "
             "folder again"
         )
-    if record.adapter == Full.name:
-        return _load_trained(network, weights, file, trainable)
-    return _load_lora(network, weights, file, trainable)
+    return weights, file
 
 
 def _load_lora(network: Network, weights: Weights, file: Path, trainable: bool) -> Network:
@@ -126,13 +157,17 @@ def _load_lora(network: Network, weights: Weights, file: Path, trainable: bool) 
     expected = set(config.target_modules)
     adapted = inject(network, config)
     check_adapted(adapted, expected, trainable=trainable)
-    _check_all_land(weights, lora_weights(adapted), file)
-    set_peft_model_state_dict(adapted, weights)
+    _land(adapted, weights, file)
+    return adapted.eval()
+
+
+def _land(adapted: Network, weights: Weights, file: Path, name: str = "default") -> None:
+    _check_all_land(weights, lora_weights(adapted, name), file)
+    set_peft_model_state_dict(adapted, weights, adapter_name=name)
     # PEFT renames keys of some models on the way in; what counts is what arrived.
-    for key, arrived in lora_weights(adapted).items():
+    for key, arrived in lora_weights(adapted, name).items():
         if not torch.equal(arrived.cpu(), weights[key].to(arrived.dtype)):
             raise ModelError(f"{file}: {key} did not arrive in the network")
-    return adapted.eval()
 
 
 def _load_trained(network: Network, weights: Weights, file: Path, trainable: bool) -> Network:
@@ -159,17 +194,18 @@ def _check_all_land(saved: Weights, wanted: Weights, file: Path) -> None:
             )
 
 
-def _check_base(network: Network, record: Record) -> None:
+def _check_base(network: Network, record: Record, any_base: bool) -> None:
     found = family(network.config), network.config.vision_config.image_size
     if found != (record.family, record.resolution):
         raise ModelError(
             f"the adapter was trained on {record.base} ({record.family}, {record.resolution} px), "
             f"not on a {found[0]} of {found[1]} px; set model to that base"
         )
-    if network.base_fingerprint != record.fingerprint:
+    if network.base_fingerprint != record.fingerprint and not any_base:
         raise ModelError(
             f"the adapter was trained on {record.base} at revision {record.revision}, whose "
-            "weights differ from this model's; set model to that base"
+            "weights differ from this model's; set model to that base (adapter.any_base=true takes "
+            "it all the same)"
         )
     if _softcaps(network) != (record.final_logit_softcapping, record.attention_logit_softcapping):
         raise ModelError(

@@ -53,6 +53,8 @@ class Adapter(ABC):
 
     path: str | None = None
     """Folder of a saved adapter: training goes on from it, evaluation judges it."""
+    any_base: bool = False
+    """Take the adapter in `path` although it was trained on a base with other weights."""
 
     @abstractmethod
     def hits(self, network: Network) -> list[str]:

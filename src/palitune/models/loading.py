@@ -6,20 +6,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import BitsAndBytesConfig, PaliGemmaProcessor
+from transformers import PaliGemmaProcessor
 
 from palitune.models import attention
 from palitune.models.adapter_files import Record, load_adapter
 from palitune.models.adapters import Adapter, Full, Qlora
 from palitune.models.base_files import family, fetch, fingerprint, read_config
 from palitune.models.checkpoints import Attention, Device, Dtype, Model, ModelError, Network
+from palitune.models.combining import Combination, combine
 from palitune.models.prefix_lm import PrefixLM
+from palitune.models.quantizing import bitsandbytes_config
 
 DTYPES = {Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32, Dtype.fp16: torch.float16}
-
-# bitsandbytes matches these from the start of a module's full name: a bare "vision_tower" would
-# match nothing. The list replaces its default, so the head has to be on it.
-NOT_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
 LOC_TOKENS = [f"<loc{number:04d}>" for number in range(1024)]
 SEG_TOKENS = [f"<seg{number:03d}>" for number in range(128)]
@@ -50,7 +48,8 @@ def load_trainable(model: Model, adapter: Adapter) -> Network:
     if adapter.path is None:
         return adapter.attach(load(model, adapter))
     record = Record.read(adapter.path)
-    network = load_adapter(load(_as_recorded(model, record), adapter), adapter.path, trainable=True)
+    base = load(_as_recorded(model, record), adapter)
+    network = load_adapter(base, adapter.path, trainable=True, any_base=adapter.any_base)
     adapter.check_continues(network)
     return network
 
@@ -65,7 +64,21 @@ def load_trained(model: Model, adapter: Adapter) -> Network:
     record = Record.read(adapter.path)
     kind = Full() if record.adapter == Full.name else adapter
     base = _load_base(_as_recorded(model, record), kind, record.bits)
-    return load_adapter(base, adapter.path)
+    return load_adapter(base, adapter.path, any_base=adapter.any_base)
+
+
+def load_combined(model: Model, combination: Combination, *, quantized: bool) -> Network:
+    """Read the base model and put adapters on as one.
+
+    `quantized`: the base as the first adapter had it in training; else in float32.
+    """
+    record = Record.read(combination.paths[0])
+    if not quantized:
+        model = replace(model, dtype=Dtype.fp32)
+    kind = Full() if record.adapter == Full.name else None
+    base = _load_base(_as_recorded(model, record), kind, record.bits if quantized else None)
+    adapted = load_adapter(base, combination.paths[0], any_base=combination.any_base)
+    return combine(adapted, combination)
 
 
 def _as_recorded(model: Model, record: Record) -> Model:
@@ -187,16 +200,8 @@ def _quantization(bits: int | None, adapter: Adapter | None, dtype: torch.dtype)
     if bits is None:
         return None
     _keep_gradients_after_evaluation()
-    if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=NOT_QUANTIZED)
     asked = adapter.compute_dtype if isinstance(adapter, Qlora) else Dtype.auto
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES.get(asked, dtype),
-        llm_int8_skip_modules=NOT_QUANTIZED,
-    )
+    return bitsandbytes_config(bits, DTYPES.get(asked, dtype))
 
 
 def _keep_gradients_after_evaluation() -> None:

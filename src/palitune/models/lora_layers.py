@@ -1,6 +1,8 @@
 """LoRA layers inside a network: put there by PEFT, found, checked, read."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,7 @@ def inject(network: Network, config: Any) -> Network:
 
     from palitune.models.lean_lora import make_lean
 
-    with warnings.catch_warnings():
-        # PEFT asks transformers for a property by the name it had before.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        # A head that is tied to the embeddings: its LoRA is its own, and nothing here merges it.
-        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+    with _without_known_warnings():
         adapted = get_peft_model(network, config)
     make_lean(adapted)
     # Else every checkpoint holds the whole head beside its LoRA, and PEFT warns that it does.
@@ -33,11 +31,40 @@ def inject(network: Network, config: Any) -> Network:
     return adapted
 
 
-def lora_weights(adapted: Network) -> dict[str, "Tensor"]:
-    """Give the adapter's tensors by the names they are saved under."""
+def inject_beside(adapted: Network, config: Any, name: str) -> None:
+    """Put a further LoRA on a wrapped network, in place and not yet active."""
+    from palitune.models.lean_lora import make_lean
+
+    with _without_known_warnings():
+        adapted.add_adapter(name, config)
+    make_lean(adapted)
+
+
+def combine(adapted: Network, names: list[str], weights: list[float], rule: str, name: str) -> None:
+    """Make the adapters of a network one, by a rule of PEFT's, and use that alone, frozen."""
+    with _without_known_warnings():
+        adapted.add_weighted_adapter(names, weights, name, rule)
+    adapted.set_adapter(name)
+    adapted.requires_grad_(False)
+
+
+@contextmanager
+def _without_known_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a property by the name it had before.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        # A head that is tied to the embeddings: its LoRA is its own; `merging` unties it.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+        yield
+
+
+def lora_weights(adapted: Network, name: str = "default") -> dict[str, "Tensor"]:
+    """Give an adapter's tensors by the names they are saved under."""
     from peft import get_peft_model_state_dict
 
-    weights: dict[str, Tensor] = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    weights: dict[str, Tensor] = get_peft_model_state_dict(
+        adapted, adapter_name=name, save_embedding_layers=False
+    )
     return weights
 
 

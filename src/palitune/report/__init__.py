@@ -10,6 +10,7 @@ from palitune.lazily import lazily
 
 if TYPE_CHECKING:
     from palitune.report.inspection import show_inspection
+    from palitune.report.machine import environment, told
     from palitune.report.page import write
     from palitune.report.pages import made_by
     from palitune.report.predictions import show_predictions
@@ -20,6 +21,8 @@ __getattr__ = lazily(
     __name__,
     {
         "show_inspection": "inspection",
+        "environment": "machine",
+        "told": "machine",
         "write": "page",
         "made_by": "pages",
         "show_predictions": "predictions",
@@ -34,6 +37,7 @@ __getattr__ = lazily(
 )
 
 __all__ = [
+    "environment",
     "finish",
     "list_skipped",
     "made_by",
@@ -43,6 +47,7 @@ __all__ = [
     "say",
     "show_inspection",
     "show_predictions",
+    "told",
     "tracked",
     "write",
 ]

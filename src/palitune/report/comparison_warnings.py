@@ -5,7 +5,7 @@ from typing import Any
 
 from palitune.report.comparison_runs import Entry
 
-_NOT_PACKAGES = ("python", "device", "system", "data")
+_NOT_PACKAGES = ("python", "device", "system", "machine", "data")
 _NAMED_AT_MOST = 3
 
 

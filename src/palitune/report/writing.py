@@ -2,14 +2,13 @@
 
 import json
 import math
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune import processes
+from palitune.report.machine import environment
 from palitune.report.page import write
 from palitune.report.run_folder import read_settings
 from palitune.report.summary import metrics_table
@@ -19,11 +18,6 @@ from palitune.report.tracking import start
 if TYPE_CHECKING:
     from palitune.data.dataset import Part
     from palitune.evaluation.loop import Results
-
-_PACKAGES = (
-    *("palitune", "torch", "transformers", "tokenizers", "peft", "accelerate", "bitsandbytes"),
-    *("datasets", "numpy", "pillow", "rapidfuzz", "pycocotools", "pycocoevalcap"),
-)
 
 
 def open_run(output_dir: str, configuration: str, **data: "list[Part]") -> Path:
@@ -42,22 +36,8 @@ def open_run(output_dir: str, configuration: str, **data: "list[Part]") -> Path:
         for purpose, parts in data.items()
         if parts
     }
-    write_json(folder / "environment.json", {**environment(), "data": fingerprints})
+    write_json(folder / "environment.json", {**environment(folder), "data": fingerprints})
     return folder
-
-
-def environment() -> dict[str, str]:
-    """Versions and device that a result depends on; nothing about the user or the host."""
-    import torch
-
-    versions = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
-    cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
-    return {
-        "python": platform.python_version(),
-        **versions,
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, {threads} threads",
-        "system": platform.platform(terse=True),
-    }
 
 
 def say(sentences: Sequence[str]) -> None:
@@ -168,11 +148,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(inner) for inner in value]
     return value
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from palitune import models
+from palitune.models import adapter_files
 from palitune.models.adapters import Adapter, Full, Initialization, Lora, Qlora
 from palitune.models.checkpoints import Local, ModelError
 from palitune.models.prefix_lm import PrefixLM
@@ -273,6 +274,9 @@ def test_another_base_of_the_same_shape_is_refused(saved: Path, tmp_path: Path) 
     other = build_tiny(tmp_path / "other", "paligemma2", seed=1)
     with pytest.raises(ModelError, match="weights differ from this model's; set model to that"):
         models.load_trained(Local(path=str(other)), Lora(path=str(saved)))
+    forced = Lora(path=str(saved), any_base=True)
+    network = models.load_trained(Local(path=str(other)), forced)
+    assert network.base_fingerprint != adapter_files.Record.read(saved).fingerprint
 
 
 def test_a_base_of_another_family_or_resolution_is_refused(
@@ -282,7 +286,7 @@ def test_a_base_of_another_family_or_resolution_is_refused(
         models.load_trained(Local(path=str(tiny("paligemma"))), Lora(path=str(saved)))
     larger = build_tiny(tmp_path / "larger", "paligemma2", image_size=224)
     with pytest.raises(ModelError, match=r"not on a paligemma2 of 224 px"):
-        models.load_trained(Local(path=str(larger)), Lora(path=str(saved)))
+        models.load_trained(Local(path=str(larger)), Lora(path=str(saved), any_base=True))
 
 
 def test_the_base_may_lie_in_another_folder(model: Local, saved: Path, tmp_path: Path) -> None:

@@ -75,9 +75,11 @@ def test_a_missing_library_is_one_warning(
     assert "tracking with wandb has stopped (ModuleNotFoundError" in record.getMessage()
 
 
-def test_wandb_writes_an_offline_run_into_the_run_folder(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_wandb_writes_an_offline_run_into_the_run_folder_and_no_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "5ec3e7" * 6 + "0123")
+    monkeypatch.setenv("HF_TOKEN", "hf_5ec3e75ec3e75ec3e7")
     caplog.set_level(logging.INFO, logger="palitune")
     tracker = start(Wandb(mode=Mode.offline, tags=["test"]), tmp_path, {"adapter": {"rank": 16}})
     tracker.log({"loss": 1.0, "learning_rate": 1e-4}, 1)
@@ -88,3 +90,6 @@ def test_wandb_writes_an_offline_run_into_the_run_folder(
     assert said == [f"wandb is offline; send the run later: wandb sync {tmp_path}/wandb/offline-*"]
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert b"learning_rate" in written.read_bytes()
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) > 3
+    assert not [file for file in files if b"5ec3e7" in file.read_bytes()]

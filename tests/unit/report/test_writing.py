@@ -42,7 +42,7 @@ def test_the_environment_holds_versions_and_a_fingerprint_of_each_part(tmp_path:
     folder = open_run(str(tmp_path / "run"), "seed: 0\n", train=[boats], validation=[])
     written = json.loads((folder / "environment.json").read_text())
     assert written["data"] == {"train": {"boats": "9f86d081884c7d65"}}
-    assert {"python", "torch", "device"} <= written.keys()
+    assert {"python", "torch", "device", "machine"} <= written.keys()
     assert (folder / "config.yaml").read_text() == "seed: 0\n"
 
 

@@ -17,7 +17,7 @@ from palitune.data.sources import lookup
 from palitune.data.sources.folders import walk
 from palitune.data.sources.parquet import class_names
 from palitune.data.sources.records import RecordSource
-from palitune.data.sources.shards import TableReader
+from palitune.data.sources.shards import EnclosedReader
 from palitune.examples import DataError, Row
 
 
@@ -64,7 +64,8 @@ class Hub(RecordSource):
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         dataset = self._opened(self._named(split))
         classes = class_names(dataset.features.arrow_schema) if dataset.features else []
-        reader = TableReader(self, Path(self.path) / split, classes)
+        reader = EnclosedReader(self, Path(self.path) / split, classes)
+        reader.enclosures = self._enclosures()
         records, numbers = iter(dataset), count(1)
         while True:
             try:
@@ -79,6 +80,15 @@ class Hub(RecordSource):
                 yield reader.row(record, number, place)
             except DataError as mistake:
                 yield mistake
+
+    def _enclosures(self) -> list[Path]:
+        """Return the folder, or where `datasets` and the hub keep what they have downloaded."""
+        if self.location().is_dir():
+            return [self.location()]
+        import datasets
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
 
     def _named(self, split: str) -> str:
         """Return the name that the repository has for a split."""

@@ -1,12 +1,15 @@
 """Splits of several files, each of which is a part of it."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from palitune.data.places import cache_root
 from palitune.data.sources import lookup
 from palitune.data.sources.kept import keep
 from palitune.data.sources.records import RecordReader, RecordSource
+from palitune.examples import DataError
 
 
 @dataclass(kw_only=True)
@@ -31,3 +34,22 @@ class TableReader(RecordReader):
             content = cell.get("bytes")
             return super().image(cell.get("path"), place) if content is None else keep(content)
         return keep(cell) if isinstance(cell, bytes) else super().image(cell, place)
+
+
+class EnclosedReader(TableReader):
+    """Reads records that others wrote: a path in them must not lead out of the data's folders.
+
+    Else an archive could have any picture of this machine read, and shown in a report.
+    """
+
+    enclosures: Sequence[Path] = ()
+    """The folders, besides that of images kept in the cache."""
+
+    def image(self, cell: object, place: str) -> str | None:
+        path = super().image(cell, place)
+        folders = [os.path.abspath(folder) for folder in (*self.enclosures, cache_root())]
+        if path is not None and not any(
+            os.path.commonpath([folder, os.path.abspath(path)]) == folder for folder in folders
+        ):
+            raise DataError(f"{place}: image {cell!r} leads out of the data; do not trust it")
+        return path

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from palitune.data.sources.checks import shown
 from palitune.data.sources.folders import IMAGE_ENDINGS
-from palitune.data.sources.shards import ShardedSource, TableReader
+from palitune.data.sources.shards import EnclosedReader, ShardedSource
 from palitune.examples import DataError, Row
 
 _TEXTS = ("txt", "text", "caption", "question", "answer", "prefix", "suffix", "cls", "id")
@@ -36,7 +36,8 @@ class WebDataset(ShardedSource):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         for shard in self.files(split):
-            reader, numbers = TableReader(self, shard), count(1)
+            reader, numbers = EnclosedReader(self, shard), count(1)
+            reader.enclosures = [shard.parent, self.location()]
             for key, contents in _samples(shard):
                 place = f"{shard}, {key}"
                 try:

@@ -44,6 +44,19 @@ def hub(folder: Path, **settings: Any) -> Hub:
     return Hub(path=str(folder), box_format=BoxFormat.xywh, columns=columns, **settings)
 
 
+def test_a_picture_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    picture(tmp_path / "private.png")
+    image = {"bytes": None, "path": str(tmp_path / "private.png")}
+    (tmp_path / "repository").mkdir()
+    told = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    features = datasets.Features({"image": told, "query": datasets.Value("string")})
+    made = datasets.Dataset.from_list([{"image": image, "query": "what?"}], features)
+    made.to_parquet(tmp_path / "repository/train.parquet")
+    [mistake] = hub(tmp_path / "repository").rows("train")
+    assert isinstance(mistake, DataError)
+    assert str(mistake).endswith("leads out of the data; do not trust it")
+
+
 def test_a_folder_is_read_without_network(folder: Path) -> None:
     row, *others = hub(folder).rows("train")
     assert isinstance(row, Row), row

@@ -72,6 +72,21 @@ def test_a_file_that_leads_out_of_the_archive_is_refused(
     assert not list(tmp_path.rglob("evil*"))
 
 
+@pytest.mark.parametrize("name", ["{private}", "../private.jpg", "a/../../private.jpg"])
+def test_a_path_in_a_record_that_leads_out_of_the_folder_is_refused(
+    tmp_path: Path, image: bytes, name: str
+) -> None:
+    private = tmp_path / "private.jpg"
+    private.write_bytes(image)
+    told = json.dumps({"image": name.format(private=private)}).encode()
+    [mistake] = rows(write(tmp_path / "d", {"1.json": told}))
+    assert isinstance(mistake, DataError)
+    assert str(mistake).endswith("private.jpg' leads out of the data; do not trust it")
+    (tmp_path / "d/beside.jpg").write_bytes(image)
+    [row] = rows(write(tmp_path / "d", {"1.json": b'{"image": "beside.jpg"}'}))
+    assert row.images == (str(tmp_path / "d/beside.jpg"),)
+
+
 def test_links_are_not_followed(tmp_path: Path, image: bytes) -> None:
     write(tmp_path / "d", {"1.jpg": image})
     with tarfile.open(tmp_path / "d/train-000000.tar", "a") as archive:

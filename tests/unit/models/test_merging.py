@@ -1,0 +1,126 @@
+"""What is exported gives, in plain transformers, the logits of base and adapter."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+
+from palitune import models
+from palitune.models.adapters import Adapter, Full, Lora
+from palitune.models.checkpoints import Dtype, Local, ModelError
+from palitune.models.combining import Combination
+from palitune.models.merging import load_plain, stored_dtype
+from palitune.models.quantizing import Quantize
+
+
+def logits(network: Any) -> torch.Tensor:
+    torch.manual_seed(0)
+    ids = torch.tensor([[network.config.image_token_id] * 64 + [2, 10, 11, 12]])
+    with torch.no_grad():
+        found: torch.Tensor = network.eval()(
+            input_ids=ids,
+            pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
+            token_type_ids=torch.zeros_like(ids),
+            attention_mask=torch.ones_like(ids),
+        ).logits
+    return found.float()
+
+
+def saved(model: Local, adapter: Adapter, folder: Path) -> str:
+    """The folder of an adapter that has moved from where it started."""
+    torch.manual_seed(0)
+    network = models.load_trainable(model, adapter)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    models.save_adapter(network, folder, model)
+    return str(folder)
+
+
+def exported(
+    model: Local, path: str, folder: Path, dtype: Dtype = Dtype.fp32, how: Quantize = Quantize.none
+) -> tuple[torch.Tensor, Any]:
+    """Give the logits of base and adapter, and their export as plain transformers reads it."""
+    network = models.load_combined(model, Combination(paths=[path]), quantized=False)
+    expected = logits(network)
+    processor = models.load_processor(model)
+    models.export(network, processor, model, folder, dtype=dtype, quantize=how)
+    return expected, load_plain(folder)
+
+
+HEAD = Lora(rank=4, targets=["language", "vision", "projector", "head"])
+
+
+@pytest.mark.parametrize(
+    ("family", "adapter"),
+    [
+        ("paligemma2", HEAD),
+        ("paligemma", Lora(rank=4, dora=True)),
+        ("paligemma2", Full(train=["language.mlp", "projector"])),
+    ],
+    ids=["head", "dora", "full"],
+)
+def test_an_export_gives_the_logits_of_unquantized_base_and_adapter(
+    family: str, adapter: Adapter, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Local(path=str(tiny(family)))
+    path = saved(model, adapter, tmp_path / "adapter")
+    expected, plain = exported(model, path, tmp_path / "made")
+    assert type(plain) is PaliGemmaForConditionalGeneration
+    assert plain.config.architectures == ["PaliGemmaForConditionalGeneration"]
+    torch.testing.assert_close(logits(plain), expected, atol=2e-5, rtol=0)
+    assert (expected - logits(models.load(model))).abs().max() > 0.05
+    shared = plain.lm_head.weight is plain.get_input_embeddings().weight
+    assert plain.config.tie_word_embeddings == shared == (adapter is not HEAD)
+
+
+def test_softcaps_resolution_and_processor_are_those_of_the_training(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    for capped in (True, False):
+        trained = replace(model, final_logit_softcapping=capped)
+        path = saved(trained, Lora(rank=2), tmp_path / "adapter")
+        _, plain = exported(model, path, tmp_path / "made")
+        text = plain.config.text_config
+        assert text.final_logit_softcapping == (30.0 if capped else None)
+        assert text.attn_logit_softcapping == 50.0
+    assert plain.config.vision_config.image_size == 112
+    assert plain.generation_config.eos_token_id == 1
+    read, own = AutoProcessor.from_pretrained(tmp_path / "made"), models.load_processor(model)
+    assert read.tokenizer.get_vocab() == own.tokenizer.get_vocab()
+    assert read.image_processor.size == own.image_processor.size
+
+
+def test_weights_are_stored_as_asked_or_as_the_base_has_them(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Local(path=str(tiny("paligemma")))
+    path = saved(model, Lora(rank=2), tmp_path / "adapter")
+    expected, plain = exported(model, path, tmp_path / "made", Dtype.bf16)
+    assert plain.dtype == plain.config.dtype == torch.bfloat16
+    assert 1e-4 < (logits(plain) - expected).abs().max() < 0.2
+    half = Local(path=str(tmp_path / "made"))
+    assert stored_dtype(half, Dtype.auto) == torch.bfloat16
+    assert stored_dtype(model, Dtype.auto) == torch.float32
+    assert stored_dtype(model, Dtype.fp16) == torch.float16
+    with pytest.raises(ModelError, match="Gemma 2 overflows in fp16"):
+        stored_dtype(Local(path=str(tiny("paligemma2"))), Dtype.fp16)
+
+
+def test_a_quantized_export_keeps_vision_and_head_whole(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    path = saved(model, Lora(rank=2), tmp_path / "adapter")
+    expected, plain = exported(model, path, tmp_path / "made", how=Quantize.nf4)
+    assert 1e-3 < (logits(plain) - expected).abs().max() < 4
+    quantized = {n for n, m in plain.named_modules() if "bitsandbytes" in type(m).__module__}
+    assert len(quantized) == 14
+    assert all("language_model" in name for name in quantized)
+    assert {file.name for file in tmp_path.iterdir()} == {"adapter", "made"}
