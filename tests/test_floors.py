@@ -14,7 +14,7 @@ FLOORS = [
     "metrics",
     "tasks",
     "data models",
-    "training evaluation report",
+    "training evaluation planning report",
     "config commands launching mistakes runs __main__",
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names.split()}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from palitune.report.inspection import show_inspection
     from palitune.report.page import write
     from palitune.report.pages import made_by
+    from palitune.report.plan import show_plan
     from palitune.report.predictions import show_predictions
     from palitune.report.summary import metrics_markdown, metrics_table
     from palitune.report.writing import finish, list_skipped, open_run, say, tracked
@@ -22,6 +23,7 @@ __getattr__ = lazily(
         "show_inspection": "inspection",
         "write": "page",
         "made_by": "pages",
+        "show_plan": "plan",
         "show_predictions": "predictions",
         "metrics_markdown": "summary",
         "metrics_table": "summary",
@@ -42,6 +44,7 @@ __all__ = [
     "open_run",
     "say",
     "show_inspection",
+    "show_plan",
     "show_predictions",
     "tracked",
     "write",
