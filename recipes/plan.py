@@ -10,7 +10,9 @@ def plan(run: Plan) -> None:
     workload = planning.look(run.data, run.task, run.model, run.training, told)
 
     gpu = planning.Gpu(run.gpu_memory, run.device_tflops, run.mfu, run.device_bandwidth)
-    planned = planning.predict(run.model, run.adapter, run.training, workload, gpu)
+    planned = planning.predict(
+        run.model, run.adapter, run.training, workload, gpu, released=run.released
+    )
     calibrated = None
     if run.calibrate:
         calibrated = planning.calibrate(run.model, run.adapter, run.training, workload)

@@ -117,6 +117,8 @@ class Plan(Run):
     """Share of that peak that a step reaches: an assumption, measure your own."""
     device_bandwidth: float = 2.5
     """TB/s at which it reads and writes; quantized weights are expanded in every pass."""
+    released: bool = True
+    """Also predict every released model at every resolution, with LoRA and QLoRA."""
     calibrate: bool = False
     """Also take one real step on this machine, and set the prediction beside it; reads weights."""
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Trainer
 
 from palitune.data.collator import IGNORED
 from palitune.planning.activations import Batch
-from palitune.planning.memory import Setup
+from palitune.planning.held import Setup
 from palitune.planning.on_paper import Paper
 from palitune.training.arguments import arguments
 from palitune.training.faults import TrainingError
@@ -39,28 +40,25 @@ class Measured:
 
 
 def measure(network: Any, setup: Setup, batch: Batch) -> Measured:
-    """Take a small step first, so that libraries and optimizer have set themselves up."""
-    settings = setup.training
-    check_device(settings, network.device)
-    network.train()
-    if settings.gradient_checkpointing:
-        network.activation_checkpointing_enable({"use_reentrant": False})
-    Layers(settings).on_train_begin(None, None, None, model=network)
-    optimizer = _optimizer(network, settings)
-    shape = (batch.tokens, batch.labels // batch.rows, batch.images // batch.rows)
+    """Take the same step twice and measure the second, libraries and optimizer being set up."""
+    optimizer = ready(network, setup.training)
+    inputs = random_rows(setup.paper, batch, network.device)
     with _freed_at_once():
-        _step(network, random_rows(setup.paper, 1, *shape), settings, optimizer)
-        inputs = random_rows(setup.paper, batch.rows, *shape)
+        step_on(inputs, network, setup.training, optimizer)
         before, started = _start_watching(network.device), time.perf_counter()
-        _step(network, inputs, settings, optimizer)
+        step_on(inputs, network, setup.training, optimizer)
         highest = _highest(network.device)
         seconds = time.perf_counter() - started
     return Measured(stored(network), highest - before, seconds)
 
 
-def _optimizer(network: Any, settings: Training) -> torch.optim.Optimizer:
-    from transformers import Trainer
-
+def ready(network: Any, settings: Training) -> torch.optim.Optimizer:
+    """Prepare a network as the Trainer does, and make its optimizer."""
+    check_device(settings, network.device)
+    network.train()
+    if settings.gradient_checkpointing:
+        network.activation_checkpointing_enable({"use_reentrant": False})
+    Layers(settings).on_train_begin(None, None, None, model=network)
     told = arguments(settings, 0, Path(), measured=False, device=network.device)
     kind, options = Trainer.get_optimizer_cls_and_kwargs(told, network)
     made: torch.optim.Optimizer = kind(
@@ -69,14 +67,13 @@ def _optimizer(network: Any, settings: Training) -> torch.optim.Optimizer:
     return made
 
 
-def _step(
-    network: Any,
+def step_on(
     inputs: dict[str, torch.Tensor],
+    network: Any,
     settings: Training,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """A step as `trainer.PrefixTrainer` takes it."""
-    inputs = {name: tensor.to(network.device) for name, tensor in inputs.items()}
+    """Take a step as `trainer.PrefixTrainer` does."""
     labels, types = inputs["labels"], inputs["token_type_ids"]
     with saved_activations(settings):
         losses = network(**inputs, label_smoothing=settings.label_smoothing).loss
@@ -89,23 +86,22 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
 
 
-def random_rows(
-    paper: Paper, rows: int, tokens: int, suffix: int, images: int
-) -> dict[str, torch.Tensor]:
+def random_rows(paper: Paper, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
     """A batch as the collator makes it: see `data.collator.Batch`."""
-    ids = torch.randint(0, paper.vocabulary, (rows, tokens))
+    ids = torch.randint(0, paper.vocabulary, (batch.rows, batch.tokens))
     ids[ids == paper.image_token] = 0
-    ids[:, : images * paper.patches] = paper.image_token
+    ids[:, : batch.images // batch.rows * paper.patches] = paper.image_token
     types = torch.zeros_like(ids)
-    types[:, -suffix:] = 1
-    shape = (rows * images, 3, paper.side, paper.side)
-    return {
+    types[:, -(batch.labels // batch.rows) :] = 1
+    shape = (batch.images, 3, paper.side, paper.side)
+    made = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": types,
         "labels": ids.masked_fill(types == 0, IGNORED),
         "pixel_values": torch.randint(0, 256, shape, dtype=torch.uint8),
     }
+    return {name: tensor.to(device) for name, tensor in made.items()}
 
 
 def stored(network: Any) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields, replace
 from palitune.models.adapters import Adapter, Full, Initialization, Lora, Qlora
 from palitune.models.checkpoints import Device, Dtype, Model, PaliGemma, PaliGemma2
 from palitune.planning.activations import Precision
-from palitune.planning.memory import Peak, Setup, peak
+from palitune.planning.held import Setup
+from palitune.planning.memory import Peak, peak
 from palitune.planning.on_paper import Paper, put_on_paper
 from palitune.planning.speed import Gpu, Speed, speed
 from palitune.planning.workload import Workload

@@ -10,7 +10,6 @@ from palitune.models.head import CHUNK_BYTES
 from palitune.planning.activations import (
     FLOAT,
     Batch,
-    Precision,
     attention_backward,
     attention_half,
     language_layer,
@@ -20,31 +19,14 @@ from palitune.planning.activations import (
     of_one_layer,
     vision_layer,
 )
+from palitune.planning.held import Parts, Setup, held, is_full, trained_bytes
 from palitune.planning.on_paper import Paper
-from palitune.training.settings import Optimizer, Training
-
-Parts = dict[str, int]
-"""Bytes by what they are for."""
+from palitune.training.settings import Training
 
 CUDA_CONTEXT = 3 << 28
 """0.75 GiB: the context, kernels and cuBLAS workspaces of an H100; an estimate."""
 FRAGMENTATION = 0.05
 """Share of what a step allocates that the CUDA allocator holds besides; an estimate."""
-SMALLEST_8BIT = 4096
-"""bitsandbytes keeps 32-bit states of smaller tensors."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A training on one device, as far as memory depends on it."""
-
-    paper: Paper
-    precision: Precision
-    training: Training
-    device: str
-    """cpu | cuda."""
-    accumulated: bool
-    """Whether gradients of earlier micro-batches are there."""
 
 
 @dataclass(frozen=True)
@@ -85,64 +67,6 @@ def peak(setup: Setup, batch: Batch) -> Peak:
     return Peak(highest, parts)
 
 
-def held(setup: Setup, batch: Batch) -> Parts:
-    """What is there before a step.
-
-    Batch: ids, types, mask and labels, rows x tokens int64 each; pixels uint8, or with a vision
-    cache its entries.
-    """
-    paper, p = setup.paper, setup.precision
-    pixels = 3 * paper.side**2
-    if setup.training.vision_cache is not None:
-        pixels = cache_entry(paper, p.bytes)
-    return {
-        "base weights": base_weights(paper, p),
-        "adapter": 0 if _is_full(paper) else FLOAT * sum(size for _, size in paper.trained),
-        "optimizer state": optimizer_state(setup),
-        "batch": 4 * 8 * batch.rows * batch.tokens + batch.images * pixels,
-    }
-
-
-def cache_entry(paper: Paper, e: int) -> int:
-    """An entry of the vision cache: patches x width of the tower."""
-    return paper.patches * paper.vision.width * e
-
-
-def base_weights(paper: Paper, p: Precision) -> int:
-    """Every parameter of the base once, the head being the embeddings.
-
-    4 bits: half a byte of each weight of the language model's linear layers, a byte of scale per
-    64, and 4 per 256 scales. 8 bits: a byte, and 4 per output.
-    """
-    everything = sum(paper.parameters.values()) * p.bytes
-    if p.bits is None:
-        return everything
-    layers = paper.language_linears
-    weights = sum(one.inputs * one.outputs for one in layers)
-    if p.bits == 4:
-        stored = weights // 2 + weights // 64 + weights // 64 // 256 * 4
-    else:
-        stored = weights + FLOAT * sum(one.outputs for one in layers)
-    return everything - weights * p.bytes + stored
-
-
-def optimizer_state(setup: Setup) -> int:
-    """Two averages of every trained number: float32, or 8 bits with 4 bytes per 256."""
-    sizes = [size for _, size in setup.paper.trained]
-    if setup.training.optimizer is Optimizer.adamw:
-        return 2 * _trained_bytes(setup) * sum(sizes)
-    return sum(2 * (size + size // 64 if size >= SMALLEST_8BIT else 4 * size) for size in sizes)
-
-
-def _trained_bytes(setup: Setup) -> int:
-    """Bytes of a trained number: adapters are float32 whatever the base is."""
-    return setup.precision.bytes if _is_full(setup.paper) else FLOAT
-
-
-def _is_full(paper: Paper) -> bool:
-    return not any(one.rank for one in paper.linears)
-
-
 def _moments(setup: Setup, batch: Batch) -> dict[str, Parts]:
     """What a step adds, at each moment that may be the highest."""
     paper, p = setup.paper, setup.precision
@@ -150,8 +74,8 @@ def _moments(setup: Setup, batch: Batch) -> dict[str, Parts]:
     kept = _vision_kept(setup, batch) | {"masks and angles": masks(paper, batch, e)}
     layers = _language_kept(setup, batch)
     every = sum(layers)
-    gradients = _trained_bytes(setup) * sum(size for _, size in paper.trained)
-    if _is_full(paper) and paper.trains("language.rest", "head"):
+    gradients = trained_bytes(setup) * sum(size for _, size in paper.trained)
+    if is_full(paper) and paper.trains("language.rest", "head"):
         # The head adds to the embeddings' gradient at the start of the backward pass.
         table = paper.parameters["head"] * FLOAT
     else:
@@ -202,7 +126,7 @@ def _backward(
         below = sum(layers[:number])
         if is_checkpointed(setup.training, number, count):
             below += own if e != FLOAT else 0
-        elif number == 0:
+        elif number == 0 and not setup.training.offload_activations:
             below -= first + second - own
         for half, (size, working) in halves.items():
             moments[f"backward pass of {half} {number + 1}"] = kept | {
@@ -228,17 +152,19 @@ def _language_kept(setup: Setup, batch: Batch) -> list[int]:
     """What each language layer keeps until its backward pass: all, or its input.
 
     Where nothing below is trained, the first layer's norm keeps nothing, its input needing no
-    gradient; with checkpointing PEFT makes it need one.
+    gradient; with checkpointing PEFT makes it need one. Offloaded, all is in the host's memory.
     """
     paper, p, settings = setup.paper, setup.precision, setup.training
     t, count = batch.rows * batch.tokens, paper.language.layers
+    if settings.offload_activations:
+        return [0] * count
     linears = of_one_layer(paper.linears, "language", count)
     whole = language_layer(paper, linears, t, batch.tokens, p)
     kept = [
         t * paper.language.width * p.bytes if is_checkpointed(settings, number, count) else whole
         for number in range(count - 1)
     ]
-    below = paper.trains("vision", "projector") or _is_full(paper)
+    below = paper.trains("vision", "projector") or is_full(paper)
     if kept and not below and not settings.gradient_checkpointing:
         kept[0] -= t * FLOAT * (paper.language.width + 1)
     return [*kept, last_layer(paper, linears, batch, p)]
@@ -302,12 +228,13 @@ def logits(setup: Setup, batch: Batch) -> int:
 
     Hidden states, the same by label, and their gradient: labels x d each, and the final norm's
     input in float32. Of a chunk: logits and the exponentials of their sum, chunk x vocabulary
-    float32 each; one more with a soft-cap, and one of the chunk before. With LoRA on the head (`token_losses_through`) three.
+    float32 each; one more with a soft-cap, and one of the chunk before. With LoRA on the head
+    (`token_losses_through`) three.
     """
     paper, e = setup.paper, setup.precision.bytes
     width = paper.language.width
     chunk = max(1, CHUNK_BYTES[setup.device] // (FLOAT * paper.vocabulary))
-    copies = 3 if paper.trains("head") and not _is_full(paper) else 2 + paper.capped_logits
+    copies = 3 if paper.trains("head") and not is_full(paper) else 2 + paper.capped_logits
     copies += batch.labels > chunk
     rows = min(chunk, batch.labels)
     return batch.labels * width * (3 * e + FLOAT) + rows * paper.vocabulary * FLOAT * copies

@@ -130,7 +130,7 @@ def put_on_paper(model: Model, adapter: Adapter) -> Paper:
 
 
 def config_of(model: Model) -> Any:
-    """Return the transformers configuration of a model, from the table of released ones if it can."""
+    """Return the configuration of a model, out of the table where it is a released one."""
     if isinstance(model, Released) and model.path is None:
         return released(model.name, model.size, model.resolution)
     return read_config(fetch(model, weights=False))

@@ -15,7 +15,8 @@ from palitune.planning.choices import (
     released_models,
     set_up,
 )
-from palitune.planning.memory import Peak, cache_entry, peak
+from palitune.planning.held import cache_entry
+from palitune.planning.memory import Peak, peak
 from palitune.planning.on_paper import put_on_paper
 from palitune.planning.speed import Gpu
 from palitune.planning.workload import Workload
@@ -60,9 +61,15 @@ class Calibrated:
 
 
 def predict(
-    model: Model, adapter: Adapter, training: Training, workload: Workload, gpu: Gpu
+    model: Model,
+    adapter: Adapter,
+    training: Training,
+    workload: Workload,
+    gpu: Gpu,
+    *,
+    released: bool,
 ) -> Planned:
-    """Predict a run without reading weights."""
+    """Predict a run without reading weights; `released`: and all released models."""
     paper = put_on_paper(model, adapter)
     setup = set_up(paper, model, adapter, training, planned_device(model))
     return Planned(
@@ -74,7 +81,7 @@ def predict(
         sum(size for _, size in paper.trained),
         plan(setup, workload, gpu),
         neighbours(paper, model, adapter, training, workload, gpu),
-        list(released_models(adapter, training, workload, gpu)),
+        list(released_models(adapter, training, workload, gpu)) if released else [],
         cache_entry(paper, setup.precision.bytes),
     )
 

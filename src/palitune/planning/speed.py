@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from palitune.planning.activations import Batch, of_one_layer
-from palitune.planning.memory import Setup, is_checkpointed
+from palitune.planning.held import Setup
+from palitune.planning.memory import is_checkpointed
 from palitune.planning.on_paper import Linear, Paper, Tower
 from palitune.planning.workload import Workload
 

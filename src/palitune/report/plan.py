@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GIB, MIB = 2**30, 2**20
+DEVICES = {"cuda": "GPU", "cpu": "CPU"}
 
 
 def show_plan(folder: Path, planned: Planned, calibrated: Calibrated | None) -> None:
@@ -24,7 +25,9 @@ def show_plan(folder: Path, planned: Planned, calibrated: Calibrated | None) -> 
     show(_memory(planned))
     for sentence in sentences(planned):
         show(escape(sentence))
-    show(_neighbours(planned), _released(planned))
+    show(_neighbours(planned))
+    if planned.released:
+        show(_released(planned))
     if calibrated:
         for sentence in calibration_sentences(calibrated):
             show(escape(sentence))
@@ -86,13 +89,13 @@ def sentences(planned: Planned) -> Iterator[str]:
         yield "All figures of a GPU are predictions; none was measured on one."
     yield f"Counted with: {workload.source}."
     yield (
-        f"Step: {speed.step_tflop:.1f} TFLOP, {speed.step_seconds:.3g} s at {gpu.mfu:.0%} of "
+        f"Step: {speed.step_tflop:.3g} TFLOP, {speed.step_seconds:.3g} s at {gpu.mfu:.0%} of "
         f"{gpu.tflops:g} TFLOP/s, {speed.samples_per_second:.3g} samples/s."
     )
     if speed.hours is None:
         yield "Run: the number of examples is unknown; examples=N or training.max_steps=N tells it."
     else:
-        yield f"Run: {speed.steps} steps, {speed.hours:.3g} hours, evaluations not counted."
+        yield f"Run: {speed.steps} steps, {duration(speed.hours)}, evaluations not counted."
     cache = f"Vision cache: {planned.cache_entry / MIB:.2f} MiB an image"
     if workload.images:
         cache += f", {workload.images * planned.cache_entry / GIB:.2f} GiB for {workload.images}"
@@ -108,8 +111,8 @@ def calibration_sentences(calibrated: Calibrated) -> Iterator[str]:
     """Set prediction and measurement side by side."""
     measured, device = calibrated.measured, calibrated.device
     yield (
-        f"Measured on this {device}, a micro-batch of the longest rows: the step's highest memory "
-        f"is {measured.step / MIB:.1f} MiB, predicted were {calibrated.predicted.step / MIB:.1f} "
+        f"Measured on this {DEVICES[device]} with the longest rows: the step takes "
+        f"{measured.step / MIB:.1f} MiB, predicted were {calibrated.predicted.step / MIB:.1f} "
         f"({calibrated.error:+.1%}); weights {measured.weights / MIB:.1f} MiB, predicted "
         f"{calibrated.predicted_weights / MIB:.1f}; it took {measured.seconds:.2f} s."
     )
@@ -120,8 +123,8 @@ def _memory(planned: Planned) -> "Table":
 
     peak = planned.plan.peak
     table = Table(
-        title=f"{planned.micro_batch} rows of {planned.tokens} tokens on one "
-        f"{planned.device}, highest in: {peak.moment}"
+        title=f"{planned.micro_batch} rows of {planned.tokens} tokens",
+        caption=f"on one {DEVICES[planned.device]}; highest: {peak.moment}",
     )
     table.add_column("memory")
     table.add_column("GiB", justify="right")
@@ -136,18 +139,21 @@ def _memory(planned: Planned) -> "Table":
 def _neighbours(planned: Planned) -> "Table":
     from rich.table import Table
 
-    table = Table(title=f"What fits in {planned.gpu.memory:g} GiB")
+    table = Table(
+        title=f"What fits in {planned.gpu.memory:g} GiB",
+        caption="rows: the largest micro-batch that fits",
+    )
     table.add_column("instead")
-    for name in ("GiB", "largest micro-batch", "s/step", "hours"):
+    for name in ("GiB", "rows", "s/step", "run"):
         table.add_column(name, justify="right")
     for plan in planned.neighbours:
-        hours = "–" if plan.speed.hours is None else f"{plan.speed.hours:.3g}"
+        hours = plan.speed.hours
         table.add_row(
             plan.words.replace(" ", "\n"),
             _gib(plan),
             str(plan.largest_micro_batch or "none"),
             f"{plan.speed.step_seconds:.3g}",
-            hours,
+            "–" if hours is None else duration(hours),
         )
     return table
 
@@ -156,10 +162,13 @@ def _released(planned: Planned) -> "Table":
     """A row per model and resolution; bf16 LoRA and QLoRA side by side."""
     from rich.table import Table
 
-    table = Table(title=f"Released models, micro-batch {planned.micro_batch}, other settings alike")
+    table = Table(
+        title=f"Released models, micro-batch {planned.micro_batch}, other settings alike",
+        caption="bf16; rows: the largest micro-batch that fits; 1/s: samples per second",
+    )
     table.add_column("model")
     table.add_column("px", justify="right")
-    for name in ("LoRA bf16, GiB", "largest", "samples/s", "QLoRA, GiB", "largest", "samples/s"):
+    for name in ("LoRA GiB", "rows", "1/s", "QLoRA GiB", "rows", "1/s"):
         table.add_column(name, justify="right")
     cells = iter(planned.released)
     for plain, quantized in zip(cells, cells, strict=True):
@@ -174,6 +183,14 @@ def _released(planned: Planned) -> "Table":
 def _fit(plan: Plan) -> tuple[str, str, str]:
     largest = str(plan.largest_micro_batch or "none")
     return _gib(plan), largest, f"{plan.speed.samples_per_second:.3g}"
+
+
+def duration(hours: float) -> str:
+    """Write a time in the unit that suits it: `3.2 h`, `40 min`, `5 s`."""
+    for unit, size in (("h", 1.0), ("min", 60.0)):
+        if hours * size >= 1:
+            return f"{hours * size:.3g} {unit}"
+    return f"{hours * 3600:.0f} s"
 
 
 def _gib(plan: Plan) -> str:
