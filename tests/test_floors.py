@@ -14,7 +14,7 @@ FLOORS = [
     "metrics",
     "tasks",
     "data models",
-    "training evaluation report",
+    "training evaluation planning report",
     "exporting",
     "config commands engines launching mistakes runs __main__",
 ]

@@ -36,6 +36,7 @@ from palitune.runs import (
     Export,
     Finetune,
     Inspect,
+    Plan,
     Predict,
     Run,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Export",
     "Finetune",
     "Inspect",
+    "Plan",
     "Predict",
     "Run",
     "compose",
@@ -103,6 +105,9 @@ def compose(
     try:
         parsed = [_parsed(override) for override in overrides]
         composed = _composed(recipe_name, parsed, config_dir, run_folder)
+        unread = RUNS[recipe_name].unread
+        if any(OmegaConf.missing_keys(composed[group] or {}) for group in unread):
+            composed.update(dict.fromkeys(unread))
         if OmegaConf.is_missing(composed, "output_dir"):
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
             composed.output_dir = f"outputs/{recipe_name}/{now}"

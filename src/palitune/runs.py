@@ -26,6 +26,8 @@ class Command:
 
     words: ClassVar[str | None] = None
     """The list that words of the command line without `=` belong to, if there may be any."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """Groups that a run does without where a mandatory value of one of them is missing."""
 
     output_dir: str
     """Folder of the run; outputs/RECIPE/DATE_TIME where none is given."""
@@ -95,6 +97,46 @@ class Inspect(DataRun):
         for name in ("samples", "ceiling_images"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
+class Plan(Run):
+    """Predict memory and time of what `Finetune` would train, on one GPU, without weights."""
+
+    unread = ("data", "task")
+
+    data: Data | None = None
+    """Data whose rows are counted; without, or where it is not there, their length is assumed."""
+    prefix_tokens: int | None = None
+    """Tokens of a prompt; null: counted on the data, 32 where it cannot be read."""
+    suffix_tokens: int | None = None
+    """Tokens of an answer; null: counted on the data, 32 where it cannot be read."""
+    examples: int | None = None
+    """Training examples; null: those of the data."""
+    gpu_memory: float = 80.0
+    """GiB of the GPU that is planned for; an H100 has 80."""
+    device_tflops: float = 989.0
+    """Its peak of dense matrix products; an H100's in bf16 is 989."""
+    mfu: float = 0.4
+    """Share of that peak that a step reaches: an assumption, measure your own."""
+    device_bandwidth: float = 2.5
+    """TB/s at which it reads and writes; quantized weights are expanded in every pass."""
+    released: bool = True
+    """Also predict every released model at every resolution, with LoRA and QLoRA."""
+    calibrate: bool = False
+    """Also take one real step on this machine, and set the prediction beside it; reads weights."""
+
+    def __post_init__(self) -> None:
+        if self.data is not None:
+            self.data.pairings(self.task)
+        for name in ("prefix_tokens", "suffix_tokens", "examples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("gpu_memory", "device_tflops", "device_bandwidth"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not 0 < self.mfu <= 1:
+            raise ValueError(f"mfu must lie in (0, 1], not {self.mfu}")
 
 
 @dataclass(kw_only=True)
@@ -175,7 +217,7 @@ class Compare(Command):
 
 RUNS: dict[str, type[Command]] = {
     run.__name__.lower(): run
-    for run in (Finetune, Evaluate, Check, Inspect, Predict, Export, Compare)
+    for run in (Finetune, Evaluate, Check, Inspect, Plan, Predict, Export, Compare)
 }
 """By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from palitune import data
 from palitune.data import Data
 from palitune.data.images import read_size
-from palitune.data.sources.handwriting import FOLDER
+from palitune.data.sources.handwriting import EMBEDDED
 from palitune.examples import Example
 from palitune.exporting.settings import Exporting
 from palitune.tasks import Task
 
-PAGE = FOLDER / "images" / "test-0001.png"
+PAGE = EMBEDDED / "handwriting" / "images" / "test-0001.png"
 PROMPT = "caption en"
 
 

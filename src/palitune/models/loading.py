@@ -93,7 +93,7 @@ def _as_recorded(model: Model, record: Record) -> Model:
 def _load_base(model: Model, adapter: Adapter | None, bits: int | None) -> Network:
     folder = fetch(model, weights=True)
     config = read_config(folder)
-    _apply_softcaps(model, config)
+    apply_softcaps(model, config)
     device, dtype = resolve_device(model), resolve_dtype(model, adapter)
     if dtype == torch.float16 and family(config) == "paligemma2":
         raise ModelError("model.dtype: Gemma 2 overflows in fp16; use bf16 or fp32")
@@ -182,7 +182,7 @@ def check_tokens(processor: Any, config: Any) -> None:
         )
 
 
-def _apply_softcaps(model: Model, config: Any) -> None:
+def apply_softcaps(model: Model, config: Any) -> None:
     text = config.text_config
     if family(config) == "paligemma":
         if model.final_logit_softcapping:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from palitune.report.machine import environment, told
     from palitune.report.page import write
     from palitune.report.pages import made_by
+    from palitune.report.plan import show_plan
     from palitune.report.predictions import show_predictions
     from palitune.report.summary import metrics_markdown, metrics_table
     from palitune.report.writing import finish, list_skipped, open_run, say, tracked
@@ -25,6 +26,7 @@ __getattr__ = lazily(
         "told": "machine",
         "write": "page",
         "made_by": "pages",
+        "show_plan": "plan",
         "show_predictions": "predictions",
         "metrics_markdown": "summary",
         "metrics_table": "summary",
@@ -46,6 +48,7 @@ __all__ = [
     "open_run",
     "say",
     "show_inspection",
+    "show_plan",
     "show_predictions",
     "told",
     "tracked",
