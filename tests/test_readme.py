@@ -78,4 +78,6 @@ def substituted(arguments: list[str], tiny: Path, home: Path) -> list[str]:
         arguments += [*SHORT, *FEW]
     elif arguments and arguments[0] in ("evaluate", "check", "inspect", "predict"):
         arguments += FEW
+    elif arguments and arguments[0] == "plan":
+        arguments += ["released=false"]
     return arguments

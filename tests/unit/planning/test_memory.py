@@ -18,8 +18,9 @@ from live_tensors import LiveTensors
 ALL = ["language", "vision", "projector"]
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
-@pytest.mark.parametrize("dtype", [Dtype.fp32, Dtype.bf16])
+@pytest.mark.parametrize(
+    ("dtype", "checkpointed"), [(Dtype.fp32, False), (Dtype.fp32, True), (Dtype.bf16, False)]
+)
 @pytest.mark.parametrize(
     ("family", "adapter"),
     [

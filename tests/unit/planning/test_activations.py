@@ -1,0 +1,21 @@
+"""What LoRA keeps follows the rule that the layers themselves follow."""
+
+import pytest
+import torch
+
+from palitune.models.lean_lora import _folds
+from palitune.planning.activations import Precision, folds
+from palitune.planning.on_paper import Linear
+
+
+@pytest.mark.parametrize("rank", [1, 4, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [16, 64, 512])
+def test_a_weight_is_said_to_be_folded_where_it_is(
+    width: int, dtype: torch.dtype, rank: int
+) -> None:
+    one = Linear("language.mlp", width, 4 * width, rank, False)
+    base = torch.nn.Linear(width, 4 * width, dtype=dtype, device="meta")
+    down = torch.empty(rank, width, device="meta")
+    assert folds(one, Precision(dtype.itemsize, None)) == _folds(base, down)
+    assert not folds(one, Precision(4, 4))
