@@ -14,7 +14,7 @@ FLOORS = [
     "metrics",
     "tasks",
     "data models",
-    "training evaluation report",
+    "training evaluation alignment report",
     "config commands engines launching mistakes runs __main__",
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names.split()}
