@@ -7,7 +7,7 @@ from typing import Any
 
 from palitune.metrics import best, higher_is_better
 from palitune.metrics.confusion import Pair
-from palitune.report import confusions, curves, pictures, score_plots, selection
+from palitune.report import confusions, curves, pictures, sampled, score_plots, selection
 from palitune.report.cards import Card, card
 from palitune.report.provenance import metrics_of
 from palitune.report.run_folder import RunFolder, read
@@ -63,6 +63,7 @@ def _render(run: RunFolder) -> str:
         "has_intervals": any(interval for number in found for interval in number.intervals),
         "compares": run.metrics.get("before") is not None,
         "charts": [(chart, Markup(curves.svg(chart))) for chart in curves.charts(run.history)],
+        "sampled": sampled.moments(run.samples),
         "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
         "confusions": [part.confusion for part in parts if part.confusion],
         "judged_parts": [part.name for part in parts],
