@@ -1,6 +1,7 @@
 """Tune in two processes with NF4, and compare log-probabilities in each.
 
-A program of its own: it imports torch once and forks before it has computed anything.
+A program of its own: it imports all that takes long once, and forks before it has computed
+anything.
 """
 
 import json
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from transformers import AutoProcessor
 
+import palitune.alignment.running
+import palitune.models.lean_lora
+import palitune.models.loading  # noqa: F401
 from aligned import differences, moved, part_of, tuned, watched
 from palitune.alignment.settings import Alignment, Method
 from palitune.models.adapters import Qlora

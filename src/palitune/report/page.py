@@ -19,6 +19,7 @@ SHOWN = 1000
 BYTES_LARGE, BYTES_SMALL = 7_000_000, 4_000_000
 """Most bytes of all pictures of the galleries, and of all other ones, before they are encoded."""
 
+_TUNING = {"grpo": "Reward tuning", "rloo": "Reward tuning", "dpo": "Preference tuning"}
 _BARE = ("size", "stage", "path")
 _NAMED = ("resolution", "rank", "alpha")
 
@@ -130,7 +131,8 @@ def _bar(number: Number) -> float:
 def _title(run: RunFolder, found: Sequence[Number]) -> str:
     parts = ", ".join(dict.fromkeys(number.part for number in found if number.part))
     trained = run.history or run.metrics.get("before") is not None
-    return f"{'Fine-tuning' if trained else 'Evaluation'}{': ' * bool(parts)}{parts}"
+    kind = _TUNING.get(str(run.settings.get("method")), "Fine-tuning") if trained else "Evaluation"
+    return f"{kind}{': ' * bool(parts)}{parts}"
 
 
 def _facts(run: RunFolder) -> list[tuple[str, str]]:

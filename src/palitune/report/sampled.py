@@ -14,7 +14,7 @@ from palitune.report.run_folder import objects
 
 _SHORT = 150
 """Pixels of the shorter side of a picture."""
-_LONGEST = 300
+_LONGEST = 120
 """Characters of an answer that are shown."""
 
 
