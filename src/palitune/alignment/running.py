@@ -90,6 +90,7 @@ class Run:
             settings, self.seed, self.folder, measured=measure is not None, device=network.device,
             kind=config, max_steps=steps, beta=self.how.weight, disable_dropout=True,
             gradient_checkpointing=settings.gradient_checkpointing,
+            ddp_find_unused_parameters=False,
             bf16=False, **told,  # the precision is the base's, as in all other trainings
         )  # fmt: skip
         # TRL asks transformers for a property by the name it had before.
