@@ -14,7 +14,7 @@ FLOORS = [
     "metrics",
     "tasks",
     "data models",
-    "training evaluation planning report",
+    "training evaluation alignment planning report",
     "exporting",
     "config commands engines launching mistakes runs __main__",
 ]

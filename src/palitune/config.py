@@ -29,6 +29,7 @@ from palitune.models.adapters import Full
 from palitune.runs import (
     GROUPS,
     RUNS,
+    Align,
     Check,
     Command,
     Compare,
@@ -43,6 +44,7 @@ from palitune.runs import (
 from palitune.training.published import Published
 
 __all__ = [
+    "Align",
     "Check",
     "Compare",
     "ConfigError",
@@ -255,7 +257,8 @@ def _composed(
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
         composed = hydra.compose(recipe_name, choices)
     OmegaConf.set_struct(composed, None)  # dataclasses stay closed, dictionaries take new keys
-    if run_folder is not None and issubclass(RUNS[recipe_name], Evaluate | Predict | Export):
+    trained = (Align, Evaluate, Predict, Export)
+    if run_folder is not None and issubclass(RUNS[recipe_name], trained):
         _take_adapter(composed, Path(run_folder))
     for override in values:
         _set(composed, override)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from palitune.alignment.settings import Alignment
 from palitune.data.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.mixture import Mixture
 from palitune.data.sources import SOURCES
@@ -66,6 +67,18 @@ class DataRun(Run):
 @dataclass(kw_only=True)
 class Finetune(DataRun):
     """Train an adapter; from `adapter.path` where one is given."""
+
+
+@dataclass(kw_only=True)
+class Align(Finetune, Alignment):
+    """Tune an adapter further, from `adapter.path` where one is given, by what answers are worth.
+
+    Of `training`, what is of targets and their loss is not read, nor is `augmentation`.
+    """
+
+    def __post_init__(self) -> None:
+        DataRun.__post_init__(self)
+        Alignment.__post_init__(self)
 
 
 @dataclass(kw_only=True)
@@ -217,7 +230,7 @@ class Compare(Command):
 
 RUNS: dict[str, type[Command]] = {
     run.__name__.lower(): run
-    for run in (Finetune, Evaluate, Check, Inspect, Plan, Predict, Export, Compare)
+    for run in (Finetune, Align, Evaluate, Check, Inspect, Plan, Predict, Export, Compare)
 }
 """By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
 

@@ -54,9 +54,12 @@ def box_overlaps(predicted: Sequence[Instance], reference: Sequence[Instance]) -
 
 
 def pairs(
-    predicted: Sequence[Instance], reference: Sequence[Instance], overlaps: Overlaps
+    predicted: Sequence[Instance],
+    reference: Sequence[Instance],
+    overlaps: Overlaps,
+    least: float = MATCH_IOU,
 ) -> dict[int, int]:
-    """Pair objects of the same label one to one, the best IoU first, from IoU .5 on.
+    """Pair objects of the same label one to one, the best IoU first, from IoU `least` on.
 
     Returns the index of the predicted object by that of the reference; a crowd is in no pair.
     """
@@ -64,7 +67,7 @@ def pairs(
         (overlaps[left][right], left, right)
         for left, guess in enumerate(predicted)
         for right, truth in enumerate(reference)
-        if guess.label == truth.label and not truth.crowd and overlaps[left][right] >= MATCH_IOU
+        if guess.label == truth.label and not truth.crowd and overlaps[left][right] >= least
     ]
     found: dict[int, int] = {}
     taken: set[int] = set()

@@ -143,6 +143,8 @@ def _span(values: Sequence[float]) -> Point:
 
 def _chart_and_line(name: str) -> tuple[str, str]:
     kind, *path = name.split("/")
+    if kind == "align" and path:
+        return path[-1], "training"
     if kind not in _MEASURED_ON or not path:
         return name, "training" if name == "loss" else name
     known = kind == "validation" and path[-1] != "loss"

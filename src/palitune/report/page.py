@@ -7,7 +7,7 @@ from typing import Any
 
 from palitune.metrics import best, higher_is_better
 from palitune.metrics.confusion import Pair
-from palitune.report import confusions, curves, pictures, score_plots, selection
+from palitune.report import confusions, curves, pictures, sampled, score_plots, selection
 from palitune.report.cards import Card, card
 from palitune.report.provenance import metrics_of
 from palitune.report.run_folder import RunFolder, read
@@ -19,6 +19,7 @@ SHOWN = 1000
 BYTES_LARGE, BYTES_SMALL = 7_000_000, 4_000_000
 """Most bytes of all pictures of the galleries, and of all other ones, before they are encoded."""
 
+_TUNING = {"grpo": "Reward tuning", "rloo": "Reward tuning", "dpo": "Preference tuning"}
 _BARE = ("size", "stage", "path")
 _NAMED = ("resolution", "rank", "alpha")
 
@@ -63,6 +64,7 @@ def _render(run: RunFolder) -> str:
         "has_intervals": any(interval for number in found for interval in number.intervals),
         "compares": run.metrics.get("before") is not None,
         "charts": [(chart, Markup(curves.svg(chart))) for chart in curves.charts(run.history)],
+        "sampled": sampled.moments(run.samples),
         "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
         "confusions": [part.confusion for part in parts if part.confusion],
         "judged_parts": [part.name for part in parts],
@@ -129,7 +131,8 @@ def _bar(number: Number) -> float:
 def _title(run: RunFolder, found: Sequence[Number]) -> str:
     parts = ", ".join(dict.fromkeys(number.part for number in found if number.part))
     trained = run.history or run.metrics.get("before") is not None
-    return f"{'Fine-tuning' if trained else 'Evaluation'}{': ' * bool(parts)}{parts}"
+    kind = _TUNING.get(str(run.settings.get("method")), "Fine-tuning") if trained else "Evaluation"
+    return f"{kind}{': ' * bool(parts)}{parts}"
 
 
 def _facts(run: RunFolder) -> list[tuple[str, str]]:

@@ -59,6 +59,8 @@ class RunFolder:
     environment: dict[str, Any]
     history: tuple[dict[str, float], ...]
     judged: tuple[Judged, ...]
+    samples: tuple[dict[str, Any], ...]
+    """Lines of `samples.jsonl`: answers sampled on the way, by prompt."""
     skipped: tuple[str, ...]
     remarks: tuple[str, ...]
     """What became of the training, in sentences."""
@@ -86,6 +88,7 @@ def read(path: Path) -> RunFolder:
         environment=_object(path / "environment.json"),
         history=tuple(_numbers(record) for record in _lines(path / "history.jsonl")),
         judged=tuple(_judged(path)),
+        samples=tuple(_lines(path / "samples.jsonl")),
         skipped=tuple(_text(path / "skipped.txt").splitlines()),
         remarks=tuple(_object(path / "training.json").get("remarks", [])),
     )

@@ -2,6 +2,7 @@
 
 import string
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ from palitune.codec.boxes import Confidence
 from palitune.codec.grammar import Grammar
 from palitune.examples import DataError, Example, Reference, Row, Size, Value
 from palitune.metrics import METRICS, NEED_EXTRAS
+from palitune.tasks.rewards import Rewards, check_weights
 
 T = TypeVar("T")
 
@@ -37,6 +39,9 @@ class Task(ABC):
     """Names out of `palitune.metrics.METRICS`."""
     max_new_tokens: int = 32
     """Tokens that generation may write for one answer, EOS included."""
+    rewards: dict[str, float] = field(default_factory=dict)
+    """Weight of each reward that `palitune align` trains for, e.g. {mean_iou: 1, valid: 0.2}; names
+    are those of metrics, and mean_iou | mean_mask_iou | valid; empty: the first metric."""
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -46,6 +51,7 @@ class Task(ABC):
                 )
             if metric in NEED_EXTRAS:
                 METRICS[metric]()  # it says here, and not after a training, what it lacks
+        check_weights(self.rewards)
         if self.max_new_tokens < 1:
             raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
 
@@ -60,6 +66,13 @@ class Task(ABC):
     @abstractmethod
     def parse(self, text: str, size: Size, confidence: Confidence | None = None) -> Value | None:
         """Read a model's text; None where it is malformed. Never raises."""
+
+    def reward(self, examples: Sequence[Example] = ()) -> Rewards:
+        """Return what tells the reward in [0, 1] of a prediction about an example.
+
+        `examples`: those that are learned from, for rewards that depend on how common words are.
+        """
+        return Rewards(self, examples)
 
     def grammar(self, prefix: str) -> Grammar | None:
         """Tell what answers to a prompt are well-formed; None where any text is."""

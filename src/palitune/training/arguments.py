@@ -1,7 +1,9 @@
 """Palitune's settings in the words of `transformers.Trainer`."""
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -11,12 +13,23 @@ from palitune.training.settings import Optimizer, Schedule, Training
 
 
 def arguments(
-    settings: Training, seed: int, folder: Path, *, measured: bool, device: torch.device
+    settings: Training,
+    seed: int,
+    folder: Path,
+    *,
+    measured: bool,
+    device: torch.device,
+    kind: Any = TrainingArguments,
+    **more: Any,
 ) -> TrainingArguments:
-    """Translate the settings; `measured`: whether anything is measured on the way."""
+    """Translate the settings; `measured`: whether anything is measured on the way.
+
+    `kind`: of a trainer that is told `more`, which goes before the settings.
+    """
     measure_when = "no" if not measured else "steps" if settings.validate_every else "epoch"
     save_every = settings.save_every or settings.validate_every
-    told = TrainingArguments(
+    told = partial(
+        kind,
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=_accumulation(settings),
@@ -59,10 +72,11 @@ def arguments(
         seed=seed,
         data_seed=seed,
     )
+    made = told(**more)
     # Said afterwards: as an argument it would ask that save_every be a multiple of validate_every,
     # which `Stopping` makes needless, since it saves every new best.
-    told.load_best_model_at_end = settings.best_metric is not None
-    return told
+    made.load_best_model_at_end = settings.best_metric is not None
+    return made
 
 
 def _accumulation(settings: Training) -> int:

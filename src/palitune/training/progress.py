@@ -13,7 +13,9 @@ from palitune.training.faults import TrainingError
 from palitune.training.perplexity import MINITRAIN, MINIVAL
 from palitune.training.stopping import MEASURED
 
-_SLICES = (f"{MINITRAIN}/", f"{MINIVAL}/")
+ALIGN = "align"
+"""What the names of numbers begin with that are of sampled answers or of pairs."""
+_SLICES = (f"{MINITRAIN}/", f"{MINIVAL}/", f"{ALIGN}/")
 _KEPT = {"loss", "learning_rate", "grad_norm", "epoch"}
 
 
@@ -30,7 +32,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            self._forget_after(state.global_step)
+            forget_after(self.history, state.global_step)
             self.bar = rich.progress.Progress(
                 rich.progress.TextColumn("training"),
                 rich.progress.BarColumn(),
@@ -77,19 +79,20 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if self.bar is not None:
             self.bar.stop()
 
-    def _forget_after(self, step: int) -> None:
-        """Drop what an interrupted run logged after the checkpoint that is resumed."""
-        if not self.history.exists():
-            return
-        lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if _step_of(line) <= step]
-        aside = self.history.with_name(f".{self.history.name}.new")
-        aside.write_text("".join(kept), encoding="utf-8")
-        aside.replace(self.history)
+
+def forget_after(file: Path, step: int) -> None:
+    """Drop the lines that an interrupted run wrote after the checkpoint that is resumed."""
+    if not file.exists():
+        return
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if _step_of(line) <= step]
+    aside = file.with_name(f".{file.name}.new")
+    aside.write_text("".join(kept), encoding="utf-8")
+    aside.replace(file)
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of the history; one that was cut off as it was written has none."""
+    """The step of a line; one that was cut off as it was written has none."""
     try:
         return float(json.loads(line)["step"])
     except ValueError:
@@ -111,6 +114,6 @@ def _status(entry: dict[str, float]) -> str:
     shown += [
         f"{name.removeprefix('validation/')} {value:.3f}"
         for name, value in entry.items()
-        if name.startswith("validation/")
+        if name.startswith("validation/") or name == f"{ALIGN}/reward"
     ][:4]
     return "  ".join(shown)

@@ -41,25 +41,42 @@ Order = ByImage | ByLength | InProportion
 """In which an epoch visits the examples, where it is not by chance alone."""
 
 
-class PrefixTrainer(Resumable):
-    # The loss below is already divided by the items of the whole optimizer step.
-    loss_is_scaled_for_ga = True
+class Measured(Resumable):
+    """A trainer that is measured by task metrics on the way."""
 
     def __init__(
         self,
         settings: Training,
-        measure: Measure | None,
-        losses: Measure | None,
-        sampler: Order | None,
         checkpoints: Checkpoints,
+        measure: Measure | None,
+        losses: Measure | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.sampler = sampler
-        self.checkpoints = checkpoints
         self.settings = settings
+        self.checkpoints = checkpoints
         self.measure = measure
         self.losses = losses
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure task metrics by generation; the Trainer's own evaluation only knows losses."""
+        assert self.measure is not None
+        measured = self.measure() | (self.losses() if self.losses else {})
+        metrics = {MEASURED + name: value for name, value in measured.items()}
+        self.log(dict(metrics))
+        self.control: Any = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
+class PrefixTrainer(Measured):
+    # The loss below is already divided by the items of the whole optimizer step.
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, sampler: Order | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sampler = sampler
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | None = None
@@ -107,17 +124,6 @@ class PrefixTrainer(Resumable):
         counted = torch.tensor(float(items), device=device)
         return self.accelerator.gather(counted).sum() if self.args.world_size > 1 else counted
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure task metrics by generation; the Trainer's own evaluation only knows losses."""
-        assert self.measure is not None
-        measured = self.measure() | (self.losses() if self.losses else {})
-        metrics = {MEASURED + name: value for name, value in measured.items()}
-        self.log(dict(metrics))
-        self.control: Any = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]
     """Tell the training set its epoch: the loader of a resumed epoch does not pass it on."""
@@ -153,10 +159,10 @@ def train(
     progress = Progress(folder / "history.jsonl", log)
     trainer = PrefixTrainer(
         settings,
+        checkpoints,
         measure,
         losses,
-        _order(settings, collator, visits, seed),
-        checkpoints,
+        sampler=_order(settings, collator, visits, seed),
         model=network,
         args=arguments(settings, seed, folder, measured=measure is not None, device=network.device),
         train_dataset=visits,
@@ -170,15 +176,27 @@ def train(
             Preemption(),
         ],
     )
-    trainer.remove_callback(PrinterCallback)
     if losses and settings.perplexity_every:
         log_losses = perplexity.OnTheWay(settings.perplexity_every, lambda: trainer.log(losses()))
         trainer.add_callback(log_losses)
+    steps = settings.max_steps or math.ceil(
+        settings.epochs * math.ceil(len(visits) / settings.batch_size)
+    )
+    carry_out(trainer, progress, folder, steps)
+
+
+def carry_out(trainer: Measured, progress: Progress, folder: Path, steps: int) -> None:
+    """Train to the end or go on from a checkpoint, and say in `training.json` what became of it.
+
+    `steps`: those of the whole training.
+    """
+    settings, checkpoints = trainer.settings, trainer.checkpoints
+    trainer.remove_callback(PrinterCallback)
     processes.by_first(checkpoints.clear)
     checkpoint = checkpoint_to_resume(settings, checkpoints)
     try:
         with preemption.postponed():
-            _go_on(trainer, checkpoint, settings, len(visits))
+            _go_on(trainer, checkpoint, steps)
     except TrainingError as fault:
         raise TrainingError(f"{fault}; {checkpoints.said()}") from fault
     except preemption.Preempted as ending:
@@ -188,12 +206,10 @@ def train(
     _conclude(folder, trainer.state, settings)
 
 
-def _go_on(
-    trainer: PrefixTrainer, checkpoint: Path | None, settings: Training, examples: int
-) -> None:
+def _go_on(trainer: Measured, checkpoint: Path | None, steps: int) -> None:
     """Train from a checkpoint on; one that was the end of its training is only loaded."""
     state = checkpoint and TrainerState.load_from_json(str(checkpoint / RECORD))
-    if checkpoint and state and _is_over(state, settings, examples):
+    if checkpoint and state and _is_over(state, trainer.settings, steps):
         trainer.state = state
         trainer.load_end(checkpoint)
     else:
@@ -209,11 +225,9 @@ def _losses(
     return lambda: perplexity.measure(network, collator, slices, limit=limit, batch_size=size)
 
 
-def _is_over(state: TrainerState, settings: Training, examples: int) -> bool:
+def _is_over(state: TrainerState, settings: Training, steps: int) -> bool:
     """Tell whether patience has ended, or all steps are taken: Trainer would take one more."""
-    each = math.ceil(examples / settings.batch_size)
-    planned = settings.max_steps or math.ceil(settings.epochs * each)
-    return state.global_step >= planned or is_exhausted(state.log_history, settings)
+    return state.global_step >= steps or is_exhausted(state.log_history, settings)
 
 
 def _conclude(folder: Path, state: TrainerState, settings: Training) -> None:

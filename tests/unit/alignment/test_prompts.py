@@ -1,0 +1,40 @@
+"""The order of a run's prompts is that of any longer run, and every epoch has each of them once."""
+
+from palitune.alignment.prompts import Prompts
+from palitune.alignment.samples import moments
+from palitune.data.visits import Suffixes, Visits
+from palitune.examples import Example
+
+EXAMPLES = [
+    Example(
+        id=str(number),
+        images=(),
+        size=(1, 1),
+        prefix="",
+        suffixes=("a",),
+        reference=("a",),
+        place="",
+    )
+    for number in range(7)
+]
+
+
+def ids(count: int, seed: int = 0) -> list[str]:
+    return [one.id for one in Prompts(Visits(EXAMPLES, Suffixes.first, seed), count)]
+
+
+def test_a_longer_run_begins_as_a_shorter_one() -> None:
+    assert ids(20)[:11] == ids(11)
+    assert ids(11) != ids(11, seed=1)
+
+
+def test_every_epoch_has_each_prompt_once_in_an_order_of_its_own() -> None:
+    order = ids(14)
+    assert sorted(order[:7]) == sorted(order[7:]) == [one.id for one in EXAMPLES]
+    assert order[:7] != order[7:]
+
+
+def test_the_first_and_the_last_step_are_shown() -> None:
+    assert moments(100) == {1, 21, 41, 60, 80, 100}
+    assert moments(2) == {1, 2}
+    assert moments(1) == {1}
