@@ -151,7 +151,7 @@ class Searching:
 
     def _job(self, trial: "FrozenTrial") -> Job:
         values = [f"{key}={_written(value)}" for key, value in trial.params.items()]
-        folder = self.folder / f"{trial.number:0{len(str(self.count - 1))}}"
+        folder = self.folder / str(trial.number)  # whatever number of trials is asked for
         self._asked[folder] = trial.number
         ours = [*self.only_trials, f"output_dir={config.quoted(str(folder))}"]
         state = {"COMPLETE": "done", "FAIL": "failed"}.get(trial.state.name, "interrupted")
