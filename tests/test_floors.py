@@ -9,14 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "palitune"
 FLOORS = [
-    "__init__ examples embedded lazily preemption processes",
+    "__init__ examples embedded lazily preemption processes search",
     "codec",
     "metrics",
     "tasks",
     "data models",
     "training evaluation alignment planning report",
     "exporting",
-    "config commands engines launching mistakes runs __main__",
+    "clusters config commands engines jobs launching mistakes runs searching sweeps __main__",
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names.split()}
 HYDRA = {"hydra", "omegaconf"}

@@ -66,6 +66,8 @@ def test_a_command_of_the_readme_runs(
         arguments = substituted(arguments, tiny("paligemma2"), home)
     else:
         arguments += [*SHORT, *FEW, "data.parts.detection.task.max_new_tokens=16"]
+        if "search=lora" in arguments:
+            arguments.append("search.trials=1")
     assert program.run(arguments) == 0, capfd.readouterr().err[-2000:]
 
 

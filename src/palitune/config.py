@@ -17,7 +17,14 @@ from typing import Any, Protocol, TypeVar, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, OverrideType, Quote, QuotedString
+from hydra.core.override_parser.types import (
+    Glob,
+    IntervalSweep,
+    Override,
+    OverrideType,
+    Quote,
+    QuotedString,
+)
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -41,6 +48,7 @@ from palitune.runs import (
     Predict,
     Run,
 )
+from palitune.search import Choice, Domain, Interval
 from palitune.training.published import Published
 
 __all__ = [
@@ -185,6 +193,34 @@ def combinations(
             columns.append([str(override.input_line)])
     for job in itertools.product(*columns):
         yield list(job), [job[column] for column in swept]
+
+
+def domains(
+    overrides: Sequence[str], config_dir: str | None = None
+) -> tuple[list[str], dict[str, Domain]]:
+    """Return the overrides that give one value, and by key what the others choose from."""
+    single: list[str] = []
+    chosen_from: dict[str, Domain] = {}
+    for override in map(_parsed, overrides):
+        if override.is_sweep_override():
+            chosen_from[str(override.get_key_element())] = _domain(override, config_dir)
+        else:
+            single.append(str(override.input_line))
+    return single, chosen_from
+
+
+def _domain(override: Override, config_dir: str | None) -> Domain:
+    value = override.value()
+    if not isinstance(value, IntervalSweep):
+        values = (text.partition("=")[2] for text in _sweep(override, config_dir))
+        return Choice(tuple(values))
+    low, high = cast(float, value.start), cast(float, value.end)
+    if not low < high:
+        raise ConfigError(f"{override.input_line}: an interval goes from less to more")
+    as_log = "log" in value.tags
+    if as_log and low <= 0:
+        raise ConfigError(f"{override.input_line}: a logarithmic interval must lie above 0")
+    return Interval(low, high, log=as_log, whole=isinstance(low, int) and isinstance(high, int))
 
 
 def _sweep(override: Override, config_dir: str | None) -> Iterator[str]:

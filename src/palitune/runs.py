@@ -13,9 +13,11 @@ from palitune.data.sources.videos import Frames
 from palitune.engines import LAUNCHES, Launch
 from palitune.evaluation.settings import Evaluation
 from palitune.exporting.settings import Exporting
+from palitune.jobs import JOBS, Jobs
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
 from palitune.report.trackers import TRACKING, Tracking
+from palitune.search import SEARCHES, Search
 from palitune.tasks import TASKS, Task
 from palitune.training.published import Published
 from palitune.training.settings import Training
@@ -48,6 +50,8 @@ class Run(Command):
     evaluation: Evaluation
     tracking: Tracking
     launch: Launch
+    jobs: Jobs
+    search: Search
     seed: int = 0
     """Of everything random: order of examples, initial weights of the adapter, dropout."""
     evaluate_before: bool = True
@@ -244,5 +248,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "evaluation": {"default": Evaluation},
     "tracking": TRACKING,
     "launch": LAUNCHES,
+    "jobs": JOBS,
+    "search": SEARCHES,
 }
 """The type of every option of the groups that are fields of a run."""

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from palitune import __main__ as program
-from palitune import launching
+from palitune.jobs import Jobs
 from palitune.models import load_trainable, save_adapter
 from palitune.models.adapters import Lora
 from palitune.models.checkpoints import Tiny
@@ -48,17 +47,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def in_this_process(command: Sequence[str]) -> tuple[int, str]:
-    """Run a job of a sweep without importing everything anew."""
-    python, _, package, *arguments = command
-    assert (python, package) == (sys.executable, "palitune")
-    return program.run(arguments), ""
+class InThisProcess:
+    """Runs the jobs of a sweep without importing everything anew."""
+
+    def run(self, command: Sequence[str], again: Sequence[str], log: Path) -> tuple[int, str]:
+        _, package, *arguments = command
+        assert package == "palitune"
+        return program.run(arguments), ""
+
+    def end(self) -> None: ...
 
 
 def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
     home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "_watched", in_this_process)
+    monkeypatch.setattr(Jobs, "runner", lambda self, folder: InThisProcess())
     swept = ["experiment=ocr,vqa,boxes", "adapter.path=null,small/adapter,large/adapter"]
     told = ["evaluate", "--multirun", "--config-dir", "own", *swept, "output_dir=judged"]
     assert program.run(told) == 0, capfd.readouterr().err[-2000:]

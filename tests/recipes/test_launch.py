@@ -1,7 +1,8 @@
-"""Two machines with a process each train and judge as one process does, and one of them writes."""
+"""Two machines with a process each, which share out the base, give what one process gives."""
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_two_machines_give_what_one_process_gives(
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    asked = ["launch=processes", "launch.processes=1", "launch.nodes=2"]
+    asked = ["launch=processes", "launch.processes=1", "launch.nodes=2", "training.sharded=true"]
     machines = [
         subprocess.Popen(
             [sys.executable, "-m", "palitune", *TOLD, *asked, f"launch.node={number}",
@@ -54,6 +55,10 @@ def test_two_machines_give_what_one_process_gives(
     said = [machine.communicate(timeout=300) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert [out.count("report.html") for out, _ in said] == [1, 0]
+
+    kept = re.search(r"keeps (\d+) of the (\d+) frozen weights", said[0][1])
+    assert kept
+    assert int(kept[1]) == pytest.approx(int(kept[2]) / 2, rel=0.05)
 
     one = tmp_path / "one"
     (two,) = (tmp_path / "outputs/finetune").iterdir()  # both agree on the name

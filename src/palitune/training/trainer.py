@@ -30,6 +30,7 @@ from palitune.training.loss import count_items, token_weights
 from palitune.training.progress import Progress
 from palitune.training.resuming import RECORD, Preemption, Resumable, checkpoint_to_resume
 from palitune.training.settings import Training
+from palitune.training.sharding import Shards
 from palitune.training.stopping import MEASURED, Stopping, is_exhausted, remarks
 
 _log = logging.getLogger(__name__)
@@ -155,6 +156,8 @@ def train(
     """
     check_device(settings, network.device)
     losses = _losses(network, collator, slices, settings)
+    shards = Shards(network, settings)
+    measure, losses = (work and shards.around(work) for work in (measure, losses))
     checkpoints = Checkpoints(folder / "checkpoints")
     progress = Progress(folder / "history.jsonl", log)
     trainer = PrefixTrainer(
@@ -183,6 +186,7 @@ def train(
         settings.epochs * math.ceil(len(visits) / settings.batch_size)
     )
     carry_out(trainer, progress, folder, steps)
+    shards.end()
 
 
 def carry_out(trainer: Measured, progress: Progress, folder: Path, steps: int) -> None:
