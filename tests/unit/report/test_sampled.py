@@ -1,4 +1,4 @@
-"""Sampled answers stand by moment, equal ones once, boxes of the best and the worst over the truth."""
+"""Sampled answers stand by moment, equal ones once, and boxes of the best and worst are drawn."""
 
 from pathlib import Path
 from typing import Any
