@@ -15,6 +15,10 @@ def align(run: Align) -> None:
     processor = models.load_processor(run.model)
     network = models.load_trainable(run.model, run.adapter)
     measure = evaluation.measure(network, processor, validation, run.evaluation, run.training)
+    if run.training.self_check:
+        report.say(
+            training.check(network, processor, train, run.training, run.augmentation, run.adapter)
+        )
 
     folder = report.open_run(
         run.output_dir, to_yaml(run), train=train, test=test, validation=validation

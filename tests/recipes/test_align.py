@@ -16,7 +16,7 @@ TOLD = [
     "align", "task=ocr", "data=handwriting", "model=tiny", "group=4", "training.batch_size=8",
     "training.micro_batch_size=4", "training.max_steps=2", "training.log_every=1",
     "training.learning_rate=0.001", "training.warmup=0", "training.workers=0",
-    "task.max_new_tokens=6",
+    "training.self_check=false", "task.max_new_tokens=6",
     "task.rewards={character_error_rate: 3, valid: 1}", "evaluation.workers=0",
     "evaluation.limit=2", "evaluate_before=false", "evaluation.resamples=0",
 ]  # fmt: skip
@@ -59,10 +59,17 @@ def test_an_interrupted_grpo_goes_on_as_if_it_had_not_been(
         assert visit.overflow() == 0
 
 
-def test_rloo_runs(tmp_path: Path) -> None:
-    told = [*TOLD, "method=rloo", "training.max_steps=1", f"output_dir={tmp_path}"]
+def test_rloo_runs_and_is_measured_on_the_way(tmp_path: Path) -> None:
+    told = [
+        *TOLD, "method=rloo", f"output_dir={tmp_path}", "training.self_check=true",
+        "training.gradient_checkpointing=true", "training.validation_split=validation",
+        "training.validate_every=1", "training.validation_limit=2",
+        "training.best_metric=ocr/exact_match",
+    ]  # fmt: skip
     assert program.run(told) == 0
-    assert {"align/reward", "align/kl"} <= lines(tmp_path / "history.jsonl")[0].keys()
+    history = lines(tmp_path / "history.jsonl")
+    assert {"align/reward", "align/kl"} <= history[0].keys()
+    assert sum("validation/ocr/exact_match" in entry for entry in history) == 2
 
 
 def test_dpo_learns_from_sampled_pairs_and_from_a_file_of_them(tmp_path: Path) -> None:

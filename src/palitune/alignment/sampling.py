@@ -54,6 +54,7 @@ def sample_pairs(
         )
     if processes.is_first():
         pairs.write(folder / pairs.FILE, found[:wanted])
+        (folder / samples.FILE).unlink(missing_ok=True)
         samples.append(folder / samples.FILE, shown, step=0)
 
 

@@ -55,9 +55,10 @@ class Alignment:
             raise ValueError(f"margin must be in (0, 1], not {self.margin}: rewards are, too")
         if self.shown < 0:
             raise ValueError(f"shown must be at least 0, not {self.shown}")
-        least = self.method is Method.dpo
-        if self.kl_weight is not None and (self.kl_weight < 0 or (least and not self.kl_weight)):
-            raise ValueError(f"kl_weight must be {'above' if least else 'at least'} 0")
+        if self.kl_weight is not None and self.kl_weight < 0:
+            raise ValueError(f"kl_weight must be at least 0, not {self.kl_weight}")
+        if self.kl_weight == 0 and self.method is Method.dpo:
+            raise ValueError("kl_weight must be above 0 with dpo")
         if self.method is not Method.dpo and self.pairs != SAMPLED:
             raise ValueError(f"pairs={self.pairs} is of method=dpo; {self.method.value} samples")
 

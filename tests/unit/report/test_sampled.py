@@ -1,0 +1,45 @@
+"""Sampled answers stand by moment, equal ones once, and boxes of the best and worst are drawn."""
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from palitune.examples import Instance, value_to_json
+from palitune.report import sampled
+
+BOAT = (Instance("boat", (10.0, 10.0, 50.0, 50.0)),)
+
+
+def answer(text: str, reward: float, value: Any = ()) -> dict[str, Any]:
+    rewards = {"mean_iou": reward, "valid": 1.0}
+    return {
+        "text": text, "prediction": value_to_json(value), "reward": reward, "rewards": rewards
+    }  # fmt: skip
+
+
+def sample(folder: Path, step: int, *answers: dict[str, Any]) -> dict[str, Any]:
+    Image.new("RGB", (80, 60), "white").save(folder / "a.png")
+    return {
+        "step": step, "part": "detection", "id": "1", "images": [str(folder / "a.png")],
+        "size": [80, 60], "prefix": "detect boat", "reference": value_to_json(BOAT),
+        "answers": list(answers),
+    }  # fmt: skip
+
+
+def test_equal_answers_are_counted_and_ranked_by_reward(tmp_path: Path) -> None:
+    answers = answer("a boat", 1.0, BOAT), answer("a boat", 1.0, BOAT), answer("x" * 500, 0.0, None)
+    [(step, [card])] = sampled.moments([sample(tmp_path, 3, *answers)])
+    assert (step, card.mean) == (3, 2 / 3)
+    assert [(line.times, line.grade) for line in card.lines] == [(2, "full"), (1, "zero")]
+    assert len(card.lines[1].text) < 200
+    assert card.lines[0].parts == "mean_iou 1.00, valid 1.00"
+    assert [caption for caption, _ in card.pictures] == ["best", "worst"]
+    assert card.pictures[0][1].alt == "best answer on a.png: boat"
+
+
+def test_moments_are_in_order_and_equals_have_no_worst(tmp_path: Path) -> None:
+    lines = [sample(tmp_path, step, answer("", 0.5)) for step in (9, 1, 9)]
+    found = sampled.moments(lines)
+    assert [(step, len(cards)) for step, cards in found] == [(1, 1), (9, 2)]
+    assert [caption for caption, _ in found[0][1][0].pictures] == ["best"]
