@@ -120,8 +120,8 @@ def test_the_overview_lists_the_recipes_and_what_else_there_is(tmp_path: Path) -
 def test_a_recipe_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
     assert palitune("finetun", folder=tmp_path).stderr == (
         "palitune: there is no recipe 'finetun' (did you mean 'finetune'?); "
-        "valid are align, check, compare, evaluate, export, finetune, inspect, plan, predict, list, "
-        "copy\n"
+        "valid are align, check, compare, evaluate, export, finetune, inspect, plan, predict, "
+        "list, copy\n"
     )
 
 
