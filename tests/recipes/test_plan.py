@@ -1,6 +1,8 @@
 """`palitune plan` takes the command line of a training and reads no weights."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,25 +53,19 @@ def test_data_need_not_even_be_named(
 
 @pytest.mark.parametrize(
     ("family", "words"),
-    [
-        ("paligemma", ["adapter=lora"]),
-        ("paligemma", ["adapter=qlora", CHECKPOINTED]),
-        ("paligemma2", ["adapter=lora", CHECKPOINTED]),
-        ("paligemma2", ["adapter=qlora"]),
-    ],
+    [("paligemma", ["adapter=qlora", CHECKPOINTED]), ("paligemma2", ["adapter=lora"])],
 )
 def test_a_real_step_takes_what_was_predicted(
-    family: str,
-    words: list[str],
-    tiny: Callable[[str], Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    family: str, words: list[str], tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    """In a process of its own: what others freed before would not be seen to be taken again."""
     write_toy_jsonl(tmp_path / "toys")
     told = ["task=ocr", "data=jsonl", "data.path=toys", "model=local", "output_dir=out"]
     told += [f"model.path={tiny(family)}", "training.batch_size=64", "training.micro_batch_size=64"]
-    assert program.run(["plan", *told, *words, "calibrate=true", "released=false"]) == 0
+    told += [*words, "calibrate=true", "released=false"]
+    subprocess.run(
+        [sys.executable, "-m", "palitune", "plan", *told], cwd=tmp_path, check=True, timeout=120
+    )
     plan = planned(tmp_path / "out")
     assert plan["rows"]["examples"] == 12
     assert abs(plan["calibration"]["error"]) < 0.1

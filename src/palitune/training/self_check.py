@@ -34,7 +34,7 @@ def self_check(
         check_labels(batch, processor, visits),
         check_types(batch, visits),
         check_adapter(network, adapter),
-        *check_mask(network, batch),
+        *check_mask(network, batch, visits),
         check_padding(network, collate, visits),
     ]
 
@@ -66,10 +66,7 @@ def check_types(batch: Batch, visits: Sequence[Visit]) -> str:
         "be causal, depending on padding; build batches with palitune.data.collator",
     )
     types, real = batch["token_type_ids"], batch["attention_mask"].bool()
-    labelled = batch["labels"] != IGNORED
-    for row, visit in enumerate(visits):
-        if visit.example.silent:  # `check_labels` has read back what has no label
-            labelled[row] |= types[row] > 0
+    labelled = _suffixes(batch, visits)
     _demand(
         bool((types[labelled] > 0).all()),
         "token_type_ids are 0 on the suffix: it would see its own future and the loss would be a "
@@ -81,6 +78,15 @@ def check_types(batch: Batch, visits: Sequence[Visit]) -> str:
         "pre-training; image and prefix need type 0",
     )
     return "token types: 0 on image and prefix, 1 on suffix and EOS"
+
+
+def _suffixes(batch: Batch, visits: Sequence[Visit]) -> torch.Tensor:
+    """Where suffixes stand, (batch, tokens) bool: by their labels, so that types can be judged."""
+    suffixes = batch["labels"] != IGNORED
+    for row, visit in enumerate(visits):
+        if visit.example.silent:  # `check_labels` reads back what is to have no label
+            suffixes[row] |= batch["token_type_ids"][row] > 0
+    return suffixes
 
 
 def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
@@ -118,9 +124,10 @@ def check_labels(batch: Batch, processor: Any, visits: Sequence[Visit]) -> str:
 def _read_back(batch: Batch, row: int, number: int, processor: Any, visit: Visit) -> torch.Tensor:
     """The labels of a suffix, (tokens,), with the tokens that are to have none where they stand."""
     labels, inputs = batch["labels"][row], batch["input_ids"][row]
+    if not visit.others and not visit.example.silent:
+        return labels
     its_own = batch["token_type_ids"][row] == number
-    if visit.others:
-        labels = labels.where(its_own, IGNORED)
+    labels = labels.where(its_own, IGNORED)
     if not visit.example.silent:
         return labels
     hidden = its_own & (labels == IGNORED)
@@ -178,13 +185,17 @@ def _check_precision(network: Any, adapter: Qlora) -> None:
             )
 
 
-def check_mask(network: Any, batch: Batch) -> list[str]:
-    """Probe who sees whom on the real batch, in training and in evaluation mode."""
+def check_mask(network: Any, batch: Batch, visits: Sequence[Visit] = ()) -> list[str]:
+    """Probe who sees whom on the real batch, in training and in evaluation mode.
+
+    `visits` tells which of its rows have suffixes that are silent in part.
+    """
+    suffix = _suffixes(batch, visits).to(network.device)
     batch = {key: value.to(network.device) for key, value in batch.items()}
     was_training = network.training
     for mode in (True, False):
         network.train(mode)
-        _probe(network, batch, "training" if mode else "evaluation")
+        _probe(network, batch, suffix, "training" if mode else "evaluation")
     network.train(was_training)
     return [
         "mask: no suffix token sees a later one, no token sees padding (training and evaluation)",
@@ -192,8 +203,7 @@ def check_mask(network: Any, batch: Batch) -> list[str]:
     ]
 
 
-def _probe(network: Any, batch: Batch, mode: str) -> None:
-    suffix = batch["token_type_ids"] > 0
+def _probe(network: Any, batch: Batch, suffix: torch.Tensor, mode: str) -> None:
     position = torch.arange(suffix.shape[1], device=suffix.device)
     first = torch.where(suffix, position, suffix.shape[1]).amin(dim=1)
     real = batch["attention_mask"].bool()

@@ -104,7 +104,7 @@ def test_an_adapter_that_took_weights_from_the_base_is_saved_as_one_for_the_whol
 def test_peft_itself_reads_what_is_saved(model: Local, saved: Path) -> None:
     ours = models.load_trained(model, Lora(path=str(saved)))
     theirs = PeftModel.from_pretrained(models.load(model), str(saved))
-    assert torch.equal(logits(ours), logits(theirs))
+    assert (logits(ours) - logits(theirs)).abs().max() <= 2e-5
 
 
 def test_the_record_names_the_base_and_how_it_was_used(

@@ -74,10 +74,9 @@ def test_an_early_end_is_said_with_its_reason() -> None:
 
 
 def test_the_direction_of_everything_that_a_task_reports_is_known_by_its_name() -> None:
-    lower = {"character_error_rate", "word_error_rate", "malformed_objects"}
-    programs = {"meteor", "spice"}
-    for metric in METRICS.keys() - programs:
-        names = METRICS[metric]().compute()
-        assert {name for name in names if not higher_is_better(name)} <= lower, metric
+    for metric in METRICS.keys() - {"meteor", "spice"}:  # which need Java
+        for name in METRICS[metric]().compute():
+            is_fault = name.endswith("error_rate") or name == "malformed_objects"
+            assert higher_is_better(name) != is_fault, metric
     for name in ("minival/loss", "minival/ocr/perplexity", "ocr/malformed", "ocr/unfinished"):
         assert not higher_is_better(name)
