@@ -29,7 +29,8 @@ from palitune.models.loading import load
 from palitune.training.settings import Training
 from palitune.training.trainer import train
 
-STEPS = 24
+STEPS = 48
+"""More than the attempts that are killed can do: each saves once at most."""
 PATIENCE = 0.1
 """Seconds within which a process is killed once it has done the steps that it is granted: a step
 and the writing of a checkpoint together take about half of that."""
@@ -43,9 +44,17 @@ def prepared(base: Path, examples: Sequence[Example]) -> tuple[Any, Collator, Se
 
 
 def attempt(
-    network: Any, collator: Collator, examples: Sequence[Example], folder: Path, done: int
+    network: Any,
+    collator: Collator,
+    examples: Sequence[Example],
+    folder: Path,
+    done: int,
+    allowed: int,
 ) -> None:
-    """Train to the end, writing a byte to the pipe `done` after each step."""
+    """Train to the end, writing a byte to the pipe `done` after each step.
+
+    It goes on behind a step once there is a byte in the pipe `allowed`.
+    """
     settings = Training(
         batch_size=2, micro_batch_size=1, max_steps=STEPS, learning_rate=1e-2, log_every=1,
         save_every=2, resume="auto", workers=0, suffixes=Suffixes.sample,
@@ -53,6 +62,7 @@ def attempt(
 
     def tell(numbers: dict[str, float], step: int) -> None:
         os.write(done, b".")
+        os.read(allowed, 1)
 
     visits = Visits(examples, settings.suffixes, 3)
     train(network, collator, visits, settings, seed=3, folder=folder, log=tell)
@@ -60,18 +70,27 @@ def attempt(
     save_file(weights, folder / "weights.safetensors")
 
 
-def forked(told: tuple[Any, Collator, Sequence[Example]], folder: Path) -> tuple[int, int]:
-    """Begin an attempt; its process and the end of the pipe that it writes to."""
+def forked(
+    told: tuple[Any, Collator, Sequence[Example]], folder: Path, steps: int | None = None
+) -> tuple[int, int]:
+    """Begin an attempt that waits behind so many steps and one; None: it never does.
+
+    Returns its process and the end of the pipe that it writes to.
+    """
     heard, done = os.pipe()
+    allowed, allow = os.pipe()
     process = os.fork()
     if process == 0:
+        os.close(allow)
         try:
-            attempt(*told, folder=folder, done=done)
+            attempt(*told, folder=folder, done=done, allowed=allowed)
             os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())
             os._exit(1)
     os.close(done)
+    os.close(allowed)
+    os.write(allow, b"." * (STEPS if steps is None else steps))  # left open, or it need not wait
     return process, heard
 
 
@@ -79,8 +98,9 @@ def killed(
     told: tuple[Any, Collator, Sequence[Example]], folder: Path, chance: random.Random
 ) -> bool:
     """Kill an attempt after none to three steps, somewhere within the next; False: it was over."""
-    process, heard = forked(told, folder)
-    for _ in range(chance.randrange(4)):
+    steps = chance.randrange(4)
+    process, heard = forked(told, folder, steps)
+    for _ in range(steps):
         os.read(heard, 1)
     time.sleep(chance.random() * PATIENCE)
     os.kill(process, signal.SIGKILL)

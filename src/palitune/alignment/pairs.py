@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from palitune.alignment.scoring import Scored
-from palitune.data.collator import IGNORED, Batch, Collator
+from palitune.data.collator import IGNORED, Batch, Collator, with_own_images
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.visits import Visit
 from palitune.examples import DataError, Example
@@ -85,9 +85,7 @@ class PairCollator:
         chosen = [Visit(pair.example, pair.chosen) for pair in pairs]
         batch = self.collator.train(chosen + [Visit(pair.example, pair.rejected) for pair in pairs])
         batch["completion_mask"] = (batch.pop("labels") != IGNORED).long()
-        if (order := batch.pop("image_index", None)) is not None:
-            batch["pixel_values"] = batch["pixel_values"][order]
-        return batch
+        return with_own_images(batch)
 
 
 def _line(chosen: Scored, rejected: Scored) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from palitune.alignment import pairs, samples
 from palitune.alignment.prompts import Prompts
 from palitune.alignment.scoring import Scored, Scorer, groups
 from palitune.alignment.settings import Alignment
-from palitune.data.collator import Collator
+from palitune.data.collator import Collator, with_own_images
 from palitune.examples import Example
 from palitune.training.faults import TrainingError
 
@@ -80,7 +80,8 @@ def sampled(
     max_new_tokens: int,
 ) -> list[str]:
     """Draw `how.group` answers to each example, one example after the other."""
-    batch = collator.prompt(examples)
+    asked = [example for example in examples for _ in range(how.group)]
+    batch = with_own_images(collator.prompt(asked))
     tokenizer = collator.tokenizer
     was_training = network.training
     network.eval()
@@ -91,7 +92,6 @@ def sampled(
                 do_sample=True,
                 temperature=how.temperature,
                 top_k=0,
-                num_return_sequences=how.group,
                 max_new_tokens=max_new_tokens,
                 suppress_tokens=[collator.image_token],
                 bos_token_id=tokenizer.bos_token_id,

@@ -14,7 +14,7 @@ from trl import DPOTrainer, GRPOTrainer, RLOOTrainer
 
 from palitune.alignment.prompts import Prompts
 from palitune.alignment.scoring import Scored, Scorer, groups
-from palitune.data.collator import Batch, Collator
+from palitune.data.collator import Batch, Collator, with_own_images
 from palitune.training.progress import ALIGN
 from palitune.training.trainer import Measured
 
@@ -112,7 +112,7 @@ class Sampling(Aligned):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         examples = [self.prompts[row["place"]] for row in inputs]
-        self._batch = self.collator.prompt(examples)
+        self._batch = with_own_images(self.collator.prompt(examples))
         self._batch["pixel_values"] = self._batch["pixel_values"].to(self.accelerator.device)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         output["pixel_values"] = self._batch["pixel_values"]

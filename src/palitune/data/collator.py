@@ -174,6 +174,12 @@ class Collator:
         return batch
 
 
+def with_own_images(batch: Batch) -> Batch:
+    """Give every row images of its own, as whoever does not know `image_index` takes them."""
+    order = batch.pop("image_index", None)
+    return batch if order is None else batch | {"pixel_values": batch["pixel_values"][order]}
+
+
 def outline(pixels: torch.Tensor, box: Box, size: Size) -> None:
     """Draw a red line, one pixel wide, around a box of an image that had `size` before.
 
