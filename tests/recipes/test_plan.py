@@ -53,7 +53,12 @@ def test_data_need_not_even_be_named(
 
 @pytest.mark.parametrize(
     ("family", "words"),
-    [("paligemma", ["adapter=qlora", CHECKPOINTED]), ("paligemma2", ["adapter=lora"])],
+    [
+        ("paligemma", ["adapter=lora"]),
+        ("paligemma", ["adapter=qlora", CHECKPOINTED]),
+        ("paligemma2", ["adapter=lora", CHECKPOINTED]),
+        ("paligemma2", ["adapter=qlora"]),
+    ],
 )
 def test_a_real_step_takes_what_was_predicted(
     family: str, words: list[str], tiny: Callable[[str], Path], tmp_path: Path
