@@ -65,7 +65,7 @@ def test_the_log_probabilities_of_pairs_are_those_of_training(
     first = json.loads((tmp_path / "history.jsonl").read_text().splitlines()[0])
     for name, end in (("chosen", ""), ("rejected", " 1")):
         own = [
-            teacher_forced(network.eval(), collator, one, collator._target(text + end)).sum()
+            teacher_forced(network.eval(), collator, one, *collator._targets([text + end])).sum()
             for one, text in zip(examples, texts, strict=False)
         ]
         logged = first[f"align/log_probability_of_{name}"]

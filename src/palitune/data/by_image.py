@@ -14,9 +14,8 @@ class ByImage(Sampler[int]):
     """Visit the examples shuffled, but so many of one image side by side.
 
     A batch then holds several prompts of an image, which is encoded once for all of them. Several
-    visits to an example in one epoch come into different groups as far as the image has other
-    prompts. Of weighted parts every stretch holds their shares. The order follows from seed and
-    epoch of the visits alone.
+    visits to an example in one epoch come into different groups. Of weighted parts every stretch
+    holds their shares. The order follows from seed and epoch of the visits alone.
     """
 
     def __init__(self, visits: Visits, side_by_side: int) -> None:
@@ -31,9 +30,10 @@ class ByImage(Sampler[int]):
         groups: list[list[int]] = []
         for copies in self._of_images():
             rounds = itertools.zip_longest(*chance.sample(copies, len(copies)))
-            visits = [index for visited in rounds for index in visited if index is not None]
-            starts = range(0, len(visits), self.side_by_side)
-            groups += [visits[start : start + self.side_by_side] for start in starts]
+            for visited in rounds:
+                visits = [index for index in visited if index is not None]
+                starts = range(0, len(visits), self.side_by_side)
+                groups += [visits[start : start + self.side_by_side] for start in starts]
         chance.shuffle(groups)
         if (proportions := self.visits.proportions) is not None:
             groups = spread(_by_parts(groups, proportions), chance.random())

@@ -8,6 +8,7 @@ because generation goes on at the right.
 
 from collections.abc import Hashable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -53,15 +54,16 @@ class Collator:
             self.store = ImageStore(image_store, self.image_size, self.resample, images)
         self.tokens_per_image: int = processor.image_seq_length
         self.image_token: int = processor.image_token_id
-        self.newline = self._ids("\n")
+        [self.newline] = self._ids(["\n"])
 
     def train(self, visits: Sequence[Visit]) -> Batch:
         """Right-padded rows with labels on suffix and EOS.
 
         Raises DataError for a row longer than `max_length`: a suffix is never cut.
         """
-        prompts = [self._prompt(visit.example) for visit in visits]
-        targets = [[self._target(suffix) for suffix in visit.suffixes] for visit in visits]
+        prompts = self._prompts([visit.example for visit in visits])
+        told = iter(self._targets([suffix for visit in visits for suffix in visit.suffixes]))
+        targets = [list(islice(told, len(visit.suffixes))) for visit in visits]
         learned = [self._learned(visit, own) for visit, own in zip(visits, targets, strict=True)]
         lengths = [len(p) + sum(map(len, t)) for p, t in zip(prompts, targets, strict=True)]
         for visit, length in zip(visits, lengths, strict=True):
@@ -81,7 +83,7 @@ class Collator:
 
     def prompt(self, examples: Sequence[Example]) -> Batch:
         """Left-padded prompts without suffix, for generation."""
-        prompts = [self._prompt(example) for example in examples]
+        prompts = self._prompts(examples)
         batch = self._blank(len(examples), max(map(len, prompts)))
         for row, prompt in enumerate(prompts):
             batch["input_ids"][row, -len(prompt) :] = torch.tensor(prompt)
@@ -92,8 +94,9 @@ class Collator:
         """Tokens of the example with its longest suffix, or with all of them together; image tokens
         and EOS included.
         """
-        lengths = [len(self._target(suffix)) for suffix in example.suffixes]
-        return len(self._prompt(example)) + (sum(lengths) if together else max(lengths))
+        [prompt] = self._prompts([example])
+        lengths = [len(target) for target in self._targets(example.suffixes)]
+        return len(prompt) + (sum(lengths) if together else max(lengths))
 
     def told_images(self, example: Example) -> str:
         """Say how many of an example's tokens are of images."""
@@ -110,13 +113,17 @@ class Collator:
     def _made(self, path: str, view: View) -> np.ndarray:
         return np.array(view.picture(decode(path), self.image_size, self.resample, self.images))
 
-    def _prompt(self, example: Example) -> list[int]:
-        images = [self.image_token] * (self.tokens_per_image * len(example.images))
+    def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
         bos: int = self.tokenizer.bos_token_id
-        return [*images, bos, *self._ids(example.prefix), *self.newline]
+        told = self._ids([example.prefix for example in examples])
+        images = [self.tokens_per_image * len(example.images) for example in examples]
+        return [
+            [*[self.image_token] * count, bos, *ids, *self.newline]
+            for count, ids in zip(images, told, strict=True)
+        ]
 
-    def _target(self, suffix: str) -> list[int]:
-        return [*self._ids(suffix), self.tokenizer.eos_token_id]
+    def _targets(self, suffixes: Sequence[str]) -> list[list[int]]:
+        return [[*ids, self.tokenizer.eos_token_id] for ids in self._ids(suffixes)]
 
     def _learned(self, visit: Visit, targets: list[list[int]]) -> list[list[int]]:
         """The labels of each target: IGNORED where the example is silent."""
@@ -130,8 +137,11 @@ class Collator:
         [target] = targets
         return [[IGNORED if out else t for t, out in zip(target, [*hidden, False], strict=True)]]
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize texts, each on its own: many in one call take little longer than one."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
     def _check_length(self, example: Example, length: int) -> None:

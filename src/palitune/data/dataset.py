@@ -154,7 +154,7 @@ class Concatenated(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        part, position = self.locate(index)
+        part, position, _ = self.locate(index)
         return part.examples[position]
 
     def proportions(self, seed: int) -> Proportions | None:
@@ -173,12 +173,15 @@ class Concatenated(Sequence[Example]):
                 )
         return Proportions([len(part.examples) for part in self._parts], weights, seed)
 
-    def locate(self, index: int) -> tuple[Part, int]:
-        """Return the part that an example belongs to, and its position there."""
+    def locate(self, index: int) -> tuple[Part, int, int]:
+        """Return the part that an example belongs to, its position there, and which of the part's
+        repeats this is.
+        """
         position = _position(index, len(self))
         number = bisect_right(self._ends, position)
         part, start = self._parts[number], self._ends[number - 1] if number else 0
-        return part, (position - start) % len(part.examples)
+        copy, place = divmod(position - start, len(part.examples))
+        return part, place, copy
 
 
 def load(data: Data, task: Task | None, split: str, *, unanswered: bool = False) -> list[Part]:

@@ -20,7 +20,7 @@ class Images(Enum):
 
 
 def resized(image: "Image", size: Size, resample: "Resampling", images: Images) -> "Image":
-    """Return the image, RGB or L, in RGB and (width, height) = `size`."""
+    """Return the image, RGB or L, in (width, height) = `size`; L may stay what it is."""
     from PIL.Image import Resampling
 
     from palitune.data.images import in_rgb
@@ -28,7 +28,7 @@ def resized(image: "Image", size: Size, resample: "Resampling", images: Images) 
     modes = {Resampling.BICUBIC: "bicubic", Resampling.BILINEAR: "bilinear"}
     if images is Images.fast and resample in modes:
         return _by_torch(in_rgb(image), size, modes[resample])
-    return in_rgb(image.resize(size, resample))
+    return image.resize(size, resample)
 
 
 def _by_torch(image: "Image", size: Size, mode: str) -> "Image":

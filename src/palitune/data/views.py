@@ -66,12 +66,14 @@ class View:
         """Return what is seen of an image, RGB or L, in RGB and (width, height) = `size`."""
         from PIL.Image import Transpose
 
+        from palitune.data.images import in_rgb
+
         if self.window is not None:
             image = _seen(image, self.window)
         if self.mirrored:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
         warped = _warped(image, self.warp)
-        return _coloured(resized(warped, size, resample, images), self.colours)
+        return in_rgb(_coloured(resized(warped, size, resample, images), self.colours))
 
 
 PLAIN = View()
@@ -188,7 +190,7 @@ def _warped(image: "Image", warp: Warp) -> "Image":
     x, y = image.width / 2, image.height / 2
     mean = image.resize((1, 1), Resampling.BOX).getpixel((0, 0))
     back = (a, b, x - a * x - b * y, c, d, y - c * x - d * y)
-    return image.transform(image.size, Transform.AFFINE, back, Resampling.BICUBIC, fillcolor=mean)
+    return image.transform(image.size, Transform.AFFINE, back, Resampling.BILINEAR, fillcolor=mean)
 
 
 def _coloured(image: "Image", colours: Colours) -> "Image":
@@ -202,7 +204,7 @@ def _coloured(image: "Image", colours: Colours) -> "Image":
     ):
         if factor != 1:
             image = enhance(image).enhance(factor)
-    if colours.hue:
+    if colours.hue and image.mode != "L":
         hue, saturation, value = image.convert("HSV").split()
         turned = (np.asarray(hue).astype(np.int16) + round(colours.hue * 256)) % 256
         hue = Image.fromarray(turned.astype(np.uint8))

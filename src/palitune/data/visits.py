@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palitune.data.augmentation import Augmentation
@@ -122,11 +123,19 @@ class AugmentedVisits(Visits):
     """The training set as an augmentation shows it."""
 
     def __init__(
-        self, examples: "Concatenated", how: Suffixes, seed: int, augmentation: Augmentation
+        self,
+        examples: "Concatenated",
+        how: Suffixes,
+        seed: int,
+        augmentation: Augmentation,
+        *,
+        by_image: bool = False,
     ) -> None:
+        """`by_image`: the prompts of an image share what is drawn; its repeats differ."""
         super().__init__(examples, how, seed, examples.tasks, examples.proportions(seed))
         self.examples: Concatenated = examples
         self.augmentation = augmentation
+        self.by_image = by_image
 
     def __getitem__(self, index: int) -> Visit:
         example, views, _ = self.look(index)
@@ -135,9 +144,11 @@ class AugmentedVisits(Visits):
     def look(self, index: int) -> tuple[Example, tuple[View, ...], Seen]:
         """Return what a visit sees: prompt and targets written anew where anything has moved."""
         place, turn = self.place(index)
-        part, position = self.examples.locate(place)
+        part, position, copy = self.examples.locate(place)
         example, row = part.examples[position], part.examples.row(position)
-        chance = random.Random(f"view {self.seed}:{turn}:{place}")
+        images = [Path(image).name for image in example.images]
+        whose = f"{copy} of {images}" if self.by_image else str(place)
+        chance = random.Random(f"view {self.seed}:{turn}:{whose}")
         views, seen = self.augmentation.draw(example, row, part.task, chance)
         if seen.row is not row:
             example = replace(part.task.example(seen.row), part=part.name)
@@ -157,9 +168,18 @@ class AugmentedVisits(Visits):
 
 
 def visits_to(
-    examples: "Concatenated", how: Suffixes, seed: int, augmentation: Augmentation
+    examples: "Concatenated",
+    how: Suffixes,
+    seed: int,
+    augmentation: Augmentation,
+    *,
+    by_image: bool = False,
 ) -> Visits:
-    """Return the visits to a training set, augmented where that is asked for."""
+    """Return the visits to a training set, augmented where that is asked for.
+
+    `by_image`: the prompts of an image then see it in the same way, so that those of one batch
+    share its encoding.
+    """
     if not augmentation.draws():
         return Visits(examples, how, seed, examples.tasks, examples.proportions(seed))
-    return AugmentedVisits(examples, how, seed, augmentation)
+    return AugmentedVisits(examples, how, seed, augmentation, by_image=by_image)

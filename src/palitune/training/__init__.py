@@ -88,7 +88,13 @@ def train(
         images=settings.images,
         image_store=settings.image_store,
     )
-    visits = visits_to(data.concatenate(parts), settings.suffixes, seed, augmentation)
+    visits = visits_to(
+        data.concatenate(parts),
+        settings.suffixes,
+        seed,
+        augmentation,
+        by_image=settings.side_by_side > 1,
+    )
     slices = {MINITRAIN: parts} | ({MINIVAL: validation} if validation else {})
     if settings.vision_cache is not None:
         collator = cached_collator(network, processor, visits, settings)

@@ -64,8 +64,8 @@ class Training:
     """Which of several targets a visit trains on: sample | cycle | majority | first | all (in one
     row that shares image and prefix; each counts as an example of its own in the loss)."""
     side_by_side: int = 1
-    """Prompts of one image that stand side by side in the order of an epoch, so that the image is
-    encoded once for them; 1: every prompt by itself."""
+    """Prompts of one image that stand side by side in the order of an epoch and see it augmented in
+    the same way, so that it is encoded once for them; 1: every prompt by itself."""
     max_length: int = 4608
     """Tokens of one example, image included; a longer one is refused, never cut."""
     gradient_checkpointing: bool = False

@@ -1,6 +1,7 @@
 """Visits under augmentation: the same draws everywhere, texts that stay true, none that lie."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -74,7 +75,7 @@ def test_another_process_draws_the_same(toy_coco: Path, tiny: Callable[[str], Pa
         visits,  # type: ignore[arg-type]
         4,
         collate_fn=collate,
-        num_workers=2,
+        num_workers=1,
         multiprocessing_context="spawn",
     )
     for ours, theirs in zip(here, there, strict=True):
@@ -274,6 +275,19 @@ def test_only_examples_that_tell_no_place_are_warped() -> None:
     assert warps(Detection()) == {False}
     assert warps(TASKS["vqa"](), prefix="what is at <loc0100>?", suffix="a boat") == {False}
     assert warps(TASKS["vqa"](), prefix="where is the boat?", suffix=boat) == {False}
+
+
+def test_prompts_of_an_image_share_a_view_and_its_repeats_do_not(toy_coco: Path) -> None:
+    [part] = load(Coco(path=str(toy_coco)), Detection(), "train")
+    twice = concatenate([replace(part, name=name, repeat=2) for name in ("one", "two")])
+    visits = visits_to(twice, Suffixes.first, 0, Page(), by_image=True)
+    count = len(part.examples)
+    views = [visits[index].views for index in range(4 * count)]
+    assert len({visits[index].example.images for index in range(count)}) == count
+    assert views[: 2 * count] == views[2 * count :]
+    assert len(set(views)) == 2 * count
+    visits.set_epoch(1)
+    assert not set(views) & {visits[index].views for index in range(4 * count)}
 
 
 def test_a_page_is_turned_slanted_and_stretched_no_more_than_asked() -> None:
