@@ -39,12 +39,14 @@ def check(
     from palitune import data
     from palitune.data.collator import Collator
     from palitune.data.visits import Suffixes, visits_to
+    from palitune.training.arguments import accumulation
     from palitune.training.holding import check_device
     from palitune.training.lengths import check_lengths, spaced
     from palitune.training.self_check import self_check
     from palitune.training.vision_cache import refuse_trained_tower
 
     check_device(settings, network.device)
+    accumulation(settings)
     if settings.vision_cache is not None:
         refuse_trained_tower(network)
     examples = data.concatenate(parts)

@@ -32,7 +32,7 @@ def arguments(
         kind,
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=_accumulation(settings),
+        gradient_accumulation_steps=accumulation(settings),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=settings.learning_rate,
@@ -79,11 +79,23 @@ def arguments(
     return made
 
 
-def _accumulation(settings: Training) -> int:
-    per_step = settings.micro_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
-    if settings.batch_size % per_step:
+def accumulation(settings: Training) -> int:
+    """Return how many micro-batches of a process make an optimizer step.
+
+    Raises TrainingError where the processes cannot share a batch evenly.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    each, rest = divmod(settings.batch_size, processes)
+    if rest:
         raise TrainingError(
-            f"training.batch_size {settings.batch_size} is not a multiple of micro_batch_size x "
-            f"processes = {per_step}"
+            f"training.batch_size={settings.batch_size} cannot be shared by {processes} processes; "
+            f"make it a multiple of {processes}"
         )
-    return settings.batch_size // per_step
+    if each % settings.micro_batch_size:
+        fitting = max(n for n in range(1, settings.micro_batch_size) if each % n == 0)
+        raise TrainingError(
+            f"training.micro_batch_size={settings.micro_batch_size} does not divide the {each} of "
+            f"training.batch_size={settings.batch_size} examples that each of {processes} "
+            f"processes gets; set training.micro_batch_size={fitting}"
+        )
+    return each // settings.micro_batch_size
