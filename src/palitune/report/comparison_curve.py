@@ -7,7 +7,7 @@ from statistics import fmean
 
 from palitune.report.comparison import Row, Table
 from palitune.report.summary import written
-from palitune.report.svg import Frame, drawing, short, text, ticks
+from palitune.report.svg import Frame, drawing, ticks
 
 _FEWEST = 3
 """Values of the setting that a curve is drawn through."""
@@ -44,7 +44,7 @@ def svg(table: Table, name: str, key: str) -> str:
     frame = Frame((place(across[0]), place(across[-1])), (values[0], values[-1]))
     marked = across if as_log else ticks(across[0], across[-1], 5, inside=True)
     parts = [frame.axes((), values)]
-    parts += [text(frame.x(place(value)), 200, short(value)) for value in marked]
+    parts += [frame.tick(place(value), value) for value in marked]
     if before:
         parts.append(f'<path class="baseline" d="M{frame.x(frame.across[0])} {frame.y(before[0])}')
         parts.append(f'H{frame.x(frame.across[1])}"/>')

@@ -43,11 +43,13 @@ class Frame:
             y = self.y(value)
             parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
             parts.append(text(LEFT - 6, y + 4, short(value), "end"))
-        for value in across:
-            x = self.x(value)
-            anchor = "end" if x > WIDTH - 2 * RIGHT else "middle"
-            parts.append(text(x, HEIGHT - 10, short(value), anchor))
+        parts += [self.tick(value, value) for value in across]
         return "".join(parts)
+
+    def tick(self, at: float, value: float) -> str:
+        """Write a value below the horizontal place `at`, within the drawing."""
+        x = self.x(at)
+        return text(x, HEIGHT - 10, short(value), "end" if x > WIDTH - 2 * RIGHT else "middle")
 
 
 def drawing(label: str, content: str) -> str:

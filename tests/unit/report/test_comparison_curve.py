@@ -57,9 +57,16 @@ def test_no_curve_is_drawn_of_two_values_or_two_settings(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("window", [PHONE, DESKTOP])
 def test_a_page_with_curves_fits_the_window(tmp_path: Path, window: tuple[int, int]) -> None:
-    page = write(compare(runs_of(tmp_path, [4, 16, 64])), tmp_path / "out")
+    page = write(compare(runs_of(tmp_path, [16, 64, 256])), tmp_path / "out")
     with opened(page, window) as visit:
         assert visit.faults == []
         assert visit.overflow() <= 0
         captions = visit.page.locator("figcaption").all_inner_texts()
         assert sum("over adapter.rank" in caption for caption in captions) == 2
+        cut = visit.page.evaluate(
+            "[...document.querySelectorAll('svg text')].filter(t => {"
+            " const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();"
+            " return a.width && (a.right > b.right + .5 || a.left < b.left - .5);"
+            "}).map(t => t.textContent)"
+        )
+        assert cut == []
