@@ -5,13 +5,17 @@ The names that need torch are imported when they are called, so that reading a c
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Dtype, Model, ModelError, Network
 from palitune.models.combining import Combination
 from palitune.models.quantizing import Quantize
+
+if TYPE_CHECKING:
+    from palitune.models.swapping import Swapping
 
 __all__ = [
     "ADAPTERS",
@@ -29,6 +33,7 @@ __all__ = [
     "load_trained",
     "resolved_targets",
     "save_adapter",
+    "swappable",
     "trained_bits",
     "write_onnx",
 ]
@@ -63,6 +68,13 @@ def load_trained(model: Model, adapter: Adapter) -> Network:
     from palitune.models import loading
 
     return loading.load_trained(model, adapter)
+
+
+def swappable(model: Model, adapters: Sequence[Adapter]) -> "Swapping":
+    """Check that the adapters are there, to be loaded one after another on one base model."""
+    from palitune.models.swapping import Swapping
+
+    return Swapping(model, adapters)
 
 
 def load_combined(model: Model, combination: Combination, *, quantized: bool) -> Network:
