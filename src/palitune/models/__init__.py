@@ -101,10 +101,14 @@ def export(
 
 
 def write_onnx(folder: Path) -> Path:
-    """Write vision tower and projector of an exported folder as ONNX, checked, and say where."""
-    from palitune.models import onnx_vision
+    """Write an exported folder's model as `onnx/vision.onnx` and `onnx/language.onnx`, checked."""
+    from palitune.models import merging, onnx_language, onnx_vision
 
-    return onnx_vision.write_vision(folder)
+    made = folder / "onnx"
+    model = merging.load_plain(folder, attn_implementation="eager").float()
+    onnx_vision.write_vision(model, made / "vision.onnx")
+    onnx_language.write_language(model, made / "language.onnx")
+    return made
 
 
 def add_adapter(network: Network, adapter: Adapter) -> Network:
