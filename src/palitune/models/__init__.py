@@ -38,8 +38,9 @@ __all__ = [
     "write_onnx",
 ]
 
-# It reports an optional CPU kernel that is not installed, and with int8 every layer of every step.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# They report optional kernels that are not installed, and with int8 every layer of every step.
+for _library in ("bitsandbytes", "torchao", "torch.utils._pytree"):
+    logging.getLogger(_library).setLevel(logging.ERROR)
 
 
 def load_processor(model: Model) -> Any:
