@@ -1,7 +1,7 @@
 """Evaluate the base model, an adapter (adapter.path=...), several, or a file of predictions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palitune import data, evaluation, models, report
 from palitune.config import Evaluate, recipe, to_yaml
@@ -19,8 +19,9 @@ def evaluate(run: Evaluate) -> None:
 
     runs = run.of_each_adapter()
     if run.predictions is None:
+        processor = models.load_processor(run.model)
         networks = models.swappable(run.model, [one.adapter for one in runs])
-        answered = [ask(one, test, networks) for one in runs]
+        answered = [ask(one, test, processor, networks) for one in runs]
     else:
         answered = [evaluation.saved(run.predictions, test, run.evaluation)]
         report.open_run(run.output_dir, to_yaml(run), test=test)
@@ -36,11 +37,10 @@ def evaluate(run: Evaluate) -> None:
         report.compare(run.output_dir, [one.output_dir for one in runs])
 
 
-def ask(run: Evaluate, test: "list[Part]", networks: "Swapping") -> "Answers":
+def ask(run: Evaluate, test: "list[Part]", processor: Any, networks: "Swapping") -> "Answers":
     """Have one adapter answer, or go on where it was cut off."""
     made_with = [run.model, run.adapter]
     journal = evaluation.open_journal(run.output_dir, test, run.evaluation, made_with)
-    processor = models.load_processor(run.model)
     network = networks.load(run.adapter)
     report.open_run(run.output_dir, to_yaml(run), test=test)
     return evaluation.answer(network, processor, test, run.evaluation, journal=journal)
