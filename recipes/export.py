@@ -30,7 +30,7 @@ def export(run: Export) -> None:
     report.say(parity.sentences())
     exporting.check(parity, made)
     if run.onnx:
-        report.say([f"ONNX Runtime sees what the model sees: {models.write_onnx(made)}"])
+        report.say([f"ONNX Runtime computes what the model does: {models.write_onnx(made)}"])
     if run.push_to_hub:
         report.say([exporting.push(made, run.push_to_hub, private=run.private)])
 

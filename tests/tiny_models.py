@@ -12,6 +12,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from palitune import models
+from palitune.models.adapters import Adapter
+from palitune.models.checkpoints import Model
+
 PATCH_SIZE = 14
 WIDTH = 64
 """Widths are multiples of 64, so that every linear layer can be quantized in blocks."""
@@ -137,6 +141,20 @@ def build_model(
     model = PaliGemmaForConditionalGeneration(config)
     _scale_by_fan_in(model)
     return model.eval()
+
+
+def save_moved(
+    model: Model, adapter: Adapter, folder: Path, *, seed: int = 0, spread: float = 0.1
+) -> str:
+    """Save an adapter that has moved from where it started, as after many steps."""
+    torch.manual_seed(seed)
+    network = models.load_trainable(model, adapter)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(spread * torch.randn_like(parameter))
+    models.save_adapter(network, folder, model)
+    return str(folder)
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """What a recipe is told: one dataclass per recipe, and the types that its parts can have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from palitune.alignment.settings import Alignment
@@ -16,6 +17,7 @@ from palitune.exporting.settings import Exporting
 from palitune.jobs import JOBS, Jobs
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Model
+from palitune.report.labels import folder_names, told_apart
 from palitune.report.trackers import TRACKING, Tracking
 from palitune.search import SEARCHES, Search
 from palitune.tasks import TASKS, Task
@@ -91,6 +93,29 @@ class Evaluate(DataRun):
 
     predictions: str | None = None
     """Judge these instead of a model's: a run folder, lines of {"id", "text"}, COCO results."""
+    adapters: list[str | None] = field(default_factory=list)
+    """Folders of adapters, null being the base model: judge each, in a run folder of its own, on a
+    base that is read once, and compare them; instead of `adapter.path`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapters and self.predictions is not None:
+            raise ValueError("adapters and predictions cannot both be judged; leave out one")
+
+    def of_each_adapter(self) -> "list[Evaluate]":
+        """Give a run for each of `adapters`; where there are none, this one."""
+        if not self.adapters:
+            return [self]
+        names = folder_names(told_apart([path or "base" for path in self.adapters]))
+        return [
+            replace(
+                self,
+                adapters=[],
+                adapter=replace(self.adapter, path=path),
+                output_dir=str(Path(self.output_dir) / name),
+            )
+            for path, name in zip(self.adapters, names, strict=True)
+        ]
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,6 @@ A sweep writes one folder: a folder per job, and `sweep.json`, which says what b
 """
 
 import json
-import re
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from palitune.commands import Request
 from palitune.examples import DataError
 from palitune.jobs import Jobs, Outcome
 from palitune.mistakes import FAILED, INTERRUPTED, PREEMPTED, complain
-from palitune.report.labels import told_apart
+from palitune.report.labels import folder_names, told_apart
 from palitune.runs import Command, Finetune, Run
 from palitune.search import Domain, Trials
 
@@ -133,12 +132,7 @@ def _folder_names(swept: Sequence[Sequence[str]]) -> list[str]:
         keys = [text.partition("=")[0] for text in column]
         values = told_apart([text.partition("=")[2].strip("'\"") for text in column])
         columns.append([f"{key}={value}" for key, value in zip(keys, values, strict=True)])
-    digits = len(str(len(swept) - 1))
-    labels = [",".join(texts) for texts in zip(*columns, strict=True)] or [""] * len(swept)
-    return [
-        re.sub(r"[^\w.,=+-]+", "_", f"{number:0{digits}}_{label}")[:100]
-        for number, label in enumerate(labels)
-    ]
+    return folder_names([",".join(texts) for texts in zip(*columns, strict=True)] or [""])
 
 
 def _perform(sweep: Sweep, at: Jobs, command: Sequence[str], again: Sequence[str]) -> int:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from palitune import __main__ as program
+from palitune.models.adapters import Qlora
+from palitune.models.checkpoints import Local
 from palitune.models.generation import generate
 
+from tiny_models import save_moved
 from toy_data import write_toy_coco, write_toy_jsonl
 
 FEW = ["task.max_new_tokens=4", "evaluation.batch_size=2", "evaluation.workers=0"]
@@ -183,3 +186,42 @@ def pycocotools_ap() -> Callable[[Path, Path], float]:
         return float(official.stats[0])
 
     return ap
+
+
+def test_adapters_on_one_base_are_judged_as_each_alone_and_compared(
+    told: list[str],
+    tiny: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    paths = [
+        save_moved(model, Qlora(rank=2), Path("trained", name, "adapter"), seed=seed)
+        for seed, name in enumerate(("one", "other"))
+    ]
+    told = [*told, "adapter=qlora", "evaluation.limit=6"]
+    several = [*told, f"adapters=[null,{','.join(paths)}]", "output_dir=all"]
+    begun: list[int] = []
+
+    def interrupted(*batch: Any, **how: Any) -> Any:
+        begun.append(len(begun))
+        if len(begun) == 6:  # none of the base's three batches is left, one of the next three
+            raise KeyboardInterrupt
+        return generate(*batch, **how)
+
+    monkeypatch.setattr("palitune.evaluation.answering.generate", interrupted)
+    assert program.run(several) == 130
+    assert program.run(several) == 0
+    assert len(begun) == 6 + 1 + 3
+
+    for name, path in (("0_base", "null"), ("2_other", paths[1])):
+        assert program.run([*told, f"adapter.path={path}", f"output_dir={name}"]) == 0
+        assert files(f"all/{name}") == files(name)
+        config = Path("all", name, "config.yaml").read_text()
+        assert config == Path(name, "config.yaml").read_text().replace(name, f"all/{name}", 1)
+    table = Path("all/comparison.md").read_text()
+    assert "| base model (baseline) |" in table
+    assert "| adapter one |" in table
+    assert "| adapter other |" in table
+    assert program.run([*several, "predictions=all/0_base"]) == 2
+    assert "adapters and predictions cannot both be judged" in capfd.readouterr().err

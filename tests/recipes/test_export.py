@@ -57,10 +57,10 @@ def complaint(capfd: pytest.CaptureFixture[str], *told: str, code: int = 1) -> s
 
 
 def test_the_card_loads_it_in_plain_transformers_and_the_answer_is_the_adapters(
-    home: Path, capfd: pytest.CaptureFixture[str]
+    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = ["--run", "run", f"new_tokens={NEW_TOKENS}", "samples=3", "output_dir=out"]
-    assert program.run(["export", *told]) == 0
+    assert program.run(["export", *told, "onnx=true"]) == 0
     said = " ".join(capfd.readouterr().out.split())
     assert "export against base + adapter: logits differ by at most" in said
     assert "export against base in 4 bits + adapter, as trained: logits differ by at most" in said
@@ -82,17 +82,21 @@ def test_the_card_loads_it_in_plain_transformers_and_the_answer_is_the_adapters(
     first = parity["prompts"][0]
     assert json.dumps(first["prompt"]) in card
 
-    snippet = re.search(r"```python\n(.*?)```", card, re.DOTALL)
-    assert snippet
-    image = re.search(r'Image.open\("(.*?)"\)', snippet[1])
+    snippet, without_torch = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    image = re.search(r'Image.open\("(.*?)"\)', snippet)
     assert image
     shutil.copy(next(home.glob(f"toys/**/{image[1]}")), made)
     unseen = "import sys; assert not any('palitune' in name for name in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{snippet[1]}{unseen}"], cwd=made, capture_output=True, text=True
+        [sys.executable, "-c", f"{snippet}{unseen}"], cwd=made, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == first["trained"] + "\n"
+
+    monkeypatch.chdir(made)
+    capfd.readouterr()
+    exec(without_torch, {})
+    assert capfd.readouterr().out == done.stdout
 
 
 def test_no_secret_of_the_environment_is_in_a_run_folder(home: Path) -> None:

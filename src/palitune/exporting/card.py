@@ -103,4 +103,5 @@ def _asking(examples: Sequence[Example], settings: Exporting) -> dict[str, Any]:
         "image": json.dumps(Path(first.images[0]).name),
         "marks": json.dumps("<image>" * len(first.images)),
         "new_tokens": settings.new_tokens,
+        "onnx": settings.onnx,
     }

@@ -24,8 +24,8 @@ class Exporting:
     """Store the language model in 4 (nf4) or 8 bits; torchao_int8 needs
     `pip install '.[torchao]'`."""
     onnx: bool = False
-    """Also write vision tower and projector, in fp32, as onnx/vision.onnx; needs
-    `pip install '.[onnx]'`."""
+    """Also write the model for ONNX Runtime, in fp32: onnx/vision.onnx and onnx/language.onnx; the
+    model card shows how they are used. Needs `pip install '.[onnx]'`."""
     combine: list[str] = field(default_factory=list)
     """Folders of LoRA adapters to merge as one, instead of `adapter.path`."""
     weights: list[float] = field(default_factory=list)
@@ -63,8 +63,13 @@ class Exporting:
             raise ValueError(f"bound must be at least 0, not {self.bound}")
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError("prompt is empty; write what the image is asked, or leave it out")
+        if self.onnx and self.quantize is not Quantize.none:
+            raise ValueError(
+                f"onnx=true writes fp32, and quantize={self.quantize.value} would have it of "
+                "rounded weights; export twice"
+            )
         if self.onnx:
-            _check_installed("onnx=true", "onnx", ("onnx", "onnxscript", "onnxruntime"))
+            _check_installed("onnx=true", "onnx", ("onnx", "onnxruntime"))
         if self.quantize is Quantize.torchao_int8:
             _check_installed("quantize=torchao_int8", "torchao", ("torchao",))
 

@@ -5,13 +5,17 @@ The names that need torch are imported when they are called, so that reading a c
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palitune.models.adapters import ADAPTERS, Adapter
 from palitune.models.checkpoints import MODELS, Dtype, Model, ModelError, Network
 from palitune.models.combining import Combination
 from palitune.models.quantizing import Quantize
+
+if TYPE_CHECKING:
+    from palitune.models.swapping import Swapping
 
 __all__ = [
     "ADAPTERS",
@@ -29,12 +33,14 @@ __all__ = [
     "load_trained",
     "resolved_targets",
     "save_adapter",
+    "swappable",
     "trained_bits",
     "write_onnx",
 ]
 
-# It reports an optional CPU kernel that is not installed, and with int8 every layer of every step.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# They report optional kernels that are not installed, and with int8 every layer of every step.
+for _library in ("bitsandbytes", "torchao", "torch.utils._pytree"):
+    logging.getLogger(_library).setLevel(logging.ERROR)
 
 
 def load_processor(model: Model) -> Any:
@@ -65,6 +71,13 @@ def load_trained(model: Model, adapter: Adapter) -> Network:
     return loading.load_trained(model, adapter)
 
 
+def swappable(model: Model, adapters: Sequence[Adapter]) -> "Swapping":
+    """Check that the adapters are there, to be loaded one after another on one base model."""
+    from palitune.models.swapping import Swapping
+
+    return Swapping(model, adapters)
+
+
 def load_combined(model: Model, combination: Combination, *, quantized: bool) -> Network:
     """Read a base model, in float32 or quantized as in training, and put adapters on as one."""
     from palitune.models import loading
@@ -89,10 +102,14 @@ def export(
 
 
 def write_onnx(folder: Path) -> Path:
-    """Write vision tower and projector of an exported folder as ONNX, checked, and say where."""
-    from palitune.models import onnx_vision
+    """Write an exported folder's model as `onnx/vision.onnx` and `onnx/language.onnx`, checked."""
+    from palitune.models import merging, onnx_language, onnx_vision
 
-    return onnx_vision.write_vision(folder)
+    made = folder / "onnx"
+    model = merging.load_plain(folder, attn_implementation="eager").float()
+    onnx_vision.write_vision(model, made / "vision.onnx")
+    onnx_language.write_language(model, made / "language.onnx")
+    return made
 
 
 def add_adapter(network: Network, adapter: Adapter) -> Network:

@@ -113,7 +113,7 @@ def load_adapter(
     """
     folder = Path(folder).expanduser()
     record = Record.read(folder)
-    _check_base(network, record, any_base)
+    check_base(network, record, any_base)
     weights, file = _read_weights(folder, record)
     if record.adapter == Full.name:
         return _load_trained(network, weights, file, trainable)
@@ -129,7 +129,7 @@ def load_beside(adapted: Network, folder: str | Path, name: str, *, any_base: bo
     record = Record.read(folder)
     if record.adapter == Full.name:
         raise ModelError(f"{folder} is no LoRA; only LoRA adapters are combined")
-    _check_base(adapted.get_base_model(), record, any_base)
+    check_base(adapted.get_base_model(), record, any_base)
     weights, file = _read_weights(folder, record)
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
@@ -194,7 +194,8 @@ def _check_all_land(saved: Weights, wanted: Weights, file: Path) -> None:
             )
 
 
-def _check_base(network: Network, record: Record, any_base: bool) -> None:
+def check_base(network: Network, record: Record, any_base: bool) -> None:
+    """Raise ModelError where an adapter was trained on another base than this one."""
     found = family(network.config), network.config.vision_config.image_size
     if found != (record.family, record.resolution):
         raise ModelError(

@@ -39,23 +39,37 @@ def prefix_lengths(token_types: Tensor, attention_mask: Tensor) -> Tensor:
     return ((token_types == 0) & attention_mask.bool()).sum(dim=1)
 
 
-def visible(token_types: Tensor, attention_mask: Tensor) -> Tensor:
-    """Tell which token sees which: (batch, 1, queries, keys) bool.
+def visible(token_types: Tensor, attention_mask: Tensor, since: int = 0) -> Tensor:
+    """Tell which token sees which: (batch, 1, queries, keys) bool, the queries from `since` on.
 
     The prefix sees itself in both directions; a suffix sees the prefix and its own past, and
     nothing of another suffix in the same row.
     """
     index = torch.arange(token_types.shape[1], device=token_types.device)
-    own_past = (token_types[:, :, None] == token_types[:, None, :]) & (index[:, None] >= index)
+    same = token_types[:, since:, None] == token_types[:, None, :]
+    own_past = same & (index[since:, None] >= index)
     seen = (own_past | (token_types == 0)[:, None, :]) & attention_mask.bool()[:, None, :]
     return seen[:, None]
 
 
-def within_window(seen: Tensor, token_types: Tensor, positions: Tensor, window: int) -> Tensor:
+def within_window(
+    seen: Tensor, token_types: Tensor, positions: Tensor, window: int, since: int = 0
+) -> Tensor:
     """Hide what lies `window` positions back or more, except from prefix to prefix."""
     prefix = token_types == 0
-    near = positions[:, :, None] - positions[:, None, :] < window
-    return seen & (near | (prefix[:, :, None] & prefix[:, None, :]))[:, None]
+    near = positions[:, since:, None] - positions[:, None, :] < window
+    return seen & (near | (prefix[:, since:, None] & prefix[:, None, :]))[:, None]
+
+
+def visible_by_kind(
+    language: Any, token_types: Tensor, attention_mask: Tensor, positions: Tensor, since: int = 0
+) -> dict[str, Tensor]:
+    """Tell by kind of layer which token sees which, as `visible` does."""
+    masks = {"full_attention": (seen := visible(token_types, attention_mask, since))}
+    if window := getattr(language.config, "sliding_window", None):
+        near = within_window(seen, token_types, positions, window, since)
+        masks["sliding_attention"] = near
+    return masks
 
 
 def hidden_at(
@@ -66,9 +80,7 @@ def hidden_at(
     embeddings: (batch, tokens, width), images put in; rows are padded on the right.
     """
     positions = positions_of(token_types, attention_mask)
-    masks = {"full_attention": (seen := visible(token_types, attention_mask))}
-    if window := getattr(language.config, "sliding_window", None):
-        masks["sliding_attention"] = within_window(seen, token_types, positions, window)
+    masks = visible_by_kind(language, token_types, attention_mask, positions)
     return through_layers(language, embeddings, masks, positions, keep)
 
 
@@ -86,7 +98,7 @@ def through_layers(
     the keys and values of every layer, of all positions.
     """
     if language.config._attn_implementation == "eager":
-        masks = {kind: _additive(mask, embeddings.dtype) for kind, mask in masks.items()}
+        masks = {kind: additive(mask, embeddings.dtype) for kind, mask in masks.items()}
     rotary = language.rotary_emb(embeddings, position_ids=positions)
     kinds = layer_kinds(language)
     hidden = embeddings
@@ -109,7 +121,7 @@ def layer_kinds(language: Any) -> list[str]:
     return kinds or ["full_attention"] * len(language.layers)
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Write a mask as eager attention takes it."""
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 

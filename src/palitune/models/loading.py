@@ -40,7 +40,7 @@ def load_processor(model: Model) -> Any:
 
 def load(model: Model, adapter: Adapter | None = None) -> Network:
     """Read the base model, quantized where `adapter` is qlora; the adapter is not put on."""
-    return _load_base(model, adapter, adapter.base_bits() if adapter else None)
+    return load_base(model, adapter, adapter.base_bits() if adapter else None)
 
 
 def load_trainable(model: Model, adapter: Adapter) -> Network:
@@ -48,7 +48,7 @@ def load_trainable(model: Model, adapter: Adapter) -> Network:
     if adapter.path is None:
         return adapter.attach(load(model, adapter))
     record = Record.read(adapter.path)
-    base = load(_as_recorded(model, record), adapter)
+    base = load(as_recorded(model, record), adapter)
     network = load_adapter(base, adapter.path, trainable=True, any_base=adapter.any_base)
     adapter.check_continues(network)
     return network
@@ -63,7 +63,7 @@ def load_trained(model: Model, adapter: Adapter) -> Network:
         return load(model, adapter)
     record = Record.read(adapter.path)
     kind = Full() if record.adapter == Full.name else adapter
-    base = _load_base(_as_recorded(model, record), kind, record.bits)
+    base = load_base(as_recorded(model, record), kind, record.bits)
     return load_adapter(base, adapter.path, any_base=adapter.any_base)
 
 
@@ -76,12 +76,12 @@ def load_combined(model: Model, combination: Combination, *, quantized: bool) ->
     if not quantized:
         model = replace(model, dtype=Dtype.fp32)
     kind = Full() if record.adapter == Full.name else None
-    base = _load_base(_as_recorded(model, record), kind, record.bits if quantized else None)
+    base = load_base(as_recorded(model, record), kind, record.bits if quantized else None)
     adapted = load_adapter(base, combination.paths[0], any_base=combination.any_base)
     return combine(adapted, combination)
 
 
-def _as_recorded(model: Model, record: Record) -> Model:
+def as_recorded(model: Model, record: Record) -> Model:
     """Apply the soft-caps that an adapter was trained with."""
     return replace(
         model,
@@ -90,7 +90,8 @@ def _as_recorded(model: Model, record: Record) -> Model:
     )
 
 
-def _load_base(model: Model, adapter: Adapter | None, bits: int | None) -> Network:
+def load_base(model: Model, adapter: Adapter | None, bits: int | None) -> Network:
+    """Read the base model, quantized to `bits` per weight; the adapter is not put on."""
     folder = fetch(model, weights=True)
     config = read_config(folder)
     apply_softcaps(model, config)

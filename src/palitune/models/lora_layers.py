@@ -31,6 +31,18 @@ def inject(network: Network, config: Any) -> Network:
     return adapted
 
 
+def take_off(network: Network) -> Network:
+    """Take a LoRA off again, if there is one, and return the base, ready for another."""
+    from bitsandbytes.nn import Linear8bitLt
+
+    for module in network.modules():
+        if isinstance(module, Linear8bitLt) and module.state.SCB is not None:
+            # PEFT moves the layers that it wraps and unwraps, which loses the scales of int8
+            # weights once their first use has taken them away from the weights.
+            module.weight.CB, module.weight.SCB = module.state.CB, module.state.SCB
+    return network.unload() if hasattr(network, "unload") else network
+
+
 def inject_beside(adapted: Network, config: Any, name: str) -> None:
     """Put a further LoRA on a wrapped network, in place and not yet active."""
     from palitune.models.lean_lora import make_lean

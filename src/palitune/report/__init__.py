@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from palitune.report.plan import show_plan
     from palitune.report.predictions import show_predictions
     from palitune.report.summary import metrics_markdown, metrics_table
-    from palitune.report.writing import finish, list_skipped, open_run, say, tracked
+    from palitune.report.writing import compare, finish, list_skipped, open_run, say, tracked
 
 __getattr__ = lazily(
     __name__,
@@ -30,6 +30,7 @@ __getattr__ = lazily(
         "show_predictions": "predictions",
         "metrics_markdown": "summary",
         "metrics_table": "summary",
+        "compare": "writing",
         "finish": "writing",
         "list_skipped": "writing",
         "open_run": "writing",
@@ -39,6 +40,7 @@ __getattr__ = lazily(
 )
 
 __all__ = [
+    "compare",
     "environment",
     "finish",
     "list_skipped",

@@ -21,7 +21,7 @@ _MOST_WORDS = 4
 _LONGEST_VALUE = 40
 # What neither the weights nor the answers of a run depend on.
 _IRRELEVANT = re.compile(
-    r"(tracking|launch|defaults|evaluate_before|data\.parts|runs|predictions)(\..*)?"
+    r"(tracking|launch|defaults|evaluate_before|data\.parts|runs|predictions|adapters)(\..*)?"
     r"|evaluation\.(batch_size|workers|image_store|resamples|slices|perplexity|submission)"
     r"|training\.(workers|image_store|log_every|keep_checkpoints|save_every|resume|self_check)"
 )

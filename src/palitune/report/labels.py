@@ -1,5 +1,6 @@
-"""Short names that tell several things apart by what differs between them."""
+"""Names that tell several things apart: short ones by what differs, those of folders."""
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -18,6 +19,15 @@ def told_apart(values: Sequence[str]) -> list[str]:
     if not all(short.values()):  # one path lies within another: keep what follows
         short = {value: "/".join(parts[max(0, start - 1) :]) for value, parts in paths.items()}
     return [short.get(value, value) for value in values]
+
+
+def folder_names(labels: Sequence[str]) -> list[str]:
+    """Make names of folders, numbered: `0_adapter.rank=8`."""
+    digits = len(str(len(labels) - 1))
+    return [
+        re.sub(r"[^\w.,=+-]+", "_", f"{number:0{digits}}_{label}")[:100]
+        for number, label in enumerate(labels)
+    ]
 
 
 def _shared(sequences: Sequence[Sequence[str]]) -> int:

@@ -1,6 +1,7 @@
 """Event files that TensorBoard reads: curves, final numbers, configuration and table as text."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,35 @@ from palitune.report.summary import metrics_markdown, numbers
 
 class TensorBoardLog:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        """Open a new event file in `folder`; raise RuntimeError where tensorboard is missing."""
+        """Prepare a new event file in `folder`; raise RuntimeError where tensorboard is missing.
+
+        It begins with the first number, and from its step on hides what the files of an interrupted
+        run in that folder say.
+        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as missing:
             raise RuntimeError(
                 "the package tensorboard is missing: pip install tensorboard"
             ) from missing
-        import yaml  # type: ignore[import-untyped]
-
+        self._open = partial(SummaryWriter, str(folder))
+        self._config = dict(config)
+        self._writer: Any = None
         self._step = 0
-        self._writer = SummaryWriter(str(folder))
-        written = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-        self._text("config", f"```yaml\n{written}```", step=0)
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
+        self._begin(step)
         self._step = step
         for name, value in numbers.items():
             self._scalar(name, value, step)
 
     def publish(self, run: RunFolder) -> None:
         """Write each final number as `after/<part>/<name>` at the last step, `before/…` at 0."""
+        if self._writer is None:  # nothing was left to train: only the last step is said again
+            last = [entry for entry in run.history if entry["step"] == run.history[-1]["step"]]
+            for entry in last:
+                self.log({k: v for k, v in entry.items() if k != "step"}, int(entry["step"]))
+        self._begin(self._step)
         for number in numbers(run.metrics):
             name = f"{number.part}/{number.name}" if number.part else number.name
             self._scalar(f"after/{name}", number.after, self._step)
@@ -39,7 +48,17 @@ class TensorBoardLog:
         self._text("metrics", metrics_markdown(run.metrics), self._step)
 
     def finish(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _begin(self, step: int) -> None:
+        if self._writer is not None:
+            return
+        import yaml  # type: ignore[import-untyped]
+
+        self._writer = self._open(purge_step=step)
+        written = yaml.safe_dump(self._config, sort_keys=False, allow_unicode=True)
+        self._text("config", f"```yaml\n{written}```", step)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)

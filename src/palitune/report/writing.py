@@ -132,6 +132,20 @@ def finish(
     show(f"report: {write(folder)}")
 
 
+def compare(output_dir: str, folders: Sequence[str]) -> None:
+    """Set run folders of one command side by side, the first as the baseline.
+
+    Nothing where their data has no references, or where there is one only.
+    """
+    judged = [folder for folder in folders if (Path(folder) / "metrics.json").is_file()]
+    if not processes.is_first() or len(judged) < 2:
+        return
+    from palitune.report import comparison, comparison_files
+
+    compared = comparison.compare(judged)
+    comparison_files.show(compared, comparison_files.write(compared, Path(output_dir)))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write strict JSON: NaN, which JSON does not have, becomes null."""
     text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False)

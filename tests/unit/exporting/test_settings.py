@@ -19,6 +19,7 @@ from palitune.models.quantizing import Quantize
         ({"bound": -1.0}, "bound must be at least 0"),
         ({"bound": float("nan")}, "bound must be at least 0"),
         ({"prompt": " "}, "prompt is empty"),
+        ({"onnx": True, "quantize": Quantize.nf4}, "quantize=nf4 would have it of rounded weights"),
     ],
 )
 def test_what_cannot_be_is_refused(told: dict[str, Any], said: str) -> None:
@@ -44,10 +45,7 @@ def test_the_bound_goes_with_the_dtype_and_quantized_weights_have_none() -> None
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (
-            {"onnx": True},
-            r"onnx=true needs onnx, onnxscript, onnxruntime: pip install '\.\[onnx\]'",
-        ),
+        ({"onnx": True}, r"onnx=true needs onnx, onnxruntime: pip install '\.\[onnx\]'"),
         ({"quantize": Quantize.torchao_int8}, r"needs torchao: pip install '\.\[torchao\]'"),
     ],
 )

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from palitune import models
-from palitune.models.adapters import Adapter, Full, Lora
+from palitune.models.adapters import Full, Lora
 from palitune.models.checkpoints import Local, ModelError
 from palitune.models.combining import Combination, Rule
 from palitune.models.merging import merge
 
-from tiny_models import build_tiny
+from tiny_models import build_tiny, save_moved
 
 PROJECTION = "model.language_model.layers.0.mlp.up_proj.weight"
 
@@ -21,17 +21,6 @@ PROJECTION = "model.language_model.layers.0.mlp.up_proj.weight"
 @pytest.fixture
 def model(tiny: Callable[[str], Path]) -> Local:
     return Local(path=str(tiny("paligemma")))
-
-
-def saved(model: Local, adapter: Adapter, folder: Path, seed: int) -> str:
-    torch.manual_seed(seed)
-    network = models.load_trainable(model, adapter)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    models.save_adapter(network, folder, model)
-    return str(folder)
 
 
 def change(model: Local, combination: Combination) -> torch.Tensor:
@@ -43,8 +32,10 @@ def change(model: Local, combination: Combination) -> torch.Tensor:
 
 
 def test_cat_is_the_weighted_sum_whatever_the_ranks(model: Local, tmp_path: Path) -> None:
-    one = saved(model, Lora(rank=2), tmp_path / "one", 1)
-    other = saved(model, Lora(rank=4, targets=["language", "vision"]), tmp_path / "other", 2)
+    one = save_moved(model, Lora(rank=2), tmp_path / "one", seed=1)
+    other = save_moved(
+        model, Lora(rank=4, targets=["language", "vision"]), tmp_path / "other", seed=2
+    )
     alone = [change(model, Combination(paths=[path])) for path in (one, other)]
     sum_of_both = change(model, Combination(paths=[one, other]))
     torch.testing.assert_close(sum_of_both, alone[0] + alone[1], atol=1e-6, rtol=0)
@@ -53,25 +44,25 @@ def test_cat_is_the_weighted_sum_whatever_the_ranks(model: Local, tmp_path: Path
 
 
 def test_linear_adds_factors_of_one_rank(model: Local, tmp_path: Path) -> None:
-    one = saved(model, Lora(rank=2), tmp_path / "one", 1)
+    one = save_moved(model, Lora(rank=2), tmp_path / "one", seed=1)
     # Factors weighted by the root of 1/4 each: both of them, A and B, come out as they were.
     half = Combination(paths=[one, one], weights=[0.25, 0.25], rule=Rule.linear)
     alone = change(model, Combination(paths=[one]))
     torch.testing.assert_close(change(model, half), alone, atol=1e-6, rtol=0)
-    other = saved(model, Lora(rank=4), tmp_path / "other", 2)
+    other = save_moved(model, Lora(rank=4), tmp_path / "other", seed=2)
     with pytest.raises(ModelError, match="combine: PEFT cannot make one of these adapters: "):
         change(model, Combination(paths=[one, other], rule=Rule.linear))
 
 
 def test_only_loras_of_this_base_are_combined(model: Local, tmp_path: Path) -> None:
-    one = saved(model, Lora(rank=2), tmp_path / "one", 1)
-    full = saved(model, Full(train=["projector"]), tmp_path / "full", 1)
+    one = save_moved(model, Lora(rank=2), tmp_path / "one", seed=1)
+    full = save_moved(model, Full(train=["projector"]), tmp_path / "full", seed=1)
     with pytest.raises(ModelError, match="is no LoRA; only LoRA adapters are combined"):
         models.load_combined(model, Combination(paths=[full, one]), quantized=False)
     with pytest.raises(ModelError, match="is no LoRA; only LoRA adapters are combined"):
         models.load_combined(model, Combination(paths=[one, full]), quantized=False)
     strange = Local(path=str(build_tiny(tmp_path / "base", "paligemma", seed=1)))
-    other = saved(strange, Lora(rank=2), tmp_path / "other", 1)
+    other = save_moved(strange, Lora(rank=2), tmp_path / "other", seed=1)
     with pytest.raises(ModelError, match=r"weights differ from this model's; .*any_base=true"):
         models.load_combined(model, Combination(paths=[one, other]), quantized=False)
     forced = Combination(paths=[one, other], any_base=True)

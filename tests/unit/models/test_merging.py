@@ -16,6 +16,8 @@ from palitune.models.combining import Combination
 from palitune.models.merging import load_plain, stored_dtype
 from palitune.models.quantizing import Quantize
 
+from tiny_models import save_moved
+
 
 def logits(network: Any) -> torch.Tensor:
     torch.manual_seed(0)
@@ -28,18 +30,6 @@ def logits(network: Any) -> torch.Tensor:
             attention_mask=torch.ones_like(ids),
         ).logits
     return found.float()
-
-
-def saved(model: Local, adapter: Adapter, folder: Path) -> str:
-    """The folder of an adapter that has moved from where it started."""
-    torch.manual_seed(0)
-    network = models.load_trainable(model, adapter)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.02 * torch.randn_like(parameter))
-    models.save_adapter(network, folder, model)
-    return str(folder)
 
 
 def exported(
@@ -69,7 +59,7 @@ def test_an_export_gives_the_logits_of_unquantized_base_and_adapter(
     family: str, adapter: Adapter, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = Local(path=str(tiny(family)))
-    path = saved(model, adapter, tmp_path / "adapter")
+    path = save_moved(model, adapter, tmp_path / "adapter", spread=0.02)
     expected, plain = exported(model, path, tmp_path / "made")
     assert type(plain) is PaliGemmaForConditionalGeneration
     assert plain.config.architectures == ["PaliGemmaForConditionalGeneration"]
@@ -85,7 +75,7 @@ def test_softcaps_resolution_and_processor_are_those_of_the_training(
     model = Local(path=str(tiny("paligemma2")))
     for capped in (True, False):
         trained = replace(model, final_logit_softcapping=capped)
-        path = saved(trained, Lora(rank=2), tmp_path / "adapter")
+        path = save_moved(trained, Lora(rank=2), tmp_path / "adapter", spread=0.02)
         _, plain = exported(model, path, tmp_path / "made")
         text = plain.config.text_config
         assert text.final_logit_softcapping == (30.0 if capped else None)
@@ -101,7 +91,7 @@ def test_weights_are_stored_as_asked_or_as_the_base_has_them(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = Local(path=str(tiny("paligemma")))
-    path = saved(model, Lora(rank=2), tmp_path / "adapter")
+    path = save_moved(model, Lora(rank=2), tmp_path / "adapter", spread=0.02)
     expected, plain = exported(model, path, tmp_path / "made", Dtype.bf16)
     assert plain.dtype == plain.config.dtype == torch.bfloat16
     assert 1e-4 < (logits(plain) - expected).abs().max() < 0.2
@@ -117,7 +107,7 @@ def test_a_quantized_export_keeps_vision_and_head_whole(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
-    path = saved(model, Lora(rank=2), tmp_path / "adapter")
+    path = save_moved(model, Lora(rank=2), tmp_path / "adapter", spread=0.02)
     expected, plain = exported(model, path, tmp_path / "made", how=Quantize.nf4)
     assert 1e-3 < (logits(plain) - expected).abs().max() < 4
     quantized = {n for n, m in plain.named_modules() if "bitsandbytes" in type(m).__module__}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.report.labels import told_apart
+from palitune.report.labels import folder_names, told_apart
 
 
 def test_paths_are_named_by_the_folders_in_which_they_differ() -> None:
@@ -29,3 +29,10 @@ def normal(path: str) -> str:
     from pathlib import PurePath
 
     return str(PurePath(path))
+
+
+def test_names_of_folders_are_numbered_and_hold_nothing_that_a_path_could_mean() -> None:
+    assert folder_names(["base", "adapter=../x y", "a" * 200]) == [
+        "0_base", "1_adapter=.._x_y", "2_" + "a" * 98,
+    ]  # fmt: skip
+    assert folder_names(["a"] * 11)[::10] == ["00_a", "10_a"]

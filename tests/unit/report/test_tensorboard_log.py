@@ -38,6 +38,26 @@ def test_curves_final_numbers_and_texts_are_read_back(finished_run: Path, tmp_pa
     assert "| ocr (n = 20) | exact_match |" in texts["metrics/text_summary"]
 
 
+def test_a_resumed_run_repeats_no_point_and_hides_none(finished_run: Path, tmp_path: Path) -> None:
+    for run, steps in enumerate([range(1, 7), range(5, 1001, 5)]):
+        log = TensorBoardLog(tmp_path, {"run": run})
+        for step in steps:
+            log.log({"loss": float(run)}, step)
+        log.finish()
+    log = TensorBoardLog(tmp_path, {})  # nothing was left to train
+    log.publish(read(finished_run))
+    log.finish()
+
+    found = events(tmp_path)
+    points = [(e.step, e.value) for e in found.Scalars("loss")]
+    *_, last = (entry["loss"] for entry in read(finished_run).history if "loss" in entry)
+    assert points[:4] == [(step, 0.0) for step in range(1, 5)]
+    assert points[4:-1] == [(step, 1.0) for step in range(5, 1000, 5)]
+    assert points[-1] == (1000, pytest.approx(last))
+    assert [e.step for e in found.Scalars("after/ocr/exact_match")] == [1000]
+    assert [e.step for e in found.Tensors("config/text_summary")] == [1, 5, 1000]
+
+
 def test_a_tracked_run_writes_into_its_own_folder(tmp_path: Path) -> None:
     tracker = start(TensorBoard(), tmp_path, {})
     tracker.log({"loss": 2.0}, 1)
