@@ -14,7 +14,7 @@ def evaluate(run: Evaluate) -> None:
         journal = evaluation.open_journal(run.output_dir, test, run.evaluation, made_with)
         processor = models.load_processor(run.model)
         network = models.load_trained(run.model, run.adapter)
-        folder = report.open_run(run.output_dir, to_yaml(run), test=test)
+        folder = report.open_run(run.output_dir, to_yaml(run), run.launch, test=test)
         answers = evaluation.answer(network, processor, test, run.evaluation, journal=journal)
     else:
         answers = evaluation.saved(run.predictions, test, run.evaluation)

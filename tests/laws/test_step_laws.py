@@ -4,6 +4,7 @@ The plain one is transformers' `forward(labels=...)` with PEFT's layers, or one 
 """
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from palitune.models.adapters import Adapter, Lora, Qlora
 from palitune.models.checkpoints import Attention, Local
 from palitune.models.loading import load
 from palitune.models.prefix_lm import normalize
+from palitune.training import trees
 from palitune.training.loss import count_items, token_weights
+from palitune.training.resuming import STATE
 from palitune.training.settings import LossReduction
 
 import train_all_suffixes
@@ -181,19 +184,27 @@ def with_window(base: Path, folder: Path, window: int) -> Path:
 def test_all_suffixes_train_alike_at_once_in_pieces_and_on_two_processes(
     tiny: Callable[[str], Path], annotated: list[Example], tmp_path: Path
 ) -> None:
-    """The weights after three steps, with rows of one, two and five suffixes."""
+    """The weights after three steps, with rows of one, two and five suffixes.
+
+    DeepSpeed goes on from the first of them, and leaves what one process leaves.
+    """
     told: dict[str, Any] = {"base": tiny("paligemma2"), "examples": annotated}
     whole = train_all(**told, micro_batch_size=4, folder=tmp_path / "whole")
     pieces = train_all(**told, micro_batch_size=1, folder=tmp_path / "pieces")
     (tmp_path / "told.pickle").write_bytes(pickle.dumps(told))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launch, train_all_suffixes.__file__, f"{tmp_path}/told.pickle", f"{tmp_path}/two"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    at = "checkpoints/checkpoint-{}"
+    given = [tmp_path / "told.pickle", tmp_path, tmp_path / "whole" / at.format(1)]
+    command = [sys.executable, train_all_suffixes.__file__, *map(str, given)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for other in (pieces, torch.load(tmp_path / "two" / "weights.pt")):
+    shared = [torch.load(tmp_path / by / "weights.pt") for by in ("processes", "deepspeed")]
+    for other in (pieces, *shared):
         assert other.keys() == whole.keys()
         for name, weight in whole.items():
             assert (other[name] - weight).norm() <= 1e-4 * weight.norm(), name
+    ends = [trees.read(tmp_path / by / at.format(3) / STATE) for by in ("deepspeed", "whole")]
+    torch.testing.assert_close(*(end["optimizer"] for end in ends), rtol=1e-3, atol=1e-7)
 
 
 def test_an_image_that_occurs_twice_is_encoded_once(
