@@ -25,12 +25,12 @@ class Launch:
 
         Raises DataError where there are not as many, or where they were told of another engine.
         """
-        started_on_cpus = os.environ.get(_BY_ACCELERATE) and "WORLD_SIZE" not in os.environ
-        # It says where processes meet where it was asked for several, and then starts one.
-        if started_on_cpus and "MASTER_PORT" in os.environ:
+        by_accelerate = _BY_ACCELERATE in os.environ and "WORLD_SIZE" not in os.environ
+        # Asked for several, accelerate says where they meet, and with --cpu then starts one.
+        if by_accelerate and "MASTER_PORT" in os.environ:
             raise DataError(
-                "accelerate launch was asked for several processes and started one, as it does on "
-                "CPUs; start them with torchrun, or by launch=processes"
+                "accelerate launch was asked for several processes and started one, as it does "
+                "with --cpu; use launch=processes or torchrun in its place"
             )
         self._refuse_other_engines()
 
@@ -91,7 +91,7 @@ class Processes(Launch):
             raise DataError(
                 f"launch asks for {self.asked} processes and {found} "
                 f"{'was' if found == 1 else 'were'} started; leave out torchrun or accelerate "
-                f"launch, or have it start {self.asked} (on CPUs only torchrun does)"
+                f"launch, or have it start {self.asked} (accelerate launch --cpu always starts one)"
             )
         self._refuse_other_engines()
         os.environ |= self.variables()

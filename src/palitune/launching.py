@@ -12,7 +12,7 @@ from palitune.engines import DeepSpeed, Fsdp, Launch, Processes
 from palitune.examples import DataError
 from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, PREEMPTED, ConfigError, complain
 from palitune.models.checkpoints import ModelError
-from palitune.runs import RUNS, Align, Command, Evaluate, Finetune
+from palitune.runs import RUNS, Align, Command, Evaluate, Finetune, Predict
 from palitune.training.faults import TrainingError
 
 _DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -47,7 +47,7 @@ def launch(
     if request.show:
         print(config.to_yaml(run), end="")
         return 0
-    if isinstance(run, Finetune | Evaluate):
+    if isinstance(run, Finetune | Evaluate | Predict):
         return _share(run.launch, [*program, *request.places, *told], load_story, run)
     return perform(load_story, run)
 

@@ -57,7 +57,7 @@ def test_as_many_processes_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     [
         (Processes(), "2", "launch asks for 2 processes and 1 was started"),
         (Fsdp(), "1", "launch asks for 2 processes and 1 was started"),
-        (ALONE, "2", "asked for several processes and started one, as it does on CPUs"),
+        (ALONE, "2", "asked for several processes and started one, as it does with --cpu"),
     ],
 )
 def test_one_process_that_accelerate_starts_in_place_of_several_is_refused(
