@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ class Launch:
     name: ClassVar[str] = "none"
     shares_layers: ClassVar[bool] = False
     """Whether each process keeps only a share of the frozen layers while it trains."""
+
+    def check(self) -> None:
+        """Raise DataError where something is missing that the engine needs."""
 
     def join(self) -> None:
         """Make this process one of those that were asked for.
@@ -147,12 +151,9 @@ class DeepSpeed(Processes):
                 f"launch.stage must be 1 or 2, not {self.stage}; launch=fsdp shares out weights"
             )
 
-    def join(self) -> None:
-        from importlib.util import find_spec
-
+    def check(self) -> None:
         if find_spec("deepspeed") is None:
             raise DataError("launch=deepspeed needs DeepSpeed: pip install 'palitune[deepspeed]'")
-        super().join()
 
     def variables(self) -> dict[str, str]:
         return {

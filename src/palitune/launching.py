@@ -88,6 +88,7 @@ def _share(
                 f"launch={launch.name} does not serve align, which samples answers while it "
                 "trains; say launch=processes"
             )
+        launch.check()
         if isinstance(launch, Processes) and launch.starts():
             return start(launch, command)
         launch.join()

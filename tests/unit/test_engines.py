@@ -122,7 +122,7 @@ def test_accelerate_is_told_of_deepspeed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_deepspeed_is_missing_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(DataError, match=r"needs DeepSpeed: pip install 'palitune\[deepspeed\]'"):
-        DeepSpeed().join()
+        DeepSpeed().check()
 
 
 @pytest.mark.parametrize(

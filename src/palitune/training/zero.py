@@ -4,6 +4,7 @@ Weights stay whole in every process. Checkpoints are those of any other engine, 
 them.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,11 +24,18 @@ def is_on() -> bool:
 
 def prepare(settings: Training, device: torch.device) -> None:
     """Refuse what is not shared out, and keep DeepSpeed from compiling its own talk among CPUs."""
+    if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
+        raise TrainingError(
+            "launch=deepspeed tells DeepSpeed what to do; take deepspeed_config_file out of what "
+            "accelerate is told"
+        )
     if settings.optimizer is not Optimizer.adamw:
         raise TrainingError(
             f"launch=deepspeed shares out the memory of adamw, not of {settings.optimizer.value}; "
             "use training.optimizer=adamw"
         )
+    # It would warn of another number of micro-batches, which the Trainer counts.
+    logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
     if device.type == "cpu":
         import deepspeed.ops
 

@@ -15,6 +15,14 @@ def test_only_the_memory_of_adamw_is_shared_out() -> None:
         zero.prepare(told, torch.device("cpu"))
 
 
+def test_settings_of_deepspeed_that_accelerate_brings_along_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", "zero3.json")
+    with pytest.raises(TrainingError, match="take deepspeed_config_file out"):
+        zero.prepare(Training(), torch.device("cpu"))
+
+
 def test_nothing_is_compiled_for_processes_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(deepspeed.ops.__compatible_ops__, "deepspeed_shm_comm", True)
     zero.prepare(Training(), torch.device("cpu"))
