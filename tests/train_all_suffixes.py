@@ -1,12 +1,13 @@
-"""Train with `suffixes=all`; as a program, in two processes by each engine, on what a test left.
+"""Train with `suffixes=all`; as a program, in two processes, as a test has told.
 
-train_all_suffixes.py TOLD.pickle FOLDER CHECKPOINT
+train_all_suffixes.py TOLD.pickle
 """
 
 import pickle
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoProcessor
@@ -14,9 +15,9 @@ from transformers import AutoProcessor
 from palitune import processes
 from palitune.data.collator import Collator
 from palitune.data.visits import Suffixes, Visits
-from palitune.engines import ALONE, DeepSpeed, Launch, Processes
+from palitune.engines import ALONE, Launch
 from palitune.examples import Example
-from palitune.models.adapters import Lora
+from palitune.models.adapters import Adapter, Lora
 from palitune.models.checkpoints import Local
 from palitune.models.loading import load
 from palitune.training.settings import Schedule, Training
@@ -32,15 +33,16 @@ def train_all(
     folder: Path,
     launch: Launch = ALONE,
     checkpoint: str | None = None,
+    adapter: Adapter | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the adapter's weights after three steps of four examples."""
     torch.manual_seed(0)
-    network = Lora(rank=4).attach(load(Local(path=str(base))))
+    network = (adapter or Lora(rank=4)).attach(load(Local(path=str(base)), adapter))
     settings = Training(
         batch_size=4,
         micro_batch_size=micro_batch_size,
         max_steps=3,
-        learning_rate=1e-2,
+        learning_rate=1e-4 if adapter else 1e-2,
         schedule=Schedule.constant,
         warmup=0.0,
         workers=0,
@@ -56,20 +58,15 @@ def train_all(
     return {name: p.data for name, p in network.named_parameters() if p.requires_grad}
 
 
-def share(launch: Processes, folder: Path, checkpoint: str | None) -> None:
+def share(folder: Path, launch: Launch, **told: Any) -> None:
     """Do the part of one process."""
     launch.join()
-    told = pickle.loads(Path(sys.argv[1]).read_bytes())
-    weights = train_all(
-        **told, micro_batch_size=1, folder=folder, launch=launch, checkpoint=checkpoint
-    )
+    weights = train_all(**told, micro_batch_size=1, folder=folder, launch=launch)
     if processes.is_first():
         torch.save(weights, folder / "weights.pt")
 
 
 if __name__ == "__main__":
-    end = Path(sys.argv[2])
-    begins: list[tuple[Processes, str | None]] = [(Processes(), None), (DeepSpeed(), sys.argv[3])]
-    for launch, begin in begins:
-        if not in_two_processes(partial(share, launch, end / launch.name, begin)):
-            sys.exit(f"{launch.name} failed")
+    for told in pickle.loads(Path(sys.argv[1]).read_bytes()):
+        if not in_two_processes(partial(share, **told)):
+            sys.exit(f"{told['launch'].name} failed")

@@ -44,9 +44,13 @@ def prepare(settings: Training, device: torch.device) -> None:
 
 def memory(optimizer: Any) -> dict[int, dict[str, torch.Tensor]]:
     """Collect what the optimizer remembers of each weight, as it would in one process."""
-    from deepspeed.utils import safe_get_full_optimizer_state
+    from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
 
-    step = next(iter(optimizer.optimizer.state.values()))["step"]
+    remembered = optimizer.optimizer.state
+    step = next(iter(remembered.values()))["step"]
+    for weights, share in _groups(optimizer):
+        # DeepSpeed does so after the step of its first group, when others have no memory yet.
+        lazy_init_hp_params_optimizer_state(weights, share, remembered)
     return {
         number: {"step": step, **{m: safe_get_full_optimizer_state(p, m) for m in _MOMENTS}}
         for number, p in enumerate(_weights(optimizer))
@@ -57,8 +61,7 @@ def remember(optimizer: Any, saved: Mapping[int, Mapping[str, torch.Tensor]]) ->
     """Give the optimizer this process's share of what it remembered, and of the weights as is."""
     optimizer.refresh_fp32_params()
     numbers = {weight: number for number, weight in enumerate(_weights(optimizer))}
-    shares = optimizer.single_partition_of_fp32_groups
-    for weights, share in zip(optimizer.bit16_groups, shares, strict=True):
+    for weights, share in _groups(optimizer):
         state = {moment: torch.zeros_like(share) for moment in _MOMENTS}
         for weight in weights:
             if (kept := weight._hp_mapping) is None:
@@ -72,7 +75,12 @@ def remember(optimizer: Any, saved: Mapping[int, Mapping[str, torch.Tensor]]) ->
         optimizer.optimizer.state[share] = {"step": step.clone(), **state}
 
 
+def _groups(optimizer: Any) -> Iterator[tuple[list[Any], torch.Tensor]]:
+    """The groups of trained weights, each with this process's share of all its weights in a row."""
+    return zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True)
+
+
 def _weights(optimizer: Any) -> Iterator[torch.nn.Parameter]:
     """The trained weights in the order in which an optimizer of one process numbers them."""
-    for group in optimizer.bit16_groups:
-        yield from group
+    for weights, _ in _groups(optimizer):
+        yield from weights
