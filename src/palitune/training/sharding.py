@@ -47,7 +47,7 @@ class Shards:
                 module.quant_state = weight.quant_state
                 floats = weight.data.flatten().view(dtype).unsqueeze(1)
                 module.weight = torch.nn.Parameter(floats, requires_grad=False)
-                weight.data = torch.empty(0, dtype=torch.uint8)
+                weight.data = torch.empty(0, dtype=torch.uint8, device=weight.device)
                 self._quantized.append((module, weight))
 
     def _close_quantized(self) -> None:
