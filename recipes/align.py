@@ -21,7 +21,12 @@ def align(run: Align) -> None:
         )
 
     folder = report.open_run(
-        run.output_dir, to_yaml(run), train=train, test=test, validation=validation
+        run.output_dir,
+        to_yaml(run),
+        run.launch,
+        train=train,
+        test=test,
+        validation=validation,
     )
     report.list_skipped(folder, train + test + validation)
 

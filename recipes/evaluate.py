@@ -42,7 +42,7 @@ def ask(run: Evaluate, test: "list[Part]", processor: Any, networks: "Swapping")
     made_with = [run.model, run.adapter]
     journal = evaluation.open_journal(run.output_dir, test, run.evaluation, made_with)
     network = networks.load(run.adapter)
-    report.open_run(run.output_dir, to_yaml(run), test=test)
+    report.open_run(run.output_dir, to_yaml(run), run.launch, test=test)
     return evaluation.answer(network, processor, test, run.evaluation, journal=journal)
 
 

@@ -20,7 +20,12 @@ def finetune(run: Finetune) -> None:
         )
 
     folder = report.open_run(
-        run.output_dir, to_yaml(run), train=train, test=test, validation=validation
+        run.output_dir,
+        to_yaml(run),
+        run.launch,
+        train=train,
+        test=test,
+        validation=validation,
     )
     report.list_skipped(folder, train + test + validation)
 
@@ -35,6 +40,7 @@ def finetune(run: Finetune) -> None:
             train,
             run.training,
             run.augmentation,
+            run.launch,
             seed=run.seed,
             folder=folder,
             validation=validation,

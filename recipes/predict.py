@@ -22,7 +22,7 @@ def predict(run: Predict) -> None:
     processor = models.load_processor(run.model)
     network = models.load_trained(run.model, run.adapter)
 
-    folder = report.open_run(run.output_dir, to_yaml(run))
+    folder = report.open_run(run.output_dir, to_yaml(run), run.launch)
     answers = evaluation.predict(
         network,
         processor,

@@ -1,18 +1,16 @@
-"""Who starts the processes that do a run together: the user, or torch's elastic agent for him."""
+"""Which engine has several processes do a run together, and what it is told."""
 
-import logging
 import os
-import signal
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from palitune import processes
 from palitune.examples import DataError
-from palitune.mistakes import FAILED, INTERRUPTED, PREEMPTED, complain
+
+_BY_ACCELERATE = "ACCELERATE_DYNAMO_MODE"
+"""What `accelerate launch` sets in whatever it starts, and nothing else sets."""
 
 
 @dataclass(kw_only=True)
@@ -20,18 +18,48 @@ class Launch:
     """One process, or those that torchrun or accelerate have started."""
 
     name: ClassVar[str] = "none"
-
-    def starts(self) -> bool:
-        """Tell whether processes are to be started, which have not been."""
-        return False
+    shares_layers: ClassVar[bool] = False
+    """Whether each process keeps only a share of the frozen layers while it trains."""
 
     def check(self) -> None:
-        """Raise DataError where there are not as many processes as were asked for."""
+        """Raise DataError where something is missing that the engine needs."""
+
+    def join(self) -> None:
+        """Make this process one of those that were asked for.
+
+        Raises DataError where there are not as many, or where they were told of another engine.
+        """
+        by_accelerate = _BY_ACCELERATE in os.environ and "WORLD_SIZE" not in os.environ
+        # Asked for several, accelerate says where they meet, and with --cpu then starts one.
+        if by_accelerate and "MASTER_PORT" in os.environ:
+            raise DataError(
+                "accelerate launch was asked for several processes and started one, as it does "
+                "with --cpu; use launch=processes or torchrun in its place"
+            )
+        self._refuse_other_engines()
+
+    def _refuse_other_engines(self) -> None:
+        for variable, told, ours in (
+            ("ACCELERATE_USE_FSDP", "FSDP", Fsdp.name),
+            ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed", DeepSpeed.name),
+        ):
+            if os.environ.get(variable, "").lower() == "true" and variable not in self.variables():
+                raise DataError(
+                    f"accelerate launch was told to use {told}; say launch={ours}, and give it the "
+                    f"accelerate.yaml that a run with launch={ours} writes"
+                )
+
+    def variables(self) -> dict[str, str]:
+        """What accelerate reads in the environment of every process."""
+        return {}
+
+    def write(self, folder: Path) -> None:
+        """Write what `accelerate launch` needs to start such a run; nothing for one process."""
 
 
 @dataclass(kw_only=True)
 class Processes(Launch):
-    """Several processes, on one machine or on several; `finetune` and `evaluate` share the work."""
+    """Several processes, on one machine or on several, which share the work."""
 
     name: ClassVar[str] = "processes"
 
@@ -53,78 +81,98 @@ class Processes(Launch):
         if not self.address.rpartition(":")[2].isdecimal():
             raise ValueError(f"launch.address must be HOST:PORT, not {self.address}")
 
-    def starts(self) -> bool:
-        return "WORLD_SIZE" not in os.environ
+    @property
+    def asked(self) -> int:
+        """Processes on all machines."""
+        return self.processes * self.nodes
 
-    def check(self) -> None:
-        asked = self.processes * self.nodes
-        if processes.count() != asked:
+    def starts(self) -> bool:
+        """Tell whether processes are to be started, which have not been."""
+        return "WORLD_SIZE" not in os.environ and _BY_ACCELERATE not in os.environ
+
+    def join(self) -> None:
+        if (found := processes.count()) != self.asked:
             raise DataError(
-                f"launch asks for {asked} processes and {processes.count()} were started; leave "
-                "out torchrun or accelerate launch, or say launch=none"
+                f"launch asks for {self.asked} processes and {found} "
+                f"{'was' if found == 1 else 'were'} started; leave out torchrun or accelerate "
+                f"launch, or have it start {self.asked} (accelerate launch --cpu always starts one)"
+            )
+        self._refuse_other_engines()
+        os.environ |= self.variables()
+
+    def write(self, folder: Path) -> None:
+        import yaml  # type: ignore[import-untyped]
+
+        how = f"accelerate launch --config_file {folder}/accelerate.yaml"
+        told = f"# {how} -m palitune RECIPE --run {folder}\n"
+        if self.nodes > 1:
+            told += "# and on every other machine the same with its --machine_rank.\n"
+        file = folder / "accelerate.yaml"
+        file.write_text(told + yaml.safe_dump(self.accelerate()), encoding="utf-8")
+
+    def accelerate(self) -> dict[str, Any]:
+        """Say the same as a configuration of accelerate."""
+        host, _, port = self.address.rpartition(":")
+        met = {"main_process_ip": host, "main_process_port": int(port)} if self.nodes > 1 else {}
+        return {
+            "compute_environment": "LOCAL_MACHINE",
+            "distributed_type": "MULTI_GPU" if self.asked > 1 else "NO",
+            "num_processes": self.asked,
+            "num_machines": self.nodes,
+            "machine_rank": self.node,
+            "rdzv_backend": "static",
+            "same_network": True,
+            "mixed_precision": "no",  # the precision is the base's
+            **met,
+        }
+
+
+@dataclass(kw_only=True)
+class Fsdp(Processes):
+    """The same, and each keeps only a share of the frozen layers while it trains (FSDP2)."""
+
+    name: ClassVar[str] = "fsdp"
+    shares_layers: ClassVar[bool] = True
+
+
+@dataclass(kw_only=True)
+class DeepSpeed(Processes):
+    """The same, and each keeps only a share of the optimizer's memory (DeepSpeed's ZeRO)."""
+
+    name: ClassVar[str] = "deepspeed"
+
+    stage: int = 2
+    """1: the optimizer's memory is shared out; 2: gradients, too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stage not in (1, 2):
+            raise ValueError(
+                f"launch.stage must be 1 or 2, not {self.stage}; launch=fsdp shares out weights"
             )
 
+    def check(self) -> None:
+        if find_spec("deepspeed") is None:
+            raise DataError("launch=deepspeed needs DeepSpeed: pip install 'palitune[deepspeed]'")
 
-LAUNCHES: dict[str, type[Launch]] = {kind.name: kind for kind in (Launch, Processes)}
+    def variables(self) -> dict[str, str]:
+        return {
+            "ACCELERATE_USE_DEEPSPEED": "true",
+            "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(self.stage),
+            "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+        }
 
-
-def start(launch: Processes, command: Sequence[str]) -> int:
-    """Have Python run a command in every process of this machine; return the exit code.
-
-    What the first process of a machine says is shown; of another one, what it failed with.
-    """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    _prepare(launch)
-    alone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "palitune"}
-    together = {
-        "rdzv_backend": "static", "rdzv_endpoint": launch.address, "run_id": "palitune",
-        "rdzv_configs": {"rank": launch.node},
-    }  # fmt: skip
-    met: dict[str, Any] = alone if launch.nodes == 1 else together
-    with tempfile.TemporaryDirectory() as folder:
-        others = dict.fromkeys(range(1, launch.processes), Std.ALL)
-        specs = DefaultLogsSpecs(log_dir=folder, redirects={0: Std.NONE, **others})
-        config = LaunchConfig(
-            min_nodes=launch.nodes, max_nodes=launch.nodes, nproc_per_node=launch.processes,
-            max_restarts=0, logs_specs=specs, **met,
-        )  # fmt: skip
-        try:
-            elastic_launch(config, sys.executable)("-u", *command)
-        except ChildFailedError as failed:
-            codes = {f.local_rank: f.exitcode for f in failed.failures.values()}
-            return _outcome(codes, Path(folder))
-        except SignalException as ended:
-            return INTERRUPTED if ended.sigval is signal.SIGINT else PREEMPTED
-    return 0
+    def accelerate(self) -> dict[str, Any]:
+        how = {
+            "zero_stage": self.stage,
+            "zero3_init_flag": False,
+            "deepspeed_multinode_launcher": "standard",
+        }
+        return {**super().accelerate(), "distributed_type": "DEEPSPEED", "deepspeed_config": how}
 
 
-def _prepare(launch: Processes) -> None:
-    """Refuse more processes than GPUs, and share out the cores of a machine without any."""
-    import torch
+ALONE = Launch()
 
-    if 0 < (gpus := torch.cuda.device_count()) < launch.processes:
-        raise DataError(f"launch.processes={launch.processes}, and this machine has {gpus} GPUs")
-    cores = (os.cpu_count() or 1) // launch.processes
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
-    # A process that is told to end saves a checkpoint first, which may take longer than usual.
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-
-
-def _outcome(codes: Mapping[int, int], folder: Path) -> int:
-    """Say what the first process did not say itself, and which exit code all of it comes to."""
-    for code in (PREEMPTED, INTERRUPTED):
-        if code in codes.values():
-            return code
-    rank, code = min(codes.items())
-    if code < 0:
-        complain(f"process {rank} was ended by {signal.Signals(-code).name}")
-    elif rank:
-        said = "".join(file.read_text() for file in folder.glob(f"**/{rank}/stderr.log"))
-        last = said.strip().rpartition("\n")[2].removeprefix("palitune: ")
-        complain(f"process {rank}: {last}")
-    return FAILED
+LAUNCHES: dict[str, type[Launch]] = {
+    kind.name: kind for kind in (Launch, Processes, Fsdp, DeepSpeed)
+}

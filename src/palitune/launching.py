@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from palitune import commands, config, preemption, processes, sweeps
-from palitune.engines import Processes, start
+from palitune.elastic import start
+from palitune.engines import DeepSpeed, Fsdp, Launch, Processes
 from palitune.examples import DataError
 from palitune.mistakes import FAILED, INTERRUPTED, MISTAKE, PREEMPTED, ConfigError, complain
 from palitune.models.checkpoints import ModelError
-from palitune.runs import RUNS, Command, Evaluate, Finetune
+from palitune.runs import RUNS, Align, Command, Evaluate, Finetune, Predict
 from palitune.training.faults import TrainingError
 
 _DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -46,7 +47,7 @@ def launch(
     if request.show:
         print(config.to_yaml(run), end="")
         return 0
-    if isinstance(run, Finetune | Evaluate) and isinstance(run.launch, Processes):
+    if isinstance(run, Finetune | Evaluate | Predict):
         return _share(run.launch, [*program, *request.places, *told], load_story, run)
     return perform(load_story, run)
 
@@ -78,13 +79,19 @@ def perform(load_story: Callable[[], Callable[[Any], None]], run: Command) -> in
 
 
 def _share(
-    launch: Processes, command: Sequence[str], load_story: Callable[[], Any], run: Command
+    launch: Launch, command: Sequence[str], load_story: Callable[[], Any], run: Command
 ) -> int:
     """Start the processes that do a run together; in one that was started, do its part."""
     try:
-        if launch.starts():
-            return start(launch, command)
+        if isinstance(run, Align) and isinstance(launch, Fsdp | DeepSpeed):
+            raise DataError(
+                f"launch={launch.name} does not serve align, which samples answers while it "
+                "trains; say launch=processes"
+            )
         launch.check()
+        if isinstance(launch, Processes) and launch.starts():
+            return start(launch, command)
+        launch.join()
     except DataError as mistake:
         complain(str(mistake))
         return FAILED

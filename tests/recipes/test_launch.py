@@ -1,4 +1,4 @@
-"""Two machines with a process each, which share out the base, give what one process gives."""
+"""Two machines with a process each, which share out an NF4 base, give what one process gives."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from palitune import __main__ as program
 
@@ -24,7 +26,7 @@ TOLD = [
     "training.validation_split=validation", "training.validate_every=2",
     "training.best_metric=vqa/anls_rrc", "task.max_new_tokens=4", "evaluation.workers=0",
     "evaluation.batch_size=2", "evaluation.limit=3", "evaluation.perplexity=true",
-    "tracking=tensorboard",
+    "tracking=tensorboard", "adapter=qlora",
 ]  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def test_two_machines_give_what_one_process_gives(
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    asked = ["launch=processes", "launch.processes=1", "launch.nodes=2", "training.sharded=true"]
+    asked = ["launch=fsdp", "launch.processes=1", "launch.nodes=2"]
     machines = [
         subprocess.Popen(
             [sys.executable, "-m", "palitune", *TOLD, *asked, f"launch.node={number}",
@@ -56,19 +58,21 @@ def test_two_machines_give_what_one_process_gives(
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert [out.count("report.html") for out, _ in said] == [1, 0]
 
-    kept = re.search(r"keeps (\d+) of the (\d+) frozen weights", said[0][1])
+    kept = re.search(r"keeps (\d+) of the (\d+) bytes", said[0][1])
     assert kept
     assert int(kept[1]) == pytest.approx(int(kept[2]) / 2, rel=0.05)
 
     one = tmp_path / "one"
     (two,) = (tmp_path / "outputs/finetune").iterdir()  # both agree on the name
     written = {path.name for path in one.iterdir()}
-    assert {path.name for path in two.iterdir()} == written
+    assert {path.name for path in two.iterdir()} == written | {"accelerate.yaml"}
     assert len(list((two / "tensorboard").iterdir())) == 1
     alone, shared = lines(one / "history.jsonl"), lines(two / "history.jsonl")
     assert len(shared) == len(alone) == 6
     for ours, theirs in zip(shared, alone, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
+    adapters = [load_file(run / "adapter/adapter_model.safetensors") for run in (two, one)]
+    torch.testing.assert_close(*adapters, rtol=0, atol=2e-5)
     for ours, theirs in zip(*(lines(run / "predictions.jsonl") for run in (two, one)), strict=True):
         assert (ours["id"], ours["text"]) == (theirs["id"], theirs["text"])
     judged = [json.loads((run / "metrics.json").read_text())["after"] for run in (two, one)]

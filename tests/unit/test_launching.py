@@ -45,6 +45,16 @@ def test_what_a_user_can_mend_is_one_sentence(
     assert capsys.readouterr().err == "palitune: boats.jsonl:17: the box is empty\n"
 
 
+@pytest.mark.parametrize("engine", ["fsdp", "deepspeed"])
+def test_an_engine_that_cannot_align_is_refused_before_anything_is_started(
+    engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [*QUICKSTART, f"launch={engine}"]
+    assert launch("align", lambda: print, ["unused"], "palitune align", told) == 1
+    said = f"palitune: launch={engine} does not serve align, which samples answers while it trains"
+    assert capsys.readouterr().err == f"{said}; say launch=processes\n"
+
+
 def test_what_only_we_can_mend_keeps_its_traceback() -> None:
     def story(run: Run) -> None:
         raise ValueError("a bug")

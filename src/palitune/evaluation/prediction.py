@@ -8,6 +8,7 @@ from typing import Any
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
+from palitune import processes
 from palitune.data.collator import Batch, Collator
 from palitune.evaluation.answering import continued
 from palitune.evaluation.settings import Evaluation
@@ -48,25 +49,30 @@ def predict(
     """Yield the answer to every example, in order, as the model writes them.
 
     An image that cannot be decoded is raised as DataError, or yielded where it is to be skipped.
+    Several processes take batches in turn, and all is yielded in the first.
     """
     collator = Collator(processor, images=settings.images, image_store=settings.image_store)
     if collator.store:
         collator.store.announce(examples)
-    batches: Iterable[Loaded] = DataLoader(
+    size, count = settings.batch_size, len(examples)
+    batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+    loader: Iterable[Loaded] = DataLoader(
         examples,  # type: ignore[arg-type]
-        batch_size=settings.batch_size,
+        batch_sampler=batches[processes.rank() :: processes.count()],
         collate_fn=partial(load, collator),
-        num_workers=settings.workers if len(examples) > settings.batch_size else 0,
+        num_workers=settings.workers if len(batches) > 1 else 0,
     )
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("predicting", total=len(examples))
-        for loaded in batches:
-            for sentence in loaded.unreadable:
-                if not skip_unreadable:
-                    raise DataError(f"{sentence} (skip_unreadable=true leaves it out)")
-                yield DataError(sentence)
-            yield from _answers(network, processor, task, loaded, settings)
-            progress.advance(bar, len(loaded.examples) + len(loaded.unreadable))
+    written = (_answers(network, processor, task, loaded, settings) for loaded in loader)
+    with Progress(transient=True, disable=not processes.is_first()) as progress:
+        bar = progress.add_task("predicting", total=count)
+        for _ in range(0, len(batches), processes.count()):
+            # The last turn may be too short for all; who has nothing to do sends nothing.
+            turn = [one for done in processes.gathered(next(written, [])) for one in done]
+            faults = [one for one in turn if isinstance(one, DataError)]
+            if fault := processes.from_first(None if skip_unreadable else next(iter(faults), None)):
+                raise DataError(f"{fault} (skip_unreadable=true leaves it out)")
+            yield from turn
+            progress.advance(bar, len(turn))
 
 
 def load(collator: Collator, examples: Sequence[Example]) -> Loaded:
@@ -91,16 +97,21 @@ def _fault(collator: Collator, example: Example) -> str:
 
 def _answers(
     network: Any, processor: Any, task: Task, loaded: Loaded, settings: Evaluation
-) -> Iterator[Answered]:
+) -> list[Answered | DataError]:
+    """What could not be read, and the answers about the others."""
+    answers: list[Answered | DataError] = [DataError(fault) for fault in loaded.unreadable]
     if loaded.batch is None:
-        return
+        return answers
     written = continued(network, processor.tokenizer, loaded.batch, loaded.examples, task, settings)
     for example, output in zip(loaded.examples, written, strict=True):
         value = task.parse(output.text, example.size, output.confidence)
         prediction = Prediction(id=example.id, text=output.text, value=value)
-        yield Answered(
-            example=example,
-            prediction=prediction,
-            confidence=output.confidence(0, len(output.text)),
-            finished=output.finished,
+        answers.append(
+            Answered(
+                example=example,
+                prediction=prediction,
+                confidence=output.confidence(0, len(output.text)),
+                finished=output.finished,
+            )
         )
+    return answers

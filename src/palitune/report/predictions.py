@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune import processes
 from palitune.examples import DataError, Example, Instance, value_to_json
 from palitune.report.coco_results import CocoResults
 from palitune.report.drawing import draw_instances, legible_size
@@ -153,10 +154,14 @@ def show_predictions(
     """Write predictions as they come, then the page, and say where it is.
 
     `facts` are (name, text) of what answers; `unreadable` are sentences about images that were left
-    out before; `shown` is how many images the page holds.
+    out before; `shown` is how many images the page holds. Of several processes the first writes.
     """
     from rich import print as show
 
+    if not processes.is_first():
+        for _ in answers:
+            pass
+        return
     by_label = isinstance(question.task, Detection)
     results = CocoResults(category=None if by_label else question.task.name)
     if isinstance(question.task, Detection):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune import processes
+from palitune.engines import ALONE, Launch
 from palitune.report.machine import environment
 from palitune.report.page import write
 from palitune.report.run_folder import read_settings
@@ -20,17 +21,21 @@ if TYPE_CHECKING:
     from palitune.evaluation.loop import Results
 
 
-def open_run(output_dir: str, configuration: str, **data: "list[Part]") -> Path:
+def open_run(
+    output_dir: str, configuration: str, launch: Launch = ALONE, **data: "list[Part]"
+) -> Path:
     """Create the run folder with `config.yaml` and `environment.json`; return it.
 
-    `data`: the parts by what they are for (`train`, `test`); `environment.json` holds the
-    fingerprint of each. Of several processes the first one writes, here and in the other functions.
+    `launch`: how the run is shared out, written as accelerate has it. `data`: the parts by what
+    they are for (`train`, `test`); `environment.json` holds the fingerprint of each. Of several
+    processes the first one writes, here and in the other functions.
     """
     folder = Path(output_dir)
     if not processes.is_first():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(configuration, encoding="utf-8")
+    launch.write(folder)
     fingerprints = {
         purpose: {part.name: part.examples.fingerprint() for part in parts}
         for purpose, parts in data.items()

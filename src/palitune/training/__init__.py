@@ -10,6 +10,7 @@ from palitune.training.settings import Training
 if TYPE_CHECKING:
     from palitune.data.augmentation import Augmentation
     from palitune.data.dataset import Part
+    from palitune.engines import Launch
     from palitune.models import Adapter
 
 LOOKS = 200
@@ -66,6 +67,7 @@ def train(
     parts: "list[Part]",
     settings: Training,
     augmentation: "Augmentation",
+    launch: "Launch",
     *,
     seed: int,
     folder: Path,
@@ -103,7 +105,7 @@ def train(
     elif collator.store:
         collator.store.announce(visits.examples)
     trainer.train(
-        network, collator, visits, settings, seed=seed, folder=folder, measure=measure,
+        network, collator, visits, settings, launch, seed=seed, folder=folder, measure=measure,
         slices=slices if settings.perplexity_every else None, log=log,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from palitune.training import zero
 from palitune.training.faults import TrainingError
 from palitune.training.settings import Optimizer, Schedule, Training
 
@@ -28,6 +29,10 @@ def arguments(
     """
     measure_when = "no" if not measured else "steps" if settings.validate_every else "epoch"
     save_every = settings.save_every or settings.validate_every
+    by_deepspeed = zero.is_on()
+    if by_deepspeed:
+        zero.prepare(settings, device)
+    on_cpu = device.type == "cpu"
     told = partial(
         kind,
         output_dir=str(folder / "checkpoints"),
@@ -68,7 +73,9 @@ def arguments(
         report_to=[],
         disable_tqdm=True,
         log_level="error",
-        use_cpu=device.type == "cpu",
+        # Told of a CPU, accelerate leaves DeepSpeed out; where there is no GPU it takes one anyway.
+        use_cpu=on_cpu and not by_deepspeed,
+        ddp_backend="gloo" if on_cpu and by_deepspeed else None,
         seed=seed,
         data_seed=seed,
     )

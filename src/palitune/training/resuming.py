@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback
 
 from palitune import preemption, processes
-from palitune.training import trees
+from palitune.training import trees, zero
 from palitune.training.checkpoints import Checkpoints, fault_of
 from palitune.training.faults import TrainingError
 from palitune.training.settings import Training
@@ -46,15 +46,28 @@ class Resumable(Trainer):  # type: ignore[misc]
         loader.worker_init_fn = loader.base_dataloader.worker_init_fn = begin
         return loader
 
+    def _prepare_for_training(self, steps: int, loader: Any, checkpoint: str | None) -> Any:
+        """Prepare as ever; with DeepSpeed, which would look for its own, load our checkpoint."""
+        ours = self.is_deepspeed_enabled and checkpoint is not None
+        prepared = super()._prepare_for_training(steps, loader, None if ours else checkpoint)
+        if ours:
+            self._load_from_checkpoint(str(checkpoint))
+            self._load_optimizer_and_scheduler(checkpoint)
+        return prepared
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint; the first process does, and what keeps it from it ends them all."""
         logged = {"loss": float(self._tr_loss), "logged": self._globalstep_last_logged}
         each = processes.gathered({"random": random_states(), **logged})
-        processes.by_first(lambda: self._write(each))
+        if self.is_deepspeed_enabled:
+            memory = zero.memory(self.optimizer.optimizer)
+        else:
+            memory = self.optimizer.state_dict()["state"]
+        processes.by_first(lambda: self._write(each, memory))
         self._find_best()
 
-    def _write(self, each: list[dict[str, Any]]) -> None:
-        """Write a checkpoint out of the states of each process."""
+    def _write(self, each: list[dict[str, Any]], memory: dict[int, Any]) -> None:
+        """Write a checkpoint out of the states of each process and the optimizer's memory."""
         state, step = self.state, self.state.global_step
         weights = {name: weight.detach().cpu() for name, weight in self._trainable().items()}
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
@@ -65,9 +78,8 @@ class Resumable(Trainer):  # type: ignore[misc]
 
         def fill(folder: Path) -> None:
             save_file({k: v.contiguous() for k, v in weights.items()}, folder / WEIGHTS)
-            optimizer, schedule = self.optimizer.state_dict()["state"], self.lr_scheduler.last_epoch
-            told = {"optimizer": optimizer, "schedule": schedule, "order": self.order}
-            trees.write(folder / STATE, {**told, "processes": each})
+            told = {"schedule": self.lr_scheduler.last_epoch, "order": self.order}
+            trees.write(folder / STATE, {"optimizer": memory, **told, "processes": each})
             state.save_to_json(str(folder / RECORD))
 
         self.checkpoints.write(step, fill)
@@ -130,8 +142,12 @@ class Resumable(Trainer):  # type: ignore[misc]
                 f"{checkpoint} cannot be gone on with: {told}, so that its place in the data is "
                 "lost; begin anew in another output_dir"
             )
-        groups, schedule = self.optimizer.state_dict()["param_groups"], self.lr_scheduler
-        self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+        schedule = self.lr_scheduler
+        if self.is_deepspeed_enabled:
+            zero.remember(self.optimizer.optimizer, saved["optimizer"])
+        else:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
         schedule.last_epoch = saved["schedule"]
         rates = [
             rate * shape(schedule.last_epoch)

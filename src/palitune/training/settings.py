@@ -74,9 +74,6 @@ class Training:
     """Share of the language layers that gradient_checkpointing recomputes, evenly spaced."""
     offload_activations: bool = False
     """Keep activations in the host's memory between forward and backward pass; CUDA only."""
-    sharded: bool = False
-    """Keep of the frozen layers only a share in each process while training (FSDP2): memory for
-    talk among processes. They are whole where answers are judged."""
     compile: bool = False
     """Compile the language layers with torch.compile; CUDA only; its gain is not measured yet."""
     group_by_length: bool = False

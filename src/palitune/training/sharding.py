@@ -5,16 +5,17 @@ What is trained stays whole everywhere, so that optimizer, checkpoints and adapt
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
 
 from palitune import processes
+from palitune.engines import Launch
 from palitune.models.prefix_lm import PrefixModel
 from palitune.training.faults import TrainingError
-from palitune.training.settings import Training
 
 _log = logging.getLogger(__name__)
 
@@ -24,24 +25,35 @@ T = TypeVar("T")
 class Shards:
     """The layers that are shared out; none where one process trains or none are asked for."""
 
-    def __init__(self, network: Any, settings: Training) -> None:
+    def __init__(self, network: Any, launch: Launch) -> None:
         self.layers: list[Any] = []
-        if not settings.sharded or processes.count() == 1:
+        self._quantized: list[tuple[Any, Any]] = []
+        if not launch.shares_layers or processes.count() == 1:
             return
-        layers = _layers(network)
-        frozen = {p for layer in layers for p in layer.parameters() if not p.requires_grad}
-        if any(type(parameter) is not torch.nn.Parameter for parameter in frozen):
-            raise TrainingError(
-                "training.sharded does not share out quantized layers, which are small already; "
-                "say training.sharded=false, or adapter=lora"
-            )
-        if not frozen:
-            raise TrainingError(
-                "training.sharded shares out what is frozen, and here all is trained; say "
-                "training.sharded=false, or adapter=lora"
-            )
-        self.layers = layers
+        self.layers = _layers(network)
+        _check(p for layer in self.layers for p in layer.parameters() if not p.requires_grad)
+        self._open_quantized(next(p.dtype for p in network.parameters() if p.is_floating_point()))
         self._share_out(network)
+
+    def _open_quantized(self, dtype: torch.dtype) -> None:
+        """Call the bytes of NF4 weights floats, which are all that FSDP shares out.
+
+        It makes plain parameters of them; a layer of bitsandbytes then takes the scales from its
+        own `quant_state`.
+        """
+        for module in (module for layer in self.layers for module in layer.modules()):
+            if isinstance(module, Linear4bit):
+                weight = module.weight
+                module.quant_state = weight.quant_state
+                floats = weight.data.flatten().view(dtype).unsqueeze(1)
+                module.weight = torch.nn.Parameter(floats, requires_grad=False)
+                weight.data = torch.empty(0, dtype=torch.uint8, device=weight.device)
+                self._quantized.append((module, weight))
+
+    def _close_quantized(self) -> None:
+        for module, weight in self._quantized:
+            weight.data = module.weight.data.flatten().view(torch.uint8).unsqueeze(1)
+            module.weight = weight
 
     def _share_out(self, network: Any) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -58,9 +70,9 @@ class Shards:
         parallel: Any = DistributedDataParallel
         parallel._set_params_and_buffers_to_ignore_for_model(network, frozen)
         shared = [parameter for layer in self.layers for parameter in layer.parameters()]
-        share = sum(p.to_local().numel() for p in shared if isinstance(p, DTensor))
-        whole = sum(p.numel() for p in shared if isinstance(p, DTensor))
-        _log.info("this process keeps %d of the %d frozen weights of its layers", share, whole)
+        share = sum(p.to_local().nbytes for p in shared if isinstance(p, DTensor))
+        whole = sum(p.nbytes for p in shared if isinstance(p, DTensor))
+        _log.info("this process keeps %d of the %d bytes of the frozen layers", share, whole)
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -90,6 +102,7 @@ class Shards:
                 module._load_state_dict_pre_hooks,
             ):
                 hooks.clear()
+        self._close_quantized()
 
     def around(self, work: Callable[[], T]) -> Callable[[], T]:
         """Return work that is done with all layers gathered."""
@@ -99,6 +112,20 @@ class Shards:
                 return work()
 
         return whole
+
+
+def _check(frozen: Iterable[torch.nn.Parameter]) -> None:
+    kinds = {type(parameter) for parameter in frozen}
+    if not kinds:
+        raise TrainingError(
+            "launch=fsdp shares out what is frozen, and here all is trained; say adapter=lora, or "
+            "launch=deepspeed"
+        )
+    if kinds - {torch.nn.Parameter, Params4bit}:
+        raise TrainingError(
+            "launch=fsdp does not share out layers of 8 bits; say adapter.bits=4, or "
+            "launch=processes"
+        )
 
 
 def _layers(network: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from palitune.data.by_length import ByLength
 from palitune.data.collator import Batch, Collator
 from palitune.data.in_proportion import InProportion
 from palitune.data.visits import Suffixes, Visits
+from palitune.engines import ALONE, Launch
 from palitune.training import perplexity
 from palitune.training.arguments import arguments
 from palitune.training.checkpoints import Checkpoints
@@ -87,7 +88,9 @@ class PrefixTrainer(Measured):
             model.train()
         with self.compute_loss_context_manager(), saved_activations(self.settings):
             loss = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
-        self.accelerator.backward(loss)
+        # DeepSpeed would divide by the micro-batches of the step, too.
+        told = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+        self.accelerator.backward(loss, **told)
         return loss.detach()
 
     def _get_train_sampler(self, train_dataset: Visits | None = None) -> Any:
@@ -141,6 +144,7 @@ def train(
     collator: Collator,
     visits: Visits,
     settings: Training,
+    launch: Launch = ALONE,
     *,
     seed: int,
     folder: Path,
@@ -156,7 +160,7 @@ def train(
     """
     check_device(settings, network.device)
     losses = _losses(network, collator, slices, settings)
-    shards = Shards(network, settings)
+    shards = Shards(network, launch)
     measure, losses = (work and shards.around(work) for work in (measure, losses))
     checkpoints = Checkpoints(folder / "checkpoints")
     progress = Progress(folder / "history.jsonl", log)

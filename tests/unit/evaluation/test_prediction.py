@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from palitune import processes
 from palitune.data.collator import Collator
 from palitune.evaluation.prediction import load, predict
 from palitune.evaluation.settings import Evaluation
@@ -40,6 +42,28 @@ def test_a_batch_without_its_bad_image_is_the_batch_of_the_others(
     assert loaded.batch is not None
     assert all(torch.equal(loaded.batch[key], expected[key]) for key in expected)
     assert load(collator, [bad]).batch is None
+
+
+def test_processes_take_batches_in_turn_and_the_first_has_all_answers(
+    model: Local, examples: Sequence[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, processor = load_model(model), load_processor(model)
+    asked = [*examples[:3], broken(examples[3], tmp_path), examples[4]]
+    told = network, processor, asked, Text(max_new_tokens=3), Evaluation(batch_size=2, workers=0)
+    alone = list(predict(*told, skip_unreadable=True))
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "rank", lambda: 1)
+    monkeypatch.setattr(processes, "from_first", lambda value: value)
+    sent: list[Any] = []
+    monkeypatch.setattr(processes, "gathered", lambda value: sent.append(value) or [])
+    assert list(predict(*told, skip_unreadable=True)) == []
+    assert [len(batch) for batch in sent] == [2, 0]
+
+    second = iter(sent)
+    monkeypatch.setattr(processes, "rank", lambda: 0)
+    monkeypatch.setattr(processes, "gathered", lambda value: [value, next(second)])
+    assert list(map(repr, predict(*told, skip_unreadable=True))) == list(map(repr, alone))
 
 
 def test_answers_come_in_order_with_what_could_not_be_read(
