@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from palitune.alignment.settings import Alignment, Method
 
 if TYPE_CHECKING:
+    from palitune.data.augmentation import Augmentation
     from palitune.data.dataset import Part
     from palitune.models import Adapter
     from palitune.training import Training
@@ -34,6 +35,7 @@ def train(
     parts: "list[Part]",
     how: Alignment,
     settings: "Training",
+    augmentation: "Augmentation",
     *,
     seed: int,
     folder: Path,
@@ -45,7 +47,7 @@ def train(
 
     run = running.Run(
         network=network, processor=processor, parts=parts, how=how, settings=settings,
-        seed=seed, folder=folder, measure=measure, log=log,
+        augmentation=augmentation, seed=seed, folder=folder, measure=measure, log=log,
     )  # fmt: skip
     if how.method is Method.dpo:
         running.by_preference(run)
