@@ -99,6 +99,7 @@ def test_what_cannot_be_tuned_is_refused_in_a_sentence(
     few = refused([*told, "method=dpo", "sampled_prompts=3", "margin=1"], capsys)
     assert "of 3 prompts gave a pair, two of 4 sampled answers" in few
     assert "a step takes 8 (training.batch_size)" in few
+    assert "mean_iou cannot judge" in refused([*told, "task.rewards={mean_iou: 1}"], capsys)
     monkeypatch.setattr(metadata, "version", lambda name: "1.17.0")
     said = refused(told, capsys)
     assert f"TRL 1.17.0 is installed, and align was tested with TRL {library.TESTED}" in said
