@@ -124,12 +124,8 @@ def by_reward(run: Run) -> None:
     """Tune by the rewards of sampled answers, with GRPO or RLOO."""
     from trl import GRPOConfig, RLOOConfig
 
-    how, batch_size, visits, collator = (
-        run.how,
-        run.settings.batch_size,
-        run.visits(run.augmentation),
-        run.collator,
-    )
+    how, batch_size, collator = run.how, run.settings.batch_size, run.collator
+    visits = run.visits(run.augmentation)
     if batch_size % how.group:
         raise TrainingError(
             f"training.batch_size {batch_size} counts answers, and {how.group} of them are to one "
@@ -138,10 +134,8 @@ def by_reward(run: Run) -> None:
     at_once = batch_size // how.group
     steps = run.steps(len(visits), at_once)
     prompts = Prompts(visits, steps * at_once)
-    rows = {
-        "prompt": [visit.example.prefix for visit in prompts],
-        "place": list(range(len(prompts))),
-    }
+    prefixes = [visit.example.prefix for visit in prompts]
+    rows = {"prompt": prefixes, "place": list(range(len(prompts)))}
     told = {
         "num_generations": how.group,
         "num_generations_eval": 1,
