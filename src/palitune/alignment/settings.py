@@ -29,9 +29,8 @@ class Alignment:
     """Answers that are sampled for one prompt; training.batch_size counts answers, so with grpo and
     rloo it is a multiple of this."""
     temperature: float = 1.0
-    """Of sampling; grpo and rloo train the probabilities at this temperature, too. Where sampled
-    answers are much worse than the likeliest, as after label smoothing, lower it: at 1 there is
-    little else to learn than to make less noise."""
+    """Of sampling; grpo and rloo train the probabilities at this temperature, too. Lower it where
+    sampled answers are much worse than the likeliest, as after label smoothing."""
     kl_weight: float | None = None
     """Weight that keeps the model near what it was (TRL's beta); null: 0.04 for grpo, 0.05 for
     rloo, 0.1 for dpo."""
