@@ -41,6 +41,7 @@ def align(run: Align) -> None:
             train,
             run,
             run.training,
+            run.augmentation,
             seed=run.seed,
             folder=folder,
             measure=measure,

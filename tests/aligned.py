@@ -11,6 +11,7 @@ import torch
 from palitune import alignment, models
 from palitune.alignment.settings import Alignment
 from palitune.alignment.trainers import Sampling
+from palitune.data.augmentation import NoAugmentation
 from palitune.data.collator import Collator
 from palitune.data.dataset import Part
 from palitune.examples import Example
@@ -61,7 +62,8 @@ def tuned(network: Any, processor: Any, part: Part, how: Alignment, folder: Path
         batch_size=4, micro_batch_size=2, max_steps=2, learning_rate=0.0, log_every=1,
         schedule=Schedule.constant, workers=0,
     )  # fmt: skip
-    alignment.train(network, processor, [part], how, settings, seed=0, folder=folder)
+    still = NoAugmentation()
+    alignment.train(network, processor, [part], how, settings, still, seed=0, folder=folder)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class Finetune(DataRun):
 class Align(Finetune, Alignment):
     """Tune an adapter further, from `adapter.path` where one is given, by what answers are worth.
 
-    Of `training`, what is of targets and their loss is not read, nor is `augmentation`.
+    Of `training`, what is of targets and their loss is not read; nor is `augmentation` with dpo.
     """
 
     def __post_init__(self) -> None:

@@ -59,17 +59,18 @@ def test_an_interrupted_grpo_goes_on_as_if_it_had_not_been(
         assert visit.overflow() == 0
 
 
-def test_rloo_runs_and_is_measured_on_the_way(tmp_path: Path) -> None:
+def test_rloo_runs_on_other_views_and_is_measured_before_and_after(tmp_path: Path) -> None:
     told = [
         *TOLD, "method=rloo", f"output_dir={tmp_path}", "training.self_check=true",
         "training.gradient_checkpointing=true", "training.validation_split=validation",
-        "training.validate_every=1", "training.validation_limit=2",
-        "training.best_metric=ocr/exact_match",
+        "training.validation_limit=2", "training.best_metric=ocr/exact_match", "augmentation=page",
     ]  # fmt: skip
     assert program.run(told) == 0
     history = lines(tmp_path / "history.jsonl")
-    assert {"align/reward", "align/kl"} <= history[0].keys()
-    assert sum("validation/ocr/exact_match" in entry for entry in history) == 2
+    assert {"align/reward", "align/kl"} <= history[1].keys()
+    measured = [entry["step"] for entry in history if "validation/ocr/exact_match" in entry]
+    assert measured == [0, 2]
+    assert "the best of 2 measurements" in (tmp_path / "training.json").read_text()
 
 
 def test_dpo_learns_from_sampled_pairs_and_from_a_file_of_them(tmp_path: Path) -> None:
@@ -95,6 +96,10 @@ def test_what_cannot_be_tuned_is_refused_in_a_sentence(
     assert "use default" in refused([*told, "adapter.initialization=pissa"], capsys)
     assert "is of method=dpo" in refused([*told, "pairs=mine.jsonl"], capsys)
     assert "there is no file" in refused([*told, "method=dpo", "pairs=mine.jsonl"], capsys)
+    few = refused([*told, "method=dpo", "sampled_prompts=3", "margin=1"], capsys)
+    assert "of 3 prompts gave a pair, two of 4 sampled answers" in few
+    assert "a step takes 8 (training.batch_size)" in few
+    assert "mean_iou cannot judge" in refused([*told, "task.rewards={mean_iou: 1}"], capsys)
     monkeypatch.setattr(metadata, "version", lambda name: "1.17.0")
     said = refused(told, capsys)
     assert f"TRL 1.17.0 is installed, and align was tested with TRL {library.TESTED}" in said

@@ -152,7 +152,12 @@ def recipe_of(experiment: str) -> str:
 
 
 def test_every_experiment_on_a_benchmark_has_its_golden_strings() -> None:
-    embedded = {"quickstart", "handwriting_segmentation", "domain_adaptation"}
+    embedded = {
+        "handwriting_rewards",
+        "quickstart",
+        "handwriting_segmentation",
+        "domain_adaptation",
+    }
     assert {*GOLDEN, *embedded} == set(commands.options("experiment"))
 
 

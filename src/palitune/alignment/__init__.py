@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palitune.alignment.settings import Alignment, Method
+from palitune.alignment.settings import SAMPLED, Alignment, Method
 
 if TYPE_CHECKING:
+    from palitune.data.augmentation import Augmentation
     from palitune.data.dataset import Part
     from palitune.models import Adapter
     from palitune.training import Training
@@ -15,17 +16,22 @@ if TYPE_CHECKING:
 def check(parts: "list[Part]", adapter: "Adapter", how: Alignment) -> list[str]:
     """Refuse what cannot be tuned, before anything is loaded; return what is tuned for.
 
-    Raises TrainingError.
+    Raises TrainingError or, for rewards that are none of the data's, DataError.
     """
     from palitune.alignment import library
 
     library.check_version()
     library.check_adapter(adapter)
-    return [
-        f"{how.method.value}, rewards of {part.name}: "
-        + " + ".join(f"{weight:g} {name}" for name, weight in part.task.reward().weights.items())
-        for part in parts
-    ]
+    if how.method is Method.dpo and how.pairs != SAMPLED:
+        return [f"dpo, pairs of {how.pairs}"]
+    return [f"{how.method.value}, rewards of {part.name}: {_told(part)}" for part in parts]
+
+
+def _told(part: "Part") -> str:
+    """Check the rewards of a part and name them."""
+    rewards = part.task.reward(part.examples[:1])
+    rewards.check(part.examples[0])
+    return " + ".join(f"{weight:g} {name}" for name, weight in rewards.weights.items())
 
 
 def train(
@@ -34,6 +40,7 @@ def train(
     parts: "list[Part]",
     how: Alignment,
     settings: "Training",
+    augmentation: "Augmentation",
     *,
     seed: int,
     folder: Path,
@@ -45,7 +52,7 @@ def train(
 
     run = running.Run(
         network=network, processor=processor, parts=parts, how=how, settings=settings,
-        seed=seed, folder=folder, measure=measure, log=log,
+        augmentation=augmentation, seed=seed, folder=folder, measure=measure, log=log,
     )  # fmt: skip
     if how.method is Method.dpo:
         running.by_preference(run)

@@ -9,8 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from palitune.data.in_proportion import InProportion
-from palitune.data.visits import Visits
-from palitune.examples import Example
+from palitune.data.visits import Visit, Visits
 
 
 class Prompts:
@@ -30,11 +29,11 @@ class Prompts:
     def __len__(self) -> int:
         return len(self._order)
 
-    def __getitem__(self, place: int) -> Example:
+    def __getitem__(self, place: int) -> Visit:
         self.visits.set_epoch(bisect_right(self._starts, place) - 1)
-        return self.visits[self._order[place]].example
+        return self.visits[self._order[place]]
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[Visit]:
         return (self[place] for place in range(len(self)))
 
 

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from palitune.alignment.samples import Samples
 from palitune.alignment.sampling import sample_pairs
 from palitune.alignment.scoring import Scorer
 from palitune.alignment.settings import SAMPLED, Alignment, Method
-from palitune.alignment.trainers import Aligned, Dpo, Grpo, Rloo, release
-from palitune.data.augmentation import NoAugmentation
+from palitune.alignment.trainers import Aligned, Before, Dpo, Grpo, Rloo, release
+from palitune.data.augmentation import Augmentation, NoAugmentation
 from palitune.data.collator import Collator
 from palitune.data.dataset import Part
 from palitune.data.visits import Suffixes, Visits, visits_to
@@ -44,6 +44,7 @@ class Run:
     parts: list[Part]
     how: Alignment
     settings: Training
+    augmentation: Augmentation
     seed: int
     folder: Path
     measure: Measure | None
@@ -59,10 +60,9 @@ class Run:
             image_store=told.image_store,
         )
 
-    @property
-    def visits(self) -> Visits:
+    def visits(self, augmentation: Augmentation) -> Visits:
         examples = data.concatenate(self.parts)
-        return visits_to(examples, Suffixes.first, self.seed, NoAugmentation())
+        return visits_to(examples, Suffixes.first, self.seed, augmentation)
 
     @property
     def longest(self) -> int:
@@ -79,11 +79,17 @@ class Run:
         config: Any,
         dataset: Dataset,
         steps: int,
+        epoch: int,
         told: dict[str, Any],
         **given: Any,
     ) -> None:
-        """Make a trainer of its kind, `told` its own settings and `given` the rest, and train."""
-        settings, network, measure = self.settings, self.network, self.measure
+        """Make a trainer of its kind, `told` its own settings and `given` the rest, and train.
+
+        `epoch`: steps between measurements where the settings do not say.
+        """
+        network, measure = self.network, self.measure
+        every = self.settings.validate_every or epoch
+        settings = replace(self.settings, validate_every=every if measure else None)
         check_device(settings, network.device)
         progress = Progress(self.folder / "history.jsonl", self.log)
         args = arguments(
@@ -106,6 +112,7 @@ class Run:
             callbacks=[progress, Stopping(settings), Layers(settings), Preemption()],
             **given,
         )
+        trainer.add_callback(Before(trainer))
         trainer.add_callback(Samples(self.folder, self.how.shown, trainer.latest))
         try:
             carry_out(trainer, progress, self.folder, steps)
@@ -117,7 +124,8 @@ def by_reward(run: Run) -> None:
     """Tune by the rewards of sampled answers, with GRPO or RLOO."""
     from trl import GRPOConfig, RLOOConfig
 
-    how, batch_size, visits, collator = run.how, run.settings.batch_size, run.visits, run.collator
+    how, batch_size, collator = run.how, run.settings.batch_size, run.collator
+    visits = run.visits(run.augmentation)
     if batch_size % how.group:
         raise TrainingError(
             f"training.batch_size {batch_size} counts answers, and {how.group} of them are to one "
@@ -126,7 +134,8 @@ def by_reward(run: Run) -> None:
     at_once = batch_size // how.group
     steps = run.steps(len(visits), at_once)
     prompts = Prompts(visits, steps * at_once)
-    rows = {"prompt": [example.prefix for example in prompts], "place": list(range(len(prompts)))}
+    prefixes = [visit.example.prefix for visit in prompts]
+    rows = {"prompt": prefixes, "place": list(range(len(prompts)))}
     told = {
         "num_generations": how.group,
         "num_generations_eval": 1,
@@ -139,8 +148,9 @@ def by_reward(run: Run) -> None:
     }
     kind, config = (Grpo, GRPOConfig) if how.method is Method.grpo else (Rloo, RLOOConfig)
     run.carry_out(
-        kind, config, Dataset.from_dict(rows), steps, told, visits=len(visits), prompts=prompts,
-        collator=collator, scorer=Scorer(run.parts), processing_class=run.processor.tokenizer,
+        kind, config, Dataset.from_dict(rows), steps, math.ceil(len(visits) / at_once), told,
+        visits=len(visits), prompts=prompts, collator=collator, scorer=Scorer(run.parts),
+        processing_class=run.processor.tokenizer,
     )  # fmt: skip
 
 
@@ -155,8 +165,8 @@ def by_preference(run: Run) -> None:
     order = [place for epoch in epochs for place in shuffled(len(found), run.seed, epoch)]
     run.carry_out(
         Dpo, DPOConfig, Dataset.from_dict({"image": order[: steps * batch_size]}), steps,
-        {"max_length": None}, visits=len(found), data_collator=PairCollator(run.collator, found),
-        processing_class=run.processor,
+        math.ceil(len(found) / batch_size), {"max_length": None}, visits=len(found),
+        data_collator=PairCollator(run.collator, found), processing_class=run.processor,
     )  # fmt: skip
 
 
@@ -167,10 +177,10 @@ def _pairs(run: Run) -> list[pairs.Pair]:
     file, settings = run.folder / pairs.FILE, run.settings
     is_there = processes.by_first(lambda: settings.resume is not None and file.is_file())
     if not is_there:
-        visits = run.visits
-        wanted = (settings.max_steps or len(visits)) * settings.batch_size
+        visits = run.visits(NoAugmentation())  # pairs are read back from a file, without views
+        prompts = Prompts(visits, min(len(visits), run.how.sampled_prompts))
         sample_pairs(
-            run.network, run.collator, Prompts(visits, len(visits)), Scorer(run.parts), run.how,
-            run.folder, wanted=wanted, batch_size=settings.batch_size, max_new_tokens=run.longest,
+            run.network, run.collator, prompts, Scorer(run.parts), run.how, run.folder,
+            steps=settings.max_steps, batch_size=settings.batch_size, max_new_tokens=run.longest,
         )  # fmt: skip
     return processes.by_first(lambda: pairs.read(file))

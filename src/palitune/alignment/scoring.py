@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palitune.data.dataset import Part
+from palitune.data.visits import Visit
 from palitune.examples import Example, Prediction, value_to_json
 from palitune.tasks.rewards import Rewards
 
@@ -13,12 +14,16 @@ from palitune.tasks.rewards import Rewards
 class Scored:
     """One sampled answer."""
 
-    example: Example
+    visit: Visit
     prediction: Prediction
     components: Mapping[str, float]
     """Each reward by name."""
     reward: float
     """Their weighted mean."""
+
+    @property
+    def example(self) -> Example:
+        return self.visit.example
 
 
 class Scorer:
@@ -29,13 +34,13 @@ class Scorer:
             part.name: part.task.reward(part.examples) for part in parts
         }
 
-    def score(self, text: str, example: Example) -> Scored:
+    def score(self, text: str, visit: Visit) -> Scored:
         """Judge one answer. Raises DataError for a reward outside of [0, 1]."""
-        rewards = self._rewards[example.part]
+        example, rewards = visit.example, self._rewards[visit.example.part]
         prediction = rewards.read(text, example)
         components = rewards.components(prediction, example)
         return Scored(
-            example=example,
+            visit=visit,
             prediction=prediction,
             components=components,
             reward=rewards.total(components),
@@ -49,12 +54,14 @@ def groups(scored: Sequence[Scored], size: int) -> list[Sequence[Scored]]:
 
 def to_json(group: Sequence[Scored], step: int) -> dict[str, Any]:
     """Write the answers to one prompt, the best first, as a line of `samples.jsonl`."""
-    example = group[0].example
+    example, views = group[0].example, group[0].visit.views
     return {
         "step": step,
         "part": example.part,
         "id": example.id,
         "images": list(example.images),
+        "window": views[0].window if views else None,
+        "mirrored": bool(views) and views[0].mirrored,
         "size": list(example.size),
         "prefix": example.prefix,
         "reference": value_to_json(example.reference),

@@ -29,7 +29,8 @@ class Alignment:
     """Answers that are sampled for one prompt; training.batch_size counts answers, so with grpo and
     rloo it is a multiple of this."""
     temperature: float = 1.0
-    """Of sampling; grpo and rloo train the probabilities at this temperature, too."""
+    """Of sampling; grpo and rloo train the probabilities at this temperature, too. Lower it where
+    sampled answers are much worse than the likeliest, as after label smoothing."""
     kl_weight: float | None = None
     """Weight that keeps the model near what it was (TRL's beta); null: 0.04 for grpo, 0.05 for
     rloo, 0.1 for dpo."""
@@ -39,6 +40,8 @@ class Alignment:
     pairs: str = "sampled"
     """Of dpo: `sampled` (the best and the worst of a group by reward), or a file of JSON Lines with
     image, prefix, chosen and rejected."""
+    sampled_prompts: int = 1000
+    """Prompts that are asked for sampled pairs, at most, each once."""
     margin: float = 0.1
     """Least difference of rewards between chosen and rejected in a sampled pair."""
     shown: int = 4
@@ -53,6 +56,8 @@ class Alignment:
             raise ValueError(f"clip must lie between 0 and 1, not {self.clip}")
         if not 0 < self.margin <= 1:
             raise ValueError(f"margin must be in (0, 1], not {self.margin}: rewards are, too")
+        if self.sampled_prompts < 1:
+            raise ValueError(f"sampled_prompts must be at least 1, not {self.sampled_prompts}")
         if self.shown < 0:
             raise ValueError(f"shown must be at least 0, not {self.shown}")
         if self.kl_weight is not None and self.kl_weight < 0:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import SequentialSampler
+from transformers import TrainerCallback
 from trl import DPOTrainer, GRPOTrainer, RLOOTrainer
 
 from palitune.alignment.prompts import Prompts
@@ -57,6 +58,11 @@ class Aligned(Measured):
         group = {"group": self.num_generations} if hasattr(self, "num_generations") else {}
         return told | group | {"seed": self.args.seed}
 
+    def measure_before(self) -> None:
+        """Measure what is begun with; where the best is kept, it may be that."""
+        if self._determine_best_metric(self.evaluate(), trial=None):
+            self._save_checkpoint(self.model, trial=None)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log under our names, and leave out what was never a number."""
         found = self._metrics["train"]
@@ -68,6 +74,17 @@ class Aligned(Measured):
             if ours and (numbers := [value for value in values if value == value]):
                 self._metrics["train"][f"{ALIGN}/{ours}"] = numbers
         super().log(logs, start_time)
+
+
+class Before(TrainerCallback):  # type: ignore[misc]
+    """Measures before the first step; Trainer itself does on the way and after the last."""
+
+    def __init__(self, trainer: Aligned) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.measure is not None and not state.global_step:
+            self.trainer.measure_before()
 
 
 class Sampling(Aligned):
@@ -111,8 +128,10 @@ class Sampling(Aligned):
         return [one.reward for one in self.scored]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        examples = [self.prompts[row["place"]] for row in inputs]
-        self._batch = with_own_images(self.collator.prompt(examples))
+        visits = [self.prompts[row["place"]] for row in inputs]
+        examples = [visit.example for visit in visits]
+        prompts = self.collator.prompt(examples, [visit.views for visit in visits])
+        self._batch = with_own_images(prompts)
         self._batch["pixel_values"] = self._batch["pixel_values"].to(self.accelerator.device)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         output["pixel_values"] = self._batch["pixel_values"]

@@ -81,14 +81,18 @@ class Collator:
             batch["attention_mask"][row, :end] = 1
         return self._with_images(batch, [(visit.example, visit.views) for visit in visits])
 
-    def prompt(self, examples: Sequence[Example]) -> Batch:
-        """Left-padded prompts without suffix, for generation."""
+    def prompt(self, examples: Sequence[Example], views: Sequence[tuple[View, ...]] = ()) -> Batch:
+        """Left-padded prompts without suffix, for generation.
+
+        `views`: of the images of each example; empty: all are seen as they are.
+        """
         prompts = self._prompts(examples)
         batch = self._blank(len(examples), max(map(len, prompts)))
         for row, prompt in enumerate(prompts):
             batch["input_ids"][row, -len(prompt) :] = torch.tensor(prompt)
             batch["attention_mask"][row, -len(prompt) :] = 1
-        return self._with_images(batch, [(example, ()) for example in examples])
+        looks = zip(examples, views or [()] * len(examples), strict=True)
+        return self._with_images(batch, list(looks))
 
     def length(self, example: Example, *, together: bool = False) -> int:
         """Tokens of the example with its longest suffix, or with all of them together; image tokens

@@ -4,13 +4,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from palitune.examples import Instance, value_from_json
-from palitune.report.drawing import draw_instances, load_shown
+from palitune.data.images import open_image
+from palitune.data.views import View
+from palitune.examples import Instance, Size, value_from_json
+from palitune.report.drawing import draw_instances, load_shown, shown_size
 from palitune.report.image_rows import load_row
 from palitune.report.pages import Thumbnail, thumbnail
 from palitune.report.run_folder import objects
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SHORT = 150
 """Pixels of the shorter side of a picture."""
@@ -74,6 +79,15 @@ def _line(answer: Mapping[str, Any], times: int) -> Line:
     )
 
 
+def _seen(path: str, size: Size, view: View) -> "Image":
+    """Open an image as the model saw it; `size` is that of what it saw."""
+    from PIL.Image import Resampling
+
+    if not view.moves() or not Path(path).exists():
+        return load_shown(path, size, _SHORT)
+    return view.picture(open_image(path), shown_size(size, _SHORT), Resampling.LANCZOS)
+
+
 def _pictures(
     sample: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[str, Thumbnail], ...]:
@@ -84,7 +98,7 @@ def _pictures(
     reference = value_from_json(sample["reference"])
     if any(isinstance(item, str) for item in reference):
         return (("", thumbnail(load_row(images, size, _SHORT), f"Input image {name}")),)
-    shown = load_shown(images[0], size, _SHORT)
+    shown = _seen(images[0], size, View(sample["window"], sample["mirrored"]))
     ends = {"best": answers[0], "worst": answers[-1]}
     if answers[0]["reward"] == answers[-1]["reward"]:
         del ends["worst"]

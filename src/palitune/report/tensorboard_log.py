@@ -1,12 +1,21 @@
 """Event files that TensorBoard reads: curves, final numbers, configuration and table as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from palitune.report.run_folder import RunFolder
 from palitune.report.summary import metrics_markdown, numbers
+
+
+def samples_markdown(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Write answers that were sampled to some prompts as lists, each with its reward."""
+    return "\n\n".join(
+        f"{sample['id']} `{sample['prefix']}`\n\n"
+        + "\n".join(f"- {a['reward']:.3f} `{a['text']}`" for a in sample["answers"])
+        for sample in samples
+    )
 
 
 class TensorBoardLog:
@@ -46,6 +55,9 @@ class TensorBoardLog:
             if number.before is not None:
                 self._scalar(f"before/{name}", number.before, 0)
         self._text("metrics", metrics_markdown(run.metrics), self._step)
+        for step in sorted({sample["step"] for sample in run.samples}):
+            at_step = [sample for sample in run.samples if sample["step"] == step]
+            self._text("samples", samples_markdown(at_step), step)
 
     def finish(self) -> None:
         if self._writer is not None:

@@ -32,6 +32,8 @@ class WandbRun:
         self.run.summary.update(summary(run))
         for part, examples in selection.by_part(run.judged).items():
             self.run.log({f"examples/{part}": table(examples)})
+        if run.samples:
+            self.run.log({"samples": samples_table(run.samples)})
         report = wandb.Artifact(f"{self.run.id}-report", type="report")
         for name in _FILES:
             if (run.path / name).is_file():
@@ -78,6 +80,19 @@ def table(examples: Sequence[Judged]) -> Any:
             example.after.value is None,
             *(example.after.scores.get(name) for name in scores),
         )
+    return built
+
+
+def samples_table(samples: Sequence[Mapping[str, Any]]) -> Any:
+    """Build the `wandb.Table` of answers that were sampled on the way, one answer a line."""
+    import wandb
+
+    built = wandb.Table(columns=["step", "part", "id", "prefix", "text", "reward", "rewards"])
+    for sample in samples:
+        asked = [sample[name] for name in ("step", "part", "id", "prefix")]
+        for answer in sample["answers"]:
+            named = ", ".join(f"{name} {value:.3f}" for name, value in answer["rewards"].items())
+            built.add_data(*asked, answer["text"], answer["reward"], named)
     return built
 
 

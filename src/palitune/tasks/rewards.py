@@ -32,6 +32,23 @@ class Rewards:
         self.weights: Mapping[str, float] = task.rewards or usual(task.metrics)
         self._scores = {name: _score(name, task, examples) for name in self.weights}
 
+    def check(self, example: Example) -> None:
+        """Refuse what cannot judge an answer of the task. Raises DataError."""
+        if not self.weights:
+            raise DataError(
+                f"task {self.task.name}: none of its metrics is a reward; name what its answers "
+                "are worth in task.rewards, e.g. 'task.rewards={valid: 1}'"
+            )
+        target = self.read(example.suffixes[0], example)
+        for name, score in self._scores.items():
+            try:
+                score(target, example)
+            except TypeError as fault:
+                raise DataError(
+                    f"{example.place}: the reward {name} cannot judge answers of task "
+                    f"{self.task.name} ({fault}); choose others in task.rewards"
+                ) from fault
+
     def __call__(self, prediction: Prediction, example: Example) -> float:
         """Return the weighted mean of the components."""
         return self.total(self.components(prediction, example))

@@ -87,7 +87,7 @@ class Resumable(Trainer):  # type: ignore[misc]
 
     def _find_best(self) -> None:
         """Look for the best checkpoint where this run keeps its own: its folder may have moved."""
-        if self.state.best_global_step:
+        if self.state.best_global_step is not None:
             place = self.checkpoints.of(self.state.best_global_step)
             if place.is_dir():
                 self.state.best_model_checkpoint = str(place)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from palitune.alignment import pairs
 from palitune.alignment.scoring import Scored
+from palitune.data.visits import Visit
 from palitune.examples import DataError, Example, Prediction
 
 PAIR = {"image": "a.png", "prefix": "ocr", "chosen": "73", "rejected": "13"}
@@ -54,7 +55,7 @@ def test_pairs_are_the_ends_of_groups_that_are_far_enough_apart() -> None:
 
     def scored(reward: float) -> Scored:
         prediction = Prediction(id="1", text=str(reward), value="")
-        return Scored(example=example, prediction=prediction, components={}, reward=reward)
+        return Scored(visit=Visit(example, ""), prediction=prediction, components={}, reward=reward)
 
     groups = [[scored(r) for r in rewards] for rewards in ((0.5, 1.0, 0.2), (0.5, 0.55), (0, 0))]
     [(best, worst)] = pairs.ranked(groups, margin=0.1)

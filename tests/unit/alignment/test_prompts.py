@@ -20,7 +20,7 @@ EXAMPLES = [
 
 
 def ids(count: int, seed: int = 0) -> list[str]:
-    return [one.id for one in Prompts(Visits(EXAMPLES, Suffixes.first, seed), count)]
+    return [one.example.id for one in Prompts(Visits(EXAMPLES, Suffixes.first, seed), count)]
 
 
 def test_a_longer_run_begins_as_a_shorter_one() -> None:

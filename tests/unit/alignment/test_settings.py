@@ -14,6 +14,7 @@ from palitune.alignment.settings import Alignment, Method
         ({"temperature": 0}, "temperature must be above 0"),
         ({"clip": 1}, "clip must lie between"),
         ({"margin": 0}, "margin must be in"),
+        ({"sampled_prompts": 0}, "sampled_prompts must be at least 1"),
         ({"shown": -1}, "shown must be at least 0"),
         ({"kl_weight": -0.1}, "kl_weight must be at least 0"),
         ({"kl_weight": 0, "method": Method.dpo}, "kl_weight must be above 0 with dpo"),

@@ -72,6 +72,15 @@ def test_a_prompt_batch_equals_the_processors_own_with_left_padding(
     assert "labels" not in ours
 
 
+def test_a_prompt_shows_the_views_that_training_would(
+    processor: AutoProcessor, visits: list[Visit]
+) -> None:
+    seen = [replace(visit, views=(View(mirrored=bool(n)),)) for n, visit in enumerate(visits)]
+    collator = Collator(processor)
+    prompts = collator.prompt([visit.example for visit in seen], [visit.views for visit in seen])
+    assert torch.equal(prompts["pixel_values"], collator.train(seen)["pixel_values"])
+
+
 def test_labels_are_suffix_and_eos_only(processor: AutoProcessor, visits: list[Visit]) -> None:
     batch = Collator(processor).train(visits)
     assert torch.equal(batch["labels"] != IGNORED, batch["token_type_ids"] == 1)

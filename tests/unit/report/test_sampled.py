@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
 
+from palitune.data.views import View
 from palitune.examples import Instance, value_to_json
 from palitune.report import sampled
 
@@ -22,8 +25,8 @@ def sample(folder: Path, step: int, *answers: dict[str, Any]) -> dict[str, Any]:
     Image.new("RGB", (80, 60), "white").save(folder / "a.png")
     return {
         "step": step, "part": "detection", "id": "1", "images": [str(folder / "a.png")],
-        "size": [80, 60], "prefix": "detect boat", "reference": value_to_json(BOAT),
-        "answers": list(answers),
+        "window": None, "mirrored": False, "size": [80, 60], "prefix": "detect boat",
+        "reference": value_to_json(BOAT), "answers": list(answers),
     }  # fmt: skip
 
 
@@ -43,3 +46,13 @@ def test_moments_are_in_order_and_equals_have_no_worst(tmp_path: Path) -> None:
     found = sampled.moments(lines)
     assert [(step, len(cards)) for step, cards in found] == [(1, 1), (9, 2)]
     assert [caption for caption, _ in found[0][1][0].pictures] == ["best"]
+
+
+def test_boxes_are_drawn_on_what_the_model_saw(tmp_path: Path) -> None:
+    page = Image.new("RGB", (80, 60), "white")
+    page.paste("black", (0, 0, 40, 60))
+    page.save(tmp_path / "a.png")
+    shown = sampled._seen(str(tmp_path / "a.png"), (60, 60), View((20, 0, 80, 60), mirrored=True))
+    dark = np.asarray(shown.convert("L")).mean(axis=0) < 128
+    assert not dark[: len(dark) // 2].any()
+    assert dark.mean() == pytest.approx(1 / 3, abs=0.02)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def test_curves_final_numbers_and_texts_are_read_back(finished_run: Path, tmp_pa
     log = TensorBoardLog(tmp_path, {"adapter": {"rank": 16}})
     log.log({"loss": 2.0, "learning_rate": 1e-4}, 1)
     log.log({"loss": 1.0}, 5)
-    log.publish(read(finished_run))
+    answers = [{"text": "7", "reward": 1.0}, {"text": "71", "reward": 0.5}]
+    sample = {"step": 3, "id": "a", "prefix": "ocr", "answers": answers}
+    log.publish(replace(read(finished_run), samples=(sample,)))
     log.finish()
 
     found = events(tmp_path)
@@ -35,6 +38,7 @@ def test_curves_final_numbers_and_texts_are_read_back(finished_run: Path, tmp_pa
     texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in
              found.Tags()["tensors"]}  # fmt: skip
     assert "rank: 16" in texts["config/text_summary"]
+    assert texts["samples/text_summary"] == "a `ocr`\n\n- 1.000 `7`\n- 0.500 `71`"
     assert "| ocr (n = 20) | exact_match |" in texts["metrics/text_summary"]
 
 

@@ -17,7 +17,7 @@ from palitune.examples import Instance
 from palitune.report.run_folder import Answer, Judged, read
 from palitune.report.trackers import Mode, Wandb
 from palitune.report.tracking import start
-from palitune.report.wandb_run import image, summary, table
+from palitune.report.wandb_run import image, samples_table, summary, table
 
 SIZE = (200, 100)
 BOX = (20.0, 10.0, 100.0, 60.0)
@@ -108,6 +108,20 @@ def test_a_table_has_the_texts_and_scores_of_each_example(boats: Judged) -> None
     assert row[0] == "7"
     assert isinstance(row[1], wandb.Image)
     assert row[2:] == ["detect boat", "<loc…> boat", "<loc…> buoy", "?", False, 0.25]
+
+
+def test_a_table_of_samples_has_a_line_per_answer() -> None:
+    answers = [
+        {"text": "7", "reward": 1.0, "rewards": {"exact_match": 1.0, "valid": 1.0}},
+        {"text": "", "reward": 0.5, "rewards": {"exact_match": 0.0, "valid": 1.0}},
+    ]
+    built = samples_table(
+        [{"step": 3, "part": "ocr", "id": "7", "prefix": "ocr", "answers": answers}]
+    )
+    assert built.data == [
+        [3, "ocr", "7", "ocr", "7", 1.0, "exact_match 1.000, valid 1.000"],
+        [3, "ocr", "7", "ocr", "", 0.5, "exact_match 0.000, valid 1.000"],
+    ]
 
 
 def test_the_summary_leaves_out_what_is_not_defined(finished_run: Path) -> None:

@@ -1,6 +1,7 @@
 """Every task tells what an answer is worth, in [0, 1], by its own metrics."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,19 @@ def test_a_reward_outside_of_its_range_is_refused(
 def test_weights_that_mean_nothing_are_refused(rewards: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Vqa(rewards=rewards)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"rewards": {"mean_iou": 1}}, r"boats.jsonl:1: the reward mean_iou cannot judge .* vqa"),
+        ({"metrics": []}, "none of its metrics is a reward"),
+    ],
+)
+def test_rewards_of_another_task_are_refused(told: dict[str, Any], said: str) -> None:
+    task = Vqa(**told)
+    with pytest.raises(DataError, match=said):
+        task.reward().check(example_of(task))
 
 
 def test_every_metric_of_a_single_example_is_a_reward() -> None:
