@@ -11,15 +11,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from palitune.commands import bundled, options, places
+from palitune.config.experiments import Choosing
 from palitune.config.overrides import check_single, parsed, quoted
-from palitune.config.schemas import default_options, offer
+from palitune.config.schemas import default_options
 from palitune.config.sentences import MISTAKES, sentence
 from palitune.config.values import set_value
 from palitune.mistakes import ConfigError, must_choose, no_key, not_among
 from palitune.runs import GROUPS, RUNS, Align, Command, Evaluate, Export, Predict
-
-EARLIER_RUN = "earlier_run"
-"""The option of `experiment` that the configuration of an earlier run is composed as."""
 
 
 def compose(
@@ -59,12 +57,11 @@ def _composed(
     if recipe_name not in RUNS:
         raise ConfigError(not_among("recipe", recipe_name, RUNS))
     choices, values = _choices_and_values(recipe_name, overrides, config_dir)
-    if run_folder is not None:
-        choices = [*_earlier_run(recipe_name, run_folder, choices), *choices]
+    told = _written(recipe_name, choices, config_dir, run_folder)
     if config_dir is not None:
-        choices = [*choices, _search_path(config_dir)]
+        told.append(_search_path(config_dir))
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
-        composed = hydra.compose(recipe_name, choices)
+        composed = hydra.compose(recipe_name, told)
     OmegaConf.set_struct(composed, None)  # dataclasses stay closed, dictionaries take new keys
     trained = (Align, Evaluate, Predict, Export)
     if run_folder is not None and issubclass(RUNS[recipe_name], trained):
@@ -76,7 +73,7 @@ def _composed(
 
 def _choices_and_values(
     recipe_name: str, overrides: Sequence[Override], config_dir: str | None
-) -> tuple[list[str], list[Override]]:
+) -> tuple[list[Override], list[Override]]:
     """Tell the overrides that choose an option from those that set a value, and check both."""
     schema, groups = RUNS[recipe_name], default_options(recipe_name)
     keys = sorted({*groups, *(field.name for field in fields(schema))})
@@ -91,12 +88,50 @@ def _choices_and_values(
             values.append(override)
             continue
         names = list(options(key, config_dir))
-        if value is None and key in GROUPS and key not in optional:
+        if value is None and key in GROUPS and (override.package or key not in optional):
             raise ConfigError(must_choose(key, names))
         if value is not None and str(value) not in names:
             raise ConfigError(not_among(key, str(value), names))
-        choices.append(str(override.input_line))
+        choices.append(override)
     return choices, values
+
+
+def _written(
+    recipe_name: str, choices: Sequence[Override], config_dir: str | None, run_folder: str | None
+) -> list[str]:
+    """Write choices as Hydra reads them, with what they leave of an experiment or earlier run."""
+    groups = default_options(recipe_name)
+    choosing = Choosing(
+        told={
+            str(choice.package or choice.key_or_group): _group_and_option(choice)
+            for choice in choices
+            if choice.key_or_group in GROUPS
+        },
+        otherwise={group: (group, option) for group, option in groups.items()},
+        config_dir=config_dir,
+    )
+    if run_folder is None:
+        return [_choice(choice, choosing) for choice in choices]
+    if "experiment" not in groups:
+        raise ConfigError(f"{recipe_name} takes no --run: it has no options to start from")
+    if clash := [choice.input_line for choice in choices if choice.key_or_group == "experiment"]:
+        raise ConfigError(f"--run brings its own configuration; leave out {clash[0]}")
+    earlier = choosing.earlier_run(recipe_name, run_folder)
+    return [f"experiment={earlier}", *(_choice(choice, choosing) for choice in choices)]
+
+
+def _group_and_option(choice: Override) -> tuple[str, str | None]:
+    option = choice.value()
+    return choice.key_or_group, None if option is None else str(option)
+
+
+def _choice(choice: Override, choosing: Choosing) -> str:
+    group, option = _group_and_option(choice)
+    if option is None:
+        return f"~{choice.get_key_element()}"
+    if group == "experiment":
+        return f"experiment={quoted(choosing.experiment(option))}"
+    return str(choice.input_line)
 
 
 def _search_path(config_dir: str) -> str:
@@ -105,29 +140,6 @@ def _search_path(config_dir: str) -> str:
         if (ours / file.relative_to(own)).exists():
             raise ConfigError(f"{file}: Palitune has an option of that name; rename the file")
     return f"hydra.searchpath=[{quoted(f'file://{own.absolute()}')}]"
-
-
-def _earlier_run(recipe_name: str, folder: str, choices: Sequence[str]) -> list[str]:
-    """Offer the configuration of an earlier run as an experiment, and choose it.
-
-    What only other recipes can be told is left out.
-    """
-    if "experiment" not in default_options(recipe_name):
-        raise ConfigError(f"{recipe_name} takes no --run: it has no options to start from")
-    file = Path(folder) / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(f"--run {folder}: there is no {file}; name the folder of an earlier run")
-    if clash := [text for text in choices if text.startswith("experiment=")]:
-        raise ConfigError(f"--run brings its own configuration; leave out {clash[0]}")
-    earlier = cast(DictConfig, OmegaConf.load(file))
-    for name in _fields_of_recipes() - {field.name for field in fields(RUNS[recipe_name])}:
-        earlier.pop(name, None)
-    offer(EARLIER_RUN, earlier)
-    return [f"experiment={EARLIER_RUN}"]
-
-
-def _fields_of_recipes() -> set[str]:
-    return {field.name for schema in RUNS.values() for field in fields(schema)}
 
 
 def _take_adapter(composed: DictConfig, run_folder: Path) -> None:

@@ -35,7 +35,8 @@ def recipe_of(schema: type[Command]) -> str:
 
 def offer(experiment: str, node: DictConfig) -> None:
     """Make something composed an option of `experiment`."""
-    _STORE.store(group="experiment", name=experiment, node=node, package="_global_")
+    group, _, name = f"experiment/{experiment}".rpartition("/")
+    _STORE.store(group=group, name=name, node=node, package="_global_")
 
 
 def default_options(recipe_name: str) -> dict[str, str]:

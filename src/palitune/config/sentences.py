@@ -9,6 +9,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from palitune.commands import options, settings
+from palitune.config.experiments import REST
 from palitune.mistakes import must_choose, must_give, no_key, not_among
 from palitune.runs import RUNS
 
@@ -24,7 +25,7 @@ def sentence(mistake: Exception) -> str:
     if group := re.match(r"You must specify '([^']+)'", str(mistake)):
         return must_choose(group[1], options(group[1]))
     file = re.match(r"In '([^']+)'", str(mistake))
-    where = f"{file[1]}.yaml: " if file and file[1] not in RUNS else ""
+    where = f"{file[1]}.yaml: ".replace(f"/{REST}/", "/") if file and file[1] not in RUNS else ""
     if isinstance(mistake, MissingConfigException) and mistake.missing_cfg_file:
         folder, _, name = mistake.missing_cfg_file.rpartition("/")
         return where + not_among(folder or "file", name, mistake.options or [])
