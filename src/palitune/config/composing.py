@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from palitune.commands import bundled, options, places
 from palitune.config.experiments import Choosing
 from palitune.config.overrides import check_single, parsed, quoted
-from palitune.config.schemas import default_options
+from palitune.config.schemas import default_options, offer_schemas
 from palitune.config.sentences import MISTAKES, sentence
 from palitune.config.values import set_value
 from palitune.mistakes import ConfigError, must_choose, no_key, not_among
@@ -60,6 +60,7 @@ def _composed(
     told = _written(recipe_name, choices, config_dir, run_folder)
     if config_dir is not None:
         told.append(_search_path(config_dir))
+    offer_schemas(recipe_name)
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
         composed = hydra.compose(recipe_name, told)
     OmegaConf.set_struct(composed, None)  # dataclasses stay closed, dictionaries take new keys

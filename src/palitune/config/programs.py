@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from palitune.config.schemas import recipe_of, register
-from palitune.runs import Command
+from palitune.config.schemas import recipe_of
+from palitune.runs import RUNS, Command
 
 Config = TypeVar("Config", bound=Command)
 Told = TypeVar("Told", bound=Command, contravariant=True)
@@ -24,7 +24,7 @@ def recipe(schema: type[Config]) -> Callable[[Callable[[Config], None]], Program
     A schema of one's own inherits from one of Palitune's, and shares its YAML.
     """
     name = recipe_of(schema)
-    register(name, schema)
+    RUNS[name] = schema
 
     def decorate(story: Callable[[Config], None]) -> Program[Config]:
         @functools.wraps(story)

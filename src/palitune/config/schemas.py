@@ -1,5 +1,6 @@
 """The schemas of recipes and options, where Hydra finds them, and what their YAML may refer to."""
 
+from functools import cache
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -10,21 +11,23 @@ from palitune.models.adapters import Full
 from palitune.runs import GROUPS, RUNS, Command
 from palitune.training.published import Published
 
-# Schemas lie in a group of their own, so that no user meets them as options.
 _STORE = ConfigStore.instance()
-for _group, _types in GROUPS.items():
-    for _option, _type in _types.items():
-        _STORE.store(group=f"schema/{_group}", name=_option, node=_type)
 
 
-def register(recipe_name: str, schema: type[Command]) -> None:
-    """Make a schema that of a recipe."""
-    RUNS[recipe_name] = schema
-    _STORE.store(group="schema", name=recipe_name, node=schema)
+def offer_schemas(recipe_name: str) -> None:
+    """Put the schemas that a recipe is composed of where Hydra finds them.
+
+    They lie in a group of their own, so that no user meets them as options.
+    """
+    _offer_options()
+    _STORE.store(group="schema", name=recipe_name, node=RUNS[recipe_name])
 
 
-for _recipe_name, _schema in RUNS.items():
-    register(_recipe_name, _schema)
+@cache
+def _offer_options() -> None:
+    for group, types in GROUPS.items():
+        for option, schema in types.items():
+            _STORE.store(group=f"schema/{group}", name=option, node=schema)
 
 
 def recipe_of(schema: type[Command]) -> str:
