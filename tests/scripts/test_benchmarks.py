@@ -4,6 +4,8 @@ import importlib
 import json
 import runpy
 import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("benchmarks.side_by_side")
 
 
+@pytest.fixture
+def _no_server_stays() -> Iterator[None]:
+    yield
+    forkserver._forkserver._stop()  # "used by unit tests to stop the server", as Python says of it
+
+
+@pytest.mark.usefixtures("_no_server_stays")
 @pytest.mark.parametrize(
     ("script", "lines"),
     [
