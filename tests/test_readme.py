@@ -3,12 +3,13 @@
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from palitune import __main__ as program
+from palitune.jobs import Jobs, Outcome
 
 from toy_data import write_toy_coco, write_toy_jsonl
 
@@ -42,6 +43,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class InThisProcess:
+    """Does the jobs of a sweep one by one: processes would import the same each time."""
+
+    def run(self, command: Sequence[str], again: Sequence[str], log: Path) -> Outcome:
+        assert command[:2] == ["-m", "palitune"]
+        return program.run(list(command[2:])), ""
+
+    def end(self) -> None: ...
+
+
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_readme_runs(
     line: str,
@@ -51,6 +62,7 @@ def test_a_command_of_the_readme_runs(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(home)
+    monkeypatch.setattr(Jobs, "runner", lambda settings, folder: InThisProcess())
     name, *arguments = shlex.split(line)
     if name.startswith("scripts/"):
         script = (ROOT / name).read_text()
