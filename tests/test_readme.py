@@ -16,6 +16,7 @@ from toy_data import write_toy_coco, write_toy_jsonl
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2"]
+SHORT += ["training.validation_limit=2"]
 FEW = ["evaluation.limit=2", "training.workers=0", "evaluation.workers=0"]
 
 
