@@ -21,6 +21,7 @@ import torch
 
 from palitune.models.checkpoints import Dtype
 
+from benchmarks.options import parser
 from benchmarks.side_by_side import Result, Row, difference, finish, summary, unequal
 from benchmarks.steps import SIZES, Ours, Stock, batch_of, save_random
 
@@ -38,13 +39,7 @@ PROCESSES.set_forkserver_preload(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where a line misses its goal")
-    parser.add_argument("--output", type=Path, help="write OUTPUT.md and OUTPUT.json")
-    parser.add_argument("--rounds", type=int, default=3, help="of each line")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a toy")
-    told = parser.parse_args()
+    told = parser(__doc__, rounds=3).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         save_random(SIZES["quick" if told.quick else "vocabulary"], Path(folder))
         rows = [

@@ -53,6 +53,19 @@ def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     assert all(row["line"] in table for row in written["rows"])
 
 
+@pytest.mark.parametrize("name", ["generate", "images", "memory", "metrics", "step"])
+def test_a_benchmark_that_is_asked_for_help_runs_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / f"benchmark_{name}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--check", "--output", "--rounds", "--quick"))
+
+
 def step(loss: float, gradient: float) -> Any:
     return lambda: (loss, {"lora_A": torch.tensor([1.0, gradient])})
 
