@@ -11,7 +11,6 @@ log-probabilities by more than 1e-4, gets no ratio. As in `benchmark_step.py`, C
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from palitune.models.checkpoints import Dtype
 
 from benchmarks.answers import ANSWERS, Ours, Stock, batch_of, difference
+from benchmarks.options import parser
 from benchmarks.side_by_side import Row, compare, finish
 from benchmarks.steps import SIZES, save_random
 
@@ -34,13 +34,7 @@ LINES: Sequence[tuple[str, float, Sequence[int], int, int]] = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where a line misses its goal")
-    parser.add_argument("--output", type=Path, help="write OUTPUT.md and OUTPUT.json")
-    parser.add_argument("--rounds", type=int, default=5, help="of each line")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a toy, one round")
-    told = parser.parse_args()
+    told = parser(__doc__, rounds=5).parse_args()
     cuda = told.device == "cuda"
     checked = "quick" if told.quick else "proportions"
     rounds = 0 if cuda else 1 if told.quick else told.rounds

@@ -11,7 +11,6 @@ anything is timed, `exact` has to give the processor's floats to the bit and `fa
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from palitune.data.pixels import Images
 from palitune.data.views import PLAIN
 from palitune.models.prefix_lm import normalize
 
+from benchmarks.options import parser
 from benchmarks.side_by_side import Row, Times, finish, summary, turns, unequal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -57,12 +57,7 @@ FILES: tuple[tuple[str, Draw, tuple[int, int]], ...] = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where a line misses its goal")
-    parser.add_argument("--output", type=Path, help="write OUTPUT.md and OUTPUT.json")
-    parser.add_argument("--rounds", type=int, default=9, help="of each line")
-    parser.add_argument("--quick", action="store_true", help="small pictures, one round")
-    told = parser.parse_args()
+    told = parser(__doc__, rounds=9, devices=False, quick="small pictures, one round").parse_args()
     rows, notes = [], []
     with tempfile.TemporaryDirectory() as name:
         files = save_files(Path(name), shrink=10 if told.quick else 1)

@@ -12,7 +12,7 @@ PaliGemma 2 3B and 4,200 tokens, as at 896 px. `--quick` runs everything once on
 from __future__ import annotations
 
 import argparse
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 
 from palitune.models.checkpoints import Dtype
 
+from benchmarks.options import parser
 from benchmarks.side_by_side import Result, Row, difference, finish, summary, unequal
 from benchmarks.steps import SIZES, Ours, Stock, batch_of, save_random
 
@@ -30,20 +31,15 @@ TOKENS, QUICK_TOKENS = 4200, 300
 SUFFIX = 104
 """Tokens at the end that attend causally; image and prompt come before."""
 
+# Every process starts with the same imports behind it, which are done once.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["__main__", "peft", "transformers.models.paligemma", "transformers.models.gemma2"]
+)
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where a line misses its goal")
-    parser.add_argument("--output", type=Path, help="write OUTPUT.md and OUTPUT.json")
-    parser.add_argument("--rounds", type=int, default=3, help="of each line")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a toy")
-    parser.add_argument("--measure", nargs=3, metavar=("WHAT", "SIDE", "FOLDER"))
-    told = parser.parse_args()
-    if told.measure:
-        what, side, folder = told.measure
-        measure(what, side, Path(folder), told.device, told.quick)
-        return 0
+    told = parser(__doc__, rounds=3).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         save_random(SIZES["quick" if told.quick else "vocabulary"], Path(folder))
         rows = [
@@ -64,9 +60,13 @@ def line(what: str, name: str, goal: float, folder: Path, told: argparse.Namespa
     peaks: list[tuple[float, float]] = []
     for _ in range(1 if told.quick else told.rounds):
         for side in ("ours", "theirs"):
-            options = ["--device", told.device, *(["--quick"] if told.quick else [])]
-            command = [sys.executable, __file__, *options, "--measure", what, side, str(folder)]
-            subprocess.run(command, check=True)
+            process = PROCESSES.Process(
+                target=measure, args=(what, side, folder, told.device, told.quick)
+            )
+            process.start()
+            process.join()
+            if process.exitcode != 0:
+                raise RuntimeError(f"{what}, {side}: no result, exit code {process.exitcode}")
         ours, theirs = (torch.load(folder / f"{what}-{side}.pt") for side in ("ours", "theirs"))
         if error := difference(ours["result"], theirs["result"]):
             return unequal(name, error, goal)

@@ -1,10 +1,10 @@
 """Time the metrics beside the official code, on made-up answers, captions and boxes.
 
-    python scripts/benchmark_metrics.py
+    python scripts/benchmark_metrics.py --check --output metrics
 
-Needs `.[dev,captions]` and Java. Both sides of a row get the same input and give the same number:
-the last column is how far they are apart, and more than 1e-9 ends the program. They take turns, so
-that a busy machine slows both; medians are shown.
+Needs `.[dev,captions]` and Java. Both sides of a line get the same input and take turns; one whose
+numbers differ by more than 1e-9 gets no ratio. Seconds are of the wall clock, as the official code
+starts programs of its own. `--quick` runs everything once on a few images.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import platform
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -36,68 +34,73 @@ from palitune.metrics.captions import bleu, cider_d, rouge_l
 from palitune.metrics.coco_matches import NUMBERS
 from palitune.metrics.detection_ap import coco_ap
 
+from benchmarks.options import parser
+from benchmarks.side_by_side import Row, finish, summary, unequal
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from caption_corpus import caption
 
 PACKAGES = ("numpy", "rapidfuzz", "pycocoevalcap", "pycocotools")
-IMAGES = 5000
+GOAL = 1.0
 
 Tokens = tuple[dict[str, list[str]], dict[str, list[str]]]
 """References and captions, joined by spaces, by image."""
 
 
-def main() -> None:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    print(f"Python {platform.python_version()}, {versions}; seconds, medians\n")
-    print(f"{'':34}{'palitune':>10}{'official':>10}{'ratio':>8}{'apart by':>10}")
-    answers = made_up_answers()
-    row("ANLS, 5,000 answers", lambda: [anls(a, r) for a, r in answers], rounds=7)
-    captions, references = made_up_captions()
-    row(
-        "CIDEr-D, 5,000 x 5, with tokens",
-        lambda: cold(lambda: cider_d(captions, references)[0]),
-        lambda: official_cider(captions, references),
-    )
+def main() -> int:
+    told = parser(__doc__, rounds=3, devices=False, quick="a few images, one round").parse_args()
+    rounds, count = (1, 50) if told.quick else (told.rounds, 5000)
+    captions, references = made_up_captions(count)
     tokens = official_tokens(captions, references)
-    row(
-        "BLEU-1 to 4, 5,000 x 5, of tokens",
-        lambda: bleu(*joined(tokens), tokenizer=str.split)[3],
-        lambda: official(Bleu(4), tokens)[3],
-        rounds=1,
-    )
-    row(
-        "ROUGE-L, 5,000 x 5, of tokens",
-        lambda: rouge_l(*joined(tokens), tokenizer=lambda text: text.split(" "))[0],
-        lambda: official(Rouge(), tokens),
-        rounds=1,
-    )
-    truth, found = made_up_boxes()
-    row(
-        "COCO AP, 5,000 images, 36k boxes",
-        lambda: coco_ap(truth, found)["AP"],
-        lambda: official_ap(truth, found),
-    )
-    row("intervals, 5,000 captions x 1,000", lambda: intervals(captions, references), rounds=1)
+    truth, found = made_up_boxes(count)
+    rows = [
+        line(
+            f"CIDEr-D, {count:,} x 5, with tokens",
+            lambda: cold(lambda: cider_d(captions, references)[0]),
+            lambda: official_cider(captions, references),
+            rounds,
+        ),
+        line(
+            f"BLEU-1 to 4, {count:,} x 5, of tokens",
+            lambda: bleu(*joined(tokens), tokenizer=str.split)[3],
+            lambda: official(Bleu(4), tokens)[3],
+            rounds,
+        ),
+        line(
+            f"ROUGE-L, {count:,} x 5, of tokens",
+            lambda: rouge_l(*joined(tokens), tokenizer=lambda text: text.split(" "))[0],
+            lambda: official(Rouge(), tokens),
+            rounds,
+        ),
+        line(
+            f"COCO AP, {count:,} images, {len(truth['annotations']):,} boxes",
+            lambda: coco_ap(truth, found)["AP"],
+            lambda: official_ap(truth, found),
+            rounds,
+        ),
+    ]
+    answers = made_up_answers(count)
+    notes = [
+        ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        alone(f"ANLS, {count:,} answers", lambda: [anls(a, r) for a, r in answers]),
+        alone(f"intervals, {count:,} captions x 1,000", lambda: intervals(captions, references)),
+    ]
+    return finish(rows, told.output, notes, check=told.check)
 
 
-def row(
-    name: str,
-    ours: Callable[[], Any],
-    official: Callable[[], Any] | None = None,
-    rounds: int = 3,
-) -> None:
-    """Time both in turn, check that they agree, and print medians."""
+def line(name: str, ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> Row:
+    """Time both in turns; numbers that are apart get no ratio."""
     times: list[tuple[float, float]] = []
-    apart = 0.0
     for _ in range(rounds):
-        own, number = timed(ours)
-        other, expected = timed(official) if official else (float("nan"), number)
-        apart = max(apart, abs(number - expected)) if official else 0.0
-        assert apart < 1e-9, (name, number, expected)
+        (own, number), (other, expected) = timed(ours), timed(theirs)
+        if not abs(number - expected) < 1e-9:
+            return unequal(name, f"{number} and {expected}", GOAL)
         times.append((own, other))
-    own, other = (statistics.median(column) for column in zip(*times, strict=True))
-    compared = f"{other:10.3f}{other / own:7.1f}x{apart:10.0e}" if official else ""
-    print(f"{name:34}{own:10.3f}{compared}", flush=True)
+    return summary(name, "s", times, GOAL)
+
+
+def alone(name: str, work: Callable[[], Any]) -> str:
+    return f"{name}: {timed(work)[0]:.3g} s"
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -113,7 +116,7 @@ def cold(work: Callable[[], Any]) -> Any:
     return work()
 
 
-def made_up_answers() -> list[tuple[str, list[str]]]:
+def made_up_answers(count: int) -> list[tuple[str, list[str]]]:
     """Short answers with one to two references; some are right, some misspelt, some wrong."""
     chance = random.Random(0)
     words = [caption(chance).split()[-1].strip(".") for _ in range(500)]
@@ -122,18 +125,18 @@ def made_up_answers() -> list[tuple[str, list[str]]]:
         return " ".join(chance.choice(words) for _ in range(chance.randint(1, 5)))
 
     made = []
-    for _ in range(5000):
+    for _ in range(count):
         references = [answer() for _ in range(chance.randint(1, 2))]
         right = references[0]
         made.append((chance.choice([right, right[:-1] + "x", answer()]), references))
     return made
 
 
-def made_up_captions() -> tuple[dict[str, str], dict[str, list[str]]]:
+def made_up_captions(count: int) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Ordinary captions: one in ten carries a number, a quotation or the like."""
     chance = random.Random(1)
     extras = (0,) * 9 + (1,)
-    references = {f"{n}": [caption(chance, extras) for _ in range(5)] for n in range(IMAGES)}
+    references = {f"{n}": [caption(chance, extras) for _ in range(5)] for n in range(count)}
     predictions = {
         image: chance.choice(texts) if chance.random() < 0.3 else caption(chance, extras)
         for image, texts in references.items()
@@ -178,8 +181,8 @@ def joined(tokens: Tokens) -> tuple[dict[str, str], dict[str, list[str]]]:
     return {image: texts[0] for image, texts in found.items()}, wanted
 
 
-def made_up_boxes(classes: int = 80) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """About 36,000 objects in three classes per image, found shifted, missed and invented."""
+def made_up_boxes(count: int, classes: int = 80) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """About 7.2 objects in three classes per image, found shifted, missed and invented."""
     chance = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
@@ -187,7 +190,7 @@ def made_up_boxes(classes: int = 80) -> tuple[dict[str, Any], list[dict[str, Any
     def box() -> list[float]:
         return [*chance.uniform(0, 400, 2).tolist(), *np.exp(chance.uniform(2.5, 5.3, 2)).tolist()]
 
-    for image in range(1, IMAGES + 1):
+    for image in range(1, count + 1):
         here = chance.integers(1, classes + 1, 3)
         for _ in range(chance.poisson(7.2)):
             x, y, w, h = box()
@@ -202,7 +205,7 @@ def made_up_boxes(classes: int = 80) -> tuple[dict[str, Any], list[dict[str, Any
             one = {"image_id": image, "category_id": int(chance.integers(1, classes + 1))}
             results.append(one | {"bbox": box(), "score": 0.7 * float(chance.random())})
     truth = {
-        "images": [{"id": image, "width": 640, "height": 480} for image in range(1, IMAGES + 1)],
+        "images": [{"id": image, "width": 640, "height": 480} for image in range(1, count + 1)],
         "categories": [{"id": number, "name": f"{number}"} for number in range(1, classes + 1)],
         "annotations": annotations,
     }
@@ -225,4 +228,4 @@ def official_ap(truth: dict[str, Any], found: list[dict[str, Any]]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,6 @@ CPU time is judged, which a busy machine changes little, and the ratio of wall c
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from palitune.models.checkpoints import Dtype
 
+from benchmarks.options import parser
 from benchmarks.side_by_side import Row, Step, compare, difference, finish, speed
 from benchmarks.steps import SIZES, Ours, Size, Stock, Trl, batch_of, one_suffix_each, save_random
 
@@ -29,13 +29,7 @@ SUFFIXES = 5
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where a line misses its goal")
-    parser.add_argument("--output", type=Path, help="write OUTPUT.md and OUTPUT.json")
-    parser.add_argument("--rounds", type=int, default=9, help="of each line")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a toy, one round")
-    told = parser.parse_args()
+    told = parser(__doc__, rounds=9).parse_args()
     cuda = told.device == "cuda"
     checked = "quick" if told.quick else "proportions"
     rounds = 0 if cuda else 1 if told.quick else told.rounds

@@ -3,18 +3,20 @@
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from palitune import __main__ as program
+from palitune.jobs import Jobs, Outcome
 
 from toy_data import write_toy_coco, write_toy_jsonl
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2"]
+SHORT += ["training.validation_limit=2"]
 FEW = ["evaluation.limit=2", "training.workers=0", "evaluation.workers=0"]
 
 
@@ -42,6 +44,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class InThisProcess:
+    """Does the jobs of a sweep one by one: processes would import the same each time."""
+
+    def run(self, command: Sequence[str], again: Sequence[str], log: Path) -> Outcome:
+        assert command[:2] == ["-m", "palitune"]
+        return program.run(list(command[2:])), ""
+
+    def end(self) -> None: ...
+
+
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_readme_runs(
     line: str,
@@ -51,6 +63,7 @@ def test_a_command_of_the_readme_runs(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(home)
+    monkeypatch.setattr(Jobs, "runner", lambda settings, folder: InThisProcess())
     name, *arguments = shlex.split(line)
     if name.startswith("scripts/"):
         script = (ROOT / name).read_text()

@@ -4,6 +4,8 @@ import importlib
 import json
 import runpy
 import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("benchmarks.side_by_side")
 
 
+@pytest.fixture
+def _no_server_stays() -> Iterator[None]:
+    yield
+    forkserver._forkserver._stop()  # "used by unit tests to stop the server", as Python says of it
+
+
+@pytest.mark.usefixtures("_no_server_stays")
 @pytest.mark.parametrize(
     ("script", "lines"),
     [
@@ -42,6 +51,19 @@ def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     assert written["environment"]["torch"] == torch.__version__
     table = output.with_suffix(".md").read_text()
     assert all(row["line"] in table for row in written["rows"])
+
+
+@pytest.mark.parametrize("name", ["generate", "images", "memory", "metrics", "step"])
+def test_a_benchmark_that_is_asked_for_help_runs_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / f"benchmark_{name}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--check", "--output", "--rounds", "--quick"))
 
 
 def step(loss: float, gradient: float) -> Any:

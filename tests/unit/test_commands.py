@@ -166,3 +166,9 @@ def test_copy_refuses_what_would_hurt(
     assert end in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["there.py"]
     assert Path("there.py").read_text() == "precious"
+
+
+def test_the_configuration_of_a_checkout_is_the_one_beside_its_sources() -> None:
+    root = Path(__file__).parents[2]
+    assert commands.bundled("conf").resolve() == root / "conf"
+    assert commands.bundled("recipes").resolve() == root / "recipes"

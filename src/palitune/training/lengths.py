@@ -23,10 +23,16 @@ def check_lengths(
     `together` counts all suffixes of an example in one row, as `training.suffixes=all` trains them.
     Raises DataError with the share of over-long examples, the longest of them and the way out.
     """
+    known: dict[object, int] = {}  # an example stands there as often as an epoch visits it
+
+    def length(example: Example) -> int:
+        text = example.prefix, example.suffixes, len(example.images)
+        if text not in known:
+            known[text] = collator.length(example, together=together)
+        return known[text]
+
     indices = spaced(len(examples), COUNTED)
-    lengths = sorted(
-        (collator.length(examples[index], together=together), index) for index in indices
-    )
+    lengths = sorted((length(examples[index]), index) for index in indices)
     longest, worst = lengths[-1]
     over = sum(length > max_length for length, _ in lengths)
     if over:

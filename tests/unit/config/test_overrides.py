@@ -1,0 +1,65 @@
+"""What a command line says is read as it was written, and a sweep is its combinations."""
+
+from pathlib import Path
+
+import pytest
+
+from palitune.config import Compare, ConfigError, combinations, compose, quoted, with_words
+from palitune.data.sources.coco import Coco
+
+from told_configurations import BOATS
+
+
+@pytest.mark.parametrize("path", ["~/boats", "/data/boats (2)", "été/b", "a=b", "C:\\boats", "a;b"])
+def test_a_path_needs_no_quotes(path: str) -> None:
+    run = compose("finetune", [*BOATS, f"data.path={path}"])
+    assert isinstance(run.data, Coco)
+    assert run.data.path == path
+
+
+@pytest.mark.parametrize("text", ["a b,c", "it's", "a\\", "\\'", "{[(", "", "null", "~/é = 1"])
+def test_a_quoted_text_arrives_as_it_was(text: str) -> None:
+    assert compose("finetune", [*BOATS, f"output_dir={quoted(text)}"]).output_dir == text
+
+
+def test_a_sweep_is_every_combination_in_order() -> None:
+    assert list(combinations(["seed=1,2", "task=ocr", "adapter.rank=range(4,13,8)"])) == [
+        (["seed=1", "task=ocr", "adapter.rank=4"], ["seed=1", "adapter.rank=4"]),
+        (["seed=1", "task=ocr", "adapter.rank=12"], ["seed=1", "adapter.rank=12"]),
+        (["seed=2", "task=ocr", "adapter.rank=4"], ["seed=2", "adapter.rank=4"]),
+        (["seed=2", "task=ocr", "adapter.rank=12"], ["seed=2", "adapter.rank=12"]),
+    ]
+
+
+def test_a_sweep_can_go_over_null() -> None:
+    assert list(combinations(["adapter.path=null,x"])) == [
+        (["adapter.path=null"], ["adapter.path=null"]),
+        (["adapter.path=x"], ["adapter.path=x"]),
+    ]
+
+
+def test_a_sweep_can_go_over_all_options_of_a_group() -> None:
+    assert [job for job, _ in combinations(["adapter=glob(*lora)"])] == [
+        ["adapter=lora"],
+        ["adapter=qlora"],
+    ]
+
+
+def test_a_sweep_over_an_interval_is_refused() -> None:
+    with pytest.raises(ConfigError, match="list them"):
+        list(combinations(["training.learning_rate=interval(0,1)"]))
+
+
+def test_bare_words_are_the_list_that_a_recipe_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("0_adapter.rank=4,seed=1").mkdir()
+    told = with_words("compare", ["a b", "0_adapter.rank=4,seed=1", "out/seed=2", "baseline=a b"])
+    run = compose("compare", told)
+    assert isinstance(run, Compare)
+    assert run.runs == ["a b", "0_adapter.rank=4,seed=1", "out/seed=2"]
+    assert run.baseline == "a b"
+    assert with_words("finetune", ["boats"]) == ["boats"]
+    with pytest.raises(ConfigError, match="did you mean 'baseline'"):
+        compose("compare", with_words("compare", ["a", "basline=b"]))
