@@ -165,3 +165,17 @@ def _scale_by_fan_in(model: nn.Module) -> None:
             module.weight.normal_(0, module.weight[0].numel() ** -0.5)
     embeddings = model.get_input_embeddings().weight  # tied to the head
     embeddings.normal_(0, WIDTH**-0.5)
+
+
+def logits(model: Any) -> torch.Tensor:
+    """What a model says of a drawn image and a few words, in float32: always the same question."""
+    torch.manual_seed(0)
+    ids = torch.tensor([[model.config.image_token_id] * 64 + [2, 10, 11, 12]])
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(
+            input_ids=ids,
+            pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
+            token_type_ids=torch.zeros_like(ids),
+            attention_mask=torch.ones_like(ids),
+        ).logits
+    return found.float()

@@ -16,6 +16,8 @@ from transformers import AutoModelForImageTextToText
 from palitune import models
 from palitune.models.checkpoints import Local
 
+from tiny_models import logits
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "convert_npz.py"
 Arrays = dict[str, np.ndarray]
 
@@ -106,19 +108,6 @@ def big_vision(model: Any) -> Arrays:
     for ours, theirs in norms.items():
         found[f"llm/layers/{ours}/scale"] = language(f"{theirs}.weight")
     return found
-
-
-def logits(model: Any) -> torch.Tensor:
-    torch.manual_seed(0)
-    ids = torch.tensor([[model.config.image_token_id] * 64 + [2, 10, 11, 12]])
-    with torch.no_grad():
-        found: torch.Tensor = model.eval()(
-            input_ids=ids,
-            pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
-            token_type_ids=torch.zeros_like(ids),
-            attention_mask=torch.ones_like(ids),
-        ).logits
-    return found.float()
 
 
 def plain(folder: Path) -> Any:

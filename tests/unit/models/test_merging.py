@@ -16,20 +16,7 @@ from palitune.models.combining import Combination
 from palitune.models.merging import load_plain, stored_dtype
 from palitune.models.quantizing import Quantize
 
-from tiny_models import save_moved
-
-
-def logits(network: Any) -> torch.Tensor:
-    torch.manual_seed(0)
-    ids = torch.tensor([[network.config.image_token_id] * 64 + [2, 10, 11, 12]])
-    with torch.no_grad():
-        found: torch.Tensor = network.eval()(
-            input_ids=ids,
-            pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
-            token_type_ids=torch.zeros_like(ids),
-            attention_mask=torch.ones_like(ids),
-        ).logits
-    return found.float()
+from tiny_models import logits, save_moved
 
 
 def exported(
