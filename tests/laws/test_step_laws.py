@@ -214,12 +214,17 @@ def test_all_suffixes_train_alike_at_once_in_pieces_and_on_two_processes(
     shared, by_deepspeed, all_by_deepspeed = (
         torch.load(share["folder"] / "weights.pt") for share in shares
     )
-    others = [(pieces, whole), (shared, whole), (by_deepspeed, whole)]
-    for other, alone in [*others, (all_by_deepspeed, all_weights)]:
+    for other, alone in (
+        (pieces, whole),
+        (shared, whole),
+        (by_deepspeed, whole),
+        (all_by_deepspeed, all_weights),
+    ):
         assert other.keys() == alone.keys()
         for name, weight in alone.items():
             # Biases of keys have no gradient but rounding, which moves them by about 1e-6.
-            assert (other[name] - weight).norm() <= 1e-4 * weight.norm() + 1e-5, name
+            rounding = 1e-5 if name.endswith("k_proj.bias") else 0
+            assert (other[name] - weight).norm() <= 1e-4 * weight.norm() + rounding, name
     for run, alone_in in (("deepspeed", "whole"), ("deepspeed_full", "full")):
         ends = [trees.read(tmp_path / at_end / at.format(3) / STATE) for at_end in (run, alone_in)]
         torch.testing.assert_close(*(end["optimizer"] for end in ends), rtol=1e-3, atol=1e-6)

@@ -146,8 +146,9 @@ class AugmentedVisits(Visits):
         place, turn = self.place(index)
         part, position, copy = self.examples.locate(place)
         example, row = part.examples[position], part.examples.row(position)
-        images = [Path(image).name for image in example.images]
-        whose = f"{copy} of {images}" if self.by_image else str(place)
+        whose = str(place)
+        if self.by_image:
+            whose = f"{copy} of {[Path(image).name for image in example.images]}"
         chance = random.Random(f"view {self.seed}:{turn}:{whose}")
         views, seen = self.augmentation.draw(example, row, part.task, chance)
         if seen.row is not row:
