@@ -16,6 +16,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,14 @@ from demo_pages import (
 
 DIGIT_COUNTS = {1: 0.15, 2: 0.3, 3: 0.55}
 """How often a page carries so many digits."""
+CROWDED_COUNTS = {4: 1.0, 5: 1.0, 6: 1.0}
+"""As often each, on training pages that are only read: a page full of digits teaches each of them,
+in as many tokens as one with a single digit."""
 
-PAGES = {"train": 1150, "validation": 150, "test": 360}
+PAGES = {"train": 650, "validation": 150, "test": 360}
+CROWDED_PAGES = {"train": 380, "validation": 0, "test": 0}
+"""Further pages, which have a reading, but neither questions nor boxes."""
 PRINTED_PAGES = {"train": 150, "validation": 30, "test": 180}
-
-MASKED = {"train": 650, "validation": 150, "test": 360}
-"""So many pages of a split, the first ones, have masks, whose run lengths outweigh the boxes: these
-training pages show every digit at least once."""
 
 COUNTED_IN_TRAINING = 10
 """Of so many training pages, one is also asked how many digits it has: that is soon learned."""
@@ -76,8 +78,8 @@ cropped it to its ink, scaled it to a random height of {low} to {high} pixels, a
 digits on squared paper of {size} x {size} pixels with random greys. All digits of a row
 share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
-The masks in the annotation files, of the first {masked} training pages and of all others, are the
-pixels that are at least half covered with ink.
+The last {crowded} training pages carry {more} digits, of which only the reading is told. The masks
+in the annotation files are the pixels that are at least half covered with ink.
 
 Digits are taken in the order of the file and no digit is in two splits:
 
@@ -91,14 +93,14 @@ The data set does not say who wrote which digit, so a writer may be in two split
 """
 
 
-def compose_pages(split: str, number: int) -> Iterator[Page]:
+def compose_pages(split: str) -> Iterator[Page]:
     """Yield pages of one split; every digit is used once before any is used again."""
     rng = random.Random(f"handwriting {split}")
     distortion = TRAINING_DISTORTION if split == "train" else Distortion()
     digits = handwritten_digits(split)
     deck: list[tuple[int, Glyph]] = []
-    for _ in range(number):
-        count = rng.choices(list(DIGIT_COUNTS), list(DIGIT_COUNTS.values()))[0]
+    for counts in [DIGIT_COUNTS] * PAGES[split] + [CROWDED_COUNTS] * CROWDED_PAGES[split]:
+        count = rng.choices(list(counts), list(counts.values()))[0]
         if len(deck) < count:
             deck += rng.sample(digits, len(digits))
         dealt = [deck.pop(0) for _ in range(count)]
@@ -115,15 +117,21 @@ def print_pages(split: str, number: int) -> Iterator[Page]:
         yield random_page(glyphs, count, rng)
 
 
-def write_split(folder: Path, split: str, composed: Iterable[Page], masked: int) -> None:
-    """Write images and the three annotation files of one split."""
+def write_split(
+    folder: Path, split: str, composed: Iterable[Page], annotated: int, *, masks: bool
+) -> None:
+    """Write images and the three annotation files of one split.
+
+    The first `annotated` pages have questions and boxes, with `masks` or without.
+    """
     pages = {f"{split}-{index:04d}": page for index, page in enumerate(composed, 1)}
     for name, page in pages.items():
         Image.fromarray(page.image).save(folder / image_path(name), optimize=True)
     write_lines(folder / f"{split}_ocr.jsonl", ocr_rows(pages))
+    pages = dict(islice(pages.items(), annotated))
     counted = COUNTED_IN_TRAINING if split == "train" else 1
     write_lines(folder / f"{split}_vqa.jsonl", vqa_rows(pages, counted))
-    instances = json.dumps(coco_instances(pages, masked), separators=(",", ":"))
+    instances = json.dumps(coco_instances(pages, masks), separators=(",", ":"))
     (folder / f"{split}_instances.json").write_text(instances + "\n", encoding="utf-8")
 
 
@@ -156,8 +164,8 @@ def vqa_rows(pages: dict[str, Page], counted: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def coco_instances(pages: dict[str, Page], masked: int) -> dict[str, Any]:
-    """Return boxes, and masks of the first `masked` pages, in the COCO instances format.
+def coco_instances(pages: dict[str, Page], masks: bool) -> dict[str, Any]:
+    """Return boxes, with `masks` or without, in the COCO instances format.
 
     Boxes are xywh in pixels, masks compressed run lengths; ids count from 1.
     """
@@ -181,7 +189,7 @@ def coco_instances(pages: dict[str, Page], masked: int) -> dict[str, Any]:
                 "area": (x1 - x0) * (y1 - y0),
                 "iscrowd": 0,
             }
-            if image_id <= masked:
+            if masks:
                 annotation["segmentation"] = mask(page.ink, digit.box)
             annotations.append(annotation)
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
@@ -213,8 +221,9 @@ def attribution() -> str:
         degrees=TRAINING_DISTORTION.degrees,
         shear=TRAINING_DISTORTION.shear,
         stretch=TRAINING_DISTORTION.log_aspect,
-        masked=MASKED["train"],
-        **PAGES,
+        crowded=CROWDED_PAGES["train"],
+        more=f"{min(CROWDED_COUNTS)} to {max(CROWDED_COUNTS)}",
+        **{split: PAGES[split] + CROWDED_PAGES[split] for split in PAGES},
     )
 
 
@@ -230,11 +239,11 @@ def main() -> None:
     (unfinished / "images").mkdir(parents=True)
     if arguments.digits == "handwriting":
         for split, number in PAGES.items():
-            write_split(unfinished, split, compose_pages(split, number), MASKED[split])
+            write_split(unfinished, split, compose_pages(split), number, masks=True)
         (unfinished / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")
     else:
         for split, number in PRINTED_PAGES.items():
-            write_split(unfinished, split, print_pages(split, number), masked=0)
+            write_split(unfinished, split, print_pages(split, number), number, masks=False)
     shutil.rmtree(output, ignore_errors=True)
     unfinished.rename(output)
     files = [path for path in output.rglob("*") if path.is_file()]

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from palitune.data.image_store import ImageStore
-from palitune.data.images import decode
+from palitune.data.images import decode, in_rgb
 from palitune.data.pixels import Images
 from palitune.data.views import PLAIN, View
 from palitune.data.visits import Visit
@@ -29,7 +29,13 @@ batch in which images occur more than once, pixel_values holds each once, and im
 of all rows,) int64 says in order which of them is meant. token_type_ids are 0 on image and
 prefix, 1 on the suffix, and k on the k-th where a row has several."""
 
+_Tokens = dict[str, np.ndarray]
+"""A batch without images, while it is written: numpy is quicker at single rows."""
+
 IGNORED = -100
+
+SMALL, MOST_SMALL = 128 * 128, 4096
+"""Pixels of an image that is kept decoded, and how many are: 64 to 256 MiB at most."""
 
 
 class Collator:
@@ -52,6 +58,7 @@ class Collator:
         self.store: ImageStore | None = None
         if image_store is not None:
             self.store = ImageStore(image_store, self.image_size, self.resample, images)
+        self._small: dict[str, Image.Image] = {}
         self.tokens_per_image: int = processor.image_seq_length
         self.image_token: int = processor.image_token_id
         [self.newline] = self._ids(["\n"])
@@ -69,14 +76,14 @@ class Collator:
         for visit, length in zip(visits, lengths, strict=True):
             self._check_length(visit.example, length)
         batch = self._blank(len(visits), max(lengths))
-        batch["labels"] = torch.full(batch["input_ids"].shape, IGNORED)
+        batch["labels"] = np.full_like(batch["input_ids"], IGNORED)
         for row, (prompt, suffixes) in enumerate(zip(prompts, targets, strict=True)):
             end = len(prompt)
-            batch["input_ids"][row, :end] = torch.tensor(prompt)
+            batch["input_ids"][row, :end] = prompt
             for number, target in enumerate(suffixes, start=1):
                 place = slice(end, end := end + len(target))
-                batch["input_ids"][row, place] = torch.tensor(target)
-                batch["labels"][row, place] = torch.tensor(learned[row][number - 1])
+                batch["input_ids"][row, place] = target
+                batch["labels"][row, place] = learned[row][number - 1]
                 batch["token_type_ids"][row, place] = number
             batch["attention_mask"][row, :end] = 1
         return self._with_images(batch, [(visit.example, visit.views) for visit in visits])
@@ -89,7 +96,7 @@ class Collator:
         prompts = self._prompts(examples)
         batch = self._blank(len(examples), max(map(len, prompts)))
         for row, prompt in enumerate(prompts):
-            batch["input_ids"][row, -len(prompt) :] = torch.tensor(prompt)
+            batch["input_ids"][row, -len(prompt) :] = prompt
             batch["attention_mask"][row, -len(prompt) :] = 1
         looks = zip(examples, views or [()] * len(examples), strict=True)
         return self._with_images(batch, list(looks))
@@ -115,7 +122,17 @@ class Collator:
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _made(self, path: str, view: View) -> np.ndarray:
-        return np.array(view.picture(decode(path), self.image_size, self.resample, self.images))
+        seen = view.picture(self._decoded(path), self.image_size, self.resample, self.images)
+        return np.array(in_rgb(seen))
+
+    def _decoded(self, path: str) -> Image.Image:
+        """Decode an image, and keep it if it is small: opening its file takes longer then."""
+        if (kept := self._small.get(path)) is not None:
+            return kept
+        image = decode(path)
+        if image.width * image.height <= SMALL and len(self._small) < MOST_SMALL:
+            self._small[path] = image
+        return image
 
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
         bos: int = self.tokenizer.bos_token_id
@@ -155,15 +172,16 @@ class Collator:
                 f"and training.max_length is {self.max_length}; raise it or shorten the row"
             )
 
-    def _blank(self, rows: int, width: int) -> Batch:
-        return {
-            "input_ids": torch.full((rows, width), int(self.tokenizer.pad_token_id)),
-            "attention_mask": torch.zeros((rows, width), dtype=torch.long),
-            "token_type_ids": torch.zeros((rows, width), dtype=torch.long),
-        }
+    def _blank(self, rows: int, width: int) -> _Tokens:
+        padding = np.full((rows, width), self.tokenizer.pad_token_id, np.int64)
+        zeros = np.zeros_like(padding)
+        return {"input_ids": padding, "attention_mask": zeros, "token_type_ids": zeros.copy()}
 
-    def _with_images(self, batch: Batch, looks: Sequence[tuple[Example, Sequence[View]]]) -> Batch:
+    def _with_images(
+        self, tokens: _Tokens, looks: Sequence[tuple[Example, Sequence[View]]]
+    ) -> Batch:
         """Load the images, equal ones once."""
+        batch = {name: torch.from_numpy(array) for name, array in tokens.items()}
         loaded: dict[Hashable, torch.Tensor] = {}
         wanted: list[Hashable] = []
         for example, views in looks:

@@ -63,17 +63,16 @@ class View:
     def picture(
         self, image: "Image", size: Size, resample: "Resampling", images: Images = Images.exact
     ) -> "Image":
-        """Return what is seen of an image, RGB or L, in RGB and (width, height) = `size`."""
+        """Return what is seen of an image, RGB or L, in (width, height) = `size`; L may stay L."""
         from PIL.Image import Transpose
-
-        from palitune.data.images import in_rgb
 
         if self.window is not None:
             image = _seen(image, self.window)
         if self.mirrored:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
         warped = _warped(image, self.warp)
-        return in_rgb(_coloured(resized(warped, size, resample, images), self.colours))
+        seen = resized(warped, size, resample, images)
+        return _toned(seen, self.colours) if seen.mode == "L" else _coloured(seen, self.colours)
 
 
 PLAIN = View()
@@ -193,6 +192,20 @@ def _warped(image: "Image", warp: Warp) -> "Image":
     return image.transform(image.size, Transform.AFFINE, back, Resampling.BILINEAR, fillcolor=mean)
 
 
+def _toned(image: "Image", colours: Colours) -> "Image":
+    """As `_coloured`, of an image in mode L: each of its 256 levels is changed once."""
+    from PIL import Image, ImageEnhance
+
+    if colours.brightness == colours.contrast == 1:
+        return image
+    levels = Image.frombytes("L", (256, 1), bytes(range(256)))
+    levels = ImageEnhance.Brightness(levels).enhance(colours.brightness)
+    counted = zip(image.histogram(), levels.tobytes(), strict=True)
+    mean = int(sum(count * level for count, level in counted) / (image.width * image.height) + 0.5)
+    levels = Image.blend(Image.new("L", levels.size, mean), levels, colours.contrast)
+    return image.point(list(levels.tobytes()))
+
+
 def _coloured(image: "Image", colours: Colours) -> "Image":
     import numpy as np
     from PIL import Image, ImageEnhance
@@ -204,7 +217,7 @@ def _coloured(image: "Image", colours: Colours) -> "Image":
     ):
         if factor != 1:
             image = enhance(image).enhance(factor)
-    if colours.hue and image.mode != "L":
+    if colours.hue:
         hue, saturation, value = image.convert("HSV").split()
         turned = (np.asarray(hue).astype(np.int16) + round(colours.hue * 256)) % 256
         hue = Image.fromarray(turned.astype(np.uint8))

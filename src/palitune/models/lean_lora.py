@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from peft.tuners.lora import bnb
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ def _forward(layer: Any, plain: Forward, x: Tensor, *args: Any, **kwargs: Any) -
     base = layer.get_base_layer()
     rows = x.reshape(-1, x.shape[-1])
     if _folds(base, down, len(rows)):
-        return F.linear(x, torch.addmm(base.weight, up, down, alpha=scale), base.bias)
+        return F.linear(x, torch.addmm(_weight(base), up, down, alpha=scale), base.bias)
     output = base(rows)
     narrow = F.linear(rows, down.to(rows.dtype)).to(output.dtype)
     wide = (up * scale).to(output.dtype).t()
@@ -79,7 +81,7 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _folds(base: nn.Module, down: Tensor, rows: int) -> bool:
+def _folds(base: Any, down: Tensor, rows: int) -> bool:
     """Tell whether the product of both factors costs less than their two passes over the rows.
 
     Without gradients: rank * inputs * outputs multiplications once, and a weight to write, against
@@ -89,9 +91,31 @@ def _folds(base: nn.Module, down: Tensor, rows: int) -> bool:
     inputs * outputs for the gradient of a folded weight; the factors' narrow products run slower,
     and a step of the embedded model is fastest with a factor of two.
     """
-    if type(base) is not nn.Linear or base.weight.dtype != down.dtype:
+    if _precision(base) != down.dtype:
         return False
-    outputs, inputs = base.weight.shape
-    if not torch.is_grad_enabled() and rows * (inputs + outputs) >= 2 * inputs * outputs:
+    outputs, inputs = base.out_features, base.in_features
+    many = rows * (inputs + outputs) >= 2 * inputs * outputs
+    if many and type(base) is nn.Linear and not torch.is_grad_enabled():
         return True
-    return 6 * down.shape[0] * (inputs + outputs) >= inputs * outputs
+    cheaper: bool = 6 * down.shape[0] * (inputs + outputs) >= inputs * outputs
+    return cheaper
+
+
+def _precision(base: Any) -> torch.dtype | None:
+    """In what a layer computes with its whole weight; None where that is not to be had."""
+    dtype: torch.dtype | None = None
+    if type(base) is nn.Linear:
+        dtype = base.weight.dtype
+    elif isinstance(base, Linear4bit) and isinstance(base.weight, Params4bit):
+        state = base.weight.quant_state
+        dtype = base.compute_dtype if state and state.dtype == base.compute_dtype else None
+    return dtype
+
+
+def _weight(base: Any) -> Tensor:
+    """The whole weight of a layer, (outputs, inputs): expanded where it is in NF4."""
+    if type(base) is nn.Linear:
+        return base.weight
+    with torch.no_grad():
+        expanded: Tensor = dequantize_4bit(base.weight.data, base.weight.quant_state)
+    return expanded

@@ -194,7 +194,7 @@ def normalize(pixels: torch.Tensor) -> torch.Tensor:
     if pixels.dtype != torch.uint8:
         return pixels
     # CUDA divides by a tensor; by a number it would multiply with a rounded reciprocal.
-    return pixels.float() / torch.full((), 127.5, device=pixels.device) - 1
+    return pixels.float().div_(torch.full((), 127.5, device=pixels.device)).sub_(1)
 
 
 def _float_dtype(module: torch.nn.Module) -> torch.dtype:

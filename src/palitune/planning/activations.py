@@ -145,8 +145,8 @@ def adapters(linears: list[Linear], t: int, p: Precision) -> int:
 
 
 def folds(one: Linear, p: Precision) -> bool:
-    """As `lean_lora._folds`: only unquantized float32 weights, where that costs less."""
-    plain = p.bytes == FLOAT and not (p.bits and one.part.startswith("language."))
+    """As `lean_lora._folds`: weights that compute in float32, but for int8, where it costs less."""
+    plain = p.bytes == FLOAT and not (p.bits == 8 and one.part.startswith("language."))
     plain = plain and not (p.extra_inputs or p.extra_outputs)
     return plain and 6 * one.rank * (one.inputs + one.outputs) >= one.inputs * one.outputs
 

@@ -66,6 +66,7 @@ def arguments(
         save_steps=save_every or 500,
         metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
         greater_is_better=settings.best_is_highest,
+        ddp_broadcast_buffers=False,  # they are constants: angles and numbers of positions
         dataloader_num_workers=settings.workers,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,

@@ -41,6 +41,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
                 rich.progress.TextColumn("left"),
                 rich.progress.TimeRemainingColumn(),
                 rich.progress.TextColumn("{task.fields[status]}"),
+                refresh_per_second=2,
             )
             self.task = self.bar.add_task(
                 "training", total=state.max_steps, completed=state.global_step, status=""

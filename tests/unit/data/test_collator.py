@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from palitune.data.collator import IGNORED, Collator
+from palitune.data.images import decode
 from palitune.data.views import PLAIN, View
 from palitune.data.visits import Suffixes, Visit, Visits
 from palitune.examples import DataError, Example
@@ -136,6 +137,23 @@ def test_every_image_is_seen_by_its_own_view(
     assert not torch.equal(seen[0], seen[1])
     for image, view in zip(seen, views, strict=True):
         assert torch.equal(image, collator.pixels(examples[0].images[0], view))
+
+
+def test_small_images_are_decoded_once_and_large_ones_every_time(
+    processor: AutoProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    monkeypatch.setattr(
+        "palitune.data.collator.decode", lambda path: decoded.append(path) or decode(path)
+    )
+    small, large = (str(tmp_path / name) for name in ("small.png", "large.png"))
+    Image.linear_gradient("L").resize((128, 128)).save(small)
+    Image.linear_gradient("L").resize((128, 129)).save(large)
+    collator = Collator(processor)
+    seen = [[collator.pixels(path, View(mirrored=True)) for path in (small, large)] for _ in "123"]
+    assert decoded == [small, large, large, large]
+    for again in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(again, seen[0], strict=True))
 
 
 def test_a_marked_box_is_outlined_in_red_after_the_image_is_resized(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageEnhance
 from PIL.Image import Resampling
 
 from palitune.data.views import PLAIN, Colours, View, Warp, Window, seen
@@ -200,6 +200,17 @@ def test_colours_change_as_they_say(colours: Colours, channels: tuple[int, int, 
     image = Image.new("RGB", (4, 4), (200, 50, 0))
     picture = View(colours=colours).picture(image, (4, 4), Resampling.BICUBIC)
     assert np.abs(np.asarray(picture, int) - channels).max() <= 3
+
+
+@given(st.data(), st.floats(0, 2), st.floats(0, 2))
+def test_grey_is_toned_as_pillow_would_pixel_by_pixel(
+    data: st.DataObject, brightness: float, contrast: float
+) -> None:
+    levels = data.draw(st.lists(st.integers(0, 255), min_size=6, max_size=6))
+    image = Image.frombytes("L", (3, 2), bytes(levels))
+    seen = View(colours=Colours(brightness, contrast)).picture(image, (3, 2), Resampling.NEAREST)
+    bright = ImageEnhance.Brightness(image).enhance(brightness)
+    assert seen.tobytes() == ImageEnhance.Contrast(bright).enhance(contrast).tobytes()
 
 
 def test_contrast_zero_is_the_mean_grey() -> None:

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from palitune.models.lean_lora import Lean4bit, Lean8bit, LeanLinear, make_lean
+from palitune.models.lean_lora import Lean4bit, Lean8bit, LeanLinear, _folds, make_lean
 
 
 class Two(nn.Module):
@@ -87,23 +87,31 @@ def test_an_adapter_that_is_switched_off_or_merged_is_as_with_peft() -> None:
     assert torch.allclose(ours(x), with_adapter, atol=1e-4)
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(4, Lean4bit), (8, Lean8bit)])
-def test_quantized_layers_give_pefts_gradients(bits: int, kind: type) -> None:
+@pytest.mark.parametrize(
+    ("bits", "kind", "outputs"),
+    [(4, Lean4bit, 128), (4, Lean4bit, 8192), (8, Lean8bit, 128)],
+    ids=["nf4, folded", "nf4", "int8"],
+)
+def test_quantized_layers_give_pefts_gradients(bits: int, kind: type, outputs: int) -> None:
     import bitsandbytes as bnb
 
     torch.manual_seed(0)
+    exact = {"compute_dtype": torch.float32, "quant_type": "nf4"}
     layer = (
-        bnb.nn.Linear4bit(64, 128, bias=False, quant_type="nf4")
+        bnb.nn.Linear4bit(256, outputs, bias=False, **exact)
         if bits == 4
-        else bnb.nn.Linear8bitLt(64, 128, bias=False, has_fp16_weights=False)
+        else bnb.nn.Linear8bitLt(256, outputs, bias=False, has_fp16_weights=False)
     )
-    layer.load_state_dict({"weight": torch.randn(128, 64) / 8})
+    layer.load_state_dict({"weight": torch.randn(outputs, 256) / 16})
     network = nn.Sequential(layer.to("cpu"))
     setattr(network, f"is_loaded_in_{bits}bit", True)  # what PEFT chooses its layers by
     peft = adapted(network)
     ours = lean(peft)
-    assert any(type(module) is kind for module in ours.modules())
-    assert_same(ours, peft, torch.randn(6, 64), tolerance=1e-5 if bits == 4 else 1e-3)
+    [layer] = [module for module in ours.modules() if type(module) is kind]
+    x = torch.randn(6, 256)
+    assert_same(ours, peft, x, tolerance=1e-5 if bits == 4 else 1e-3)
+    folded = _folds(layer.get_base_layer(), layer.lora_A["default"].weight, rows=6)
+    assert folded == (bits == 4 and outputs == 128)
 
 
 def test_a_16_bit_base_keeps_its_precision_and_float32_gradients() -> None:

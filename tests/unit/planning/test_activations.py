@@ -18,4 +18,5 @@ def test_a_weight_is_said_to_be_folded_where_it_is(
     base = torch.nn.Linear(width, 4 * width, dtype=dtype, device="meta")
     down = torch.empty(rank, width, device="meta")
     assert folds(one, Precision(dtype.itemsize, None)) == _folds(base, down, rows=7)
-    assert not folds(one, Precision(4, 4))
+    assert folds(one, Precision(4, 4)) == folds(one, Precision(4, None))
+    assert not folds(one, Precision(4, 8))

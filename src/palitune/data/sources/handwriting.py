@@ -23,13 +23,13 @@ class Annotations(Enum):
     """What the pages are annotated with; each has the name of a task that reads it."""
 
     ocr = "ocr"
-    """The digits of a page in reading order."""
+    """The digits of a page in reading order; of some pages of `train` nothing else is told."""
     vqa = "vqa"
     """Questions about the page."""
     detection = "detection"
     """A box around every digit."""
     segmentation = "segmentation"
-    """The same boxes with the ink of the digit as its mask, on some of the pages of `train`."""
+    """The same boxes with the ink of the digit as its mask."""
 
 
 _FILES = {
@@ -74,7 +74,7 @@ class EmbeddedPages(Source):
             case Annotations.detection:
                 yield from Coco(path=folder).read(file, split)
             case Annotations.segmentation:
-                yield from filter(_is_masked, Coco(path=folder, masks=True).read(file, split))
+                yield from Coco(path=folder, masks=True).read(file, split)
             case _:
                 yield from Jsonl(path=folder).read(file, split)
 
@@ -96,8 +96,3 @@ class Print(EmbeddedPages):
         super().__post_init__()
         if self.annotations is Annotations.segmentation:
             raise ValueError("data.annotations: the pages of data=print have no masks")
-
-
-def _is_masked(row: Row | DataError) -> bool:
-    """Tell whether every object of a page has its mask."""
-    return isinstance(row, DataError) or all(i.mask is not None for i in row.instances or ())

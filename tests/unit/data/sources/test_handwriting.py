@@ -56,10 +56,19 @@ def test_a_mask_is_the_dark_part_of_its_box() -> None:
             assert np.mean(dark != instance.mask[y0:y1, x0:x1]) < 0.02
 
 
-def test_masks_are_told_for_some_pages_of_train_and_all_others() -> None:
+def test_crowded_pages_of_train_are_read_alone() -> None:
     splits = ("train", "validation", "test")
-    assert [len(rows_of(Annotations.segmentation, s)) for s in splits] == [650, 150, 360]
-    assert [len(rows_of(Annotations.detection, s)) for s in splits] == [1150, 150, 360]
+    for kind in (Annotations.segmentation, Annotations.detection):
+        assert [len(rows_of(kind, s)) for s in splits] == [650, 150, 360]
+    digits = {s: [len(row.text or "") for row in rows_of(Annotations.ocr, s)] for s in splits}
+    assert {s: len(counted) for s, counted in digits.items()} == {
+        "train": 1030, "validation": 150, "test": 360
+    }  # fmt: skip
+    assert {*digits["train"][:650], *digits["validation"], *digits["test"]} == {1, 2, 3}
+    assert {*digits["train"][650:]} == {4, 5, 6}
+
+
+def test_a_plain_detection_row_has_no_masks() -> None:
     assert all(
         i.mask is None
         for row in rows_of(Annotations.detection, "test")
