@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 
 from palitune.models.lean_lora import _folds
 from palitune.planning.activations import Precision, folds
@@ -18,5 +19,7 @@ def test_a_weight_is_said_to_be_folded_where_it_is(
     base = torch.nn.Linear(width, 4 * width, dtype=dtype, device="meta")
     down = torch.empty(rank, width, device="meta")
     assert folds(one, Precision(dtype.itemsize, None)) == _folds(base, down, rows=7)
-    assert folds(one, Precision(4, 4)) == folds(one, Precision(4, None))
+    nf4 = Linear4bit(width, 4 * width, bias=False, compute_dtype=dtype, quant_type="nf4")
+    nf4.load_state_dict({"weight": torch.ones(4 * width, width, dtype=dtype)})
+    assert folds(one, Precision(dtype.itemsize, 4)) == _folds(nf4.to("cpu"), down, rows=7)
     assert not folds(one, Precision(4, 8))
