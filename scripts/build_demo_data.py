@@ -46,12 +46,12 @@ from demo_pages import (
 DIGIT_COUNTS = {1: 0.15, 2: 0.3, 3: 0.55}
 """How often a page carries so many digits."""
 CROWDED_COUNTS = {4: 1.0, 5: 1.0, 6: 1.0}
-"""As often each, on training pages that are only read: a page full of digits teaches each of them,
-in as many tokens as one with a single digit."""
+"""As often each, on training pages without boxes: a page full of digits teaches each of them, in as
+many tokens as one with a single digit."""
 
 PAGES = {"train": 650, "validation": 150, "test": 360}
 CROWDED_PAGES = {"train": 380, "validation": 0, "test": 0}
-"""Further pages, which have a reading, but neither questions nor boxes."""
+"""Further pages, which have a reading and questions, but no boxes."""
 PRINTED_PAGES = {"train": 150, "validation": 30, "test": 180}
 
 COUNTED_IN_TRAINING = 10
@@ -78,8 +78,8 @@ cropped it to its ink, scaled it to a random height of {low} to {high} pixels, a
 digits on squared paper of {size} x {size} pixels with random greys. All digits of a row
 share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
-The last {crowded} training pages carry {more} digits, of which only the reading is told. The masks
-in the annotation files are the pixels that are at least half covered with ink.
+The last {crowded} training pages carry {more} digits, of which no boxes are told. The masks in the
+annotation files are the pixels that are at least half covered with ink.
 
 Digits are taken in the order of the file and no digit is in two splits:
 
@@ -118,19 +118,19 @@ def print_pages(split: str, number: int) -> Iterator[Page]:
 
 
 def write_split(
-    folder: Path, split: str, composed: Iterable[Page], annotated: int, *, masks: bool
+    folder: Path, split: str, composed: Iterable[Page], boxed: int, *, masks: bool
 ) -> None:
     """Write images and the three annotation files of one split.
 
-    The first `annotated` pages have questions and boxes, with `masks` or without.
+    The first `boxed` pages have boxes, with `masks` or without.
     """
     pages = {f"{split}-{index:04d}": page for index, page in enumerate(composed, 1)}
     for name, page in pages.items():
         Image.fromarray(page.image).save(folder / image_path(name), optimize=True)
     write_lines(folder / f"{split}_ocr.jsonl", ocr_rows(pages))
-    pages = dict(islice(pages.items(), annotated))
     counted = COUNTED_IN_TRAINING if split == "train" else 1
     write_lines(folder / f"{split}_vqa.jsonl", vqa_rows(pages, counted))
+    pages = dict(islice(pages.items(), boxed))
     instances = json.dumps(coco_instances(pages, masks), separators=(",", ":"))
     (folder / f"{split}_instances.json").write_text(instances + "\n", encoding="utf-8")
 
@@ -207,7 +207,7 @@ def mask(ink: Glyph, box: Box) -> dict[str, Any]:
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows as JSON lines."""
-    lines = [json.dumps(row) + "\n" for row in rows]
+    lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in rows]
     path.write_text("".join(lines), encoding="utf-8")
 
 

@@ -101,6 +101,8 @@ class Evaluate(DataRun):
         super().__post_init__()
         if self.adapters and self.predictions is not None:
             raise ValueError("adapters and predictions cannot both be judged; leave out one")
+        if self.adapters and self.adapter.path is not None:
+            raise ValueError("adapters and adapter.path both name adapters; leave out one")
 
     def of_each_adapter(self) -> "list[Evaluate]":
         """Give a run for each of `adapters`; where there are none, this one."""

@@ -225,3 +225,5 @@ def test_adapters_on_one_base_are_judged_as_each_alone_and_compared(
     assert "| adapter other |" in table
     assert program.run([*several, "predictions=all/0_base"]) == 2
     assert "adapters and predictions cannot both be judged" in capfd.readouterr().err
+    assert program.run([*several, f"adapter.path={paths[0]}"]) == 2
+    assert "adapters and adapter.path both name adapters" in capfd.readouterr().err

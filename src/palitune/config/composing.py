@@ -1,5 +1,6 @@
 """A recipe's YAML, the files of all chosen options and single values, merged into one run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -10,6 +11,7 @@ import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from palitune import processes
 from palitune.commands import bundled, options, places
 from palitune.config.experiments import Choosing
 from palitune.config.overrides import check_single, parsed, quoted
@@ -18,6 +20,8 @@ from palitune.config.sentences import MISTAKES, sentence
 from palitune.config.values import set_value
 from palitune.mistakes import ConfigError, must_choose, no_key, not_among
 from palitune.runs import GROUPS, RUNS, Align, Command, Evaluate, Export, Predict
+
+_log = logging.getLogger(__name__)
 
 
 def compose(
@@ -64,8 +68,9 @@ def _composed(
     with hydra.initialize_config_dir(str(bundled("conf")), version_base="1.3"):
         composed = hydra.compose(recipe_name, told)
     OmegaConf.set_struct(composed, None)  # dataclasses stay closed, dictionaries take new keys
-    trained = (Align, Evaluate, Predict, Export)
-    if run_folder is not None and issubclass(RUNS[recipe_name], trained):
+    trained = issubclass(RUNS[recipe_name], Align | Evaluate | Predict | Export)
+    several = any(value.key_or_group == "adapters" for value in values)
+    if run_folder is not None and trained and not several:
         _take_adapter(composed, Path(run_folder))
     for override in values:
         set_value(composed, override)
@@ -112,13 +117,21 @@ def _written(
         config_dir=config_dir,
     )
     if run_folder is None:
-        return [_choice(choice, choosing) for choice in choices]
+        written = [_choice(choice, choosing) for choice in choices]
+        _say_left_out(choosing, "the experiment")
+        return written
     if "experiment" not in groups:
         raise ConfigError(f"{recipe_name} takes no --run: it has no options to start from")
     if clash := [choice.input_line for choice in choices if choice.key_or_group == "experiment"]:
         raise ConfigError(f"--run brings its own configuration; leave out {clash[0]}")
     earlier = choosing.earlier_run(recipe_name, run_folder)
+    _say_left_out(choosing, "the earlier run")
     return [f"experiment={earlier}", *(_choice(choice, choosing) for choice in choices)]
+
+
+def _say_left_out(choosing: Choosing, who: str) -> None:
+    for said in dict.fromkeys(choosing.left_out if processes.is_first() else ()):
+        _log.warning("%s: what %s says of it is left out", said, who)
 
 
 def _group_and_option(choice: Override) -> tuple[str, str | None]:

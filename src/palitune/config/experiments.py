@@ -6,7 +6,7 @@ with `adapter=full` no more than where the adapter lies.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,8 @@ class Choosing:
     otherwise: Choices
     """By the root of the recipe."""
     config_dir: str | None
+    left_out: list[str] = field(default_factory=list)
+    """What was dropped so far: the settings that an option does not know, in words."""
 
     def experiment(self, name: str) -> str:
         """Return the option of `experiment` that holds what is left of one."""
@@ -53,8 +55,8 @@ class Choosing:
                 f"--run {folder}: there is no {file}; name the folder of an earlier run"
             )
         earlier = _mapping(file)
-        every = {field.name for schema in RUNS.values() for field in fields(schema)}
-        for name in every - {field.name for field in fields(RUNS[recipe_name])}:
+        every = {known.name for schema in RUNS.values() for known in fields(schema)}
+        for name in every - {known.name for known in fields(RUNS[recipe_name])}:
             earlier.pop(name, None)
         self._drop(earlier, {**self.otherwise, **self._chosen_by(earlier)})
         offer(EARLIER_RUN, earlier)
@@ -88,10 +90,13 @@ class Choosing:
                 _drop_choices(experiment, place)
                 changed = True
                 continue
-            for name in set(said) & self._not_shared(group, chosen.get(place, ("", ""))[1], option):
+            unknown = self._not_shared(group, chosen.get(place, ("", ""))[1], option)
+            if dropped := [str(name) for name in said if name in unknown]:
+                self.left_out.append(f"{place}={option} has no {', '.join(dropped)}")
+                changed = True
+            for name in dropped:
                 del said[name]
                 _drop_choices(experiment, f"{place}.{name}")
-                changed = True
         return changed
 
     def _not_shared(self, group: str, old: str | None, new: str) -> set[object]:
@@ -99,8 +104,8 @@ class Choosing:
         before, after = self._schema(group, old), self._schema(group, new)
         if before is None or after is None:
             return set()
-        shared = {(field.name, field.type) for field in fields(after)}
-        return {field.name for field in fields(before) if (field.name, field.type) not in shared}
+        shared = {(known.name, known.type) for known in fields(after)}
+        return {known.name for known in fields(before) if (known.name, known.type) not in shared}
 
     def _chosen_by(self, experiment: DictConfig) -> Choices:
         """Return what an experiment chooses, and those that it builds on."""

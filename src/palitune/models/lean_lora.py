@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit, Params4bit
+from bitsandbytes.nn import Linear4bit
 from peft.tuners.lora import bnb
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+
+from palitune.models.expanding import expanded, precision
 
 Forward = Callable[..., Tensor]
 
@@ -103,19 +104,12 @@ def _folds(base: Any, down: Tensor, rows: int) -> bool:
 
 def _precision(base: Any) -> torch.dtype | None:
     """In what a layer computes with its whole weight; None where that is not to be had."""
-    dtype: torch.dtype | None = None
     if type(base) is nn.Linear:
-        dtype = base.weight.dtype
-    elif isinstance(base, Linear4bit) and isinstance(base.weight, Params4bit):
-        state = base.weight.quant_state
-        dtype = base.compute_dtype if state and state.dtype == base.compute_dtype else None
-    return dtype
+        dtype: torch.dtype = base.weight.dtype
+        return dtype
+    return precision(base) if isinstance(base, Linear4bit) else None
 
 
 def _weight(base: Any) -> Tensor:
     """The whole weight of a layer, (outputs, inputs): expanded where it is in NF4."""
-    if type(base) is nn.Linear:
-        return base.weight
-    with torch.no_grad():
-        expanded: Tensor = dequantize_4bit(base.weight.data, base.weight.quant_state)
-    return expanded
+    return base.weight if type(base) is nn.Linear else expanded(base)

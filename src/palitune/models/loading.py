@@ -125,6 +125,10 @@ def load_base(model: Model, adapter: Adapter | None, bits: int | None) -> Networ
             f"{model.source()}: {len(odd)} weights are missing or misshapen, first {odd[0]}; give "
             "a complete PaliGemma checkpoint"
         )
+    if bits == 4:
+        from palitune.models.expanding import keep_small_expanded
+
+        keep_small_expanded(network)
     # A checkpoint may ask for a static cache, whose masks PaliGemma cannot take.
     network.generation_config.cache_implementation = None
     return network

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from palitune.config import Finetune, Predict, compose, to_yaml
+from palitune.config import Evaluate, Finetune, Predict, compose, to_yaml
 from palitune.data.augmentation import NoAugmentation
 from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
@@ -30,6 +30,26 @@ def test_what_an_experiment_says_of_an_adapter_or_augmentation_goes_with_it() ->
     assert (run.adapter, run.augmentation) == (Full(path="x"), NoAugmentation())
     assert run.training == finetune(*QUICKSTART).training
     assert "no key 'adapter.rank'" in sentence(*QUICKSTART, "adapter=full", "adapter.rank=4")
+
+
+def test_what_is_left_out_of_an_experiment_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    finetune(*QUICKSTART, "adapter=qlora")
+    assert not caplog.messages
+    finetune(*QUICKSTART, "adapter=full")
+    assert caplog.messages == [
+        "adapter=full has no rank, alpha, targets: what the experiment says of it is left out"
+    ]
+
+
+def test_several_adapters_are_judged_instead_of_the_one_of_an_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(finetune(*QUICKSTART)))
+    (tmp_path / "adapter").mkdir()
+    paths = {}
+    for told in ([], ["adapters=[null,one]"]):
+        run = compose("evaluate", told, run_folder=str(tmp_path))
+        assert isinstance(run, Evaluate)
+        paths[len(told)] = [one.adapter.path for one in run.of_each_adapter()]
+    assert paths == {0: [str(tmp_path / "adapter")], 1: [None, "one"]}
 
 
 def test_the_parts_of_a_mixture_go_with_it() -> None:

@@ -56,7 +56,7 @@ def test_a_mask_is_the_dark_part_of_its_box() -> None:
             assert np.mean(dark != instance.mask[y0:y1, x0:x1]) < 0.02
 
 
-def test_crowded_pages_of_train_are_read_alone() -> None:
+def test_crowded_pages_of_train_have_no_boxes() -> None:
     splits = ("train", "validation", "test")
     for kind in (Annotations.segmentation, Annotations.detection):
         assert [len(rows_of(kind, s)) for s in splits] == [650, 150, 360]
@@ -66,6 +66,15 @@ def test_crowded_pages_of_train_are_read_alone() -> None:
     }  # fmt: skip
     assert {*digits["train"][:650], *digits["validation"], *digits["test"]} == {1, 2, 3}
     assert {*digits["train"][650:]} == {4, 5, 6}
+
+
+def test_every_page_is_asked_for_its_largest_digit() -> None:
+    for split in ("train", "validation", "test"):
+        pages = {Path(row.images[0]): row.text or "" for row in rows_of(Annotations.ocr, split)}
+        asked = [r for r in rows_of(Annotations.vqa, split) if "largest" in (r.question or "")]
+        assert [Path(row.images[0]) for row in asked] == list(pages)
+        for row in asked:
+            assert row.answers == (max(filter(str.isdigit, pages[Path(row.images[0])])),)
 
 
 def test_a_plain_detection_row_has_no_masks() -> None:
