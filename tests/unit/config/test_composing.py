@@ -63,7 +63,7 @@ def test_values_and_options_inside_a_mixture_can_be_set() -> None:
 
 def test_the_command_line_wins_over_an_experiment_and_keeps_its_values() -> None:
     run = compose("finetune", [*QUICKSTART, "adapter=qlora", "training.max_steps=5"])
-    assert run.adapter == Qlora(rank=16, alpha=32, targets=["language", "vision", "projector"])
+    assert run.adapter == Qlora(rank=16, alpha=32, targets=["language.mlp", "vision", "projector"])
     assert run.training.max_steps == 5
 
 
