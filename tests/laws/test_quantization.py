@@ -7,13 +7,14 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
 from transformers import AutoProcessor
 
 from palitune import models
 from palitune.data.collator import Batch, Collator
 from palitune.data.visits import Visit
 from palitune.examples import Example
+from palitune.models import expanding
 from palitune.models.adapters import Qlora
 from palitune.models.checkpoints import Dtype, Local
 from palitune.training.loss import loss_positions
@@ -110,6 +111,7 @@ def test_gradient_checkpointing_changes_no_gradient_of_a_quantized_network(
         assert torch.equal(gradient, plain[name])
 
 
+@pytest.mark.parametrize("small", [0, expanding.SMALL])
 @pytest.mark.parametrize(
     ("dtype", "compute_dtype", "wanted"),
     [
@@ -123,19 +125,27 @@ def test_four_bit_layers_multiply_in_the_dtype_asked_for(
     dtype: Dtype,
     compute_dtype: Dtype,
     wanted: torch.dtype,
+    small: int,
     tiny: Callable[[str], Path],
     collated: tuple[Batch, Batch],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used = set()
-    multiply = bitsandbytes.matmul_4bit
+    multiply, expand = bitsandbytes.matmul_4bit, expanding._expanded
 
     def recording(inputs: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
         used.add(inputs.dtype)
         product: torch.Tensor = multiply(inputs, *rest, **options)
         return product
 
+    def recorded(weight: Params4bit) -> torch.Tensor:
+        whole = expand(weight)
+        used.add(whole.dtype)  # multiplied with as it is
+        return whole
+
     monkeypatch.setattr(bitsandbytes, "matmul_4bit", recording)
+    monkeypatch.setattr(expanding, "_expanded", recorded)
+    monkeypatch.setattr(expanding, "SMALL", small)
     model = Local(path=str(tiny("paligemma2")), dtype=dtype)
     gradients(moved(model, Qlora(rank=4, compute_dtype=compute_dtype)), collated[0])
     assert used == {wanted}
