@@ -23,11 +23,11 @@ class Annotations(Enum):
     """What the pages are annotated with; each has the name of a task that reads it."""
 
     ocr = "ocr"
-    """The digits of a page in reading order; of some pages of `train` nothing else is told."""
+    """The digits of a page in reading order."""
     vqa = "vqa"
     """Questions about the page."""
     detection = "detection"
-    """A box around every digit."""
+    """A box around every digit; some pages of `train` have none."""
     segmentation = "segmentation"
     """The same boxes with the ink of the digit as its mask."""
 
