@@ -1,56 +1,76 @@
 """Tune an adapter by rewards of sampled answers (GRPO, RLOO) or by preferences (DPO)."""
 
-from palitune import alignment, data, evaluation, models, report, training
+from palitune.alignment.run import check_alignment, run_alignment
 from palitune.config import Align, recipe, to_yaml
+from palitune.data.dataset import load_split, load_training_split
+from palitune.evaluation.evaluate import evaluate, make_validation_fn
+from palitune.evaluation.scoring import metric_names
+from palitune.models.adapters.checkpoint import save_adapter
+from palitune.models.loading import load_for_training, load_processor
+from palitune.report.run_writer import (
+    create_run_folder,
+    open_tracker,
+    print_checks,
+    write_results,
+    write_skipped,
+)
+from palitune.training.self_check import run_self_check
+from palitune.training.trainer import seed_everything
 
 
 @recipe(Align)
 def align(run: Align) -> None:
-    train = data.load_training(run.data, run.task, run.training.split, run.seed)
-    test = data.load(run.data, run.task, run.evaluation.split)
-    validation = data.load(run.data, run.task, run.training.validation_split)
-    report.say(alignment.check(train, run.adapter, run))
+    train_datasets = load_training_split(run.data, run.task, run.training.split, run.seed)
+    test = load_split(run.data, run.task, run.evaluation.split)
+    validation = load_split(run.data, run.task, run.training.validation_split)
+    print_checks(check_alignment(train_datasets, run.adapter, run))
 
-    training.seed(run.seed)
-    processor = models.load_processor(run.model)
-    network = models.load_trainable(run.model, run.adapter)
-    measure = evaluation.measure(network, processor, validation, run.evaluation, run.training)
+    run.training.check_best_metric(metric_names(validation, perplexity=run.evaluation.perplexity))
+
+    seed_everything(run.seed)
+    processor = load_processor(run.model)
+    network = load_for_training(run.model, run.adapter)
+    eval_fn = make_validation_fn(
+        network, processor, validation, run.evaluation, max_samples=run.training.eval_max_samples
+    )
     if run.training.self_check:
-        report.say(
-            training.check(network, processor, train, run.training, run.augmentation, run.adapter)
+        print_checks(
+            run_self_check(
+                network, processor, train_datasets, run.training, run.augmentation, run.adapter
+            )
         )
 
-    folder = report.open_run(
+    folder = create_run_folder(
         run.output_dir,
         to_yaml(run),
         run.launch,
-        train=train,
+        train=train_datasets,
         test=test,
         validation=validation,
     )
-    report.list_skipped(folder, train + test + validation)
+    write_skipped(folder, train_datasets + test + validation)
 
     before = None
     if run.evaluate_before:
-        before = evaluation.evaluate(network, processor, test, run.evaluation, title="before")
+        before = evaluate(network, processor, test, run.evaluation, title="before")
 
-    with report.tracked(run.tracking, folder) as log:
-        alignment.train(
+    with open_tracker(run.tracking, folder) as log:
+        run_alignment(
             network,
             processor,
-            train,
+            train_datasets,
             run,
             run.training,
             run.augmentation,
             seed=run.seed,
             folder=folder,
-            measure=measure,
+            eval_fn=eval_fn,
             log=log,
         )
-        models.save_adapter(network, folder / "adapter", run.model)
+        save_adapter(network, folder / "adapter", run.model)
 
-        after = evaluation.evaluate(network, processor, test, run.evaluation, title="after")
-        report.finish(folder, run.evaluation.split, after, before)
+        after = evaluate(network, processor, test, run.evaluation, title="after")
+        write_results(folder, run.evaluation.split, after, before)
 
 
 if __name__ == "__main__":

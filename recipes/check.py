@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
-from palitune import data, models, report, training
 from palitune.config import Check, recipe
+from palitune.data.dataset import load_training_split
+from palitune.models.loading import load_for_training, load_processor
+from palitune.report.environment import environment, format_environment
+from palitune.report.run_writer import print_checks
+from palitune.training.self_check import run_self_check
+from palitune.training.trainer import seed_everything
 
 
 @recipe(Check)
 def check(run: Check) -> None:
-    report.say(report.told(report.environment(Path(run.output_dir))))
-    train = data.load_training(run.data, run.task, run.training.split, run.seed)
-    training.seed(run.seed)
-    processor = models.load_processor(run.model)
-    network = models.load_trainable(run.model, run.adapter)
-    report.say(
-        training.check(network, processor, train, run.training, run.augmentation, run.adapter)
+    print_checks(format_environment(environment(Path(run.output_dir))))
+    train = load_training_split(run.data, run.task, run.training.split, run.seed)
+    seed_everything(run.seed)
+    processor = load_processor(run.model)
+    network = load_for_training(run.model, run.adapter)
+    print_checks(
+        run_self_check(network, processor, train, run.training, run.augmentation, run.adapter)
     )
 
 

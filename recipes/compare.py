@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from palitune.config import Compare, recipe
-from palitune.report import comparison, comparison_files
+from palitune.report.comparison import compare as compare_module
+from palitune.report.comparison import files
 
 
 @recipe(Compare)
 def compare(run: Compare) -> None:
-    compared = comparison.compare(run.runs, run.baseline, resamples=run.resamples)
-    page = comparison_files.write(compared, Path(run.output_dir))
-    comparison_files.show(compared, page)
+    compared = compare_module.compare_runs(
+        run.runs, run.baseline, bootstrap_samples=run.bootstrap_samples
+    )
+    page = files.write_comparison_files(compared, Path(run.output_dir))
+    files.print_comparison(compared, page)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,43 @@
 """Merge an adapter (adapter.path=FOLDER) into its base: a folder that plain transformers reads."""
 
-from palitune import exporting, models, report
 from palitune.config import Export, recipe, to_yaml
+from palitune.export.export_model import export_merged, export_onnx
+from palitune.export.hub import upload_folder
+from palitune.export.parity import assert_parity, greedy_outputs, measure_parity
+from palitune.export.samples import select_parity_examples
+from palitune.models.adapters.checkpoint import saved_quantization_bits
+from palitune.models.loading import load_combined, load_processor
+from palitune.report.pages.model_card import write_model_card
+from palitune.report.run_writer import create_run_folder, print_checks
 
 
 @recipe(Export)
 def export(run: Export) -> None:
-    examples = exporting.take_samples(run, run.data, run.task, run.evaluation.split)
-    adapters = run.combined(run.adapter)
-    processor = models.load_processor(run.model)
+    examples = select_parity_examples(run, run.data, run.task, run.evaluation.split)
+    adapters = run.adapter_combination(run.adapter)
+    processor = load_processor(run.model)
 
-    network = models.load_combined(run.model, adapters, quantized=False)
-    references = [exporting.written(network, processor, examples, run.new_tokens)]
-    folder = report.open_run(run.output_dir, to_yaml(run))
+    network = load_combined(run.model, adapters, quantized=False)
+    references = [greedy_outputs(network, processor, examples, run.max_new_tokens)]
+    folder = create_run_folder(run.output_dir, to_yaml(run))
     made = folder / "model"
-    models.export(network, processor, run.model, made, dtype=run.dtype, quantize=run.quantize)
+    export_merged(network, processor, run.model, made, dtype=run.dtype, quantize=run.quantize)
     del network
 
-    bits = models.trained_bits(adapters.paths[0])
+    bits = saved_quantization_bits(adapters.paths[0])
     if bits:
-        network = models.load_combined(run.model, adapters, quantized=True)
-        references.append(exporting.written(network, processor, examples, run.new_tokens))
+        network = load_combined(run.model, adapters, quantized=True)
+        references.append(greedy_outputs(network, processor, examples, run.max_new_tokens))
         del network
 
-    parity = exporting.compare(
-        made, processor, examples, references, run, model=run.model, bits=bits
-    )
-    exporting.describe(made, adapters, parity, examples, run)
-    report.say(parity.sentences())
-    exporting.check(parity, made)
+    parity = measure_parity(made, processor, examples, references, run, model=run.model, bits=bits)
+    write_model_card(made, adapters, parity, examples, run)
+    print_checks(parity.summary_lines())
+    assert_parity(parity, made)
     if run.onnx:
-        report.say([f"ONNX Runtime computes what the model does: {models.write_onnx(made)}"])
+        print_checks([f"ONNX Runtime computes what the model does: {export_onnx(made)}"])
     if run.push_to_hub:
-        report.say([exporting.push(made, run.push_to_hub, private=run.private)])
+        print_checks([upload_folder(made, run.push_to_hub, private=run.private)])
 
 
 if __name__ == "__main__":

@@ -1,24 +1,28 @@
 """Predict what a training takes: memory, time, disk; which choices fit. Trains nothing."""
 
-from palitune import planning, report
 from palitune.config import Plan, recipe, to_yaml
+from palitune.planning.flops import Gpu
+from palitune.planning.plan import calibrate_memory, plan_training
+from palitune.planning.workload import AssumedLengths, measure_workload
+from palitune.report.pages.plan import write_plan_report
+from palitune.report.run_writer import create_run_folder
 
 
 @recipe(Plan)
 def plan(run: Plan) -> None:
-    told = planning.Told(run.prefix_tokens, run.suffix_tokens, run.examples)
-    workload = planning.look(run.data, run.task, run.model, run.training, told)
+    told = AssumedLengths(run.prefix_tokens, run.suffix_tokens, run.examples)
+    workload = measure_workload(run.data, run.task, run.model, run.training, told)
 
-    gpu = planning.Gpu(run.gpu_memory, run.device_tflops, run.mfu, run.device_bandwidth)
-    planned = planning.predict(
-        run.model, run.adapter, run.training, workload, gpu, released=run.released
+    gpu = Gpu(run.gpu_memory, run.device_tflops, run.mfu, run.device_bandwidth)
+    planned = plan_training(
+        run.model, run.adapter, run.training, workload, gpu, include_released_models=run.released
     )
     calibrated = None
     if run.calibrate:
-        calibrated = planning.calibrate(run.model, run.adapter, run.training, workload)
+        calibrated = calibrate_memory(run.model, run.adapter, run.training, workload)
 
-    folder = report.open_run(run.output_dir, to_yaml(run))
-    report.show_plan(folder, planned, calibrated)
+    folder = create_run_folder(run.output_dir, to_yaml(run))
+    write_plan_report(folder, planned, calibrated)
 
 
 if __name__ == "__main__":

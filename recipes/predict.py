@@ -1,29 +1,35 @@
 """Ask a base model, or an adapter (adapter.path=FOLDER), about images of your own."""
 
-from palitune import data, evaluation, models, report, tasks
 from palitune.config import Predict, recipe, to_yaml
+from palitune.data.unlabeled import build_prompts, list_images
+from palitune.evaluation.predict import stream_predictions
+from palitune.models.loading import load_for_inference, load_processor
+from palitune.report.page_stack import model_facts
+from palitune.report.pages.predictions import write_prediction_report
+from palitune.report.run_writer import create_run_folder, print_checks
+from palitune.tasks.infer_task import infer_task
 
 
 @recipe(Predict)
 def predict(run: Predict) -> None:
-    question = tasks.question(run.prompt, run.task, run.known_tasks())
-    found = data.find_images(run.images)
+    question = infer_task(run.prompt, run.task, run.mixture_tasks())
+    found = list_images(run.images)
     skip = run.skip_unreadable
-    images = data.ask_images(
+    images = build_prompts(
         found,
         question,
-        limit=run.evaluation.limit,
+        max_samples=run.evaluation.max_samples,
         skip_unreadable=skip,
-        together=run.together,
-        frames=run.frames,
+        multi_image=run.multi_image,
+        video_sampling=run.frames,
     )
-    report.say([question.told(), images.told(), *question.task.remarks()])
+    print_checks([question.describe(), images.summary(), *question.task.warnings()])
 
-    processor = models.load_processor(run.model)
-    network = models.load_trained(run.model, run.adapter)
+    processor = load_processor(run.model)
+    network = load_for_inference(run.model, run.adapter)
 
-    folder = report.open_run(run.output_dir, to_yaml(run), run.launch)
-    answers = evaluation.predict(
+    folder = create_run_folder(run.output_dir, to_yaml(run), run.launch)
+    answers = stream_predictions(
         network,
         processor,
         images.examples,
@@ -31,13 +37,13 @@ def predict(run: Predict) -> None:
         run.evaluation,
         skip_unreadable=skip,
     )
-    report.show_predictions(
+    write_prediction_report(
         folder,
         question,
         answers,
-        facts=report.made_by(run.model, run.adapter),
-        unreadable=images.unreadable,
-        shown=run.shown,
+        facts=model_facts(run.model, run.adapter),
+        skipped=images.unreadable,
+        max_cards=run.max_shown,
     )
 
 

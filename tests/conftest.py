@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 from PIL import Image, ImageDraw
 
-from palitune.examples import Example
+from palitune.records import Example
 
 # The first call of a test may import a library, and CI machines are busy: no deadline. In CI the
 # cases are the same on every run, so that a change is judged by itself; elsewhere they are new.
@@ -24,14 +24,14 @@ hypothesis.settings.load_profile("palitune")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _temporary_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PALITUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny("paligemma2")`: the folder of a random model of that family with its processor."""
-    from tiny_models import build_tiny
+    from support.tiny_models import build_tiny
 
     return cache(lambda family: build_tiny(tmp_path_factory.mktemp(family), family))
 
@@ -67,7 +67,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
                 prefix=prefix,
                 suffixes=suffixes,
                 reference=suffixes,
-                place=f"drawn:{number}",
+                location=f"drawn:{number}",
             )
         )
     return made
@@ -79,15 +79,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     root = Path(__file__).parents[1]
     building = ["build", "--wheel", "--no-isolation", "--outdir", str(folder), str(root)]
-    _module(*building)
+    _run_module(*building)
     (wheel,) = folder.glob("*.whl")
     site = folder / "site"
-    _module(
+    _run_module(
         "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)
     )
     return site
 
 
-def _module(*command: str) -> None:
+def _run_module(*command: str) -> None:
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,14 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "palitune"
 FLOORS = [
-    "__init__ engines examples embedded lazily preemption processes search",
-    "codec",
-    "metrics",
+    "__init__ embedded errors paths records",
+    "codec distributed",
+    "metrics models",
     "tasks",
-    "data models",
-    "training evaluation alignment planning report",
-    "exporting",
-    "clusters config commands elastic jobs launching mistakes runs searching sweeps __main__",
+    "data",
+    "alignment evaluation export planning training",
+    "report",
+    "cli config sweeps __main__",
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names.split()}
 HYDRA = {"hydra", "omegaconf"}

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from palitune import __main__ as program
-from palitune.jobs import Jobs, Outcome
+from palitune.config.runners import Outcome, RunnerConfig
 
-from toy_data import write_toy_coco, write_toy_jsonl
+from support.toy_data import write_toy_coco, write_toy_jsonl
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHORT = ["training.max_steps=2", "training.batch_size=2", "training.micro_batch_size=2"]
-SHORT += ["training.validation_limit=2"]
-FEW = ["evaluation.limit=2", "training.workers=0", "evaluation.workers=0"]
+SHORT = ["training.max_steps=2", "training.global_batch_size=2", "training.micro_batch_size=2"]
+SHORT += ["training.eval_max_samples=2"]
+FEW = ["evaluation.max_samples=2", "training.num_workers=0", "evaluation.num_workers=0"]
 
 
 def commands() -> list[str]:
@@ -47,11 +47,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class InThisProcess:
     """Does the jobs of a sweep one by one: processes would import the same each time."""
 
-    def run(self, command: Sequence[str], again: Sequence[str], log: Path) -> Outcome:
+    def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
         assert command[:2] == ["-m", "palitune"]
         return program.run(list(command[2:])), ""
 
-    def end(self) -> None: ...
+    def terminate(self) -> None: ...
 
 
 @pytest.mark.parametrize("line", commands())
@@ -63,7 +63,7 @@ def test_a_command_of_the_readme_runs(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(home)
-    monkeypatch.setattr(Jobs, "runner", lambda settings, folder: InThisProcess())
+    monkeypatch.setattr(RunnerConfig, "runner", lambda settings, folder: InThisProcess())
     name, *arguments = shlex.split(line)
     if name.startswith("scripts/"):
         script = (ROOT / name).read_text()
@@ -79,8 +79,8 @@ def test_a_command_of_the_readme_runs(
         arguments = substituted(arguments, tiny("paligemma2"), home)
     else:
         arguments += [*SHORT, *FEW, "data.parts.detection.task.max_new_tokens=16"]
-        if "search=lora" in arguments:
-            arguments.append("search.trials=1")
+        if "search=optuna" in arguments:
+            arguments.append("search.n_trials=1")
     assert program.run(arguments) == 0, capfd.readouterr().err[-2000:]
 
 

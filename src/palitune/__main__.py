@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from palitune import __version__, commands
-from palitune.mistakes import INTERRUPTED, MISTAKE, ConfigError, complain, not_among
+from palitune import __version__
+from palitune.cli import help
+from palitune.errors import INTERRUPTED, USAGE_ERROR, ConfigError, print_error, unknown_choice
 
 
 def main() -> None:
@@ -18,46 +19,46 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def run(arguments: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Do what the arguments say and return the exit code."""
     # What is imported and composed stays; to look through it for garbage takes a tenth of the time.
     gc.disable()
     try:
-        match arguments:
+        match argv:
             case [] | ["--help" | "-h", *_]:
-                print(commands.overview())
+                print(help.overview())
             case ["--version"]:
                 print(f"palitune {__version__}")
             case ["list", *what]:
-                from palitune.runs import GROUPS
+                from palitune.config.recipes import GROUPS
 
-                print(commands.list_command(what, GROUPS))
+                print(help.list_command(what, GROUPS))
             case ["copy", *what]:
-                print(commands.copy_command(what))
-            case [name, *told] if name in commands.recipes():
-                return _launch(name, told)
+                print(help.copy_command(what))
+            case [name, *told] if name in help.recipes():
+                return _launch_recipe(name, told)
             case [name, *_]:
-                known = [*commands.recipes(), "list", "copy"]
-                raise ConfigError(not_among("recipe", name, known))
+                known = [*help.recipes(), "list", "copy"]
+                raise ConfigError(unknown_choice("recipe", name, known))
     except ConfigError as mistake:
-        complain(str(mistake))
-        return MISTAKE
+        print_error(str(mistake))
+        return USAGE_ERROR
     finally:
         gc.enable()
     return 0
 
 
-def _launch(name: str, told: list[str]) -> int:
-    from palitune.launching import launch
+def _launch_recipe(name: str, recipe_args: list[str]) -> int:
+    from palitune.cli.launch import launch
 
     program = ["-m", "palitune", name]
-    return launch(name, lambda: _story(name), program, f"palitune {name}", told)
+    return launch(name, lambda: _load_recipe(name), program, f"palitune {name}", recipe_args)
 
 
-def _story(name: str) -> Callable[[Any], None]:
+def _load_recipe(name: str) -> Callable[[Any], None]:
     """Load `recipes/<name>.py`; what it needs of torch and its like is imported now."""
     gc.enable()
-    file = commands.bundled("recipes") / f"{name}.py"
+    file = help.resource_dir("recipes") / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"palitune.recipes.{name}", file)
     assert spec is not None
     assert spec.loader is not None

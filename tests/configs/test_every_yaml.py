@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from palitune import commands, config
-from palitune.config import ConfigError, Run
-from palitune.data.augmentation import AUGMENTATIONS
+from palitune import config
+from palitune.cli import help
+from palitune.config import ConfigError, ModelRecipeConfig
+from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
+from palitune.data.images.augmentation import AUGMENTATIONS
 from palitune.data.sources import SOURCES
-from palitune.engines import LAUNCHES
-from palitune.models.adapters import ADAPTERS
-from palitune.models.checkpoints import MODELS
-from palitune.report.trackers import TRACKING
-from palitune.runs import GROUPS, RUNS, Command
+from palitune.distributed.strategies import STRATEGIES
+from palitune.models.adapters.config import ADAPTERS
+from palitune.models.config import MODELS
+from palitune.report.trackers.config import TRACKER_CONFIGS
 from palitune.tasks import TASKS
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -22,7 +23,9 @@ OPTIONS = [file for file in FILES if file.parent != CONF]
 ELSEWHERE = ["data=handwriting", "task=ocr", "model=tiny"]
 
 
-WITH_OPTIONS = [recipe for recipe, schema in RUNS.items() if issubclass(schema, Run)]
+WITH_OPTIONS = [
+    recipe for recipe, schema in RECIPE_CONFIGS.items() if issubclass(schema, ModelRecipeConfig)
+]
 # A plan leaves out data that a value is missing of; its groups are those of the others, see below.
 OTHERS = [recipe for recipe in WITH_OPTIONS if recipe not in ("finetune", "plan")]
 IN_TURN = [
@@ -33,7 +36,7 @@ IN_TURN = [
 """Every option with `finetune` and with one of the other recipes, which all take turns."""
 
 
-def composed(recipe: str, overrides: list[str]) -> Command:
+def composed(recipe: str, overrides: list[str]) -> RecipeConfig:
     """Compose as a user does, who gives what the sentences ask for."""
     try:
         return config.compose(recipe, overrides)
@@ -67,21 +70,21 @@ def overrides_for(file: Path) -> list[str]:
 )
 def test_every_option_composes_in_its_place(file: Path, recipe: str) -> None:
     run = composed(recipe, overrides_for(file))
-    assert type(run) is RUNS[recipe]
+    assert type(run) is RECIPE_CONFIGS[recipe]
     group = file.relative_to(CONF).parts[0]
     if group in GROUPS:
         assert type(getattr(run, group)) is GROUPS[group][option(file)]
 
 
-@pytest.mark.parametrize("recipe", RUNS)
+@pytest.mark.parametrize("recipe", RECIPE_CONFIGS)
 def test_every_recipe_has_a_root_and_every_root_a_recipe(recipe: str) -> None:
-    assert {file.stem for file in CONF.glob("*.yaml")} == set(RUNS)
+    assert {file.stem for file in CONF.glob("*.yaml")} == set(RECIPE_CONFIGS)
     assert (CONF.parent / "recipes" / f"{recipe}.py").is_file()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
 def test_every_file_says_in_its_header_what_it_is(file: Path) -> None:
-    line = commands.first_line(file)
+    line = help.summary_line(file)
     assert 20 < len(line) < 100
     assert line.endswith((".", "?"))
 
@@ -101,21 +104,21 @@ def test_no_file_names_code(file: Path) -> None:
         "model": MODELS,
         "adapter": ADAPTERS,
         "augmentation": AUGMENTATIONS,
-        "tracking": TRACKING,
-        "launch": LAUNCHES,
+        "tracking": TRACKER_CONFIGS,
+        "launch": STRATEGIES,
     }.items(),
 )
 def test_the_options_of_a_group_are_the_names_of_its_types(
     group: str, names: dict[str, type]
 ) -> None:
-    assert set(commands.options(group)) == set(names) == set(GROUPS[group])
+    assert set(help.options(group)) == set(names) == set(GROUPS[group])
     assert {name: schema.name for name, schema in names.items()} == {name: name for name in names}
 
 
 def test_every_group_of_a_run_has_a_folder_and_every_folder_is_a_group() -> None:
     roots = [config.default_options(recipe) for recipe in WITH_OPTIONS]
-    assert all(set(groups) == set(commands.groups()) for groups in roots)
-    assert set(commands.groups()) == {*GROUPS, "experiment", "debug"}
+    assert all(set(groups) == set(help.groups()) for groups in roots)
+    assert set(help.groups()) == {*GROUPS, "experiment", "debug"}
 
 
 def test_all_recipes_have_the_same_defaults_so_that_an_experiment_fits_them_all() -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
 def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module("benchmarks.side_by_side")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("harness.paired_timing")
 
 
 @pytest.fixture
@@ -31,20 +31,20 @@ def _no_server_stays() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("script", "lines"),
     [
-        ("benchmark_step", 6),
-        ("benchmark_memory", 2),
-        ("benchmark_images", 6),
-        ("benchmark_generate", 4),
+        ("step", 6),
+        ("memory", 2),
+        ("images", 6),
+        ("generate", 4),
     ],
 )
 def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     script: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.syspath_prepend(BENCHMARKS)
     output = tmp_path / "table"
     monkeypatch.setattr(sys, "argv", [script, "--quick", "--output", str(output)])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+        runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
     assert ended.value.code == 0
     written = json.loads(output.with_suffix(".json").read_text())
     assert [row["error"] for row in written["rows"]] == [None] * lines
@@ -57,10 +57,10 @@ def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
 def test_a_benchmark_that_is_asked_for_help_runs_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SCRIPTS / f"benchmark_{name}.py"), run_name="__main__")
+        runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert all(option in said for option in ("--check", "--output", "--rounds", "--quick"))
@@ -71,7 +71,7 @@ def step(loss: float, gradient: float) -> Any:
 
 
 def compare(side_by_side: Any, *told: Any, **how: Any) -> Any:
-    return side_by_side.compare(*told, **how, differ=side_by_side.difference)
+    return side_by_side.compare(*told, **how, find_difference=side_by_side.difference)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_check_names_the_lines_below_their_goal(
 
 
 def test_one_suffix_each_holds_the_same_suffixes_as_the_packed_batch(side_by_side: Any) -> None:
-    steps = importlib.import_module("benchmarks.steps")
-    packed = steps.batch_of(steps.SIZES["quick"], 2, 3, "cpu")
-    apart = steps.one_suffix_each(packed)
+    steps = importlib.import_module("harness.training_steps")
+    packed = steps.synthetic_batch(steps.SIZES["quick"], 2, 3, "cpu")
+    apart = steps.unpack_suffixes(packed)
     assert apart["input_ids"].shape == (6, 16 + steps.PREFIX + steps.SUFFIX)
     for batch in (packed, apart):
         assert int((batch["labels"] >= 0).sum()) == 2 * 3 * steps.SUFFIX

@@ -13,12 +13,12 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from palitune import models
-from palitune.models.checkpoints import Local
+from palitune.models.config import Local
+from palitune.models.loading import load
 
-from tiny_models import logits
+from support.tiny_models import reference_logits
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "convert_npz.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "convert" / "npz.py"
 Arrays = dict[str, np.ndarray]
 
 
@@ -140,8 +140,8 @@ def test_a_round_trip_gives_the_same_tensors_and_logits(
     assert tensors.keys() == original.state_dict().keys()
     for name, weight in original.state_dict().items():
         assert torch.equal(tensors[name], weight), name
-    assert torch.equal(logits(copy), logits(original))
-    assert models.load(Local(path=str(made))).config.image_token_id == copy.config.image_token_id
+    assert torch.equal(reference_logits(copy), reference_logits(original))
+    assert load(Local(path=str(made))).config.image_token_id == copy.config.image_token_id
 
 
 def test_bfloat16_arrays_and_a_vocabulary_without_the_image_token_are_read(

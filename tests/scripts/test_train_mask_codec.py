@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from palitune.codec.masks import MaskCodec
-from palitune.examples import mask_to_json
+from palitune.records import mask_to_json
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_mask_codec.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "build" / "mask_codec.py"
 SIZE = (80, 60)
 
 

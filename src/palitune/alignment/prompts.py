@@ -8,43 +8,43 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from palitune.data.in_proportion import InProportion
-from palitune.data.visits import Visit, Visits
+from palitune.data.samplers import WeightedMixtureSampler
+from palitune.data.training_set import TrainingSample, TrainingSet
 
 
-class Prompts:
+class PromptOrder:
     """Epoch after epoch of visits."""
 
-    def __init__(self, visits: Visits, count: int) -> None:
+    def __init__(self, training_set: TrainingSet, num_prompts: int) -> None:
         """`count`: how many prompts there are in the run."""
-        self.visits = visits
-        self._starts: list[int] = []
+        self.training_set = training_set
+        self._epoch_starts: list[int] = []
         """Where each epoch begins."""
-        self._order: list[int] = []
-        while len(self._order) < count:
-            self._starts.append(len(self._order))
-            self._order += _epoch(visits, len(self._starts) - 1)
-        del self._order[count:]
+        self._indices: list[int] = []
+        while len(self._indices) < num_prompts:
+            self._epoch_starts.append(len(self._indices))
+            self._indices += _epoch_indices(training_set, len(self._epoch_starts) - 1)
+        del self._indices[num_prompts:]
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._indices)
 
-    def __getitem__(self, place: int) -> Visit:
-        self.visits.set_epoch(bisect_right(self._starts, place) - 1)
-        return self.visits[self._order[place]]
+    def __getitem__(self, index: int) -> TrainingSample:
+        self.training_set.set_epoch(bisect_right(self._epoch_starts, index) - 1)
+        return self.training_set[self._indices[index]]
 
-    def __iter__(self) -> Iterator[Visit]:
+    def __iter__(self) -> Iterator[TrainingSample]:
         return (self[place] for place in range(len(self)))
 
 
-def _epoch(visits: Visits, epoch: int) -> list[int]:
+def _epoch_indices(training_set: TrainingSet, epoch: int) -> list[int]:
     """The order of the visits of one epoch."""
-    visits.set_epoch(epoch)
-    if visits.proportions:
-        return list(InProportion(visits, visits.proportions))
-    return shuffled(len(visits), visits.seed, epoch)
+    training_set.set_epoch(epoch)
+    if training_set.mixture_schedule:
+        return list(WeightedMixtureSampler(training_set, training_set.mixture_schedule))
+    return shuffled_indices(len(training_set), training_set.seed, epoch)
 
 
-def shuffled(count: int, seed: int, epoch: int) -> list[int]:
+def shuffled_indices(size: int, seed: int, epoch: int) -> list[int]:
     """The numbers below `count`, in an order of their own in every epoch."""
-    return random.Random(f"prompts:{seed}:{epoch}").sample(range(count), count)
+    return random.Random(f"prompts:{seed}:{epoch}").sample(range(size), size)

@@ -13,13 +13,13 @@ from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 from trl import DPOTrainer, GRPOTrainer, RLOOTrainer
 
-from palitune.alignment.prompts import Prompts
-from palitune.alignment.scoring import Scored, Scorer, groups
-from palitune.data.collator import Batch, Collator, with_own_images
-from palitune.training.progress import ALIGN
-from palitune.training.trainer import Measured
+from palitune.alignment.prompts import PromptOrder
+from palitune.alignment.reward_scoring import RewardScorer, ScoredCompletion, group_by_prompt
+from palitune.data.collator import Batch, Collator, expand_image_index
+from palitune.training.callbacks import ALIGNMENT_PREFIX
+from palitune.training.trainer import EvaluatingTrainer
 
-NAMES = {
+LOGGED_NAMES = {
     "reward": "reward",
     "reward_std": "reward_spread",
     "kl": "kl",
@@ -32,33 +32,38 @@ NAMES = {
     "logps/rejected": "log_probability_of_rejected",
 }
 """What is logged, by TRL's name: numbers of sampled answers, or of pairs."""
-COMPONENT = "component/"
+COMPONENT_PREFIX = "component/"
 """What the names begin with under which TRL is told the components of the reward."""
 
 
-class Aligned(Measured):
+class AlignmentTrainer(EvaluatingTrainer):
     """What all three have in common."""
 
-    def __init__(self, *args: Any, model: Any, visits: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, model: Any, samples_per_epoch: int, **kwargs: Any) -> None:
         """`visits`: how many prompts or pairs there are before they repeat."""
         exact = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(*args, model=model, **kwargs)
         for name, parameter in model.named_parameters():
             if name in exact and parameter.dtype != exact[name].dtype:
                 parameter.data = exact[name].to(parameter.device)
-        self.visits = visits
+        self.samples_per_epoch = samples_per_epoch
 
-    def latest(self) -> Sequence[Sequence[Scored]]:
+    def latest_completions(self) -> Sequence[Sequence[ScoredCompletion]]:
         """The answers that were sampled last, by prompt; none where none are sampled."""
         return []
 
     @property
-    def order(self) -> dict[str, int]:
-        told = {"examples": self.visits, "batch_size": self.settings.batch_size}
-        group = {"group": self.num_generations} if hasattr(self, "num_generations") else {}
+    def data_order_settings(self) -> dict[str, int]:
+        told = {
+            "examples": self.samples_per_epoch,
+            "global_batch_size": self.settings.global_batch_size,
+        }
+        group = (
+            {"num_generations": self.num_generations} if hasattr(self, "num_generations") else {}
+        )
         return told | group | {"seed": self.args.seed}
 
-    def measure_before(self) -> None:
+    def evaluate_before_training(self) -> None:
         """Measure what is begun with; where the best is kept, it may be that."""
         if self._determine_best_metric(self.evaluate(), trial=None):
             self._save_checkpoint(self.model, trial=None)
@@ -68,26 +73,28 @@ class Aligned(Measured):
         found = self._metrics["train"]
         self._metrics["train"] = defaultdict(list)
         for theirs, values in found.items():
-            ours = NAMES.get(theirs) or (
-                f"reward_{theirs.removeprefix(COMPONENT)}" if theirs.startswith(COMPONENT) else None
+            ours = LOGGED_NAMES.get(theirs) or (
+                f"reward_{theirs.removeprefix(COMPONENT_PREFIX)}"
+                if theirs.startswith(COMPONENT_PREFIX)
+                else None
             )
             if ours and (numbers := [value for value in values if value == value]):
-                self._metrics["train"][f"{ALIGN}/{ours}"] = numbers
+                self._metrics["train"][f"{ALIGNMENT_PREFIX}/{ours}"] = numbers
         super().log(logs, start_time)
 
 
-class Before(TrainerCallback):  # type: ignore[misc]
+class EvalBeforeTrainingCallback(TrainerCallback):  # type: ignore[misc]
     """Measures before the first step; Trainer itself does on the way and after the last."""
 
-    def __init__(self, trainer: Aligned) -> None:
+    def __init__(self, trainer: AlignmentTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.trainer.measure is not None and not state.global_step:
-            self.trainer.measure_before()
+        if self.trainer.eval_fn is not None and not state.global_step:
+            self.trainer.evaluate_before_training()
 
 
-class Sampling(Aligned):
+class OnlineRLTrainer(AlignmentTrainer):
     """Samples answers and has them judged: GRPO and RLOO alike.
 
     A prompt is a plain text and the place of its example, so that TRL never enters its way for
@@ -95,21 +102,26 @@ class Sampling(Aligned):
     """
 
     def __init__(
-        self, *args: Any, prompts: Prompts, collator: Collator, scorer: Scorer, **kwargs: Any
+        self,
+        *args: Any,
+        prompts: PromptOrder,
+        collator: Collator,
+        scorer: RewardScorer,
+        **kwargs: Any,
     ) -> None:
         self.prompts = prompts
         self.collator = collator
         self.scorer = scorer
-        self.scored: list[Scored] = []
+        self.scored_completions: list[ScoredCompletion] = []
         """The answers that were sampled last, in this process."""
         self._batch: Batch = {}
-        super().__init__(*args, reward_funcs=self.judged, **kwargs)
+        super().__init__(*args, reward_funcs=self.compute_rewards, **kwargs)
 
-    def latest(self) -> Sequence[Sequence[Scored]]:
-        return groups(self.scored, self.num_generations)
+    def latest_completions(self) -> Sequence[Sequence[ScoredCompletion]]:
+        return group_by_prompt(self.scored_completions, self.num_generations)
 
-    def judged(
-        self, completion_ids: list[list[int]], place: list[int], log_metric: Any, **_: Any
+    def compute_rewards(
+        self, completion_ids: list[list[int]], prompt_index: list[int], log_metric: Any, **_: Any
     ) -> list[float]:
         """Judge sampled answers, as TRL asks for it."""
         texts = [
@@ -118,20 +130,20 @@ class Sampling(Aligned):
             )
             for ids in completion_ids
         ]
-        self.scored = [
+        self.scored_completions = [
             self.scorer.score(text, self.prompts[index])
-            for text, index in zip(texts, place, strict=True)
+            for text, index in zip(texts, prompt_index, strict=True)
         ]
-        for one in self.scored:
-            for name, value in one.components.items():
-                log_metric(COMPONENT + name, value)
-        return [one.reward for one in self.scored]
+        for one in self.scored_completions:
+            for name, value in one.reward_components.items():
+                log_metric(COMPONENT_PREFIX + name, value)
+        return [one.reward for one in self.scored_completions]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        visits = [self.prompts[row["place"]] for row in inputs]
+        visits = [self.prompts[row["prompt_index"]] for row in inputs]
         examples = [visit.example for visit in visits]
-        prompts = self.collator.prompt(examples, [visit.views for visit in visits])
-        self._batch = with_own_images(prompts)
+        prompts = self.collator.collate_prompts(examples, [visit.transforms for visit in visits])
+        self._batch = expand_image_index(prompts)
         self._batch["pixel_values"] = self._batch["pixel_values"].to(self.accelerator.device)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         output["pixel_values"] = self._batch["pixel_values"]
@@ -162,7 +174,7 @@ class Sampling(Aligned):
         types[:, -logits_to_keep:] = 1
         if pixel_values is None:  # before TRL has been given them
             pixel_values = self._batch["pixel_values"]
-            image = self.collator.image_token
+            image = self.collator.image_token_id
             marks = (input_ids == image).sum(1) // self.collator.tokens_per_image
             num_images = marks.tolist()
         return super()._get_per_token_logps_and_entropies(
@@ -171,20 +183,20 @@ class Sampling(Aligned):
         )  # fmt: skip
 
 
-class Grpo(Sampling, GRPOTrainer):  # type: ignore[misc]
+class Grpo(OnlineRLTrainer, GRPOTrainer):  # type: ignore[misc]
     pass
 
 
-class Rloo(Sampling, RLOOTrainer):  # type: ignore[misc]
+class Rloo(OnlineRLTrainer, RLOOTrainer):  # type: ignore[misc]
     pass
 
 
-class Dpo(Aligned, DPOTrainer):  # type: ignore[misc]
+class Dpo(AlignmentTrainer, DPOTrainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(self.train_dataset)
 
 
-def release(network: Any) -> None:
+def remove_trl_state(network: Any) -> None:
     """Take away what TRL has put on a network: the model as it was, and a head of its own."""
     if "ref" in network.peft_config:
         network.delete_adapter("ref")

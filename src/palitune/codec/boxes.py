@@ -9,24 +9,24 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from palitune.examples import Box, Instance, Size
+from palitune.records import Box, Instance, Size
 
-BINS = 1024
-SEPARATOR = " ; "
-ANY_SIZE = (1, 1)
+NUM_LOC_BINS = 1024
+OBJECT_SEPARATOR = " ; "
+UNIT_SIZE = (1, 1)
 """The size to give where only the form of a text matters."""
 
-_LOC = re.compile(r"<loc([0-9]{4})>")
-_SEG = re.compile(r"<seg([0-9]{3})>")
+_LOC_TOKEN = re.compile(r"<loc([0-9]{4})>")
+_SEG_TOKEN = re.compile(r"<seg([0-9]{3})>")
 # A run of <loc> tokens, perhaps <seg> tokens, and the label up to the next object or separator.
-_OBJECT = re.compile(
+_OBJECT_PATTERN = re.compile(
     r"(?P<locs>(?:<loc[0-9]{4}>\s*)+)(?P<segs>(?:<seg[0-9]{3}>\s*)*)"
     r"(?P<label>(?:(?!<loc[0-9]{4}>|<seg[0-9]{3}>|;).)*)",
     re.DOTALL,
 )
-_UNWRITABLE = re.compile(r";|<loc[0-9]{4}>|<seg[0-9]{3}>")
+_RESERVED_TEXT = re.compile(r";|<loc[0-9]{4}>|<seg[0-9]{3}>")
 
-Confidence = Callable[[int, int], float]
+ConfidenceFn = Callable[[int, int], float]
 """Gives the model's confidence in the characters [start, end) of its own text."""
 
 
@@ -48,8 +48,8 @@ def encode_box(box: Box, size: Size) -> str:
     x0, y0, x1, y1 = box
     if not (x0 <= x1 and y0 <= y1):
         raise ValueError(f"box {box} is inverted; boxes are x0,y0,x1,y1 in pixels, x0 left of x1")
-    top, bottom = _bins(y0 / height, y1 / height)
-    left, right = _bins(x0 / width, x1 / width)
+    top, bottom = _to_bins(y0 / height, y1 / height)
+    left, right = _to_bins(x0 / width, x1 / width)
     return "".join(f"<loc{value:04d}>" for value in (top, left, bottom, right))
 
 
@@ -66,8 +66,8 @@ def encode(
     ValueError where an instance cannot be read back: an inverted box, a label with tokens or `;`
     in it, and (where `labelled`) an empty label.
     """
-    return SEPARATOR.join(
-        f"{encode_box(instance.box, size)}{shape} {_checked(instance.label, labelled)}".rstrip()
+    return OBJECT_SEPARATOR.join(
+        f"{encode_box(instance.box, size)}{shape} {_validate_label(instance.label, labelled)}".rstrip()
         for instance, shape in zip(instances, shapes or [""] * len(instances), strict=True)
     )
 
@@ -77,7 +77,7 @@ def decode(
     size: Size,
     *,
     labelled: bool = True,
-    confidence: Confidence | None = None,
+    confidence: ConfidenceFn | None = None,
     score_of_label: bool = False,
 ) -> Decoded:
     """Read every well-formed object out of a model's text, in order; never raises.
@@ -87,29 +87,29 @@ def decode(
     malformed fragment. `confidence` fills `Instance.score` from the span of the object's own text,
     or of its label alone.
     """
-    found, malformed = scan(
+    found, malformed = parse_objects(
         text, size, labelled=labelled, confidence=confidence, score_of_label=score_of_label
     )
     return Decoded(tuple(instance for instance, _ in found), malformed)
 
 
-def scan(
+def parse_objects(
     text: str,
     size: Size,
     *,
     labelled: bool = True,
-    confidence: Confidence | None = None,
+    confidence: ConfidenceFn | None = None,
     score_of_label: bool = False,
 ) -> tuple[list[tuple[Instance, tuple[int, ...]]], int]:
     """Do what `decode` does, and return each object with the numbers of its `<seg>` tokens."""
     found: list[tuple[Instance, tuple[int, ...]]] = []
     malformed = 0
     end = 0
-    for match in _OBJECT.finditer(text):
+    for match in _OBJECT_PATTERN.finditer(text):
         malformed += _is_garbage(text[end : match.start()])
         end = match.end()
         label = match["label"].strip()
-        box = _box([int(value) for value in _LOC.findall(match["locs"])], size)
+        box = _parse_box([int(value) for value in _LOC_TOKEN.findall(match["locs"])], size)
         if box is None or (labelled and not label):
             malformed += 1
             continue
@@ -117,27 +117,29 @@ def scan(
         if confidence is not None:
             start = match.start("label" if score_of_label else 0)
             score = confidence(start, match.start() + len(match[0].rstrip()))
-        segs = tuple(int(value) for value in _SEG.findall(match["segs"]))
+        segs = tuple(int(value) for value in _SEG_TOKEN.findall(match["segs"]))
         found.append((Instance(label=label, box=box, score=score), segs))
     return found, malformed + _is_garbage(text[end:])
 
 
-def is_writable(label: str) -> bool:
+def is_valid_label(label: str) -> bool:
     """Tell whether a label can be read back where a box precedes it."""
-    return not _UNWRITABLE.search(label) and label == label.strip()
+    return not _RESERVED_TEXT.search(label) and label == label.strip()
 
 
-def _bins(low: float, high: float) -> tuple[int, int]:
-    first, last = (min(max(round(side * (BINS - 1)), 0), BINS - 1) for side in (low, high))
+def _to_bins(low: float, high: float) -> tuple[int, int]:
+    first, last = (
+        min(max(round(side * (NUM_LOC_BINS - 1)), 0), NUM_LOC_BINS - 1) for side in (low, high)
+    )
     if last > first:
         return first, last
-    return (first, first + 1) if first < BINS - 1 else (first - 1, first)
+    return (first, first + 1) if first < NUM_LOC_BINS - 1 else (first - 1, first)
 
 
-def _checked(label: str, labelled: bool) -> str:
+def _validate_label(label: str, labelled: bool) -> str:
     if labelled and not label:
         raise ValueError("an object has an empty label and could not be read back; name its class")
-    if not is_writable(label):
+    if not is_valid_label(label):
         raise ValueError(
             f"label {label!r} holds ';', a <loc>/<seg> token or outer spaces and could not be read "
             "back; rename the class"
@@ -145,15 +147,15 @@ def _checked(label: str, labelled: bool) -> str:
     return label
 
 
-def _box(locs: list[int], size: Size) -> Box | None:
-    if len(locs) != 4 or max(locs) >= BINS:
+def _parse_box(locs: list[int], size: Size) -> Box | None:
+    if len(locs) != 4 or max(locs) >= NUM_LOC_BINS:
         return None
-    y0, x0, y1, x1 = (value / (BINS - 1) for value in locs)
+    y0, x0, y1, x1 = (value / (NUM_LOC_BINS - 1) for value in locs)
     if y1 <= y0 or x1 <= x0:
         return None
     width, height = size
     return (x0 * width, y0 * height, x1 * width, y1 * height)
 
 
-def _is_garbage(between: str) -> bool:
-    return bool(between.replace(";", "").strip())
+def _is_garbage(fragment: str) -> bool:
+    return bool(fragment.replace(";", "").strip())

@@ -4,13 +4,16 @@ A choice is a type: `adapter=qlora` composes a node of type `Qlora`, so what a r
 be used as it is. No dotted Python path is ever read from a configuration.
 """
 
-from palitune.config.composing import compose
-from palitune.config.overrides import combinations, domains, quoted, with_words
-from palitune.config.programs import recipe
-from palitune.config.saving import to_yaml
-from palitune.config.schemas import default_options
-from palitune.mistakes import ConfigError
-from palitune.runs import (
+from palitune.cli.recipe import recipe
+from palitune.config.compose import compose
+from palitune.config.config_store import default_options
+from palitune.config.overrides import (
+    expand_positional,
+    expand_sweep,
+    parse_search_space,
+    quote_value,
+)
+from palitune.config.recipes import (
     Align,
     Check,
     Compare,
@@ -18,10 +21,12 @@ from palitune.runs import (
     Export,
     Finetune,
     Inspect,
+    ModelRecipeConfig,
     Plan,
     Predict,
-    Run,
 )
+from palitune.config.to_yaml import to_yaml
+from palitune.errors import ConfigError
 
 __all__ = [
     "Align",
@@ -32,15 +37,15 @@ __all__ = [
     "Export",
     "Finetune",
     "Inspect",
+    "ModelRecipeConfig",
     "Plan",
     "Predict",
-    "Run",
-    "combinations",
     "compose",
     "default_options",
-    "domains",
-    "quoted",
+    "expand_positional",
+    "expand_sweep",
+    "parse_search_space",
+    "quote_value",
     "recipe",
     "to_yaml",
-    "with_words",
 ]

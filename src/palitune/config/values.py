@@ -6,9 +6,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from palitune.commands import options
-from palitune.config.sentences import first_line
-from palitune.mistakes import ConfigError, must_choose, no_key
+from palitune.cli.help import options
+from palitune.config.error_messages import first_message_line
+from palitune.errors import ConfigError, missing_choice, unknown_key
 
 
 def set_value(composed: DictConfig, override: Override) -> None:
@@ -20,15 +20,15 @@ def set_value(composed: DictConfig, override: Override) -> None:
         is_last = depth == len(steps)
         plain = is_last and OmegaConf.get_type(node) is dict
         if not plain and step not in list(node):
-            raise ConfigError(no_key(".".join(steps[:depth]), list(node)))
+            raise ConfigError(unknown_key(".".join(steps[:depth]), list(node)))
         child = None if is_last else node[step]
         if child is None and not is_last:
-            raise ConfigError(f"{override.input_line}: {must_choose(step, options(step))}")
+            raise ConfigError(f"{override.input_line}: {missing_choice(step, options(step))}")
         if not isinstance(child, DictConfig):
             break
         node = child
     try:
         OmegaConf.update(composed, key, value, merge=True)
     except OmegaConfBaseException as mistake:
-        cause = "it cannot be null" if value is None else first_line(mistake)
+        cause = "it cannot be null" if value is None else first_message_line(mistake)
         raise ConfigError(f"{override.input_line}: {cause}") from mistake

@@ -4,15 +4,15 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from palitune.data.in_proportion import InProportion
+from palitune.data.samplers import WeightedMixtureSampler
 
 if TYPE_CHECKING:
-    from palitune.data.visits import Visits
+    from palitune.data.training_set import TrainingSet
 
-BATCHES_SORTED_AT_ONCE = 50
+MEGA_BATCH_MULT = 50
 
 
-class ByLength:
+class LengthGroupedSampler:
     """A sampler: shuffles, sorts stretches of fifty batches by length, and shuffles the batches.
 
     Of weighted parts every stretch holds their shares. The order depends on seed and epoch only, so
@@ -20,22 +20,29 @@ class ByLength:
     """
 
     def __init__(
-        self, visits: "Visits", lengths: Sequence[int], batch_size: int, seed: int
+        self, training_set: "TrainingSet", lengths: Sequence[int], batch_size: int, seed: int
     ) -> None:
         """`lengths` are those of the examples that are visited."""
-        self.visits, self.lengths, self.batch_size, self.seed = visits, lengths, batch_size, seed
+        self.training_set, self.lengths, self.batch_size, self.seed = (
+            training_set,
+            lengths,
+            batch_size,
+            seed,
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        chance = random.Random(f"{self.seed}:{self.visits.epoch}:by length")
+        chance = random.Random(f"{self.seed}:{self.training_set.epoch}:by length")
         order = list(range(len(self.lengths)))
-        if self.visits.proportions is not None:
-            order = list(InProportion(self.visits, self.visits.proportions))
+        if self.training_set.mixture_schedule is not None:
+            order = list(
+                WeightedMixtureSampler(self.training_set, self.training_set.mixture_schedule)
+            )
         else:
             chance.shuffle(order)
-        stretch = BATCHES_SORTED_AT_ONCE * self.batch_size
+        stretch = MEGA_BATCH_MULT * self.batch_size
         batches: list[list[int]] = []
         for start in range(0, len(order), stretch):
             by_length = sorted(order[start : start + stretch], key=self._length)

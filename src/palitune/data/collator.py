@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from palitune.data.image_store import ImageStore
-from palitune.data.images import decode, in_rgb
-from palitune.data.pixels import Images
-from palitune.data.views import PLAIN, View
-from palitune.data.visits import Visit
-from palitune.examples import Box, DataError, Example, Size
+from palitune.data.images.io import decode_image, to_rgb
+from palitune.data.images.resize import ResizeBackend
+from palitune.data.images.resized_cache import ResizedImageCache
+from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
+from palitune.data.training_set import TrainingSample
+from palitune.errors import DataError
+from palitune.records import Box, Example, Size
 
 Batch = dict[str, torch.Tensor]
 """input_ids, attention_mask, token_type_ids: (batch, tokens) int64; labels likewise, -100 where no
@@ -29,12 +30,12 @@ batch in which images occur more than once, pixel_values holds each once, and im
 of all rows,) int64 says in order which of them is meant. token_type_ids are 0 on image and
 prefix, 1 on the suffix, and k on the k-th where a row has several."""
 
-_Tokens = dict[str, np.ndarray]
+_TokenBatch = dict[str, np.ndarray]
 """A batch without images, while it is written: numpy is quicker at single rows."""
 
-IGNORED = -100
+IGNORE_INDEX = -100
 
-SMALL, MOST_SMALL = 128 * 128, 4096
+SMALL_IMAGE_PIXELS, MAX_CACHED_IMAGES = 128 * 128, 4096
 """Pixels of an image that is kept decoded, and how many are: 64 to 256 MiB at most."""
 
 
@@ -46,37 +47,43 @@ class Collator:
         processor: Any,
         *,
         max_length: int | None = None,
-        images: Images = Images.exact,
-        image_store: str | None = None,
+        resize_backend: ResizeBackend = ResizeBackend.exact,
+        image_cache: str | None = None,
     ) -> None:
         self.tokenizer = processor.tokenizer
         self.max_length = max_length
-        self.images = images
+        self.resize_backend = resize_backend
         size = processor.image_processor.size
         self.image_size = (size["width"], size["height"])
         self.resample = Image.Resampling(processor.image_processor.resample)
-        self.store: ImageStore | None = None
-        if image_store is not None:
-            self.store = ImageStore(image_store, self.image_size, self.resample, images)
-        self._small: dict[str, Image.Image] = {}
+        self.image_cache: ResizedImageCache | None = None
+        if image_cache is not None:
+            self.image_cache = ResizedImageCache(
+                image_cache, self.image_size, self.resample, resize_backend
+            )
+        self._decoded_images: dict[str, Image.Image] = {}
         self.tokens_per_image: int = processor.image_seq_length
-        self.image_token: int = processor.image_token_id
-        [self.newline] = self._ids(["\n"])
+        self.image_token_id: int = processor.image_token_id
+        [self.newline_token_id] = self._tokenize(["\n"])
 
-    def train(self, visits: Sequence[Visit]) -> Batch:
+    def collate_train(self, samples: Sequence[TrainingSample]) -> Batch:
         """Right-padded rows with labels on suffix and EOS.
 
         Raises DataError for a row longer than `max_length`: a suffix is never cut.
         """
-        prompts = self._prompts([visit.example for visit in visits])
-        told = iter(self._targets([suffix for visit in visits for suffix in visit.suffixes]))
-        targets = [list(islice(told, len(visit.suffixes))) for visit in visits]
-        learned = [self._learned(visit, own) for visit, own in zip(visits, targets, strict=True)]
+        prompts = self._prompt_token_ids([visit.example for visit in samples])
+        told = iter(
+            self._target_token_ids([suffix for visit in samples for suffix in visit.suffixes])
+        )
+        targets = [list(islice(told, len(visit.suffixes))) for visit in samples]
+        learned = [
+            self._target_labels(visit, own) for visit, own in zip(samples, targets, strict=True)
+        ]
         lengths = [len(p) + sum(map(len, t)) for p, t in zip(prompts, targets, strict=True)]
-        for visit, length in zip(visits, lengths, strict=True):
+        for visit, length in zip(samples, lengths, strict=True):
             self._check_length(visit.example, length)
-        batch = self._blank(len(visits), max(lengths))
-        batch["labels"] = np.full_like(batch["input_ids"], IGNORED)
+        batch = self._empty_batch(len(samples), max(lengths))
+        batch["labels"] = np.full_like(batch["input_ids"], IGNORE_INDEX)
         for row, (prompt, suffixes) in enumerate(zip(prompts, targets, strict=True)):
             end = len(prompt)
             batch["input_ids"][row, :end] = prompt
@@ -86,79 +93,92 @@ class Collator:
                 batch["labels"][row, place] = learned[row][number - 1]
                 batch["token_type_ids"][row, place] = number
             batch["attention_mask"][row, :end] = 1
-        return self._with_images(batch, [(visit.example, visit.views) for visit in visits])
+        return self._add_images(batch, [(visit.example, visit.transforms) for visit in samples])
 
-    def prompt(self, examples: Sequence[Example], views: Sequence[tuple[View, ...]] = ()) -> Batch:
+    def collate_prompts(
+        self, examples: Sequence[Example], transforms: Sequence[tuple[ImageTransform, ...]] = ()
+    ) -> Batch:
         """Left-padded prompts without suffix, for generation.
 
         `views`: of the images of each example; empty: all are seen as they are.
         """
-        prompts = self._prompts(examples)
-        batch = self._blank(len(examples), max(map(len, prompts)))
+        prompts = self._prompt_token_ids(examples)
+        batch = self._empty_batch(len(examples), max(map(len, prompts)))
         for row, prompt in enumerate(prompts):
             batch["input_ids"][row, -len(prompt) :] = prompt
             batch["attention_mask"][row, -len(prompt) :] = 1
-        looks = zip(examples, views or [()] * len(examples), strict=True)
-        return self._with_images(batch, list(looks))
+        looks = zip(examples, transforms or [()] * len(examples), strict=True)
+        return self._add_images(batch, list(looks))
 
-    def length(self, example: Example, *, together: bool = False) -> int:
+    def num_tokens(self, example: Example, *, all_suffixes: bool = False) -> int:
         """Tokens of the example with its longest suffix, or with all of them together; image tokens
         and EOS included.
         """
-        [prompt] = self._prompts([example])
-        lengths = [len(target) for target in self._targets(example.suffixes)]
-        return len(prompt) + (sum(lengths) if together else max(lengths))
+        [prompt] = self._prompt_token_ids([example])
+        lengths = [len(target) for target in self._target_token_ids(example.suffixes)]
+        return len(prompt) + (sum(lengths) if all_suffixes else max(lengths))
 
-    def told_images(self, example: Example) -> str:
+    def describe_image_tokens(self, example: Example) -> str:
         """Say how many of an example's tokens are of images."""
         count = len(example.images)
         of_them = "image" if count == 1 else f"{count} images"
         return f"{count * self.tokens_per_image} of them of its {of_them}"
 
-    def pixels(self, path: str, view: View) -> torch.Tensor:
+    def load_pixels(self, path: str, transform: ImageTransform) -> torch.Tensor:
         """(3, height, width) uint8: upright, RGB, what is seen of it resized to the square."""
-        made = partial(self._made, path, view)
-        pixels = self.store.pixels(path, made) if self.store and view == PLAIN else made()
+        made = partial(self._transformed_pixels, path, transform)
+        pixels = (
+            self.image_cache.get_or_create(path, made)
+            if self.image_cache and transform == IDENTITY_TRANSFORM
+            else made()
+        )
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def _made(self, path: str, view: View) -> np.ndarray:
-        seen = view.picture(self._decoded(path), self.image_size, self.resample, self.images)
-        return np.array(in_rgb(seen))
+    def _transformed_pixels(self, path: str, transform: ImageTransform) -> np.ndarray:
+        seen = transform.apply(
+            self._load_decoded(path), self.image_size, self.resample, self.resize_backend
+        )
+        return np.array(to_rgb(seen))
 
-    def _decoded(self, path: str) -> Image.Image:
+    def _load_decoded(self, path: str) -> Image.Image:
         """Decode an image, and keep it if it is small: opening its file takes longer then."""
-        if (kept := self._small.get(path)) is not None:
+        if (kept := self._decoded_images.get(path)) is not None:
             return kept
-        image = decode(path)
-        if image.width * image.height <= SMALL and len(self._small) < MOST_SMALL:
-            self._small[path] = image
+        image = decode_image(path)
+        if (
+            image.width * image.height <= SMALL_IMAGE_PIXELS
+            and len(self._decoded_images) < MAX_CACHED_IMAGES
+        ):
+            self._decoded_images[path] = image
         return image
 
-    def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+    def _prompt_token_ids(self, examples: Sequence[Example]) -> list[list[int]]:
         bos: int = self.tokenizer.bos_token_id
-        told = self._ids([example.prefix for example in examples])
+        told = self._tokenize([example.prefix for example in examples])
         images = [self.tokens_per_image * len(example.images) for example in examples]
         return [
-            [*[self.image_token] * count, bos, *ids, *self.newline]
+            [*[self.image_token_id] * count, bos, *ids, *self.newline_token_id]
             for count, ids in zip(images, told, strict=True)
         ]
 
-    def _targets(self, suffixes: Sequence[str]) -> list[list[int]]:
-        return [[*ids, self.tokenizer.eos_token_id] for ids in self._ids(suffixes)]
+    def _target_token_ids(self, suffixes: Sequence[str]) -> list[list[int]]:
+        return [[*ids, self.tokenizer.eos_token_id] for ids in self._tokenize(suffixes)]
 
-    def _learned(self, visit: Visit, targets: list[list[int]]) -> list[list[int]]:
+    def _target_labels(self, sample: TrainingSample, targets: list[list[int]]) -> list[list[int]]:
         """The labels of each target: IGNORED where the example is silent."""
-        if not (silent := visit.example.silent):
+        if not (silent := sample.example.no_loss_spans):
             return targets
-        told = self.tokenizer(visit.suffix, add_special_tokens=False, return_offsets_mapping=True)
+        told = self.tokenizer(sample.suffix, add_special_tokens=False, return_offsets_mapping=True)
         hidden = [
             any(start <= first and last <= end for start, end in silent)
             for first, last in told["offset_mapping"]
         ]
         [target] = targets
-        return [[IGNORED if out else t for t, out in zip(target, [*hidden, False], strict=True)]]
+        return [
+            [IGNORE_INDEX if out else t for t, out in zip(target, [*hidden, False], strict=True)]
+        ]
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize texts, each on its own: many in one call take little longer than one."""
         if not texts:
             return []
@@ -168,36 +188,42 @@ class Collator:
     def _check_length(self, example: Example, length: int) -> None:
         if self.max_length is not None and length > self.max_length:
             raise DataError(
-                f"{example.place}: the example has {length} tokens ({self.told_images(example)}) "
+                f"{example.location}: the example has {length} tokens ({self.describe_image_tokens(example)}) "
                 f"and training.max_length is {self.max_length}; raise it or shorten the row"
             )
 
-    def _blank(self, rows: int, width: int) -> _Tokens:
+    def _empty_batch(self, rows: int, width: int) -> _TokenBatch:
         padding = np.full((rows, width), self.tokenizer.pad_token_id, np.int64)
         zeros = np.zeros_like(padding)
         return {"input_ids": padding, "attention_mask": zeros, "token_type_ids": zeros.copy()}
 
-    def _with_images(
-        self, tokens: _Tokens, looks: Sequence[tuple[Example, Sequence[View]]]
+    def _add_images(
+        self,
+        tokens: _TokenBatch,
+        examples_with_transforms: Sequence[tuple[Example, Sequence[ImageTransform]]],
     ) -> Batch:
         """Load the images, equal ones once."""
         batch = {name: torch.from_numpy(array) for name, array in tokens.items()}
         loaded: dict[Hashable, torch.Tensor] = {}
         wanted: list[Hashable] = []
-        for example, views in looks:
+        for example, views in examples_with_transforms:
             for number, path in enumerate(example.images):
-                view = views[number] if views else PLAIN
-                marked = (example.marked, example.size) if example.marked and not number else None
+                view = views[number] if views else IDENTITY_TRANSFORM
+                marked = (
+                    (example.marked_box, example.size)
+                    if example.marked_box and not number
+                    else None
+                )
                 key = path, view, marked
                 wanted.append(key)
                 if key in loaded:
                     continue
                 try:
-                    loaded[key] = self.pixels(path, view)
+                    loaded[key] = self.load_pixels(path, view)
                 except DataError as fault:
-                    raise DataError(f"{example.place}: {fault}") from fault
+                    raise DataError(f"{example.location}: {fault}") from fault
                 if marked:
-                    outline(loaded[key], *marked)
+                    draw_box(loaded[key], *marked)
         if len(loaded) < len(wanted):
             order = list(loaded)
             batch["image_index"] = torch.tensor([order.index(key) for key in wanted])
@@ -206,13 +232,13 @@ class Collator:
         return batch
 
 
-def with_own_images(batch: Batch) -> Batch:
+def expand_image_index(batch: Batch) -> Batch:
     """Give every row images of its own, as whoever does not know `image_index` takes them."""
     order = batch.pop("image_index", None)
     return batch if order is None else batch | {"pixel_values": batch["pixel_values"][order]}
 
 
-def outline(pixels: torch.Tensor, box: Box, size: Size) -> None:
+def draw_box(pixels: torch.Tensor, box: Box, size: Size) -> None:
     """Draw a red line, one pixel wide, around a box of an image that had `size` before.
 
     pixels: (3, height, width) uint8, changed in place. As TensorFlow's `draw_bounding_boxes`, with

@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from palitune.data.sources.base import Data, Pairing, Source
+from palitune.data.sources.base import Data, DatasetSpec, Source
 from palitune.tasks import Task
 
 
 @dataclass(kw_only=True)
-class MixturePart:
+class MixtureComponent:
     """One data set of a mixture."""
 
     task: Task
@@ -45,12 +45,12 @@ class Mixture(Data):
 
     name: ClassVar[str] = "mixture"
 
-    parts: dict[str, MixturePart]
+    parts: dict[str, MixtureComponent]
     """The data sets by name; the name stands before their numbers, e.g. `ocr/exact_match`."""
     temperature: float | None = None
     """Weigh every part by its number of examples to the power of 1 / temperature: 1 as large as
     they are, 2 by the square root, the higher the more alike; null: by repeat or weight."""
-    limit: int | None = None
+    max_samples: int | None = None
     """First N examples of every split of every part, where the part sets no limit of its own."""
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Mixture(Data):
                 " is learned from needs one"
             )
 
-    def pairings(self, task: Task | None) -> list[Pairing]:
+    def dataset_specs(self, task: Task | None) -> list[DatasetSpec]:
         if task is not None:
             raise ValueError(
                 f"task: the parts of a mixture bring their own tasks; leave out task={task.name} "
@@ -101,8 +101,11 @@ class Mixture(Data):
                 shots=part.shots,
             )
             for name, part in self.parts.items()
-            for pairing in self._limited(part.data).pairings(part.task)
+            for pairing in self._with_limit(part.data).dataset_specs(part.task)
         ]
 
-    def _limited(self, source: Source) -> Source:
-        return replace(source, limit=self.limit if source.limit is None else source.limit)
+    def _with_limit(self, source: Source) -> Source:
+        return replace(
+            source,
+            max_samples=self.max_samples if source.max_samples is None else source.max_samples,
+        )

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from palitune.examples import Example
-from palitune.metrics.base import Counts, Floats, ratio
+from palitune.metrics.base import FloatArray, ResampleCounts, ratio
+from palitune.records import Example
 
 
 class Likelihood(NamedTuple):
@@ -35,29 +35,31 @@ class Perplexity:
         return {"log_prob": likelihood.log_prob / likelihood.tokens}
 
     def compute(self) -> dict[str, float]:
-        numbers = self.weighted(np.ones((1, len(self.likelihoods))))
+        numbers = self.compute_weighted(np.ones((1, len(self.likelihoods))))
         return {name: float(value[0]) for name, value in numbers.items()}
 
-    def weighted(self, counts: Counts) -> dict[str, Floats]:
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         log_probs, tokens = (counts @ np.array(self.likelihoods, float).reshape(-1, 2)).T
-        perplexity: Floats = np.exp(-ratio(log_probs, tokens))
+        perplexity: FloatArray = np.exp(-ratio(log_probs, tokens))
         return {"perplexity": perplexity}
 
 
 def reference_batches(collator: Any, examples: Sequence[Example]) -> list[Any]:
     """Make the batches of every reference of some examples; as many rows in each as examples."""
-    from palitune.data.visits import Visit
+    from palitune.data.training_set import TrainingSample
 
-    visits = [Visit(example, suffix) for example in examples for suffix in example.suffixes]
+    visits = [
+        TrainingSample(example, suffix) for example in examples for suffix in example.suffixes
+    ]
     starts = range(0, len(visits), len(examples))
-    return [collator.train(visits[start : start + len(examples)]) for start in starts]
+    return [collator.collate_train(visits[start : start + len(examples)]) for start in starts]
 
 
-def likelihoods(
+def reference_likelihoods(
     network: Any, examples: Sequence[Example], batches: Iterable[Any]
 ) -> list[Likelihood]:
     """Return the likelihood of each example; `batches` come from `reference_batches`."""
-    rows = [row for batch in batches for row in _rows(network, batch)]
+    rows = [row for batch in batches for row in _row_log_probs(network, batch)]
     found = []
     for example in examples:
         own, rows = rows[: len(example.suffixes)], rows[len(example.suffixes) :]
@@ -66,7 +68,7 @@ def likelihoods(
     return found
 
 
-def _rows(network: Any, batch: dict[str, Any]) -> list[tuple[float, int]]:
+def _row_log_probs(network: Any, batch: dict[str, Any]) -> list[tuple[float, int]]:
     """Return the log-probability and the number of the labels of every row."""
     import torch
 

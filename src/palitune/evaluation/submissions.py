@@ -24,134 +24,144 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palitune.evaluation.records import Answer
-from palitune.evaluation.settings import Submission
-from palitune.examples import DataError, Example, Instance, mask_to_json
+from palitune.errors import DataError
+from palitune.evaluation.config import Submission
+from palitune.evaluation.prediction_records import PredictionRecord
+from palitune.records import Example, Instance, mask_to_json
 
 if TYPE_CHECKING:
-    from palitune.data.dataset import Part
+    from palitune.data.dataset import TaskDataset
 
 log = logging.getLogger(__name__)
 
-FILE = "submission.json"
+SUBMISSION_FILE = "submission.json"
 
-Entry = dict[str, Any]
-Entries = Callable[[Example, Answer], Iterator[Entry]]
+SubmissionEntry = dict[str, Any]
+EntryWriter = Callable[[Example, PredictionRecord], Iterator[SubmissionEntry]]
 """Writes what a file says of one example."""
 
 
-def check(kind: Submission, parts: "Sequence[Part]") -> None:
-    """Refuse examples that cannot be written as this kind of file."""
-    if len(parts) != 1:
+def check_submission(kind: Submission | None, datasets: "Sequence[TaskDataset]") -> None:
+    """Raise DataError if the examples cannot be written as this kind of file; None: no file."""
+    if kind is None:
+        return
+    if len(datasets) != 1:
         raise DataError(
-            f"evaluation.submission={kind.value} is of one data set, and there are {len(parts)}; "
+            f"evaluation.submission={kind.value} is of one data set, and there are {len(datasets)}; "
             "evaluate them one by one"
         )
-    part = parts[0]
+    part = datasets[0]
     writes_text = isinstance(part.task.parse("", (1, 1)), str)
-    wants_text = kind not in _OBJECTS
+    wants_text = kind not in _OBJECT_SUBMISSIONS
     if writes_text != wants_text:
         kinds = {True: "texts", False: "objects"}
         raise DataError(
             f"evaluation.submission={kind.value} is a file of {kinds[wants_text]}, and the answers "
             f"of task {part.task.name} are {kinds[writes_text]}; choose another one"
         )
-    empty = Answer(text="", value="" if writes_text else ())
-    list(_entries(kind, part)(part.examples[0], empty))
+    empty = PredictionRecord(text="", value="" if writes_text else ())
+    list(_entry_writer(kind, part)(part.examples[0], empty))
 
 
-def write(folder: Path, kind: Submission, part: "Part", answers: Sequence[Answer]) -> Path:
+def write_submission(
+    folder: Path, kind: Submission, dataset: "TaskDataset", predictions: Sequence[PredictionRecord]
+) -> Path:
     """Write the answers to the first examples of a part into the folder; return the file."""
-    entries = _entries(kind, part)
-    examples = (part.examples[index] for index in range(len(answers)))
+    entries = _entry_writer(kind, dataset)
+    examples = (dataset.examples[index] for index in range(len(predictions)))
     written = [
         entry
-        for example, answer in zip(examples, answers, strict=True)
+        for example, answer in zip(examples, predictions, strict=True)
         for entry in entries(example, answer)
     ]
-    file = folder / FILE
+    file = folder / SUBMISSION_FILE
     file.write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
     log.info("results for %s: %s", kind.value, file)
-    if len(answers) < len(part.examples):
+    if len(predictions) < len(dataset.examples):
         log.warning(
-            "%s holds %d of %d examples, and a server wants them all; leave out evaluation.limit",
-            file, len(answers), len(part.examples),
+            "%s holds %d of %d examples, and a server wants them all; leave out evaluation.max_samples",
+            file, len(predictions), len(dataset.examples),
         )  # fmt: skip
     return file
 
 
-def _entries(kind: Submission, part: "Part") -> Entries:
-    if kind in _TEXTS:
-        return partial(_text, *_TEXTS[kind])
+def _entry_writer(kind: Submission, dataset: "TaskDataset") -> EntryWriter:
+    if kind in _TEXT_FIELDS:
+        return partial(_text_entry, *_TEXT_FIELDS[kind])
     if kind is Submission.vizwiz:
-        return _vizwiz
+        return _vizwiz_entry
     if kind is Submission.refcoco:
-        return _referred
-    ids = part.source.class_ids(part.split)
+        return _refcoco_entry
+    ids = dataset.source.class_ids(dataset.split)
     if not ids:
         raise DataError(
             f"evaluation.submission={kind.value} names classes by their numbers, and data="
-            f"{part.source.name} has none; it takes data=coco"
+            f"{dataset.source.name} has none; it takes data=coco"
         )
-    return partial(_found, ids, kind is Submission.coco_segmentation)
+    return partial(_coco_entries, ids, kind is Submission.coco_segmentation)
 
 
-def _text(id_name: str, text_name: str, example: Example, answer: Answer) -> Iterator[Entry]:
-    yield {id_name: _number(example.id, example), text_name: _answered(answer)}
+def _text_entry(
+    id_key: str, text_key: str, example: Example, prediction: PredictionRecord
+) -> Iterator[SubmissionEntry]:
+    yield {id_key: _integer_id(example.id, example), text_key: _answer_text(prediction)}
 
 
-def _vizwiz(example: Example, answer: Answer) -> Iterator[Entry]:
-    yield {"image": Path(example.images[0]).name, "answer": _answered(answer)}
+def _vizwiz_entry(example: Example, prediction: PredictionRecord) -> Iterator[SubmissionEntry]:
+    yield {"image": Path(example.images[0]).name, "answer": _answer_text(prediction)}
 
 
-def _found(
-    ids: Mapping[str, int | str], with_masks: bool, example: Example, answer: Answer
-) -> Iterator[Entry]:
-    image = _number(example.id, example)
-    for instance in _instances(answer):
-        if instance.label in ids:  # the server knows no other class
+def _coco_entries(
+    class_ids: Mapping[str, int | str],
+    with_masks: bool,
+    example: Example,
+    prediction: PredictionRecord,
+) -> Iterator[SubmissionEntry]:
+    image = _integer_id(example.id, example)
+    for instance in _instances(prediction):
+        if instance.label in class_ids:  # the server knows no other class
             yield {
                 "image_id": image,
-                "category_id": ids[instance.label],
-                **_shape(instance, box=not with_masks),
+                "category_id": class_ids[instance.label],
+                **_geometry(instance, with_box=not with_masks),
                 "score": 1.0 if instance.score is None else instance.score,
             }
 
 
-def _referred(example: Example, answer: Answer) -> Iterator[Entry]:
+def _refcoco_entry(example: Example, prediction: PredictionRecord) -> Iterator[SubmissionEntry]:
     ref, _, sentence = example.id.partition("-")
-    ids = {"ref_id": _number(ref, example), "sent_id": _number(sentence, example)}
-    for instance in _instances(answer)[:1]:
-        yield ids | _shape(instance, box=True)
+    ids = {"ref_id": _integer_id(ref, example), "sent_id": _integer_id(sentence, example)}
+    for instance in _instances(prediction)[:1]:
+        yield ids | _geometry(instance, with_box=True)
 
 
-def _shape(instance: Instance, *, box: bool) -> Entry:
+def _geometry(instance: Instance, *, with_box: bool) -> SubmissionEntry:
     x0, y0, x1, y1 = instance.box
-    shape: Entry = {"bbox": [x0, y0, x1 - x0, y1 - y0]} if box else {}
+    shape: SubmissionEntry = {"bbox": [x0, y0, x1 - x0, y1 - y0]} if with_box else {}
     if instance.mask is not None:
         shape["segmentation"] = mask_to_json(instance.mask)
     return shape
 
 
-def _answered(answer: Answer) -> str:
-    return answer.value if isinstance(answer.value, str) else ""
+def _answer_text(prediction: PredictionRecord) -> str:
+    return prediction.value if isinstance(prediction.value, str) else ""
 
 
-def _instances(answer: Answer) -> list[Instance]:
-    return [one for one in answer.value or () if isinstance(one, Instance)]
+def _instances(prediction: PredictionRecord) -> list[Instance]:
+    return [one for one in prediction.value or () if isinstance(one, Instance)]
 
 
-def _number(text: str, example: Example) -> int:
+def _integer_id(text: str, example: Example) -> int:
     try:
         return int(text)
     except ValueError as mistake:
         raise DataError(
-            f"{example.place}: id {example.id!r} has to be the number that the test server knows; "
+            f"{example.location}: id {example.id!r} has to be the number that the test server knows; "
             "name the column that holds it, e.g. data.columns.id=questionId"
         ) from mistake
 
 
-_TEXTS = {
+_TEXT_FIELDS = {
     Submission.docvqa: ("questionId", "answer"),
     Submission.infovqa: ("questionId", "answer"),
     Submission.stvqa: ("question_id", "answer"),
@@ -160,4 +170,4 @@ _TEXTS = {
     Submission.coco_captions: ("image_id", "caption"),
 }
 """What the id and the text are called."""
-_OBJECTS = {Submission.coco_detection, Submission.coco_segmentation, Submission.refcoco}
+_OBJECT_SUBMISSIONS = {Submission.coco_detection, Submission.coco_segmentation, Submission.refcoco}

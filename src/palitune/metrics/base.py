@@ -6,15 +6,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from palitune.examples import DataError, Example, Instance, Prediction, Reference, Value
+from palitune.records import Example, Instance, Prediction, Reference, Value
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
+ResampleCounts = npt.NDArray[np.float64]
 """(corpora, examples): how often each example, in the order of update, stands in each corpus."""
-
-
-class MetricError(DataError):
-    """A metric cannot be computed here; the text is one sentence that says what is missing."""
 
 
 class Metric(ABC):
@@ -28,14 +24,14 @@ class Metric(ABC):
     def compute(self) -> dict[str, float]:
         """Return the corpus numbers by name; an empty corpus gives NaN, never 0."""
 
-    def corpus_scores(self) -> list[dict[str, float]]:
+    def per_example_scores(self) -> list[dict[str, float]]:
         """Return the scores of every example where they need the whole corpus, else nothing.
 
         They are in the order of update, which then returned none.
         """
         return []
 
-    def weighted(self, counts: Counts) -> dict[str, Floats]:
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         """Return the numbers of other corpora made of the same examples, (corpora,) by name.
 
         That is what intervals (examples drawn anew) and slices (some examples only) need; it reads
@@ -43,7 +39,7 @@ class Metric(ABC):
         """
         return {}
 
-    def slices(self) -> dict[str, dict[str, dict[str, float]]]:
+    def compute_slices(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return numbers by attribute and value where a slice is less than whole examples.
 
         An image holds objects of several classes; `examples` among the numbers is how many
@@ -64,14 +60,14 @@ class MeanMetric(Metric):
         """Judge one answer against all acceptable ones."""
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        self.scores.append(self.score(answer_of(prediction), references_of(example)))
+        self.scores.append(self.score(answer_text(prediction), reference_texts(example)))
         return {self.name: self.scores[-1]}
 
     def compute(self) -> dict[str, float]:
         mean = sum(self.scores) / len(self.scores) if self.scores else float("nan")
         return {self.name: mean}
 
-    def weighted(self, counts: Counts) -> dict[str, Floats]:
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         return {self.name: weighted_mean(counts, self.scores)}
 
 
@@ -85,48 +81,50 @@ class CorpusMeanMetric(Metric):
         self.name = name
         self.answers: list[str] = []
         self.references: list[tuple[str, ...]] = []
-        self._scores: list[float] | None = None
+        self._cached_scores: list[float] | None = None
 
     @abstractmethod
-    def judge(self, answers: list[str], references: list[tuple[str, ...]]) -> list[float]:
+    def score_corpus(self, answers: list[str], references: list[tuple[str, ...]]) -> list[float]:
         """Judge every answer of the corpus, of which there is at least one."""
 
     def scores(self) -> list[float]:
         """Judge the corpus once, until another example comes in."""
-        if self._scores is None:
-            self._scores = self.judge(self.answers, self.references) if self.answers else []
-        return self._scores
+        if self._cached_scores is None:
+            self._cached_scores = (
+                self.score_corpus(self.answers, self.references) if self.answers else []
+            )
+        return self._cached_scores
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        self.answers.append(answer_of(prediction))
-        self.references.append(references_of(example))
-        self._scores = None
+        self.answers.append(answer_text(prediction))
+        self.references.append(reference_texts(example))
+        self._cached_scores = None
         return {}
 
     def compute(self) -> dict[str, float]:
         scores = self.scores()
         return {self.name: sum(scores) / len(scores) if scores else float("nan")}
 
-    def corpus_scores(self) -> list[dict[str, float]]:
+    def per_example_scores(self) -> list[dict[str, float]]:
         return [{self.name: score} for score in self.scores()]
 
-    def weighted(self, counts: Counts) -> dict[str, Floats]:
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         return {self.name: weighted_mean(counts, self.scores())}
 
 
-def weighted_mean(counts: Counts, scores: Iterable[float]) -> Floats:
+def weighted_mean(counts: ResampleCounts, scores: Iterable[float]) -> FloatArray:
     """Return the mean score of each corpus, (corpora,); NaN for one without examples."""
     return ratio(counts @ np.fromiter(scores, float), counts.sum(axis=1))
 
 
-def ratio(parts: Floats, wholes: Floats) -> Floats:
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Divide, NaN where the divisor is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        divided: Floats = np.where(wholes > 0, parts / wholes, np.nan)
+        divided: FloatArray = np.where(denominator > 0, numerator / denominator, np.nan)
     return divided
 
 
-def answer_of(prediction: Prediction) -> str:
+def answer_text(prediction: Prediction) -> str:
     """The predicted text; empty where malformed. Raises TypeError for a task of boxes."""
     value = prediction.value
     if value is None:
@@ -136,7 +134,7 @@ def answer_of(prediction: Prediction) -> str:
     return value
 
 
-def references_of(example: Example) -> tuple[str, ...]:
+def reference_texts(example: Example) -> tuple[str, ...]:
     """The acceptable texts. Raises TypeError for a task of boxes."""
     texts = tuple(text for text in example.reference if isinstance(text, str))
     if len(texts) != len(example.reference):
@@ -144,11 +142,11 @@ def references_of(example: Example) -> tuple[str, ...]:
     return texts
 
 
-def objects_of(value: Value | Reference, owner: str) -> tuple[Instance, ...]:
+def require_objects(value: Value | Reference, context: str) -> tuple[Instance, ...]:
     """The objects of a prediction or example. Raises TypeError for a task of text."""
     objects = tuple(entry for entry in value if isinstance(entry, Instance))
     if len(objects) != len(value):
-        raise TypeError(f"{owner} holds text; this metric needs objects")
+        raise TypeError(f"{context} holds text; this metric needs objects")
     return objects
 
 

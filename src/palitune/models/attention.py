@@ -18,8 +18,8 @@ from transformers.masking_utils import sdpa_mask
 
 # transformers reads meaning into names: one that holds "sdpa", "flash_attention" or
 # "flex_attention" is refused for Gemma 2 or taken for another kernel.
-TORCH_KERNEL = "prefix_lm"
-CHUNKED = "prefix_lm_chunked"
+SDPA_ATTENTION = "prefix_lm"
+CHUNKED_ATTENTION = "prefix_lm_chunked"
 
 QUERIES_PER_CHUNK = {"cpu": 64, "cuda": 256}
 """At 4,200 tokens 64 are as fast on a CPU as any other number; a GPU wants fewer, larger calls."""
@@ -30,24 +30,24 @@ def register() -> None:
 
     Without the mask function of the same name transformers would pass no mask, silently.
     """
-    AttentionInterface.register(TORCH_KERNEL, torch_attention)
-    AttentionInterface.register(CHUNKED, chunked_attention)
-    AttentionMaskInterface.register(TORCH_KERNEL, sdpa_mask)
-    AttentionMaskInterface.register(CHUNKED, sdpa_mask)
+    AttentionInterface.register(SDPA_ATTENTION, sdpa_attention)
+    AttentionInterface.register(CHUNKED_ATTENTION, chunked_attention)
+    AttentionMaskInterface.register(SDPA_ATTENTION, sdpa_mask)
+    AttentionMaskInterface.register(CHUNKED_ATTENTION, sdpa_mask)
 
 
-def torch_attention(
+def sdpa_attention(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    **options: Any,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attend with torch's scaled_dot_product_attention; shapes as in `chunked_attention`."""
-    _refuse_missing_mask(query, attention_mask)
+    _require_mask(query, attention_mask)
     attended: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, **options
+        module, query, key, value, attention_mask, **kwargs
     )
     return attended
 
@@ -69,7 +69,7 @@ def chunked_attention(
     attention_mask: (batch or 1, 1, queries, keys), bool (True is seen) or added to the scores.
     Returns (batch, queries, heads, width) and no weights.
     """
-    _refuse_missing_mask(query, attention_mask)
+    _require_mask(query, attention_mask)
     if dropout:
         raise ValueError("attention dropout is not supported here; use model.attention=eager")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -82,13 +82,13 @@ def chunked_attention(
     return attended.transpose(1, 2), None
 
 
-def attend_to_prompt_and_own(
+def shared_prefix_attention(
     query: Tensor,
-    prompt: tuple[Tensor, Tensor],
-    own: tuple[Tensor, Tensor],
-    seen: tuple[Tensor, Tensor],
+    prefix_kv: tuple[Tensor, Tensor],
+    generated_kv: tuple[Tensor, Tensor],
+    masks: tuple[Tensor, Tensor],
     scale: float,
-    cap: float | None,
+    softcap: float | None,
 ) -> Tensor:
     """Attend from the newest token of each answer to its prompt and to what it has written.
 
@@ -97,8 +97,8 @@ def attend_to_prompt_and_own(
     heads, tokens, width) of each answer. seen: (prompts or 1, 1, 1, tokens) bool of both.
     Returns (answers, heads * width).
     """
-    answers, key_heads, tokens = own[0].shape[:3]
-    prompts, _, length, width = prompt[0].shape
+    answers, key_heads, tokens = generated_kv[0].shape[:3]
+    prompts, _, length, width = prefix_kv[0].shape
     each = answers // prompts
     rows = query.view(answers, key_heads, -1, width)
     heads = rows.shape[2]
@@ -111,15 +111,17 @@ def attend_to_prompt_and_own(
         split = of_prompts.view(prompts, key_heads, each, heads, -1).transpose(1, 2)
         return split.reshape(answers, key_heads, heads, -1)
 
-    before, _ = _scores(by_prompt(rows), prompt[0], seen[0], scale, cap)
-    since, _ = _scores(rows, own[0], seen[1], scale, cap)
+    before, _ = _masked_scores(by_prompt(rows), prefix_kv[0], masks[0], scale, softcap)
+    since, _ = _masked_scores(rows, generated_kv[0], masks[1], scale, softcap)
     weights = torch.cat([by_answer(before), since], dim=-1).softmax(-1).to(query.dtype)
     before, since = torch.split(weights, [length, tokens], dim=-1)
-    attended = by_answer(torch.matmul(by_prompt(before), prompt[1])) + torch.matmul(since, own[1])
+    attended = by_answer(torch.matmul(by_prompt(before), prefix_kv[1])) + torch.matmul(
+        since, generated_kv[1]
+    )
     return attended.reshape(answers, -1)
 
 
-def _refuse_missing_mask(query: Tensor, mask: Tensor | None) -> None:
+def _require_mask(query: Tensor, mask: Tensor | None) -> None:
     if mask is None and query.shape[2] > 1:
         raise ValueError(
             "attention over several tokens came without a mask, so suffix tokens would see their "
@@ -142,43 +144,47 @@ class _ChunkedAttention(torch.autograd.Function):
         value: Tensor,
         mask: Tensor | None,
         scale: float,
-        cap: float | None,
+        softcap: float | None,
     ) -> Tensor:
         # Laid out as the caller wants it, so that no second copy is made.
         output = query.new_empty([query.shape[axis] for axis in (0, 2, 1, 3)]).transpose(1, 2)
         log_sums = query.new_empty(query.shape[:-1], dtype=torch.float32).unsqueeze(-1)
         for chunk in _chunks(query):
-            scores, _ = _scores(_rows(query, chunk, key), key, _of(mask, chunk), scale, cap)
+            scores, _ = _masked_scores(
+                _gather_rows(query, chunk, key), key, _mask_chunk(mask, chunk), scale, softcap
+            )
             log_sum = torch.logsumexp(scores, -1, keepdim=True)
             log_sum = log_sum.where(log_sum.isfinite(), 0)  # a query that sees nothing gets zeros
             weights = scores.sub_(log_sum).exp_()
-            _put(output, chunk, torch.matmul(weights.to(value.dtype), value))
-            _put(log_sums, chunk, log_sum)
+            _scatter_rows(output, chunk, torch.matmul(weights.to(value.dtype), value))
+            _scatter_rows(log_sums, chunk, log_sum)
         ctx.save_for_backward(query, key, value, output, log_sums, mask)
-        ctx.scale, ctx.cap = scale, cap
+        ctx.scale, ctx.cap = scale, softcap
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, log_sums, mask = ctx.saved_tensors
-        from_above = gradients[0]
+        from_above = grad_outputs[0]
         d_query = torch.empty_like(query)
         d_key = torch.zeros_like(key, dtype=torch.float32)
         d_value = torch.zeros_like(value, dtype=torch.float32)
         for chunk in _chunks(query):
-            rows, d_rows = _rows(query, chunk, key), _rows(from_above, chunk, key)
-            scores, bent = _scores(rows, key, _of(mask, chunk), ctx.scale, ctx.cap)
-            weights = scores.sub_(_rows(log_sums, chunk, key)).exp_()
+            rows, d_rows = _gather_rows(query, chunk, key), _gather_rows(from_above, chunk, key)
+            scores, bent = _masked_scores(rows, key, _mask_chunk(mask, chunk), ctx.scale, ctx.cap)
+            weights = scores.sub_(_gather_rows(log_sums, chunk, key)).exp_()
             d_value += torch.matmul(weights.to(d_rows.dtype).transpose(-1, -2), d_rows)
             # Softmax: d_score = weight * (d_weight - sum of weight * d_weight over the keys), and
             # that sum is the inner product of the output with its gradient.
-            inner = (d_rows.float() * _rows(output, chunk, key).float()).sum(-1, keepdim=True)
+            inner = (d_rows.float() * _gather_rows(output, chunk, key).float()).sum(
+                -1, keepdim=True
+            )
             d_scores = torch.matmul(d_rows, value.transpose(-1, -2)).float()
             d_scores.sub_(inner).mul_(weights)
             if bent is not None:  # d tanh(x) / dx = 1 - tanh(x) ** 2
                 d_scores.mul_(bent.square_().neg_().add_(1))
             d_logits = d_scores.mul_(ctx.scale).to(key.dtype)
-            _put(d_query, chunk, torch.matmul(d_logits, key))
+            _scatter_rows(d_query, chunk, torch.matmul(d_logits, key))
             d_key += torch.matmul(d_logits.transpose(-1, -2), rows)
         return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None, None
 
@@ -188,33 +194,33 @@ def _chunks(query: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, query.shape[2], size)]
 
 
-def _rows(tensor: Tensor, chunk: slice, key: Tensor) -> Tensor:
+def _gather_rows(tensor: Tensor, chunk: slice, key: Tensor) -> Tensor:
     """Lay out a chunk of (batch, heads, queries, width) as rows of the key heads."""
     batch, key_heads = key.shape[:2]
     return tensor[:, :, chunk].reshape(batch, key_heads, -1, tensor.shape[-1])
 
 
-def _put(target: Tensor, chunk: slice, rows: Tensor) -> None:
+def _scatter_rows(target: Tensor, chunk: slice, rows: Tensor) -> None:
     """Invert `_rows`, in place."""
     part = target[:, :, chunk]
     part.copy_(rows.reshape(part.shape))
 
 
-def _of(mask: Tensor | None, chunk: slice) -> Tensor | None:
+def _mask_chunk(mask: Tensor | None, chunk: slice) -> Tensor | None:
     return None if mask is None else mask[:, :, chunk]
 
 
-def _scores(
-    rows: Tensor, key: Tensor, mask: Tensor | None, scale: float, cap: float | None
+def _masked_scores(
+    rows: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return masked scores in float32, and where they are capped also tanh(score / cap)."""
     scores = torch.matmul(rows, key.transpose(-1, -2)).float()
     bent = None
-    if cap is None:
+    if softcap is None:
         scores.mul_(scale)
     else:
-        bent = scores.mul_(scale / cap).tanh_()
-        scores = bent * cap
+        bent = scores.mul_(scale / softcap).tanh_()
+        scores = bent * softcap
     if mask is not None:
         by_head = scores.view(*scores.shape[:2], -1, *mask.shape[-2:])
         if mask.dtype == torch.bool:

@@ -12,49 +12,52 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
 from torch import Tensor, nn
 
-SMALL = 1 << 16
+MAX_CACHED_WEIGHTS = 1 << 16
 """Weights of a layer that is kept expanded, in at most 256 KiB; no released model has one."""
 
 
-class Small4bit(Linear4bit):  # type: ignore[misc]
+class CachedDequantLinear4bit(Linear4bit):  # type: ignore[misc]
     """An NF4 layer that keeps its weight expanded, too."""
 
-    kept: tuple[Tensor, Tensor] | None = None
+    dequantized_cache: tuple[Tensor, Tensor] | None = None
     """The weight in NF4, and expanded."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if precision(self) != x.dtype or torch.is_autocast_enabled(x.device.type):
+        if layer_compute_dtype(self) != x.dtype or torch.is_autocast_enabled(x.device.type):
             output: Tensor = super().forward(x)
             return output
-        return F.linear(x, expanded(self), self.bias)
+        return F.linear(x, dequantize(self), self.bias)
 
 
-def keep_small_expanded(network: nn.Module) -> None:
+def cache_dequantized(network: nn.Module) -> None:
     """Let the small NF4 layers of a network keep their weights expanded, in place."""
     layer: Any
     for layer in network.modules():
-        if type(layer) is Linear4bit and layer.in_features * layer.out_features <= SMALL:
-            layer.__class__ = Small4bit
+        if (
+            type(layer) is Linear4bit
+            and layer.in_features * layer.out_features <= MAX_CACHED_WEIGHTS
+        ):
+            layer.__class__ = CachedDequantLinear4bit
 
 
-def precision(layer: Linear4bit) -> torch.dtype | None:
+def layer_compute_dtype(layer: Linear4bit) -> torch.dtype | None:
     """In what a layer computes; None where its weight cannot be expanded to that at once."""
     state = layer.weight.quant_state if isinstance(layer.weight, Params4bit) else None
     dtype: torch.dtype | None = layer.compute_dtype
     return dtype if state and state.dtype == dtype else None
 
 
-def expanded(layer: Any) -> Tensor:
+def dequantize(layer: Any) -> Tensor:
     """The weight of an NF4 layer, (outputs, inputs)."""
-    if not isinstance(layer, Small4bit):
-        return _expanded(layer.weight)
-    kept = layer.kept
+    if not isinstance(layer, CachedDequantLinear4bit):
+        return _dequantize_weight(layer.weight)
+    kept = layer.dequantized_cache
     if kept is None or kept[0] is not layer.weight or kept[1].device != layer.weight.device:
-        kept = layer.kept = layer.weight, _expanded(layer.weight)
+        kept = layer.dequantized_cache = layer.weight, _dequantize_weight(layer.weight)
     return kept[1]
 
 
-def _expanded(weight: Params4bit) -> Tensor:
+def _dequantize_weight(weight: Params4bit) -> Tensor:
     with torch.no_grad():
         whole: Tensor = dequantize_4bit(weight.data, weight.quant_state)
     return whole

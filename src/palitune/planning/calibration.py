@@ -14,22 +14,26 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from palitune.data.collator import IGNORED
-from palitune.planning.activations import Batch
-from palitune.planning.held import Setup
-from palitune.planning.on_paper import Paper
-from palitune.training.arguments import arguments
-from palitune.training.faults import TrainingError
-from palitune.training.holding import Layers, check_device, saved_activations
+from palitune.data.collator import IGNORE_INDEX
+from palitune.errors import TrainingError
+from palitune.planning.activation_bytes import BatchShape
+from palitune.planning.model_shapes import ModelShape
+from palitune.planning.static_memory import MemoryContext
+from palitune.training.activation_memory import (
+    ActivationMemoryCallback,
+    activation_offload_context,
+    check_device,
+)
+from palitune.training.arguments import build_training_arguments
+from palitune.training.config import TrainingConfig
 from palitune.training.loss import count_items, token_weights
-from palitune.training.settings import Training
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Parameters of glibc's mallopt."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredStep:
     """A step of one micro-batch."""
 
     weights: int
@@ -39,27 +43,27 @@ class Measured:
     seconds: float
 
 
-def measure(network: Any, setup: Setup, batch: Batch) -> Measured:
+def measure_step(network: Any, context: MemoryContext, batch: BatchShape) -> MeasuredStep:
     """Take the same step twice and measure the second, libraries and optimizer being set up."""
-    optimizer = ready(network, setup.training)
-    inputs = random_rows(setup.paper, batch, network.device)
-    with _freed_at_once():
-        step_on(inputs, network, setup.training, optimizer)
-        before, started = _start_watching(network.device), time.perf_counter()
-        step_on(inputs, network, setup.training, optimizer)
-        highest = _highest(network.device)
+    optimizer = prepare_for_training(network, context.training)
+    inputs = random_batch(context.model_shape, batch, network.device)
+    with _immediate_free():
+        training_step(inputs, network, context.training, optimizer)
+        before, started = _reset_peak_memory(network.device), time.perf_counter()
+        training_step(inputs, network, context.training, optimizer)
+        highest = _peak_memory(network.device)
         seconds = time.perf_counter() - started
-    return Measured(stored(network), highest - before, seconds)
+    return MeasuredStep(parameter_bytes(network), highest - before, seconds)
 
 
-def ready(network: Any, settings: Training) -> torch.optim.Optimizer:
+def prepare_for_training(network: Any, settings: TrainingConfig) -> torch.optim.Optimizer:
     """Prepare a network as the Trainer does, and make its optimizer."""
     check_device(settings, network.device)
     network.train()
     if settings.gradient_checkpointing:
         network.activation_checkpointing_enable({"use_reentrant": False})
-    Layers(settings).on_train_begin(None, None, None, model=network)
-    told = arguments(settings, 0, Path(), measured=False, device=network.device)
+    ActivationMemoryCallback(settings).on_train_begin(None, None, None, model=network)
+    told = build_training_arguments(settings, 0, Path(), do_eval=False, device=network.device)
     kind, options = Trainer.get_optimizer_cls_and_kwargs(told, network)
     made: torch.optim.Optimizer = kind(
         [weight for weight in network.parameters() if weight.requires_grad], **options
@@ -67,44 +71,48 @@ def ready(network: Any, settings: Training) -> torch.optim.Optimizer:
     return made
 
 
-def step_on(
+def training_step(
     inputs: dict[str, torch.Tensor],
     network: Any,
-    settings: Training,
+    settings: TrainingConfig,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Take a step as `trainer.PrefixTrainer` does."""
     labels, types = inputs["labels"], inputs["token_type_ids"]
-    with saved_activations(settings):
+    with activation_offload_context(settings):
         losses = network(**inputs, label_smoothing=settings.label_smoothing).loss
         weights = token_weights(labels, settings.loss_reduction, types)
         loss = (losses * weights).sum() / count_items(labels, settings.loss_reduction, types)
     loss.backward()
     trained = [weight for weight in network.parameters() if weight.requires_grad]
-    torch.nn.utils.clip_grad_norm_(trained, settings.max_gradient_norm)
+    torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def random_rows(paper: Paper, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+def random_batch(
+    model_shape: ModelShape, batch: BatchShape, device: torch.device
+) -> dict[str, torch.Tensor]:
     """A batch as the collator makes it: see `data.collator.Batch`."""
-    ids = torch.randint(0, paper.vocabulary, (batch.rows, batch.tokens))
-    ids[ids == paper.image_token] = 0
-    ids[:, : batch.images // batch.rows * paper.patches] = paper.image_token
+    ids = torch.randint(0, model_shape.vocab_size, (batch.batch_size, batch.seq_len))
+    ids[ids == model_shape.image_token_id] = 0
+    ids[:, : batch.num_images // batch.batch_size * model_shape.num_patches] = (
+        model_shape.image_token_id
+    )
     types = torch.zeros_like(ids)
-    types[:, -(batch.labels // batch.rows) :] = 1
-    shape = (batch.images, 3, paper.side, paper.side)
+    types[:, -(batch.num_labels // batch.batch_size) :] = 1
+    shape = (batch.num_images, 3, model_shape.image_size, model_shape.image_size)
     made = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": types,
-        "labels": ids.masked_fill(types == 0, IGNORED),
+        "labels": ids.masked_fill(types == 0, IGNORE_INDEX),
         "pixel_values": torch.randint(0, 256, shape, dtype=torch.uint8),
     }
     return {name: tensor.to(device) for name, tensor in made.items()}
 
 
-def stored(network: Any) -> int:
+def parameter_bytes(network: Any) -> int:
     """Bytes of all parameters, with the scales of quantized ones."""
     total = 0
     for weight in network.parameters():
@@ -116,7 +124,7 @@ def stored(network: Any) -> int:
 
 
 @contextmanager
-def _freed_at_once() -> Iterator[None]:
+def _immediate_free() -> Iterator[None]:
     """Have the C library give freed tensors back, so that what is resident is what is in use.
 
     It keeps freed memory for later otherwise, which counts as resident; glibc alone can be told.
@@ -134,7 +142,7 @@ def _freed_at_once() -> Iterator[None]:
         library.mallopt(_TRIM_THRESHOLD, 64 << 20)
 
 
-def _start_watching(device: torch.device) -> int:
+def _reset_peak_memory(device: torch.device) -> int:
     """Forget the highest memory so far; return what is in use."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -146,17 +154,17 @@ def _start_watching(device: torch.device) -> int:
             "calibrate: this system does not tell the highest memory of a process (Linux does, in "
             "/proc/self); leave calibrate=false"
         ) from fault
-    return _resident("VmRSS")
+    return _proc_status_bytes("VmRSS")
 
 
-def _highest(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
-    return _resident("VmHWM")
+    return _proc_status_bytes("VmHWM")
 
 
-def _resident(entry: str) -> int:
+def _proc_status_bytes(field: str) -> int:
     status = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (told for told in status if told.startswith(f"{entry}:"))
+    (line,) = (told for told in status if told.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024

@@ -4,32 +4,33 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from palitune import data as datasets
-from palitune import models
 from palitune.data.collator import Collator
+from palitune.data.dataset import concatenate_datasets, load_split
 from palitune.data.sources.base import Data
-from palitune.data.visits import Suffixes
-from palitune.examples import DataError, Example
-from palitune.models.checkpoints import Model, ModelError
-from palitune.planning.activations import Batch
-from palitune.planning.on_paper import Paper
+from palitune.data.training_set import TargetSampling
+from palitune.errors import DataError, ModelError
+from palitune.models.config import ModelConfig
+from palitune.models.loading import load_processor
+from palitune.planning.activation_bytes import BatchShape
+from palitune.planning.model_shapes import ModelShape
+from palitune.records import Example
 from palitune.tasks import Task
-from palitune.training.lengths import spaced
-from palitune.training.settings import Training
+from palitune.training.config import TrainingConfig
+from palitune.training.sequence_lengths import evenly_spaced
 
-COUNTED = 2_000
+MAX_COUNTED_EXAMPLES = 2_000
 """Examples whose tokens are counted, evenly spaced."""
-PREFIX = SUFFIX = 32
+DEFAULT_PREFIX_TOKENS = DEFAULT_SUFFIX_TOKENS = 32
 """Tokens where neither data nor settings tell."""
 
 
 @dataclass(frozen=True)
-class Told:
+class AssumedLengths:
     """What settings say of the data; null: to be counted."""
 
     prefix_tokens: int | None
     suffix_tokens: int | None
-    examples: int | None
+    num_examples: int | None
 
 
 @dataclass(frozen=True)
@@ -51,63 +52,85 @@ class Workload:
     source: str
     """Where these numbers are from, a sentence."""
 
-    def longest(self, paper: Paper, rows: int) -> Batch:
+    def longest_batch(self, model_shape: ModelShape, batch_size: int) -> BatchShape:
         """A micro-batch of rows that are all as long as the longest."""
-        return self._batch(paper, rows, self.text, self.suffix)
+        return self._batch_shape(model_shape, batch_size, self.text, self.suffix)
 
-    def usual(self, paper: Paper, rows: int) -> Batch:
+    def mean_batch(self, model_shape: ModelShape, batch_size: int) -> BatchShape:
         """A micro-batch of average length."""
-        return self._batch(paper, rows, self.mean_text, self.mean_suffix)
+        return self._batch_shape(model_shape, batch_size, self.mean_text, self.mean_suffix)
 
-    def _batch(self, paper: Paper, rows: int, text: float, suffix: float) -> Batch:
-        tokens = self.row_images * paper.patches + round(text)
-        return Batch(rows, tokens, max(1, round(rows * suffix)), rows * self.row_images)
+    def _batch_shape(
+        self, model_shape: ModelShape, batch_size: int, text: float, suffix: float
+    ) -> BatchShape:
+        tokens = self.row_images * model_shape.num_patches + round(text)
+        return BatchShape(
+            batch_size, tokens, max(1, round(batch_size * suffix)), batch_size * self.row_images
+        )
 
-    def steps(self, settings: Training) -> int | None:
+    def num_steps(self, settings: TrainingConfig) -> int | None:
         """Optimizer steps of a run; None where the number of examples is unknown."""
         if settings.max_steps is not None:
             return settings.max_steps
         if self.examples is None:
             return None
-        return math.ceil(settings.epochs * math.ceil(self.examples / settings.batch_size))
+        return math.ceil(settings.epochs * math.ceil(self.examples / settings.global_batch_size))
 
 
-def look(
-    data: Data | None, task: Task | None, model: Model, settings: Training, told: Told
+def measure_workload(
+    data: Data | None,
+    task: Task | None,
+    model: ModelConfig,
+    settings: TrainingConfig,
+    assumed_lengths: AssumedLengths,
 ) -> Workload:
     """Count the tokens of the training examples; where they cannot be read, take what is told."""
-    prefix, suffix = told.prefix_tokens or PREFIX, told.suffix_tokens or SUFFIX
+    prefix, suffix = (
+        assumed_lengths.prefix_tokens or DEFAULT_PREFIX_TOKENS,
+        assumed_lengths.suffix_tokens or DEFAULT_SUFFIX_TOKENS,
+    )
     text = prefix + suffix
     as_told = f"rows of {prefix} prefix and {suffix} suffix tokens, as set or assumed"
-    assumed = Workload(text, suffix, text, suffix, 1, told.examples, told.examples, as_told)
+    assumed = Workload(
+        text,
+        suffix,
+        text,
+        suffix,
+        1,
+        assumed_lengths.num_examples,
+        assumed_lengths.num_examples,
+        as_told,
+    )
     if data is None:
         return assumed
     try:
-        examples = datasets.concatenate(datasets.load(data, task, settings.split))
+        examples = concatenate_datasets(load_split(data, task, settings.split))
         images = len({path for example in examples for path in example.images})
-        known = replace(assumed, examples=told.examples or len(examples), images=images)
-        if told.prefix_tokens is not None and told.suffix_tokens is not None:
+        known = replace(
+            assumed, examples=assumed_lengths.num_examples or len(examples), images=images
+        )
+        if assumed_lengths.prefix_tokens is not None and assumed_lengths.suffix_tokens is not None:
             return known
-        return _counted(examples, Collator(models.load_processor(model)), settings, known)
+        return _measure_lengths(examples, Collator(load_processor(model)), settings, known)
     except (DataError, ModelError) as fault:
         return replace(assumed, source=f"{as_told}, since the data was not read: {fault}")
 
 
-def _counted(
-    examples: Sequence[Example], collator: Collator, settings: Training, known: Workload
+def _measure_lengths(
+    examples: Sequence[Example], collator: Collator, settings: TrainingConfig, workload: Workload
 ) -> Workload:
-    together = settings.suffixes is Suffixes.all
-    chosen = [examples[index] for index in spaced(len(examples), COUNTED)]
+    together = settings.target_sampling is TargetSampling.all
+    chosen = [examples[index] for index in evenly_spaced(len(examples), MAX_COUNTED_EXAMPLES)]
     texts, suffixes = [], []
     for example in chosen:
-        whole = collator.length(example, together=together)
-        prompt = collator.length(replace(example, suffixes=("",))) - 1  # without its EOS
+        whole = collator.num_tokens(example, all_suffixes=together)
+        prompt = collator.num_tokens(replace(example, suffixes=("",))) - 1  # without its EOS
         suffixes.append(whole - prompt)
         texts.append(whole - len(example.images) * collator.tokens_per_image)
     rows = 1 if settings.group_by_length else settings.micro_batch_size
     padded = [max(texts[start : start + rows]) for start in range(0, len(texts), rows)]
     return replace(
-        known,
+        workload,
         text=max(texts),
         suffix=max(suffixes),
         mean_text=sum(padded) / len(padded),

@@ -5,15 +5,15 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from palitune.report.drawing import printable
+from palitune.report.images.drawing import escape_unprintable
 
-_HERE = Path(__file__).parent
+_ASSETS = Path(__file__).parent / "assets"
 
 
-def render(
-    template: str, content: dict[str, Any], styles: tuple[str, ...], script: str = ""
+def render_template(
+    template: str, context: dict[str, Any], styles: tuple[str, ...], script: str = ""
 ) -> str:
-    """Fill in a template of this folder.
+    """Fill in a template of the folder `assets`.
 
     It gets `style`, the files `styles` one after the other, and of the file `script` its text and
     `script_hash`, by which the page's policy lets it run. Texts are escaped; what cannot be printed
@@ -23,19 +23,19 @@ def render(
     from markupsafe import Markup
 
     templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader(_ASSETS),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        finalize=lambda value: escape_unprintable(value) if type(value) is str else value,
     )
-    program = _text(script) if script else ""
+    program = _read_text(script) if script else ""
     digest = hashlib.sha256(program.encode()).digest()
     page: str = templates.get_template(template).render(
-        content
+        context
         | {
-            "style": Markup("\n".join(map(_text, styles))),
+            "style": Markup("\n".join(map(_read_text, styles))),
             "script": Markup(program),
             "script_hash": base64.b64encode(digest).decode("ascii"),
         }
@@ -43,5 +43,5 @@ def render(
     return page
 
 
-def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
+def _read_text(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ from palitune.tasks.base import Task
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.grounded_caption import GroundedCaption
+from palitune.tasks.infer_task import TaskPrompt, infer_task
 from palitune.tasks.ocr import Ocr
-from palitune.tasks.question import Question, question
 from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
 from palitune.tasks.science_qa import ScienceQa
@@ -33,4 +33,4 @@ TASKS: dict[str, type[Task]] = {
     )
 }
 
-__all__ = ["TASKS", "Question", "Task", "question"]
+__all__ = ["TASKS", "Task", "TaskPrompt", "infer_task"]

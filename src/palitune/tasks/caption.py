@@ -3,15 +3,16 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from palitune.examples import DataError, Example, Reference, Row
-from palitune.tasks.base import TextTask, check_template, several_images, texts
-from palitune.tasks.referring_detection import only_object
+from palitune.errors import DataError
+from palitune.records import Example, Reference, Row
+from palitune.tasks.base import TextTask, check_template, multiple_images_message, require_texts
+from palitune.tasks.referring_detection import require_single_object
 
 
 @dataclass(kw_only=True)
 class Caption(TextTask):
     name: ClassVar[str] = "caption"
-    mirrorable: ClassVar[bool] = True
+    allow_flip: ClassVar[bool] = True
 
     template: str = "caption {language}"
     """The prompt; {language} is filled in."""
@@ -35,14 +36,16 @@ class Caption(TextTask):
         if not self.mark:
             return example
         if len(row.images) > 1:
-            raise DataError(several_images(row.place, len(row.images), "caption with task.mark"))
-        return replace(example, marked=only_object(row).box)
+            raise DataError(
+                multiple_images_message(row.location, len(row.images), "caption with task.mark")
+            )
+        return replace(example, marked_box=require_single_object(row).box)
 
     def prefix(self, row: Row) -> str:
         return self.template.format(language=row.language or self.language)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        captions = texts(row, "captions", row.captions)
+        captions = require_texts(row, "captions", row.captions)
         if self.lowercase:
             captions = tuple(caption.lower() for caption in captions)
         return captions, captions

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from palitune.codec import boxes
-from palitune.examples import DataError, Reference, Row
-from palitune.tasks.base import TextTask, check_template, expression_of, texts
-from palitune.tasks.referring_detection import only_object
+from palitune.errors import DataError
+from palitune.records import Reference, Row
+from palitune.tasks.base import TextTask, check_template, referring_expression, require_texts
+from palitune.tasks.referring_detection import require_single_object
 
 
 @dataclass(kw_only=True)
@@ -18,8 +19,8 @@ class GroundedCaption(TextTask):
     """A row brings one object and what is said about it."""
 
     name: ClassVar[str] = "grounded_caption"
-    mirrorable: ClassVar[bool] = True
-    about_one_image: ClassVar[bool] = True
+    allow_flip: ClassVar[bool] = True
+    single_image_only: ClassVar[bool] = True
 
     template: str = "caption {box}"
     """The prompt; {box} is filled in as four <loc> tokens."""
@@ -31,16 +32,16 @@ class GroundedCaption(TextTask):
         check_template("task.template", self.template, {"box"})
 
     def prefix(self, row: Row) -> str:
-        described = only_object(row)
+        described = require_single_object(row)
         try:
             box = boxes.encode_box(described.box, row.size)
         except ValueError as mistake:
-            raise DataError(f"{row.place}: {mistake}") from mistake
+            raise DataError(f"{row.location}: {mistake}") from mistake
         return self.template.format(box=box)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         if row.captions is None and row.expression is not None:
-            said: tuple[str, ...] = (expression_of(row),)
+            said: tuple[str, ...] = (referring_expression(row),)
         else:
-            said = texts(row, "captions", row.captions)
+            said = require_texts(row, "captions", row.captions)
         return said, said

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from palitune.examples import Reference, Row
-from palitune.tasks.base import TextTask, needed, texts
+from palitune.records import Reference, Row
+from palitune.tasks.base import TextTask, require, require_texts
 
 
 @dataclass(kw_only=True)
@@ -20,5 +20,5 @@ class Ocr(TextTask):
         return "ocr"
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        written = texts(row, "text", (needed(row, "text", row.text),))
+        written = require_texts(row, "text", (require(row, "text", row.text),))
         return written, written

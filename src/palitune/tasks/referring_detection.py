@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from palitune.codec import boxes
-from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Reference, Row, Size
-from palitune.tasks.base import Task, expression_of, needed
+from palitune.codec.grammar import ObjectGrammar
+from palitune.errors import DataError
+from palitune.records import Instance, Reference, Row, Size
+from palitune.tasks.base import Task, referring_expression, require
 
 
 @dataclass(kw_only=True)
@@ -18,65 +19,71 @@ class ReferringDetection(Task):
     """A row brings one expression and one object."""
 
     name: ClassVar[str] = "referring_detection"
-    object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments",)
-    mirrorable: ClassVar[bool] = True
+    validity_metrics: ClassVar[tuple[str, ...]] = ("malformed_fragments",)
+    allow_flip: ClassVar[bool] = True
 
-    verb: bool = False
+    include_verb: bool = False
     """Whether the prompt begins with `detect`."""
-    label: bool = False
+    include_label: bool = False
     """Whether the answer ends with the expression."""
     metrics: list[str] = field(default_factory=lambda: ["box_accuracy"])
     max_new_tokens: int = 48
 
     def prefix(self, row: Row) -> str:
-        return f"detect {expression_of(row)}" if self.verb else expression_of(row)
+        return (
+            f"detect {referring_expression(row)}"
+            if self.include_verb
+            else referring_expression(row)
+        )
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         meant = replace(
-            only_object(row), label=expression_of(row) if self.label else "", crowd=False
+            require_single_object(row),
+            label=referring_expression(row) if self.include_label else "",
+            crowd=False,
         )
         try:
-            return (boxes.encode([meant], row.size, labelled=self.label),), (meant,)
+            return (boxes.encode([meant], row.size, labelled=self.include_label),), (meant,)
         except ValueError as mistake:
-            raise DataError(f"{row.place}: {mistake}") from mistake
+            raise DataError(f"{row.location}: {mistake}") from mistake
 
     def parse(
-        self, text: str, size: Size, confidence: boxes.Confidence | None = None
+        self, text: str, size: Size, confidence: boxes.ConfidenceFn | None = None
     ) -> tuple[Instance, ...] | None:
-        decoded = boxes.decode(text, size, labelled=self.label, confidence=confidence)
+        decoded = boxes.decode(text, size, labelled=self.include_label, confidence=confidence)
         return decoded.instances[:1] or None
 
-    def grammar(self, prefix: str) -> Grammar | None:
-        expression = prefix.removeprefix("detect ") if self.verb else prefix
-        return one_object(expression if self.label else "")
+    def grammar(self, prefix: str) -> ObjectGrammar | None:
+        expression = prefix.removeprefix("detect ") if self.include_verb else prefix
+        return single_object_grammar(expression if self.include_label else "")
 
-    def unreadable(self, text: str) -> int:
-        return boxes.scan(text, boxes.ANY_SIZE, labelled=self.label)[1]
+    def count_malformed(self, text: str) -> int:
+        return boxes.parse_objects(text, boxes.UNIT_SIZE, labelled=self.include_label)[1]
 
-    def given(self, row: Row, suffix: str) -> Reference:
-        decoded = boxes.decode(suffix, row.size, labelled=self.label)
+    def reference_from_suffix(self, row: Row, suffix: str) -> Reference:
+        decoded = boxes.decode(suffix, row.size, labelled=self.include_label)
         if decoded.malformed or len(decoded.instances) != 1:
-            label = " expression" if self.label else ""
+            label = " expression" if self.include_label else ""
             raise DataError(
-                f"{row.place}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1>{label}'"
+                f"{row.location}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1>{label}'"
             )
         return decoded.instances
 
 
-def one_object(label: str, *, masks: bool = False) -> Grammar | None:
+def single_object_grammar(label: str, *, with_masks: bool = False) -> ObjectGrammar | None:
     """Allow one object of this label; None where no answer can hold the label."""
     label = label.strip()
-    if not boxes.is_writable(label):
+    if not boxes.is_valid_label(label):
         return None
-    return Grammar((label,), masks, most=1, empty=False)
+    return ObjectGrammar((label,), with_masks, max_objects=1, allow_empty=False)
 
 
-def only_object(row: Row) -> Instance:
+def require_single_object(row: Row) -> Instance:
     """Return the one object of a row."""
-    instances = needed(row, "instances", row.instances)
+    instances = require(row, "instances", row.instances)
     if len(instances) != 1:
         raise DataError(
-            f"{row.place}: column 'instances' holds {len(instances)} objects, but this task is "
+            f"{row.location}: column 'instances' holds {len(instances)} objects, but this task is "
             "about one; give a row for each"
         )
     return instances[0]

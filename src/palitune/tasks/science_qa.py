@@ -10,11 +10,12 @@ from random import Random
 from string import ascii_uppercase as LETTERS
 from typing import ClassVar
 
-from palitune.examples import DataError, Example, Reference, Row
-from palitune.tasks.base import TextTask, needed, texts
+from palitune.errors import DataError
+from palitune.records import Example, Reference, Row
+from palitune.tasks.base import TextTask, require, require_texts
 
-_OPTIONS = "\nOptions: "
-_ANSWER = "\nAnswer:"
+_OPTIONS_HEADER = "\nOptions: "
+_ANSWER_HEADER = "\nAnswer:"
 
 
 @dataclass(kw_only=True)
@@ -29,52 +30,55 @@ class ScienceQa(TextTask):
     max_new_tokens: int = 16
 
     def prefix(self, row: Row) -> str:
-        question = needed(row, "question", row.question).strip()
+        question = require(row, "question", row.question).strip()
         context = (row.hint or "").strip() or "N/A"
-        return f"Question: {question}\nContext: {context}{_listed(_choices(row))}"
+        return f"Question: {question}\nContext: {context}{_format_options(_row_choices(row))}"
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        answers, choices = texts(row, "answers", row.answers), _choices(row)
+        answers, choices = require_texts(row, "answers", row.answers), _row_choices(row)
         if absent := [answer for answer in answers if answer not in choices]:
-            raise DataError(f"{row.place}: answer {absent[0]!r} is none of the choices {choices}")
-        suffixes = tuple(_suffix(choices.index(answer)) for answer in answers)
+            raise DataError(
+                f"{row.location}: answer {absent[0]!r} is none of the choices {choices}"
+            )
+        suffixes = tuple(_answer_suffix(choices.index(answer)) for answer in answers)
         return suffixes, suffixes
 
-    def _example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
-        example = super()._example(row, suffixes, reference)
+    def _build_example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
+        example = super()._build_example(row, suffixes, reference)
         if row.prefix is not None or row.suffix is not None:
             return example
-        return dataclasses.replace(example, choices=_choices(row))
+        return dataclasses.replace(example, choices=_row_choices(row))
 
-    def options(self, example: Example) -> tuple[str, ...]:
-        return tuple(_suffix(index) for index in range(len(example.choices)))
+    def choice_suffixes(self, example: Example) -> tuple[str, ...]:
+        return tuple(_answer_suffix(index) for index in range(len(example.choices)))
 
-    def redrawn(self, example: Example, chance: Random) -> Example:
+    def randomize(self, example: Example, rng: Random) -> Example:
         if not self.shuffle or not example.choices:
             return example
         old = list(range(len(example.choices)))
-        order = chance.sample(old, len(old))
+        order = rng.sample(old, len(old))
         choices = tuple(example.choices[index] for index in order)
-        suffixes = {_suffix(index): _suffix(order.index(index)) for index in old}
+        suffixes = {_answer_suffix(index): _answer_suffix(order.index(index)) for index in old}
         return dataclasses.replace(
             example,
-            prefix=example.prefix.removesuffix(_listed(example.choices)) + _listed(choices),
+            prefix=example.prefix.removesuffix(_format_options(example.choices))
+            + _format_options(choices),
             suffixes=tuple(suffixes[suffix] for suffix in example.suffixes),
             choices=choices,
         )
 
 
-def _choices(row: Row) -> tuple[str, ...]:
-    choices = texts(row, "choices", row.choices)
+def _row_choices(row: Row) -> tuple[str, ...]:
+    choices = require_texts(row, "choices", row.choices)
     if len(choices) > len(LETTERS):
-        raise DataError(f"{row.place}: {len(choices)} choices, but only {len(LETTERS)} letters")
+        raise DataError(f"{row.location}: {len(choices)} choices, but only {len(LETTERS)} letters")
     return choices
 
 
-def _listed(choices: tuple[str, ...]) -> str:
+def _format_options(choices: tuple[str, ...]) -> str:
     lettered = zip(LETTERS, choices, strict=False)
-    return f"{_OPTIONS}{', '.join(f'({letter}) {choice}' for letter, choice in lettered)}{_ANSWER}"
+    return f"{_OPTIONS_HEADER}{', '.join(f'({letter}) {choice}' for letter, choice in lettered)}{_ANSWER_HEADER}"
 
 
-def _suffix(index: int) -> str:
+def _answer_suffix(index: int) -> str:
     return f"The answer is {LETTERS[index]}."

@@ -5,39 +5,40 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from palitune.codec import boxes, masks
-from palitune.examples import DataError, Instance, Reference, Row, Size
+from palitune.errors import DataError
+from palitune.records import Instance, Reference, Row, Size
 from palitune.tasks.detection import Detection
-from palitune.tasks.masked import MaskedTask
+from palitune.tasks.mask_task import MaskTask
 
 
 @dataclass(kw_only=True)
-class Segmentation(MaskedTask, Detection):
+class Segmentation(MaskTask, Detection):
     """Every object needs a mask; a crowd, too, for predictions inside it are not counted wrong."""
 
     name: ClassVar[str] = "segmentation"
     verb: ClassVar[str] = "segment"
-    form: ClassVar[str] = "<locY0><locX0><locY1><locX1> 16 <seg...> label ; ..."
+    suffix_format: ClassVar[str] = "<locY0><locX0><locY1><locX1> 16 <seg...> label ; ..."
     writes_masks: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["segmentation"])
     max_new_tokens: int = 512
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        reference = self._reference(row)
+        reference = self._reference_objects(row)
         try:
             for instance in reference:
-                masks.mask_of(instance, row.size)
+                masks.require_mask(instance, row.size)
         except ValueError as mistake:
-            raise DataError(f"{row.place}: {mistake}") from mistake
+            raise DataError(f"{row.location}: {mistake}") from mistake
         return super().targets(row)
 
-    def write(self, instances: Sequence[Instance], size: Size) -> str:
-        return masks.encode(instances, size, masks.codec_named(self.codec))
+    def encode_objects(self, instances: Sequence[Instance], size: Size) -> str:
+        return masks.encode(instances, size, masks.load_codec(self.codec))
 
-    def read(
-        self, text: str, size: Size, confidence: boxes.Confidence | None = None
+    def decode_objects(
+        self, text: str, size: Size, confidence: boxes.ConfidenceFn | None = None
     ) -> boxes.Decoded:
-        return masks.decode(text, size, masks.codec_named(self.codec), confidence=confidence)
+        return masks.decode(text, size, masks.load_codec(self.codec), confidence=confidence)
 
-    def unreadable(self, text: str) -> int:
-        return masks.scan(text, boxes.ANY_SIZE)[1]
+    def count_malformed(self, text: str) -> int:
+        return masks.parse_objects(text, boxes.UNIT_SIZE)[1]

@@ -11,9 +11,10 @@ from itertools import count
 from typing import ClassVar
 
 from palitune.codec import boxes
-from palitune.codec.boxes import Confidence
-from palitune.examples import DataError, Reference, Row, Size
-from palitune.tasks.base import TextTask, needed, texts
+from palitune.codec.boxes import ConfidenceFn
+from palitune.errors import DataError
+from palitune.records import Reference, Row, Size
+from palitune.tasks.base import TextTask, require, require_texts
 
 _CELL = re.compile(r"<td(?=[ >])")
 _COORDS = re.compile(r' coords="(?:<loc[0-9]{4}>){4}"')
@@ -25,7 +26,7 @@ class TableStructure(TextTask):
     """Answers are judged as HTML, without the boxes."""
 
     name: ClassVar[str] = "table_structure"
-    about_one_image: ClassVar[bool] = True
+    single_image_only: ClassVar[bool] = True
 
     prompt: str = "table"
     """The prompt."""
@@ -36,16 +37,16 @@ class TableStructure(TextTask):
         return self.prompt
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        html = texts(row, "text", (needed(row, "text", row.text),))
-        return (self._with_boxes(html[0], row),), html
+        html = require_texts(row, "text", (require(row, "text", row.text),))
+        return (self._add_cell_boxes(html[0], row),), html
 
-    def parse(self, text: str, size: Size, confidence: Confidence | None = None) -> str | None:
+    def parse(self, text: str, size: Size, confidence: ConfidenceFn | None = None) -> str | None:
         return _COORDS.sub("", text).strip()
 
-    def given(self, row: Row, suffix: str) -> Reference:
-        return texts(row, "suffix", (_COORDS.sub("", suffix),))
+    def reference_from_suffix(self, row: Row, suffix: str) -> Reference:
+        return require_texts(row, "suffix", (_COORDS.sub("", suffix),))
 
-    def _with_boxes(self, html: str, row: Row) -> str:
+    def _add_cell_boxes(self, html: str, row: Row) -> str:
         of_cell = {instance.label: instance.box for instance in row.instances or ()}
         numbers = count()
 
@@ -59,4 +60,4 @@ class TableStructure(TextTask):
         try:
             return _CELL.sub(cell, html)
         except ValueError as mistake:
-            raise DataError(f"{row.place}: {mistake}") from mistake
+            raise DataError(f"{row.location}: {mistake}") from mistake

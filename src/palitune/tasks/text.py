@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from palitune.examples import Reference, Row
-from palitune.tasks.base import TextTask, needed, texts
+from palitune.records import Reference, Row
+from palitune.tasks.base import TextTask, require, require_texts
 
 
 @dataclass(kw_only=True)
@@ -15,8 +15,8 @@ class Text(TextTask):
     max_new_tokens: int = 128
 
     def prefix(self, row: Row) -> str:
-        return needed(row, "prefix", row.prefix)
+        return require(row, "prefix", row.prefix)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        suffixes = texts(row, "suffix", None if row.suffix is None else (row.suffix,))
+        suffixes = require_texts(row, "suffix", None if row.suffix is None else (row.suffix,))
         return suffixes, suffixes

@@ -9,19 +9,22 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from palitune.codec import boxes
-from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Reference, Row, Size
-from palitune.tasks.base import Task, needed
+from palitune.codec.grammar import ObjectGrammar
+from palitune.errors import DataError
+from palitune.records import Instance, Reference, Row, Size
+from palitune.tasks.base import Task, require
 
-_LOCS = r"<loc[0-9]{4}>"
-_ENTRY = re.compile(rf"(?P<locs>(?:{_LOCS})+)(?P<word>(?:(?!{_LOCS}).)*)", re.DOTALL)
-_TOKEN = re.compile(r"<(?:loc[0-9]{4}|seg[0-9]{3})>")
+_LOC_PATTERN = r"<loc[0-9]{4}>"
+_ENTRY_PATTERN = re.compile(
+    rf"(?P<locs>(?:{_LOC_PATTERN})+)(?P<word>(?:(?!{_LOC_PATTERN}).)*)", re.DOTALL
+)
+_CODEC_TOKEN = re.compile(r"<(?:loc[0-9]{4}|seg[0-9]{3})>")
 
 
 @dataclass(kw_only=True)
 class TextSpotting(Task):
     name: ClassVar[str] = "text_spotting"
-    object_shares: ClassVar[tuple[str, ...]] = ("malformed_fragments", "duplicates")
+    validity_metrics: ClassVar[tuple[str, ...]] = ("malformed_fragments", "duplicates")
 
     prompt: str = "ocr"
     """The prompt. Released checkpoints answer `ocr` without boxes."""
@@ -36,56 +39,56 @@ class TextSpotting(Task):
         return self.prompt
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        words = [self._word(i, row) for i in needed(row, "instances", row.instances)]
-        words = reading_order(words) if self.sort else words
+        words = [self._to_word(i, row) for i in require(row, "instances", row.instances)]
+        words = sort_in_reading_order(words) if self.sort else words
         try:
             written = (
                 f"{boxes.encode_box(word.box, row.size)} {word.label}"
                 for word in words
                 if not word.crowd
             )
-            return (boxes.SEPARATOR.join(written),), tuple(words)
+            return (boxes.OBJECT_SEPARATOR.join(written),), tuple(words)
         except ValueError as mistake:
-            raise DataError(f"{row.place}: {mistake}") from mistake
+            raise DataError(f"{row.location}: {mistake}") from mistake
 
-    def left_out(self, row: Row) -> dict[str, int]:
+    def count_dropped(self, row: Row) -> dict[str, int]:
         if row.suffix is not None:
             return {}
         count = sum(i.label.strip() in self.illegible for i in row.instances or ())
         return {"illegible words (task.illegible)": count} if count else {}
 
     def parse(
-        self, text: str, size: Size, confidence: boxes.Confidence | None = None
+        self, text: str, size: Size, confidence: boxes.ConfidenceFn | None = None
     ) -> tuple[Instance, ...] | None:
-        words, malformed = read(text, size, confidence)
+        words, malformed = decode_words(text, size, confidence)
         return None if malformed and not words else words
 
-    def grammar(self, prefix: str) -> Grammar | None:
-        return Grammar(labels=None)
+    def grammar(self, prefix: str) -> ObjectGrammar | None:
+        return ObjectGrammar(labels=None)
 
-    def unreadable(self, text: str) -> int:
-        return read(text, boxes.ANY_SIZE)[1]
+    def count_malformed(self, text: str) -> int:
+        return decode_words(text, boxes.UNIT_SIZE)[1]
 
-    def given(self, row: Row, suffix: str) -> Reference:
-        words, malformed = read(suffix, row.size)
+    def reference_from_suffix(self, row: Row, suffix: str) -> Reference:
+        words, malformed = decode_words(suffix, row.size)
         if malformed:
             raise DataError(
-                f"{row.place}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1> word ; ...'"
+                f"{row.location}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1> word ; ...'"
             )
         return words
 
-    def _word(self, instance: Instance, row: Row) -> Instance:
+    def _to_word(self, instance: Instance, row: Row) -> Instance:
         text = " ".join(instance.label.split())
-        if not text or _TOKEN.search(text):
+        if not text or _CODEC_TOKEN.search(text):
             raise DataError(
-                f"{row.place}: word {instance.label!r} is empty or holds a <loc> or <seg> token "
+                f"{row.location}: word {instance.label!r} is empty or holds a <loc> or <seg> token "
                 "and could not be read back; correct it or drop it"
             )
         is_ignored = instance.crowd or text in self.illegible
         return Instance(text, instance.box, instance.mask, crowd=is_ignored)
 
 
-def reading_order(words: list[Instance]) -> list[Instance]:
+def sort_in_reading_order(words: list[Instance]) -> list[Instance]:
     """Sort words into lines from the top, and each line from the left.
 
     A word belongs to a line if its middle lies between top and bottom of the line's first word.
@@ -100,12 +103,12 @@ def reading_order(words: list[Instance]) -> list[Instance]:
     return [word for line in lines for word in sorted(line, key=lambda word: word.box[0])]
 
 
-def read(
-    text: str, size: Size, confidence: boxes.Confidence | None = None
+def decode_words(
+    text: str, size: Size, confidence: boxes.ConfidenceFn | None = None
 ) -> tuple[tuple[Instance, ...], int]:
     """Return the words of a model's text, and how many fragments could not be read."""
     words = []
-    matches = list(_ENTRY.finditer(text))
+    matches = list(_ENTRY_PATTERN.finditer(text))
     wrong = int(bool(text[: matches[0].start() if matches else None].strip()))
     for match in matches:
         word = match["word"].strip()

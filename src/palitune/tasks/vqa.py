@@ -8,8 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from palitune.examples import Example, Reference, Row
-from palitune.tasks.base import TextTask, check_template, needed, placeholders, texts
+from palitune.records import Example, Reference, Row
+from palitune.tasks.base import TextTask, check_template, placeholders, require, require_texts
 
 
 @dataclass(kw_only=True)
@@ -35,21 +35,21 @@ class Vqa(TextTask):
         used = placeholders(self.template)
         question = choices = ""
         if "question" in used:
-            question = needed(row, "question", row.question).strip()
+            question = require(row, "question", row.question).strip()
         if "choices" in used:
-            choices = self.choice_separator.join(needed(row, "choices", row.choices))
+            choices = self.choice_separator.join(require(row, "choices", row.choices))
         return self.template.format(language=self.language, question=question, choices=choices)
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        answers = texts(row, "answers", row.answers)
+        answers = require_texts(row, "answers", row.answers)
         if self.lowercase:
             answers = tuple(answer.lower() for answer in answers)
         return answers, answers
 
-    def _example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
-        example = super()._example(row, suffixes, reference)
+    def _build_example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
+        example = super()._build_example(row, suffixes, reference)
         return dataclasses.replace(example, choices=row.choices or ())
 
-    def options(self, example: Example) -> tuple[str, ...]:
+    def choice_suffixes(self, example: Example) -> tuple[str, ...]:
         choices = tuple(choice.strip() for choice in example.choices)
         return tuple(choice.lower() for choice in choices) if self.lowercase else choices

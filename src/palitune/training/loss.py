@@ -8,13 +8,13 @@ weigh more.
 import torch
 import torch.nn.functional as F
 
-from palitune.data.collator import IGNORED
-from palitune.training.settings import LossReduction
+from palitune.data.collator import IGNORE_INDEX
+from palitune.training.config import LossReduction
 
 
 def loss_positions(labels: torch.Tensor) -> torch.Tensor:
     """Positions whose logits predict a label: (batch, tokens) bool, one left of each label."""
-    return F.pad(labels[:, 1:], (0, 1), value=IGNORED) != IGNORED
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX) != IGNORE_INDEX
 
 
 def token_losses(
@@ -34,7 +34,7 @@ def token_losses(
 
 
 def token_weights(
-    labels: torch.Tensor, reduction: LossReduction, types: torch.Tensor | None = None
+    labels: torch.Tensor, reduction: LossReduction, token_types: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Weight of each label in row-major order, so that sum(weights * losses) / items is the loss.
 
@@ -42,18 +42,22 @@ def token_weights(
     whole optimizer step: see `count_items`. `types`, (batch, tokens), tells the suffixes of a row
     apart, as the batch's token_type_ids do; without it a row has one.
     """
-    labelled = labels[:, 1:] != IGNORED
+    labelled = labels[:, 1:] != IGNORE_INDEX
     if reduction is LossReduction.token:
         return torch.ones(int(labelled.sum()), device=labels.device)
     row, column = torch.nonzero(labelled, as_tuple=True)
-    suffix = row if types is None else row * (int(types.max()) + 1) + types[row, column + 1]
+    suffix = (
+        row
+        if token_types is None
+        else row * (int(token_types.max()) + 1) + token_types[row, column + 1]
+    )
     return 1.0 / torch.bincount(suffix)[suffix]
 
 
 def count_items(
-    labels: torch.Tensor, reduction: LossReduction, types: torch.Tensor | None = None
+    labels: torch.Tensor, reduction: LossReduction, token_types: torch.Tensor | None = None
 ) -> int:
     """What the summed loss of these rows is divided by."""
     if reduction is LossReduction.token:
-        return int((labels[:, 1:] != IGNORED).sum())
-    return len(labels) if types is None else int(types.amax(dim=1).clamp(min=1).sum())
+        return int((labels[:, 1:] != IGNORE_INDEX).sum())
+    return len(labels) if token_types is None else int(token_types.amax(dim=1).clamp(min=1).sum())

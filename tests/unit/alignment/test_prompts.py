@@ -1,9 +1,9 @@
 """The order of a run's prompts is that of any longer run, and every epoch has each of them once."""
 
-from palitune.alignment.prompts import Prompts
-from palitune.alignment.samples import moments
-from palitune.data.visits import Suffixes, Visits
-from palitune.examples import Example
+from palitune.alignment.completion_log import steps_to_log
+from palitune.alignment.prompts import PromptOrder
+from palitune.data.training_set import TargetSampling, TrainingSet
+from palitune.records import Example
 
 EXAMPLES = [
     Example(
@@ -13,14 +13,17 @@ EXAMPLES = [
         prefix="",
         suffixes=("a",),
         reference=("a",),
-        place="",
+        location="",
     )
     for number in range(7)
 ]
 
 
 def ids(count: int, seed: int = 0) -> list[str]:
-    return [one.example.id for one in Prompts(Visits(EXAMPLES, Suffixes.first, seed), count)]
+    return [
+        one.example.id
+        for one in PromptOrder(TrainingSet(EXAMPLES, TargetSampling.first, seed), count)
+    ]
 
 
 def test_a_longer_run_begins_as_a_shorter_one() -> None:
@@ -35,6 +38,6 @@ def test_every_epoch_has_each_prompt_once_in_an_order_of_its_own() -> None:
 
 
 def test_the_first_and_the_last_step_are_shown() -> None:
-    assert moments(100) == {1, 21, 41, 60, 80, 100}
-    assert moments(2) == {1, 2}
-    assert moments(1) == {1}
+    assert steps_to_log(100) == {1, 21, 41, 60, 80, 100}
+    assert steps_to_log(2) == {1, 2}
+    assert steps_to_log(1) == {1}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.codec.boxes import BINS, Decoded, decode, encode, encode_box, is_writable
-from palitune.examples import Box, Instance, Size
+from palitune.codec.boxes import NUM_LOC_BINS, Decoded, decode, encode, encode_box, is_valid_label
+from palitune.records import Box, Instance, Size
 
 SIZE = (1023, 1023)  # a pixel is a bin
 CAT = "<loc0010><loc0020><loc0030><loc0040> cat"
@@ -24,8 +24,8 @@ FRAGMENTS = st.lists(
 @st.composite
 def box_in(draw: st.DrawFn, size: Size) -> Box:
     def side(length: int) -> tuple[float, float]:
-        low = draw(st.floats(0, length * (1 - 1 / (BINS - 1))))
-        return low, draw(st.floats(min(low + length / (BINS - 1), length), length))
+        low = draw(st.floats(0, length * (1 - 1 / (NUM_LOC_BINS - 1))))
+        return low, draw(st.floats(min(low + length / (NUM_LOC_BINS - 1), length), length))
 
     (x0, x1), (y0, y1) = side(size[0]), side(size[1])
     return x0, y0, x1, y1
@@ -74,7 +74,7 @@ def test_a_decoded_box_is_within_half_a_bin_of_the_original(
     assert [i.label for i in decoded.instances] == [i.label for i in instances]
     for before, after in zip(instances, decoded.instances, strict=True):
         for side, length in enumerate((*size, *size)):
-            assert abs(before.box[side] - after.box[side]) <= length / (BINS - 1) / 2 + 1e-6
+            assert abs(before.box[side] - after.box[side]) <= length / (NUM_LOC_BINS - 1) / 2 + 1e-6
 
 
 @given(scenes())
@@ -189,4 +189,4 @@ PIECES = st.lists(st.sampled_from([*"ab ;<>", "<loc0001>", "<seg001>"]), min_siz
 def test_a_label_is_writable_where_it_is_read_back(label: str) -> None:
     text = f"<loc0010><loc0020><loc0030><loc0040> {label}"
     [*read] = decode(text, SIZE).instances
-    assert is_writable(label) == ([instance.label for instance in read] == [label])
+    assert is_valid_label(label) == ([instance.label for instance in read] == [label])

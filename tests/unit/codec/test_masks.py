@@ -17,19 +17,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from palitune.codec import boxes, masks
-from palitune.codec.mask_network import MaskNetwork, from_tensors
+from palitune.codec.mask_vqvae import MaskVQVAE, load_mask_vqvae
 from palitune.codec.masks import MaskCodec
-from palitune.examples import Box, DataError, Instance, Mask, Size
+from palitune.errors import DataError
+from palitune.records import Box, Instance, Mask, Size
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
 SIZE = (1023, 1023)  # a pixel is a bin
 BOX = (20, 10, 40, 30)
 LOCS = "<loc0010><loc0020><loc0030><loc0040>"
 SEGS = "".join(f"<seg{code:03d}>" for code in range(112, 128))
 CAT = f"{LOCS}{SEGS} cat"
-EMBEDDED = masks.codec_named("embedded")
-HANDWRITING = masks.codec_file("embedded").parent / "handwriting"
+EMBEDDED = masks.load_codec("embedded")
+HANDWRITING = masks.codec_path("embedded").parent / "handwriting"
 
 
 class Canned:
@@ -48,7 +49,7 @@ CANNED = MaskCodec(Canned())  # type: ignore[arg-type]
 
 def random_tensors(depth: int = 512) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
-    return dict(MaskNetwork(depth).state_dict())
+    return dict(MaskVQVAE(depth).state_dict())
 
 
 def write_npz(file: Path, tensors: dict[str, Any]) -> Path:
@@ -189,8 +190,8 @@ def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_a_named_codec_is_loaded_once() -> None:
-    assert masks.codec_named("embedded") is EMBEDDED
-    assert masks.codec_named(str(masks.codec_file("embedded"))) is EMBEDDED
+    assert masks.load_codec("embedded") is EMBEDDED
+    assert masks.load_codec(str(masks.codec_path("embedded"))) is EMBEDDED
 
 
 def test_importing_the_codec_loads_no_heavy_library() -> None:
@@ -222,41 +223,41 @@ def test_a_crop_is_the_box_rounded_to_pixels(
 ) -> None:
     numbered = np.arange(48).reshape(6, 8)
     expected = numbered[slice(*rows), slice(*columns)]
-    assert np.array_equal(masks.crop(numbered, box), expected)  # type: ignore[arg-type]
+    assert np.array_equal(masks.crop_to_box(numbered, box), expected)  # type: ignore[arg-type]
 
 
 def test_a_crop_is_resized_bilinear_and_antialiased() -> None:
     line = np.zeros((256, 256), dtype=bool)
     line[:, 128] = True
     same, row = np.eye(64, dtype=bool), np.array([[True, False]])
-    large, kept, wide = masks.shrink([line, same, row])
+    large, kept, wide = masks.resize_crops([line, same, row])
     # A triangle of half width 4 around pixel 126 and 130, which the line is 2.5 and 1.5 away from.
     assert large[9, 30:34] == pytest.approx([0, (1 - 2.5 / 4) / 4, (1 - 1.5 / 4) / 4, 0], abs=1e-6)
     assert np.array_equal(kept, same)
     assert wide[0, :16].min() == 1  # the edge pixels are held: no corners are aligned
     assert wide[0, 48:].max() == 0
     assert wide[0, 31] + wide[0, 32] == pytest.approx(1)
-    assert masks.shrink([]).shape == (0, 64, 64)
+    assert masks.resize_crops([]).shape == (0, 64, 64)
 
 
 def test_what_is_drawn_is_pasted_where_the_box_is_truncated_to() -> None:
     drawn = np.ones((64, 64), np.float32)
-    mask = masks.paste(drawn, (2.9, 1.9, 5.99, 4.1), (8, 6))
+    mask = masks.paste_mask(drawn, (2.9, 1.9, 5.99, 4.1), (8, 6))
     expected = np.zeros((6, 8), dtype=bool)
     expected[1:4, 2:5] = True
     assert np.array_equal(mask, expected)
-    assert masks.paste(drawn, (0, 0, 8, 6), (8, 6)).all()
+    assert masks.paste_mask(drawn, (0, 0, 8, 6), (8, 6)).all()
     for empty in ((2.1, 0, 2.9, 6), (0, 3.2, 8, 3.8)):
-        assert not masks.paste(drawn, empty, (8, 6)).any()
+        assert not masks.paste_mask(drawn, empty, (8, 6)).any()
 
 
 def test_what_is_drawn_is_resized_before_it_is_cut_at_zero() -> None:
     drawn = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     for width, height in [(13, 100), (64, 64), (200, 30), (1, 1)]:
         resized = Image.fromarray(drawn).resize((width, height), Image.Resampling.BILINEAR)
-        mask = masks.paste(drawn, (0, 0, width, height), (width, height))
+        mask = masks.paste_mask(drawn, (0, 0, width, height), (width, height))
         assert np.array_equal(mask, np.asarray(resized) > 0)
-    assert not masks.paste(np.zeros((64, 64), np.float32), (0, 0, 9, 9), (9, 9)).any()
+    assert not masks.paste_mask(np.zeros((64, 64), np.float32), (0, 0, 9, 9), (9, 9)).any()
 
 
 # Text --------------------------------------------------------------------------------------------
@@ -307,7 +308,7 @@ def test_what_can_be_read_is_kept_and_the_rest_is_counted(
 ) -> None:
     decoded = masks.decode(text, SIZE, CANNED)
     assert [instance.label for instance in decoded.instances] == labels
-    assert decoded.malformed == malformed == masks.scan(text, SIZE)[1]
+    assert decoded.malformed == malformed == masks.parse_objects(text, SIZE)[1]
 
 
 def test_confidence_is_asked_for_the_text_of_each_object() -> None:
@@ -389,11 +390,11 @@ def test_the_embedded_codec_keeps_plain_shapes() -> None:
 
 
 def test_the_embedded_codec_is_small_and_of_the_released_shapes() -> None:
-    file = masks.codec_file("embedded")
+    file = masks.codec_path("embedded")
     assert file.stat().st_size <= 3_000_000
     tensors = EMBEDDED.network.state_dict()
     assert {name: tuple(tensors[name].shape) for name in SHAPES} == SHAPES
-    assert isinstance(from_tensors(tensors), MaskNetwork)
+    assert isinstance(load_mask_vqvae(tensors), MaskVQVAE)
 
 
 def test_a_thousand_masks_are_written_and_read_in_seconds() -> None:

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from palitune.config import Compare, ConfigError, combinations, compose, quoted, with_words
+from palitune.config import (
+    Compare,
+    ConfigError,
+    compose,
+    expand_positional,
+    expand_sweep,
+    quote_value,
+)
 from palitune.data.sources.coco import Coco
 
-from told_configurations import BOATS
+from support.config_errors import BOATS
 
 
 @pytest.mark.parametrize("path", ["~/boats", "/data/boats (2)", "été/b", "a=b", "C:\\boats", "a;b"])
@@ -19,11 +26,11 @@ def test_a_path_needs_no_quotes(path: str) -> None:
 
 @pytest.mark.parametrize("text", ["a b,c", "it's", "a\\", "\\'", "{[(", "", "null", "~/é = 1"])
 def test_a_quoted_text_arrives_as_it_was(text: str) -> None:
-    assert compose("finetune", [*BOATS, f"output_dir={quoted(text)}"]).output_dir == text
+    assert compose("finetune", [*BOATS, f"output_dir={quote_value(text)}"]).output_dir == text
 
 
 def test_a_sweep_is_every_combination_in_order() -> None:
-    assert list(combinations(["seed=1,2", "task=ocr", "adapter.rank=range(4,13,8)"])) == [
+    assert list(expand_sweep(["seed=1,2", "task=ocr", "adapter.rank=range(4,13,8)"])) == [
         (["seed=1", "task=ocr", "adapter.rank=4"], ["seed=1", "adapter.rank=4"]),
         (["seed=1", "task=ocr", "adapter.rank=12"], ["seed=1", "adapter.rank=12"]),
         (["seed=2", "task=ocr", "adapter.rank=4"], ["seed=2", "adapter.rank=4"]),
@@ -32,14 +39,14 @@ def test_a_sweep_is_every_combination_in_order() -> None:
 
 
 def test_a_sweep_can_go_over_null() -> None:
-    assert list(combinations(["adapter.path=null,x"])) == [
+    assert list(expand_sweep(["adapter.path=null,x"])) == [
         (["adapter.path=null"], ["adapter.path=null"]),
         (["adapter.path=x"], ["adapter.path=x"]),
     ]
 
 
 def test_a_sweep_can_go_over_all_options_of_a_group() -> None:
-    assert [job for job, _ in combinations(["adapter=glob(*lora)"])] == [
+    assert [job for job, _ in expand_sweep(["adapter=glob(*lora)"])] == [
         ["adapter=lora"],
         ["adapter=qlora"],
     ]
@@ -47,7 +54,7 @@ def test_a_sweep_can_go_over_all_options_of_a_group() -> None:
 
 def test_a_sweep_over_an_interval_is_refused() -> None:
     with pytest.raises(ConfigError, match="list them"):
-        list(combinations(["training.learning_rate=interval(0,1)"]))
+        list(expand_sweep(["training.learning_rate=interval(0,1)"]))
 
 
 def test_bare_words_are_the_list_that_a_recipe_takes(
@@ -55,11 +62,13 @@ def test_bare_words_are_the_list_that_a_recipe_takes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("0_adapter.rank=4,seed=1").mkdir()
-    told = with_words("compare", ["a b", "0_adapter.rank=4,seed=1", "out/seed=2", "baseline=a b"])
+    told = expand_positional(
+        "compare", ["a b", "0_adapter.rank=4,seed=1", "out/seed=2", "baseline=a b"]
+    )
     run = compose("compare", told)
     assert isinstance(run, Compare)
     assert run.runs == ["a b", "0_adapter.rank=4,seed=1", "out/seed=2"]
     assert run.baseline == "a b"
-    assert with_words("finetune", ["boats"]) == ["boats"]
+    assert expand_positional("finetune", ["boats"]) == ["boats"]
     with pytest.raises(ConfigError, match="did you mean 'baseline'"):
-        compose("compare", with_words("compare", ["a", "basline=b"]))
+        compose("compare", expand_positional("compare", ["a", "basline=b"]))

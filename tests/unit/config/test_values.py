@@ -2,9 +2,9 @@
 
 from palitune.config import compose
 from palitune.data.sources.coco import Coco
-from palitune.tasks.detection import Ask, Detection
+from palitune.tasks.detection import Detection, PromptClasses
 
-from told_configurations import BOATS
+from support.config_errors import BOATS
 
 
 def test_values_arrive_with_the_types_of_their_fields() -> None:
@@ -13,7 +13,7 @@ def test_values_arrive_with_the_types_of_their_fields() -> None:
         [
             *BOATS,
             "task.classes=[boat,buoy]",
-            "task.ask=present",
+            "task.prompt_classes=present",
             "training.learning_rate=1e-4",
             "training.max_steps=null",
             "data.splits.train=my/boats.json",
@@ -22,7 +22,7 @@ def test_values_arrive_with_the_types_of_their_fields() -> None:
         ],
     )
     assert isinstance(run.task, Detection)
-    assert (run.task.classes, run.task.ask) == (["boat", "buoy"], Ask.present)
+    assert (run.task.classes, run.task.prompt_classes) == (["boat", "buoy"], PromptClasses.present)
     assert (run.training.learning_rate, run.training.max_steps) == (1e-4, None)
     assert isinstance(run.data, Coco)
     assert run.data.splits == {"train": "my/boats.json", "test": "other.json"}

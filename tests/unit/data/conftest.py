@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toy_data import write_toy_coco, write_toy_jsonl
+from support.toy_data import write_toy_coco, write_toy_jsonl
 
 
 @pytest.fixture(scope="session")

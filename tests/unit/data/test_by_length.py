@@ -5,14 +5,14 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.data.by_length import ByLength
-from palitune.data.visits import Suffixes, Visits
+from palitune.data.by_length import LengthGroupedSampler
+from palitune.data.training_set import TargetSampling, TrainingSet
 
 
 def order(lengths: list[int], batch_size: int, epoch: int = 0, seed: int = 0) -> list[int]:
-    visits = Visits([], Suffixes.first, 0)
+    visits = TrainingSet([], TargetSampling.first, 0)
     visits.set_epoch(epoch)
-    return list(ByLength(visits, lengths, batch_size, seed))
+    return list(LengthGroupedSampler(visits, lengths, batch_size, seed))
 
 
 def padding(lengths: list[int]) -> int:

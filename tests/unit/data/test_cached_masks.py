@@ -10,16 +10,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from palitune.codec.mask_network import MaskNetwork
-from palitune.data import load
+from palitune.codec.mask_vqvae import MaskVQVAE
+from palitune.data.dataset import load_split
 from palitune.data.sources.base import Source
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 from palitune.tasks import Task
 from palitune.tasks.detection import Detection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
 from palitune.tasks.segmentation import Segmentation
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
 SIZE = (60, 40)
 BOX = (10, 5, 50, 30)
@@ -38,7 +39,7 @@ class Drawn(Source):
             id="1",
             images=(str(file.parent / "a.png"),),
             size=SIZE,
-            place=f"{file}:1",
+            location=f"{file}:1",
             question="the left boat",
             instances=(BOAT,),
             classes=("boat",),
@@ -55,17 +56,19 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drawn:
 
 def save_codec(file: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    save_file(dict(MaskNetwork(8).state_dict()), file)
+    save_file(dict(MaskVQVAE(8).state_dict()), file)
     return file
 
 
 @pytest.mark.parametrize(
-    "task", [Segmentation(), ReferringSegmentation(label=True), Detection()], ids=lambda t: t.name
+    "task",
+    [Segmentation(), ReferringSegmentation(include_label=True), Detection()],
+    ids=lambda t: t.name,
 )
 def test_masks_come_back_as_the_task_wrote_them(drawn: Drawn, task: Task) -> None:
     [row] = drawn.rows("train")
     assert isinstance(row, Row)
-    [part] = load(drawn, task, "train")
+    [part] = load_split(drawn, task, "train")
     [example] = part.examples
     assert example.suffixes == task.example(row).suffixes
     assert example.reference == task.example(row).reference
@@ -81,6 +84,6 @@ def test_a_codec_put_in_the_place_of_another_makes_new_examples(
     for seed in (1, 2):
         file = save_codec(tmp_path / f"{seed}.safetensors", seed)
         file.replace(tmp_path / "codec.safetensors")
-        [part] = load(drawn, Segmentation(codec=str(tmp_path / "codec.safetensors")), "train")
+        [part] = load_split(drawn, Segmentation(codec=str(tmp_path / "codec.safetensors")), "train")
         suffixes.add(part.examples[0].suffixes)
     assert len(suffixes) == 2

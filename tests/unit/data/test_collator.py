@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from palitune.data.collator import IGNORED, Collator
-from palitune.data.images import decode
-from palitune.data.views import PLAIN, View
-from palitune.data.visits import Suffixes, Visit, Visits
-from palitune.examples import DataError, Example
-from palitune.models.prefix_lm import normalize
+from palitune.data.collator import IGNORE_INDEX, Collator
+from palitune.data.images.io import decode_image
+from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
+from palitune.data.training_set import TargetSampling, TrainingSample, TrainingSet
+from palitune.errors import DataError
+from palitune.models.paligemma import normalize_pixels
+from palitune.records import Example
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +24,14 @@ def processor(tiny: Callable[[str], Path]) -> AutoProcessor:
 
 
 @pytest.fixture
-def visits(examples: list[Example]) -> list[Visit]:
-    return [Visit(example, example.suffixes[0]) for example in examples]
+def visits(examples: list[Example]) -> list[TrainingSample]:
+    return [TrainingSample(example, example.suffixes[0]) for example in examples]
 
 
 def test_a_training_row_reads_image_bos_prefix_newline_suffix_eos_pad(
-    processor: AutoProcessor, visits: list[Visit]
+    processor: AutoProcessor, visits: list[TrainingSample]
 ) -> None:
-    batch = Collator(processor).train(visits)
+    batch = Collator(processor).collate_train(visits)
     width = batch["input_ids"].shape[1]
     for row, visit in enumerate(visits):
         text = processor.tokenizer.decode(
@@ -42,9 +43,9 @@ def test_a_training_row_reads_image_bos_prefix_newline_suffix_eos_pad(
 
 
 def test_a_training_batch_equals_the_processors_own(
-    processor: AutoProcessor, visits: list[Visit]
+    processor: AutoProcessor, visits: list[TrainingSample]
 ) -> None:
-    ours = Collator(processor).train(visits)
+    ours = Collator(processor).collate_train(visits)
     theirs = processor(
         images=[[Image.open(visit.example.images[0])] for visit in visits],
         text=["<image>" + visit.example.prefix for visit in visits],
@@ -54,13 +55,13 @@ def test_a_training_batch_equals_the_processors_own(
     )
     for name in ("input_ids", "attention_mask", "token_type_ids", "labels"):
         assert torch.equal(ours[name], theirs[name]), name
-    assert torch.equal(normalize(ours["pixel_values"]), theirs["pixel_values"])
+    assert torch.equal(normalize_pixels(ours["pixel_values"]), theirs["pixel_values"])
 
 
 def test_a_prompt_batch_equals_the_processors_own_with_left_padding(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
-    ours = Collator(processor).prompt(examples)
+    ours = Collator(processor).collate_prompts(examples)
     theirs = processor(
         images=[[Image.open(example.images[0])] for example in examples],
         text=["<image>" + example.prefix for example in examples],
@@ -74,21 +75,28 @@ def test_a_prompt_batch_equals_the_processors_own_with_left_padding(
 
 
 def test_a_prompt_shows_the_views_that_training_would(
-    processor: AutoProcessor, visits: list[Visit]
+    processor: AutoProcessor, visits: list[TrainingSample]
 ) -> None:
-    seen = [replace(visit, views=(View(mirrored=bool(n)),)) for n, visit in enumerate(visits)]
+    seen = [
+        replace(visit, transforms=(ImageTransform(hflip=bool(n)),))
+        for n, visit in enumerate(visits)
+    ]
     collator = Collator(processor)
-    prompts = collator.prompt([visit.example for visit in seen], [visit.views for visit in seen])
-    assert torch.equal(prompts["pixel_values"], collator.train(seen)["pixel_values"])
+    prompts = collator.collate_prompts(
+        [visit.example for visit in seen], [visit.transforms for visit in seen]
+    )
+    assert torch.equal(prompts["pixel_values"], collator.collate_train(seen)["pixel_values"])
 
 
-def test_labels_are_suffix_and_eos_only(processor: AutoProcessor, visits: list[Visit]) -> None:
-    batch = Collator(processor).train(visits)
-    assert torch.equal(batch["labels"] != IGNORED, batch["token_type_ids"] == 1)
+def test_labels_are_suffix_and_eos_only(
+    processor: AutoProcessor, visits: list[TrainingSample]
+) -> None:
+    batch = Collator(processor).collate_train(visits)
+    assert torch.equal(batch["labels"] != IGNORE_INDEX, batch["token_type_ids"] == 1)
     for row, visit in enumerate(visits):
         labels = batch["labels"][row]
         text = processor.tokenizer.decode(
-            labels[labels != IGNORED], clean_up_tokenization_spaces=False
+            labels[labels != IGNORE_INDEX], clean_up_tokenization_spaces=False
         )
         assert text == visit.suffix + "<eos>"
 
@@ -97,7 +105,7 @@ def test_two_images_are_two_blocks_of_image_tokens(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
     both = replace(examples[0], images=examples[0].images + examples[1].images)
-    batch = Collator(processor).prompt([both])
+    batch = Collator(processor).collate_prompts([both])
     assert int((batch["input_ids"] == processor.image_token_id).sum()) == 2 * 64
     assert batch["pixel_values"].shape == (2, 3, 112, 112)
 
@@ -106,25 +114,25 @@ def test_a_newline_at_the_end_of_a_prefix_stays_a_token_of_its_own(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
     collator = Collator(processor)
-    batch = collator.prompt([replace(examples[0], prefix="Question: x\n")])
-    assert batch["input_ids"][0, -2:].tolist() == collator.newline * 2
+    batch = collator.collate_prompts([replace(examples[0], prefix="Question: x\n")])
+    assert batch["input_ids"][0, -2:].tolist() == collator.newline_token_id * 2
 
 
 def test_a_row_above_max_length_is_refused_with_its_place(
-    processor: AutoProcessor, visits: list[Visit]
+    processor: AutoProcessor, visits: list[TrainingSample]
 ) -> None:
-    longest = max(Collator(processor).length(visit.example) for visit in visits)
-    Collator(processor, max_length=longest).train(visits)
+    longest = max(Collator(processor).num_tokens(visit.example) for visit in visits)
+    Collator(processor, max_length=longest).collate_train(visits)
     with pytest.raises(DataError, match=r"drawn:\d: .* \d+ tokens \(64 of them of its image\)"):
-        Collator(processor, max_length=longest - 1).train(visits)
+        Collator(processor, max_length=longest - 1).collate_train(visits)
 
 
 def test_a_row_that_its_images_make_too_long_says_so(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
-    video = Visit(replace(examples[0], images=examples[0].images * 16), "73")
+    video = TrainingSample(replace(examples[0], images=examples[0].images * 16), "73")
     with pytest.raises(DataError, match=r"1024 of them of its 16 images\) and .* is 1000"):
-        Collator(processor, max_length=1000).train([video])
+        Collator(processor, max_length=1000).collate_train([video])
 
 
 def test_every_image_is_seen_by_its_own_view(
@@ -132,11 +140,11 @@ def test_every_image_is_seen_by_its_own_view(
 ) -> None:
     twice = replace(examples[0], images=examples[0].images * 2)
     collator = Collator(processor)
-    views = PLAIN, View(mirrored=True)
-    seen = collator.train([Visit(twice, "73", views)])["pixel_values"]
+    views = IDENTITY_TRANSFORM, ImageTransform(hflip=True)
+    seen = collator.collate_train([TrainingSample(twice, "73", views)])["pixel_values"]
     assert not torch.equal(seen[0], seen[1])
     for image, view in zip(seen, views, strict=True):
-        assert torch.equal(image, collator.pixels(examples[0].images[0], view))
+        assert torch.equal(image, collator.load_pixels(examples[0].images[0], view))
 
 
 def test_small_images_are_decoded_once_and_large_ones_every_time(
@@ -144,13 +152,17 @@ def test_small_images_are_decoded_once_and_large_ones_every_time(
 ) -> None:
     decoded: list[str] = []
     monkeypatch.setattr(
-        "palitune.data.collator.decode", lambda path: decoded.append(path) or decode(path)
+        "palitune.data.collator.decode_image",
+        lambda path: decoded.append(path) or decode_image(path),
     )
     small, large = (str(tmp_path / name) for name in ("small.png", "large.png"))
     Image.linear_gradient("L").resize((128, 128)).save(small)
     Image.linear_gradient("L").resize((128, 129)).save(large)
     collator = Collator(processor)
-    seen = [[collator.pixels(path, View(mirrored=True)) for path in (small, large)] for _ in "123"]
+    seen = [
+        [collator.load_pixels(path, ImageTransform(hflip=True)) for path in (small, large)]
+        for _ in "123"
+    ]
     assert decoded == [small, large, large, large]
     for again in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(again, seen[0], strict=True))
@@ -160,8 +172,8 @@ def test_a_marked_box_is_outlined_in_red_after_the_image_is_resized(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
     plain = replace(examples[0], size=(160, 120))
-    marked = replace(plain, marked=(40, 30, 80, 90))
-    shown = Collator(processor).prompt([plain, marked])["pixel_values"]
+    marked = replace(plain, marked_box=(40, 30, 80, 90))
+    shown = Collator(processor).collate_prompts([plain, marked])["pixel_values"]
     _, _, height, width = shown.shape
     outlined = (shown[0] != shown[1]).any(dim=0)
     rows, columns = outlined.nonzero(as_tuple=True)
@@ -179,11 +191,11 @@ def test_an_unreadable_image_is_named_with_its_row(
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(examples[0].images[0]).read_bytes()[:60])
     with pytest.raises(DataError, match=r"drawn:0: .*broken\.png"):
-        Collator(processor).prompt([replace(examples[0], images=(str(broken),))])
+        Collator(processor).collate_prompts([replace(examples[0], images=(str(broken),))])
 
 
 def test_cycling_visits_every_target_equally_often(examples: list[Example]) -> None:
-    visits = Visits(examples, Suffixes.cycle, seed=3)
+    visits = TrainingSet(examples, TargetSampling.cycle, seed=3)
     seen = []
     for epoch in range(4):
         visits.set_epoch(epoch)
@@ -193,7 +205,7 @@ def test_cycling_visits_every_target_equally_often(examples: list[Example]) -> N
 
 def test_sampled_targets_depend_on_seed_and_epoch_alone(examples: list[Example]) -> None:
     def drawn(seed: int) -> list[str]:
-        visits = Visits(examples, Suffixes.sample, seed)
+        visits = TrainingSet(examples, TargetSampling.sample, seed)
         chosen = []
         for epoch in range(20):
             visits.set_epoch(epoch)
@@ -206,7 +218,7 @@ def test_sampled_targets_depend_on_seed_and_epoch_alone(examples: list[Example])
 
 
 def test_first_takes_the_first_target(examples: list[Example]) -> None:
-    assert [visit.suffix for visit in Visits(examples, Suffixes.first, 0)] == [
+    assert [visit.suffix for visit in TrainingSet(examples, TargetSampling.first, 0)] == [
         example.suffixes[0] for example in examples
     ]
 
@@ -216,8 +228,8 @@ def test_all_suffixes_of_an_example_stand_in_one_row_with_their_numbers(
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny("paligemma"))
     collator = Collator(processor)
-    visit = Visits(examples, Suffixes.all, 0)[2]
-    batch = collator.train([visit])
+    visit = TrainingSet(examples, TargetSampling.all, 0)[2]
+    batch = collator.collate_train([visit])
     types, ids = batch["token_type_ids"][0], batch["input_ids"][0]
     assert [
         processor.tokenizer.decode(ids[types == number])
@@ -232,10 +244,12 @@ def test_a_batch_holds_every_image_once(
 ) -> None:
     collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma")))
     chosen = [examples[0], examples[1], examples[0]]
-    batch = collator.train([Visit(example, "x") for example in chosen])
-    first = collator.prompt(chosen[:1])["pixel_values"]
-    for made in (batch, collator.prompt(chosen)):
+    batch = collator.collate_train([TrainingSample(example, "x") for example in chosen])
+    first = collator.collate_prompts(chosen[:1])["pixel_values"]
+    for made in (batch, collator.collate_prompts(chosen)):
         assert made["image_index"].tolist() == [0, 1, 0]
         assert torch.equal(made["pixel_values"][:1], first)
         assert len(made["pixel_values"]) == 2
-    assert "image_index" not in collator.train([Visit(example, "x") for example in chosen[:2]])
+    assert "image_index" not in collator.collate_train(
+        [TrainingSample(example, "x") for example in chosen[:2]]
+    )

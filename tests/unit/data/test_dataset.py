@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from palitune.data import concatenate, load, load_training
-from palitune.data.cache import cache_folder
-from palitune.data.dataset import Examples
-from palitune.data.mixture import Mixture, MixturePart
+from palitune.data.dataset import Examples, concatenate_datasets, load_split, load_training_split
+from palitune.data.example_cache import cache_folder
+from palitune.data.mixture import Mixture, MixtureComponent
 from palitune.data.sources.base import Data, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
-from palitune.examples import DataError, Example, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Example, Instance, Row
 from palitune.tasks import TASKS, Task
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
@@ -31,7 +31,7 @@ from palitune.tasks.ocr import Ocr
 from palitune.tasks.science_qa import ScienceQa
 from palitune.tasks.vqa import Vqa
 
-from toy_data import SPLITS, write_toy_jsonl
+from support.toy_data import SPLITS, write_toy_jsonl
 
 CLASSES = ["blue", "green", "red"]
 
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def examples_of(data: Data, task: Task | None = None, split: str = "train") -> Examples:
-    [part] = load(data, task or Ocr(), split)
+    [part] = load_split(data, task or Ocr(), split)
     return part.examples
 
 
@@ -63,7 +63,7 @@ def write_rows(folder: Path, *rows: Any) -> Jsonl:
 
 def failure(data: Data, task: Task | None = None, split: str = "train") -> str:
     with pytest.raises(DataError) as caught:
-        load(data, task or Ocr(), split)
+        load_split(data, task or Ocr(), split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -74,8 +74,8 @@ def test_examples_from_disk_are_what_the_task_wrote(folder: Path, task: str, spl
     chosen = Detection(classes=CLASSES) if task == "detection" else TASKS[task]()
     source = Jsonl(path=str(folder))
     rows = [row for row in source.rows(split) if isinstance(row, Row)]
-    expected = [vars(chosen.example(row)) | {"part": task} for row in rows]
-    [part] = load(source, chosen, split)
+    expected = [vars(chosen.example(row)) | {"component": task} for row in rows]
+    [part] = load_split(source, chosen, split)
     assert (part.name, part.task, part.repeat) == (task, chosen, 1)
     assert [vars(example) for example in part.examples] == expected
     assert len(part.examples) == SPLITS[split]
@@ -85,7 +85,7 @@ def test_examples_from_disk_are_what_the_task_wrote(folder: Path, task: str, spl
 def test_coco_examples_ask_for_the_classes_of_the_file(toy_coco: Path) -> None:
     example = examples_of(Coco(path=str(toy_coco)), Detection())[0]
     assert example.prefix == "detect blue ; green ; red"
-    assert example.part == "detection"
+    assert example.component == "detection"
 
 
 def test_examples_are_a_sequence(folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_more_examples_than_one_batch_keep_their_order(tmp_path: Path) -> None:
 
 def test_limit_takes_the_first_examples_and_reads_no_further(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"text": "a"}, {"text": "b"}, "{ not read")
-    source.limit = 2
+    source.max_samples = 2
     assert [e.suffixes for e in examples_of(source)] == [("a",), ("b",)]
 
 
@@ -148,7 +148,7 @@ def test_whatever_examples_follow_from_makes_new_ones(folder: Path) -> None:
     assert reads(source, Caption()) == 1
     assert reads(source, Caption(language="de")) == 1
     assert reads(source, Vqa()) == 1
-    assert reads(Counting(path=str(folder), limit=3), Vqa()) == 1
+    assert reads(Counting(path=str(folder), max_samples=3), Vqa()) == 1
     moved = time.time_ns()
     os.utime(folder / "train.jsonl", ns=(moved, moved))
     assert reads(source, Vqa()) == 1
@@ -305,24 +305,29 @@ def mixture(folder: Path) -> Mixture:
     source = Jsonl(path=str(folder))
     return Mixture(
         parts={
-            "texts": MixturePart(task=Ocr(), data=source, repeat=2),
-            "questions": MixturePart(task=Vqa(), data=Jsonl(path=str(folder), limit=5), repeat=3),
+            "texts": MixtureComponent(task=Ocr(), data=source, repeat=2),
+            "questions": MixtureComponent(
+                task=Vqa(), data=Jsonl(path=str(folder), max_samples=5), repeat=3
+            ),
         }
     )
 
 
 def test_a_mixture_gives_its_parts_by_name(folder: Path) -> None:
-    parts = load(mixture(folder), None, "train")
+    parts = load_split(mixture(folder), None, "train")
     assert [(part.name, part.repeat, len(part.examples)) for part in parts] == [
         ("texts", 2, 12),
         ("questions", 3, 5),
     ]
-    assert {example.part for part in parts for example in part.examples} == {"texts", "questions"}
+    assert {example.component for part in parts for example in part.examples} == {
+        "texts",
+        "questions",
+    }
 
 
 def test_concatenate_visits_every_example_as_often_as_its_part_says(folder: Path) -> None:
-    parts = load(mixture(folder), None, "train")
-    together = concatenate(parts)
+    parts = load_split(mixture(folder), None, "train")
+    together = concatenate_datasets(parts)
     texts, questions = (list(part.examples) for part in parts)
     assert list(together) == texts * 2 + questions * 3
     assert len(together) == 12 * 2 + 5 * 3
@@ -338,35 +343,35 @@ def shots(folder: Path, **told: Any) -> Mixture:
     source = Jsonl(path=str(folder))
     return Mixture(
         parts={
-            "texts": MixturePart(task=Ocr(), data=source, **told),
-            "questions": MixturePart(task=Vqa(), data=source, **told),
-            "judged": MixturePart(task=Caption(), data=Jsonl(path="nowhere"), weight=0),
+            "texts": MixtureComponent(task=Ocr(), data=source, **told),
+            "questions": MixtureComponent(task=Vqa(), data=source, **told),
+            "judged": MixtureComponent(task=Caption(), data=Jsonl(path="nowhere"), weight=0),
         }
     )
 
 
 def test_what_has_no_weight_is_not_looked_for_in_training(folder: Path) -> None:
-    parts = load_training(shots(folder), None, "train", seed=0)
+    parts = load_training_split(shots(folder), None, "train", seed=0)
     assert [part.name for part in parts] == ["texts", "questions"]
-    assert concatenate(parts).proportions(0) is None
+    assert concatenate_datasets(parts).mixture_schedule(0) is None
     with pytest.raises(DataError, match="nowhere does not exist"):
-        load(shots(folder), None, "test")
+        load_split(shots(folder), None, "test")
 
 
 def test_more_shots_hold_the_fewer_of_the_same_images_in_every_part_and_seeds_differ(
     folder: Path,
 ) -> None:
     def drawn(count: int, seed: int) -> list[list[str]]:
-        parts = load_training(shots(folder, shots=count), None, "train", seed)
+        parts = load_training_split(shots(folder, shots=count), None, "train", seed)
         return [[example.id for example in part.examples] for part in parts]
 
     few, more = drawn(3, 0), drawn(7, 0)
     assert few[0] == few[1] == more[0][:3]
     assert drawn(3, 0) == few != drawn(3, 1)
-    [part, _] = load_training(shots(folder, shots=3), None, "train", 0)
+    [part, _] = load_training_split(shots(folder, shots=3), None, "train", 0)
     assert [part.examples.row(place).id for place in range(3)] == few[0]
     assert list(pickle.loads(pickle.dumps(part.examples))) == list(part.examples)
-    assert len({one.fingerprint() for one in (part.examples, part.examples.drawn(2, 0))}) == 2
+    assert len({one.fingerprint() for one in (part.examples, part.examples.subsample(2, 0))}) == 2
     with pytest.raises(DataError, match=r"^data\.parts\.texts\.shots=13: split 'train' has 12"):
         drawn(13, 0)
 
@@ -375,27 +380,27 @@ def test_temperature_weighs_parts_by_a_root_of_their_sizes(folder: Path) -> None
     both = mixture(folder)
     parts = {name: replace(part, repeat=1) for name, part in both.parts.items()}
     both = Mixture(parts=parts, temperature=2.0)
-    loaded = load_training(both, None, "train", 0)
+    loaded = load_training_split(both, None, "train", 0)
     assert [part.weight for part in loaded] == pytest.approx([12**0.5, 5**0.5])
-    proportions = concatenate(loaded).proportions(0)
+    proportions = concatenate_datasets(loaded).mixture_schedule(0)
     assert proportions is not None
-    assert [len(visits) for visits in proportions.visits(0)] == [10, 7]
+    assert [len(visits) for visits in proportions.indices_by_component(0)] == [10, 7]
 
 
 def test_a_weight_that_gives_no_visit_is_refused(folder: Path) -> None:
     both = mixture(folder)
     weights = {"texts": 1.0, "questions": 0.01}
     parts = {k: replace(p, repeat=1, weight=weights[k]) for k, p in both.parts.items()}
-    loaded = load_training(Mixture(parts=parts), None, "train", 0)
+    loaded = load_training_split(Mixture(parts=parts), None, "train", 0)
     with pytest.raises(DataError, match=r"^data\.parts\.questions: by its weight it gets 9\.9e-03"):
-        concatenate(loaded).proportions(0)
+        concatenate_datasets(loaded).mixture_schedule(0)
 
 
 def test_a_task_is_needed_beside_a_source_and_refused_beside_a_mixture(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"^task is missing"):
-        load(Jsonl(path=str(folder)), None, "train")
+        load_split(Jsonl(path=str(folder)), None, "train")
     with pytest.raises(ValueError, match=r"^task: the parts of a mixture"):
-        load(mixture(folder), Ocr(), "train")
+        load_split(mixture(folder), Ocr(), "train")
 
 
 def boats(count: int) -> list[dict[str, Any]]:
@@ -406,7 +411,7 @@ def test_what_a_task_leaves_out_is_counted_and_told_again_from_the_cache(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = write_rows(tmp_path / "d", *({"instances": boats(n)} for n in (1, 4, 0, 3)))
-    task = Detection(classes=["boat"], max_objects=2, negatives=0)
+    task = Detection(classes=["boat"], max_objects=2, negative_ratio=0)
     file = f"{tmp_path}/d/train.jsonl"
     for _ in range(2):
         caplog.clear()
@@ -414,18 +419,18 @@ def test_what_a_task_leaves_out_is_counted_and_told_again_from_the_cache(
             examples = examples_of(source, task)
         assert [example.id for example in examples] == ["train-1", "train-2", "train-4"]
         assert [example.suffixes[0].count("boat") for example in examples] == [1, 2, 2]
-        assert examples.left_out == [
+        assert examples.dropped == [
             f"left out: 3 objects over task.max_objects=2, in 2 rows: {file}:2 (2); {file}:4",
-            f"left out: 1 images without objects (task.negatives), in 1 rows: {file}:3",
+            f"left out: 1 images without objects (task.negative_ratio), in 1 rows: {file}:3",
         ]
-        assert caplog.messages == [f"detection, train: {told}" for told in examples.left_out]
+        assert caplog.messages == [f"detection, train: {told}" for told in examples.dropped]
 
 
 def test_only_the_split_train_leaves_negatives_out(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"instances": boats(1)}, {"instances": []})
     shutil.copy(tmp_path / "d/train.jsonl", tmp_path / "d/test.jsonl")
-    task = Detection(classes=["boat"], negatives=0)
-    counts = [len(load(source, task, split)[0].examples) for split in ("train", "test")]
+    task = Detection(classes=["boat"], negative_ratio=0)
+    counts = [len(load_split(source, task, split)[0].examples) for split in ("train", "test")]
     assert counts == [1, 2]
 
 
@@ -433,9 +438,9 @@ def test_choices_and_a_marked_box_come_back_from_the_cache(tmp_path: Path) -> No
     row = {"question": "q", "answers": ["b"], "choices": ["a", "b"], "captions": "a boat"}
     source = write_rows(tmp_path / "d", row | {"instances": boats(1)})
     [example] = examples_of(source, ScienceQa())
-    assert (example.choices, example.marked) == (("a", "b"), None)
+    assert (example.choices, example.marked_box) == (("a", "b"), None)
     [example] = examples_of(source, Caption(mark=True))
-    assert (example.choices, example.marked) == ((), (0.0, 0.0, 5.0, 9.0))
+    assert (example.choices, example.marked_box) == ((), (0.0, 0.0, 5.0, 9.0))
 
 
 def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:
@@ -453,25 +458,25 @@ def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:
 def test_a_split_without_references_is_let_through_where_it_is_asked_for(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "q", {"question": "how many?"}, {"question": "what colour?"})
     with pytest.raises(DataError, match="column 'answers' is missing"):
-        load(source, Vqa(), "train")
-    [part] = load(source, Vqa(), "train", unanswered=True)
-    assert not part.is_answered
+        load_split(source, Vqa(), "train")
+    [part] = load_split(source, Vqa(), "train", allow_missing_references=True)
+    assert not part.has_references
     assert [(e.prefix, e.suffixes, e.reference) for e in part.examples] == [
         ("answer en how many?", (), ()),
         ("answer en what colour?", (), ()),
     ]
     with pytest.raises(DataError, match="prompts without references, and nothing can be learned"):
-        load(source, Vqa(), "train")  # also where it lies in the cache
+        load_split(source, Vqa(), "train")  # also where it lies in the cache
 
 
 def test_a_split_has_references_throughout_or_not_at_all(tmp_path: Path) -> None:
     asked, answered = {"question": "how many?"}, {"question": "how many?", "answer": "2"}
     source = write_rows(tmp_path / "a", answered, asked)
     with pytest.raises(DataError, match=r"train\.jsonl:2: column 'answers' is missing"):
-        load(source, Vqa(), "train", unanswered=True)
+        load_split(source, Vqa(), "train", allow_missing_references=True)
     source = write_rows(tmp_path / "b", asked, answered)
     with pytest.raises(DataError, match=r"train\.jsonl:2: the row has a reference and those"):
-        load(source, Vqa(), "train", unanswered=True)
+        load_split(source, Vqa(), "train", allow_missing_references=True)
 
 
 def test_a_fingerprint_is_that_of_the_content_wherever_it_lies(

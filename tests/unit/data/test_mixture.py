@@ -6,36 +6,36 @@ from typing import Any
 
 import pytest
 
-from palitune.data.mixture import Mixture, MixturePart
+from palitune.data.mixture import Mixture, MixtureComponent
 from palitune.data.sources import SOURCES
-from palitune.data.sources.handwriting import Annotations, Handwriting
+from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.vqa import Vqa
 
 
-def part(repeat: int = 1) -> MixturePart:
-    return MixturePart(task=Vqa(), data=Handwriting(), repeat=repeat)
+def part(repeat: int = 1) -> MixtureComponent:
+    return MixtureComponent(task=Vqa(), data=Handwriting(), repeat=repeat)
 
 
 def test_each_part_is_paired_with_its_own_task() -> None:
-    parts = {"ocr": MixturePart(task=Ocr(), data=Handwriting()), "questions": part(repeat=3)}
-    pairings = Mixture(parts=parts).pairings(None)
+    parts = {"ocr": MixtureComponent(task=Ocr(), data=Handwriting()), "questions": part(repeat=3)}
+    pairings = Mixture(parts=parts).dataset_specs(None)
     assert [(p.name, p.task, p.source, p.repeat) for p in pairings] == [
-        ("ocr", Ocr(), Handwriting(annotations=Annotations.ocr), 1),
-        ("questions", Vqa(), Handwriting(annotations=Annotations.vqa), 3),
+        ("ocr", Ocr(), Handwriting(annotations=EmbeddedAnnotationKind.ocr), 1),
+        ("questions", Vqa(), Handwriting(annotations=EmbeddedAnnotationKind.vqa), 3),
     ]
 
 
 def test_the_limit_of_a_mixture_holds_for_every_part_that_sets_none() -> None:
-    own = MixturePart(task=Ocr(), data=Handwriting(limit=9))
-    pairings = Mixture(parts={"own": own, "questions": part()}, limit=5).pairings(None)
-    assert [pairing.source.limit for pairing in pairings] == [9, 5]
-    assert own.data.limit == 9
+    own = MixtureComponent(task=Ocr(), data=Handwriting(max_samples=9))
+    pairings = Mixture(parts={"own": own, "questions": part()}, max_samples=5).dataset_specs(None)
+    assert [pairing.source.max_samples for pairing in pairings] == [9, 5]
+    assert own.data.max_samples == 9
 
 
 def test_a_task_beside_a_mixture_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^task: the parts of a mixture .* task=ocr or choose"):
-        Mixture(parts={"a": part()}).pairings(Ocr())
+        Mixture(parts={"a": part()}).dataset_specs(Ocr())
 
 
 def test_a_mixture_has_parts_with_usable_names_and_visits() -> None:
@@ -47,19 +47,21 @@ def test_a_mixture_has_parts_with_usable_names_and_visits() -> None:
         part(repeat=0)
 
 
-def weighted(weight: float | None, **told: Any) -> MixturePart:
-    return MixturePart(task=Vqa(), data=Handwriting(), weight=weight, **told)
+def weighted(weight: float | None, **told: Any) -> MixtureComponent:
+    return MixtureComponent(task=Vqa(), data=Handwriting(), weight=weight, **told)
 
 
 def test_weights_temperature_and_shots_reach_the_pairings() -> None:
     parts = {"a": weighted(3), "b": weighted(1, shots=16), "judged": weighted(0)}
-    pairings = Mixture(parts=parts).pairings(None)
+    pairings = Mixture(parts=parts).dataset_specs(None)
     assert [(p.weight, p.temperature, p.shots) for p in pairings] == [
         (3, None, None),
         (1, None, 16),
         (0, None, None),
     ]
-    pairings = Mixture(parts={"a": part(), "judged": weighted(0)}, temperature=2).pairings(None)
+    pairings = Mixture(parts={"a": part(), "judged": weighted(0)}, temperature=2).dataset_specs(
+        None
+    )
     assert [(p.weight, p.temperature) for p in pairings] == [(None, 2), (0, 2)]
 
 

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from palitune import data
-from palitune.data.dataset import Part
+from palitune.data.dataset import TaskDataset, load_split
 from palitune.data.sources.base import Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
-from palitune.evaluation.records import Answer
+from palitune.evaluation.prediction_records import PredictionRecord
 from palitune.tasks import Task
 
-from toy_data import write_toy_coco, write_toy_jsonl
+from support.toy_data import write_toy_coco, write_toy_jsonl
 
 
 @pytest.fixture
@@ -27,20 +26,20 @@ def coco(tmp_path: Path) -> Coco:
 
 
 @pytest.fixture
-def part() -> Callable[[Source, Task], Part]:
+def part() -> Callable[[Source, Task], TaskDataset]:
     """The test split of a source under a task: four examples."""
-    return lambda source, task: data.load(source, task, "test")[0]
+    return lambda source, task: load_split(source, task, "test")[0]
 
 
 @pytest.fixture
-def right() -> Callable[[Part], list[Answer]]:
+def right() -> Callable[[TaskDataset], list[PredictionRecord]]:
     """The answers of somebody who knows the references."""
 
-    def answers(part: Part) -> list[Answer]:
+    def answers(part: TaskDataset) -> list[PredictionRecord]:
         texts = [example.suffixes[0] for example in part.examples]
         sizes = [example.size for example in part.examples]
         return [
-            Answer(text=text, value=part.task.parse(text, size, lambda start, end: 0.5))
+            PredictionRecord(text=text, value=part.task.parse(text, size, lambda start, end: 0.5))
             for text, size in zip(texts, sizes, strict=True)
         ]
 

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palitune import data
+from palitune.data.dataset import load_split
 from palitune.data.sources.base import Source
-from palitune.evaluation.loop import evaluate
-from palitune.evaluation.settings import Evaluation
-from palitune.examples import DataError, Instance, Row
-from palitune.models.checkpoints import Local
-from palitune.models.generation import Generated
+from palitune.errors import DataError
+from palitune.evaluation.config import EvaluationConfig
+from palitune.evaluation.evaluate import evaluate
+from palitune.models.config import Local
+from palitune.models.generation.generate import Generation
 from palitune.models.loading import load, load_processor
-from palitune.report.run_folder import objects, read
+from palitune.records import Instance, Row
+from palitune.report.run_reader import get_instances, read_run_folder
 from palitune.tasks import TASKS
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
 SIZE = (60, 40)
 BOX = (10, 5, 50, 30)
@@ -40,7 +41,7 @@ class Drawn(Source):
             id="1",
             images=(str(file),),
             size=SIZE,
-            place=str(file),
+            location=str(file),
             question="the boat",
             instances=(boat,),
             classes=("boat",),
@@ -62,22 +63,22 @@ def test_a_right_answer_is_judged_and_shown_with_its_mask(
     tmp_path: Path,
 ) -> None:
     Image.fromarray(toy_mask(SIZE, BOX)).convert("RGB").save(tmp_path / "test.png")
-    parts = data.load(Drawn(path=str(tmp_path)), TASKS[name](), "test")
+    parts = load_split(Drawn(path=str(tmp_path)), TASKS[name](), "test")
     [example] = parts[0].examples
     [suffix] = example.suffixes
 
-    def right(*_: Any, **__: Any) -> list[Generated]:
-        return [Generated(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
+    def right(*_: Any, **__: Any) -> list[Generation]:
+        return [Generation(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
 
-    monkeypatch.setattr("palitune.evaluation.answering.generate", right)
+    monkeypatch.setattr("palitune.evaluation.inference.generate", right)
     model = Local(path=str(tiny("paligemma")))
-    results = evaluate(load(model), load_processor(model), parts, Evaluation(workers=0))
+    results = evaluate(load(model), load_processor(model), parts, EvaluationConfig(num_workers=0))
     assert {key: results.metrics[f"{name}/{key}"] for key in good} == pytest.approx(good)
 
     results.write_predictions(tmp_path / "predictions.jsonl")
     (tmp_path / "metrics.json").write_text(json.dumps({"split": "test", "examples": {}}))
-    [judged] = read(tmp_path).judged
+    [judged] = read_run_folder(tmp_path).examples
     assert judged.reference == example.reference
-    [shown] = objects(judged.after.value)
+    [shown] = get_instances(judged.after.value)
     assert shown.mask is not None
     assert np.array_equal(shown.mask, parts[0].task.parse(suffix, SIZE)[0].mask)  # type: ignore

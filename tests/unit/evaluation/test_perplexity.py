@@ -9,10 +9,15 @@ import pytest
 import torch
 
 from palitune.data.collator import Collator
-from palitune.evaluation.perplexity import Likelihood, Perplexity, likelihoods, reference_batches
-from palitune.examples import Example
-from palitune.models.checkpoints import Local
+from palitune.evaluation.perplexity import (
+    Likelihood,
+    Perplexity,
+    reference_batches,
+    reference_likelihoods,
+)
+from palitune.models.config import Local
 from palitune.models.loading import load, load_processor
+from palitune.records import Example
 
 
 def test_the_perplexity_of_a_set_weighs_tokens_alike() -> None:
@@ -20,7 +25,9 @@ def test_the_perplexity_of_a_set_weighs_tokens_alike() -> None:
     assert measured.update(Likelihood(-6.0, 3)) == {"log_prob": -2}
     measured.update(Likelihood(-1.0, 1))
     assert measured.compute()["perplexity"] == pytest.approx(math.exp(7 / 4))
-    first, twice, none = measured.weighted(np.array([[1.0, 0], [2, 2], [0, 0]]))["perplexity"]
+    first, twice, none = measured.compute_weighted(np.array([[1.0, 0], [2, 2], [0, 0]]))[
+        "perplexity"
+    ]
     assert (first, twice) == pytest.approx((math.exp(2), math.exp(7 / 4)))
     assert math.isnan(none)
     assert math.isnan(Perplexity().compute()["perplexity"])
@@ -33,8 +40,10 @@ def test_likelihoods_are_those_of_the_stock_forward_pass_over_each_reference(
     network, collator = load(model), Collator(load_processor(model))
     batches = reference_batches(collator, examples)
     assert [len(batch["labels"]) for batch in batches] == [5, 1]  # one has two references
-    found = likelihoods(network, examples, batches)
-    alone = [likelihoods(network, [e], reference_batches(collator, [e]))[0] for e in examples]
+    found = reference_likelihoods(network, examples, batches)
+    alone = [
+        reference_likelihoods(network, [e], reference_batches(collator, [e]))[0] for e in examples
+    ]
     for one, other, example in zip(found, alone, examples, strict=True):
         assert one.tokens == other.tokens
         assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4)

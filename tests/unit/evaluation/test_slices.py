@@ -2,14 +2,14 @@
 
 import pytest
 
-from palitune.evaluation.slices import LENGTH, OBJECTS, attributes_of
-from palitune.examples import Example, Instance, Reference
+from palitune.evaluation.slices import ANSWER_LENGTH, NUM_OBJECTS, slice_attributes
+from palitune.records import Example, Instance, Reference
 
 
 def example(reference: Reference) -> Example:
     return Example(
         id="1", images=("a.png",), size=(9, 9), prefix="", suffixes=("",), reference=reference,
-        place="a:1",
+        location="a:1",
     )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def example(reference: Reference) -> Example:
     ],
 )
 def test_answers_go_by_their_length(words: int, name: str) -> None:
-    assert attributes_of([example((" ".join(["a"] * words), "b"))]) == [{LENGTH: name}]
+    assert slice_attributes([example((" ".join(["a"] * words), "b"))]) == [{ANSWER_LENGTH: name}]
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_answers_go_by_their_length(words: int, name: str) -> None:
 def test_images_go_by_their_objects_without_crowds(count: int, name: str) -> None:
     boat = Instance("boat", (0, 0, 5, 5))
     crowd = Instance("boat", (0, 0, 9, 9), crowd=True)
-    assert attributes_of([example((*[boat] * count, crowd))]) == [{OBJECTS: name}]
+    assert slice_attributes([example((*[boat] * count, crowd))]) == [{NUM_OBJECTS: name}]

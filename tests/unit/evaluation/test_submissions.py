@@ -8,25 +8,25 @@ from typing import Any
 import pytest
 from pycocotools.coco import COCO
 
-from palitune import data
-from palitune.data.dataset import Part
-from palitune.data.sources.coco import Annotations, Coco
+from palitune.data.dataset import TaskDataset, load_split
+from palitune.data.sources.coco import Coco, CocoAnnotationKind
 from palitune.data.sources.jsonl import Jsonl
-from palitune.evaluation import saved_files, submissions
-from palitune.evaluation.judging import judge
-from palitune.evaluation.records import Answer
-from palitune.evaluation.settings import Evaluation, Submission
-from palitune.examples import DataError, mask_from_json
+from palitune.errors import DataError
+from palitune.evaluation import prediction_files, submissions
+from palitune.evaluation.config import EvaluationConfig, Submission
+from palitune.evaluation.prediction_records import PredictionRecord
+from palitune.evaluation.scoring import score_predictions
+from palitune.records import mask_from_json
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.segmentation import Segmentation
 from palitune.tasks.vqa import Vqa
 
-from toy_data import SIZE, draw, toy_mask
+from support.toy_data import SIZE, draw_toy_image, toy_mask
 
 Written = list[dict[str, Any]]
-Right = Callable[[Part], list[Answer]]
+Right = Callable[[TaskDataset], list[PredictionRecord]]
 QUESTIONS = {
     Submission.docvqa: "questionId",
     Submission.infovqa: "questionId",
@@ -36,24 +36,26 @@ QUESTIONS = {
 }
 
 
-def questions(folder: Path) -> Part:
+def questions(folder: Path) -> TaskDataset:
     """Four questions with ids as benchmarks have them."""
     rows = [
         {
             "id": 262148000 + n,
-            "image": draw(folder, "test", n),
+            "image": draw_toy_image(folder, "test", n),
             "question": "?",
             "answers": [f"{n}"],
         }
         for n in range(4)
     ]
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return data.load(Jsonl(path=str(folder)), Vqa(), "test")[0]
+    return load_split(Jsonl(path=str(folder)), Vqa(), "test")[0]
 
 
-def written(folder: Path, kind: Submission, part: Part, answers: list[Answer]) -> Written:
-    submissions.check(kind, [part])
-    file = submissions.write(folder, kind, part, answers)
+def written(
+    folder: Path, kind: Submission, part: TaskDataset, answers: list[PredictionRecord]
+) -> Written:
+    submissions.check_submission(kind, [part])
+    file = submissions.write_submission(folder, kind, part, answers)
     assert file == folder / "submission.json"
     entries: Written = json.loads(file.read_text())
     return entries
@@ -62,7 +64,7 @@ def written(folder: Path, kind: Submission, part: Part, answers: list[Answer]) -
 @pytest.mark.parametrize("kind", QUESTIONS)
 def test_answers_go_under_whole_numbers(kind: Submission, tmp_path: Path, right: Right) -> None:
     part = questions(tmp_path)
-    answers = [*right(part)[:3], Answer(text="<loc", value=None)]
+    answers = [*right(part)[:3], PredictionRecord(text="<loc", value=None)]
     assert written(tmp_path, kind, part, answers) == [
         {QUESTIONS[kind]: 262148000, "answer": "0"},
         {QUESTIONS[kind]: 262148001, "answer": "1"},
@@ -75,13 +77,15 @@ def test_vizwiz_names_images(tmp_path: Path, right: Right) -> None:
     part = questions(tmp_path)
     entries = written(tmp_path, Submission.vizwiz, part, right(part))
     assert entries[1] == {"image": "test_01.png", "answer": "1"}
-    back = saved_files.read(tmp_path / "submission.json", [part], Evaluation())
+    back = prediction_files.load_predictions(
+        tmp_path / "submission.json", [part], EvaluationConfig()
+    )
     assert [answer.value for answer in back[0]] == ["0", "1", "2", "3"]
 
 
 def test_captions_load_as_coco_results(coco: Coco, tmp_path: Path, right: Right) -> None:
-    source = Coco(path=coco.path, annotations=Annotations.captions)
-    part = data.load(source, Caption(metrics=["cider_d"]), "test")[0]
+    source = Coco(path=coco.path, annotations=CocoAnnotationKind.captions)
+    part = load_split(source, Caption(metrics=["cider_d"]), "test")[0]
     entries = written(tmp_path, Submission.coco_captions, part, right(part))
     assert [set(entry) for entry in entries] == [{"image_id", "caption"}] * 4
     official = COCO(str(source.annotation_file("test")))
@@ -104,7 +108,7 @@ def test_objects_load_as_coco_results_and_read_back_as_they_were(
             entry["segmentation"] = uncompressed(outline)
         file.write_text(json.dumps(content))
         task = Segmentation()
-    part = data.load(Coco(path=coco.path, masks=masks), task, "test")[0]
+    part = load_split(Coco(path=coco.path, masks=masks), task, "test")[0]
     answers = right(part)
     entries = written(tmp_path, kind, part, answers)
     shape = "segmentation" if masks else "bbox"
@@ -115,8 +119,12 @@ def test_objects_load_as_coco_results_and_read_back_as_they_were(
     official = COCO(str(coco.annotation_file("test")))
     loaded = official.loadRes(str(tmp_path / "submission.json"))
     assert len(loaded.getAnnIds()) == len(entries) == sum(len(a.value or ()) for a in answers)
-    back = saved_files.read(tmp_path / "submission.json", [part], Evaluation())
-    numbers = [judge([part], [found], Evaluation()).metrics for found in (answers, *back)]
+    back = prediction_files.load_predictions(
+        tmp_path / "submission.json", [part], EvaluationConfig()
+    )
+    numbers = [
+        score_predictions([part], [found], EvaluationConfig()).metrics for found in (answers, *back)
+    ]
     assert numbers[0] == pytest.approx(numbers[1], nan_ok=True)
     if masks:
         first = mask_from_json(entries[0]["segmentation"])
@@ -136,32 +144,38 @@ def uncompressed(mask: Any) -> dict[str, Any]:
 
 def test_expressions_go_under_their_two_numbers(tmp_path: Path, right: Right) -> None:
     boat = {"label": "boat", "box": [10, 10, 50, 40]}
-    row = {"image": draw(tmp_path, "test", 0), "expression": "the boat", "instances": [boat]}
+    row = {
+        "image": draw_toy_image(tmp_path, "test", 0),
+        "expression": "the boat",
+        "instances": [boat],
+    }
     (tmp_path / "test.jsonl").write_text(json.dumps({"id": "17-4203"} | row) + "\n")
-    part = data.load(Jsonl(path=str(tmp_path)), ReferringDetection(), "test")[0]
+    part = load_split(Jsonl(path=str(tmp_path)), ReferringDetection(), "test")[0]
     answers = right(part)
     [entry] = written(tmp_path, Submission.refcoco, part, answers)
     assert (entry["ref_id"], entry["sent_id"]) == (17, 4203)
     assert entry["bbox"] == pytest.approx([10, 10, 40, 30], abs=0.1)
-    [[back]] = saved_files.read(tmp_path / "submission.json", [part], Evaluation())
+    [[back]] = prediction_files.load_predictions(
+        tmp_path / "submission.json", [part], EvaluationConfig()
+    )
     assert back.value[0].box == pytest.approx(answers[0].value[0].box)  # type: ignore[index,union-attr]
 
 
 def test_what_a_server_would_refuse_is_told_before_anything_is_done(
     tmp_path: Path, jsonl: Jsonl, coco: Coco
 ) -> None:
-    asked = data.load(jsonl, Vqa(), "test")
-    boxes = data.load(jsonl, Detection(classes=["red"]), "test")
+    asked = load_split(jsonl, Vqa(), "test")
+    boxes = load_split(jsonl, Detection(classes=["red"]), "test")
     with pytest.raises(DataError, match=r"'test-0' has to be the number .* data\.columns\.id="):
-        submissions.check(Submission.docvqa, asked)
+        submissions.check_submission(Submission.docvqa, asked)
     with pytest.raises(DataError, match="a file of objects, and the answers of task vqa are texts"):
-        submissions.check(Submission.coco_detection, asked)
+        submissions.check_submission(Submission.coco_detection, asked)
     with pytest.raises(DataError, match="a file of texts, and the answers of task detection"):
-        submissions.check(Submission.vqav2, boxes)
+        submissions.check_submission(Submission.vqav2, boxes)
     with pytest.raises(DataError, match="data=jsonl has none; it takes data=coco"):
-        submissions.check(Submission.coco_detection, boxes)
+        submissions.check_submission(Submission.coco_detection, boxes)
     with pytest.raises(DataError, match="is of one data set, and there are 2"):
-        submissions.check(Submission.vqav2, asked + boxes)
+        submissions.check_submission(Submission.vqav2, asked + boxes)
 
 
 def test_a_file_of_some_examples_says_so(

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from palitune.examples import Example, Instance, Prediction, Reference, Value
-from palitune.metrics import METRICS, Metric, best, higher_is_better
+from palitune.metrics import METRICS, higher_is_better, perfect_value
+from palitune.metrics.base import Metric
+from palitune.records import Example, Instance, Prediction, Reference, Value
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
 SIZE = (100, 100)
 OBJECTS = tuple(
@@ -51,7 +52,7 @@ def example(reference: Reference) -> Example:
         prefix="detect boat ; buoy",
         suffixes=("",),
         reference=reference,
-        place="boats.jsonl:7",
+        location="boats.jsonl:7",
         attributes={"question_type": "count"},
     )
 
@@ -75,11 +76,13 @@ def test_a_perfect_prediction_gets_the_best_score(name: str) -> None:
         text = ANSWER.get(name, answer + " on a big lake" * (name in {"bleu", "bleu_4", "cider_d"}))
         reference: Reference = OBJECT_METRICS.get(name, (text,) * 4)
         scores |= metric.update(example(reference), prediction(OBJECT_METRICS.get(name, text)))
-    for each in [scores, *metric.corpus_scores(), metric.compute()]:
+    for each in [scores, *metric.per_example_scores(), metric.compute()]:
         for number, score in each.items():
             # no object of that size in the image
             undefined = number.removeprefix("mask_") in {"APl", "ARl"}
-            assert score == pytest.approx(best(number)) or (undefined and math.isnan(score)), number
+            assert score == pytest.approx(perfect_value(number)) or (
+                undefined and math.isnan(score)
+            ), number
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -87,25 +90,25 @@ def test_the_same_corpus_weighed_once_has_the_same_numbers_and_twice_too(name: s
     numbers = judged(name, range(6)).compute()
     metric = judged(name, range(6))
     for times in (1, 3):
-        weighed = metric.weighted(np.full((2, 6), float(times)))
+        weighed = metric.compute_weighted(np.full((2, 6), float(times)))
         for number, values in weighed.items():
             assert values.tolist() == pytest.approx([numbers[number]] * 2, nan_ok=True), number
-    assert set(metric.weighted(np.ones((1, 6)))) == set(numbers)
-    assert all(math.isnan(v[0]) for v in metric.weighted(np.zeros((1, 6))).values())
+    assert set(metric.compute_weighted(np.ones((1, 6)))) == set(numbers)
+    assert all(math.isnan(v[0]) for v in metric.compute_weighted(np.zeros((1, 6))).values())
 
 
 @pytest.mark.parametrize("name", sorted(set(OWN) - {"cider_d"}))
 def test_some_examples_weigh_as_if_there_were_no_others(name: str) -> None:
     counts = np.array([[1.0, 0, 1, 1, 0, 1]])
     alone = judged(name, [0, 2, 3, 5]).compute()
-    weighed = {n: float(v[0]) for n, v in judged(name, range(6)).weighted(counts).items()}
+    weighed = {n: float(v[0]) for n, v in judged(name, range(6)).compute_weighted(counts).items()}
     assert weighed == pytest.approx(alone, nan_ok=True)
 
 
 def test_document_frequencies_stay_those_of_the_whole_corpus() -> None:
     metric = judged("cider_d", range(6))
-    scores = [row["cider_d"] for row in metric.corpus_scores()]
-    first_two = metric.weighted(np.array([[1.0, 1, 0, 0, 0, 0]]))["cider_d"][0]
+    scores = [row["cider_d"] for row in metric.per_example_scores()]
+    first_two = metric.compute_weighted(np.array([[1.0, 1, 0, 0, 0, 0]]))["cider_d"][0]
     assert first_two == pytest.approx(sum(scores[:2]) / 2)
 
 
@@ -138,7 +141,7 @@ def test_a_malformed_prediction_scores_as_an_empty_answer(name: str) -> None:
 def test_a_text_metric_reports_its_name_and_refuses_objects(name: str) -> None:
     metric = METRICS[name]()
     at_once = metric.update(example(("a",)), prediction("b"))
-    own = set(at_once) | {number for row in metric.corpus_scores() for number in row}
+    own = set(at_once) | {number for row in metric.per_example_scores() for number in row}
     if name in SEVERAL:
         assert own <= set(metric.compute())
         assert all(number.startswith(name) for number in metric.compute())

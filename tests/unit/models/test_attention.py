@@ -15,11 +15,12 @@ from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
 from palitune import models
 from palitune.data.collator import Collator
-from palitune.data.visits import Visit
-from palitune.examples import Example
+from palitune.data.training_set import TrainingSample
 from palitune.models import attention
-from palitune.models.adapters import Full, Lora
-from palitune.models.checkpoints import Attention, Local
+from palitune.models.adapters.config import Full, Lora
+from palitune.models.config import AttentionImplementation, Local
+from palitune.models.loading import load
+from palitune.records import Example
 from palitune.training.loss import loss_positions
 
 MODULE = SimpleNamespace(num_key_value_groups=4, training=True, head_dim=16)
@@ -126,7 +127,7 @@ def test_chunked_keeps_memory_linear_in_tokens_for_the_backward_pass(
     assert kept(800) == 2 * kept(400)
 
 
-@pytest.mark.parametrize("kind", [attention.chunked_attention, attention.torch_attention])
+@pytest.mark.parametrize("kind", [attention.chunked_attention, attention.sdpa_attention])
 def test_attention_over_several_tokens_without_a_mask_is_refused(kind: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="without a mask"):
         kind(MODULE, *heads(40), None)
@@ -156,11 +157,13 @@ def folder(request: pytest.FixtureRequest, tiny: Callable[[str], Path], tmp_path
 
 
 def losses_and_gradients(model: Local, examples: list[Example]) -> list[Tensor]:
-    network = models.load(model)
+    network = load(model)
     collator = Collator(AutoProcessor.from_pretrained(model.path))
-    batch = collator.train([Visit(example, example.suffixes[0]) for example in examples])
+    batch = collator.collate_train(
+        [TrainingSample(example, example.suffixes[0]) for example in examples]
+    )
     positions = loss_positions(batch.pop("labels"))
-    Full().attach(network)
+    Full().apply_to(network)
     logits = network(**batch, logits_to_keep=positions).logits
     logits.square().mean().backward()
     return [logits.detach(), *(p.grad for p in network.model.language_model.parameters())]
@@ -171,12 +174,16 @@ def test_every_attention_gives_the_logits_and_gradients_of_eager(
     folder: Path, softcapped: bool, examples: list[Example]
 ) -> None:
     wanted = losses_and_gradients(
-        Local(path=str(folder), attention=Attention.eager, attention_logit_softcapping=softcapped),
+        Local(
+            path=str(folder),
+            attention=AttentionImplementation.eager,
+            attention_logit_softcapping=softcapped,
+        ),
         examples,
     )
-    kinds = [Attention.auto, Attention.chunked]
+    kinds = [AttentionImplementation.auto, AttentionImplementation.chunked]
     if "paligemma2" not in folder.name or not softcapped:
-        kinds.append(Attention.sdpa)
+        kinds.append(AttentionImplementation.sdpa)
     for kind in kinds:
         found = losses_and_gradients(
             Local(path=str(folder), attention=kind, attention_logit_softcapping=softcapped),
@@ -202,13 +209,13 @@ def test_generation_from_a_left_padded_batch_writes_the_tokens_of_eager(
     folder: Path, examples: list[Example]
 ) -> None:
     collator = Collator(AutoProcessor.from_pretrained(folder))
-    batch = collator.prompt(examples)
+    batch = collator.collate_prompts(examples)
     assert not batch["attention_mask"].all()
     written = [
-        models.load(Local(path=str(folder), attention=kind)).generate(
+        load(Local(path=str(folder), attention=kind)).generate(
             **batch, max_new_tokens=12, do_sample=False
         )
-        for kind in (Attention.eager, Attention.auto)
+        for kind in (AttentionImplementation.eager, AttentionImplementation.auto)
     ]
     assert torch.equal(*written)
 
@@ -218,7 +225,7 @@ def test_the_stock_forward_pass_without_token_types_is_refused_where_it_would_le
 ) -> None:
     attention.register()
     stock = PaliGemmaForConditionalGeneration.from_pretrained(
-        tiny("paligemma"), attn_implementation={"text_config": attention.TORCH_KERNEL}
+        tiny("paligemma"), attn_implementation={"text_config": attention.SDPA_ATTENTION}
     )
     with pytest.raises(ValueError, match="without a mask"):
         stock(input_ids=torch.tensor([[2, 10, 11, 12]]))
@@ -229,12 +236,14 @@ def test_gradient_checkpointing_changes_no_gradient(
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     collator = Collator(AutoProcessor.from_pretrained(model.path))
-    batch = collator.train([Visit(example, example.suffixes[0]) for example in examples])
+    batch = collator.collate_train(
+        [TrainingSample(example, example.suffixes[0]) for example in examples]
+    )
     positions = loss_positions(batch.pop("labels"))
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        network = models.add_adapter(models.load(model), Lora(rank=4)).train()
+        network = models.add_adapter(load(model), Lora(rank=4)).train()
         if checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
         network(**batch, logits_to_keep=positions).logits.square().mean().backward()
@@ -243,5 +252,5 @@ def test_gradient_checkpointing_changes_no_gradient(
 
 
 def test_names_hold_none_of_the_words_that_transformers_reads_meaning_into() -> None:
-    for name in (attention.TORCH_KERNEL, attention.CHUNKED):
+    for name in (attention.SDPA_ATTENTION, attention.CHUNKED_ATTENTION):
         assert not any(word in name for word in ("sdpa", "flash_attention", "flex_attention"))

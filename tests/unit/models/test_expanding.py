@@ -7,7 +7,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from torch import nn
 
-from palitune.models.expanding import Small4bit, keep_small_expanded
+from palitune.models.expanding import CachedDequantLinear4bit, cache_dequantized
 
 
 def nf4(outputs: int, seed: int = 0) -> Linear4bit:
@@ -16,9 +16,9 @@ def nf4(outputs: int, seed: int = 0) -> Linear4bit:
     return layer.to("cpu")
 
 
-def small(layer: Linear4bit) -> Small4bit:
+def small(layer: Linear4bit) -> CachedDequantLinear4bit:
     network = nn.Sequential(copy.deepcopy(layer))
-    keep_small_expanded(network)
+    cache_dequantized(network)
     return network[0]
 
 
@@ -31,7 +31,7 @@ def results(layer: Linear4bit, x: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 def test_only_small_layers_are_kept_expanded() -> None:
-    assert type(small(nf4(256))) is Small4bit
+    assert type(small(nf4(256))) is CachedDequantLinear4bit
     assert type(small(nf4(257))) is Linear4bit
 
 

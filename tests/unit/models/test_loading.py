@@ -11,19 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from palitune import models
-from palitune.models import attention, base_files, loading
-from palitune.models.adapters import Adapter, Full, Lora, Qlora
-from palitune.models.checkpoints import (
-    Attention,
-    Device,
-    Dtype,
-    Local,
-    ModelError,
-    PaliGemma2,
-    Tiny,
-)
-from palitune.models.prefix_lm import PrefixLM
+from palitune.errors import ModelError
+from palitune.models import attention, hub_files, loading
+from palitune.models.adapters.config import AdapterConfig, Full, Lora, Qlora
+from palitune.models.config import AttentionImplementation, Device, Dtype, Local, PaliGemma2, Tiny
+from palitune.models.loading import load, load_processor
+from palitune.models.paligemma import PaliGemmaPrefixLM
 
 FAMILIES = ["paligemma", "paligemma2"]
 
@@ -44,8 +37,8 @@ def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_the_embedded_model_is_read_with_its_processor() -> None:
-    network, processor = models.load(Tiny()), models.load_processor(Tiny())
-    assert isinstance(network, PrefixLM)
+    network, processor = load(Tiny()), load_processor(Tiny())
+    assert isinstance(network, PaliGemmaPrefixLM)
     assert processor.image_token_id == network.config.image_token_id
     assert sum(parameter.numel() for parameter in network.parameters()) < 1_000_000
 
@@ -53,23 +46,23 @@ def test_the_embedded_model_is_read_with_its_processor() -> None:
 @pytest.mark.parametrize(
     ("family", "settings", "name"),
     [
-        ("paligemma", {}, attention.TORCH_KERNEL),
-        ("paligemma", {"attention": Attention.chunked}, attention.CHUNKED),
-        ("paligemma", {"attention": Attention.eager}, "eager"),
-        ("paligemma2", {}, attention.CHUNKED),
-        ("paligemma2", {"attention": Attention.eager}, "eager"),
-        ("paligemma2", {"attention_logit_softcapping": False}, attention.TORCH_KERNEL),
+        ("paligemma", {}, attention.SDPA_ATTENTION),
+        ("paligemma", {"attention": AttentionImplementation.chunked}, attention.CHUNKED_ATTENTION),
+        ("paligemma", {"attention": AttentionImplementation.eager}, "eager"),
+        ("paligemma2", {}, attention.CHUNKED_ATTENTION),
+        ("paligemma2", {"attention": AttentionImplementation.eager}, "eager"),
+        ("paligemma2", {"attention_logit_softcapping": False}, attention.SDPA_ATTENTION),
         (
             "paligemma2",
-            {"attention": Attention.sdpa, "attention_logit_softcapping": False},
-            attention.TORCH_KERNEL,
+            {"attention": AttentionImplementation.sdpa, "attention_logit_softcapping": False},
+            attention.SDPA_ATTENTION,
         ),
     ],
 )
 def test_attention_is_chosen_for_the_language_model_alone(
     family: str, settings: dict[str, Any], name: str, tiny: Callable[[str], Path]
 ) -> None:
-    config = models.load(Local(path=str(tiny(family)), **settings)).config
+    config = load(Local(path=str(tiny(family)), **settings)).config
     assert config.text_config._attn_implementation == name
     assert config.vision_config._attn_implementation == "sdpa"
 
@@ -84,7 +77,7 @@ def test_softcaps_are_applied_where_they_are_asked_for(
         final_logit_softcapping=final,
         attention_logit_softcapping=scores,
     )
-    network = models.load(model)
+    network = load(model)
     text = network.config.text_config
     assert text.final_logit_softcapping == (30.0 if final else None)
     assert text.attn_logit_softcapping == (50.0 if scores else None)
@@ -104,12 +97,12 @@ def test_softcaps_are_applied_where_they_are_asked_for(
 )
 def test_weights_are_read_in_the_dtype_asked_for(
     settings: dict[str, Any],
-    adapter: Adapter | None,
+    adapter: AdapterConfig | None,
     dtype: torch.dtype,
     tiny: Callable[[str], Path],
 ) -> None:
     model = Local(path=str(tiny("paligemma")), device=Device.cpu, **settings)
-    assert {p.dtype for p in models.load(model, adapter).parameters()} == {dtype}
+    assert {p.dtype for p in load(model, adapter).parameters()} == {dtype}
 
 
 def test_on_a_gpu_the_base_is_in_bfloat16_unless_all_of_it_is_trained(
@@ -179,11 +172,11 @@ def as_on_the_hub(folder: Path) -> None:
 
 
 def test_files_laid_out_as_on_the_hub_give_the_same_network_and_generate(copied: Path) -> None:
-    wanted = models.load(Local(path=str(copied)))
-    plain = models.load_processor(Local(path=str(copied)))
+    wanted = load(Local(path=str(copied)))
+    plain = load_processor(Local(path=str(copied)))
     as_on_the_hub(copied)
-    found = models.load(Local(path=str(copied)))
-    processor = models.load_processor(Local(path=str(copied)))
+    found = load(Local(path=str(copied)))
+    processor = load_processor(Local(path=str(copied)))
     assert found.state_dict().keys() == wanted.state_dict().keys()
     assert all(torch.equal(found.state_dict()[k], v) for k, v in wanted.state_dict().items())
     assert found.base_fingerprint == wanted.base_fingerprint
@@ -206,11 +199,11 @@ def test_exactly_the_linear_layers_of_the_language_model_are_quantized(
 ) -> None:
     from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
-    network = models.load(Local(path=str(tiny(family))), adapter)
+    network = load(Local(path=str(tiny(family))), adapter)
     quantized = sorted(
         name for name, m in network.named_modules() if isinstance(m, Linear4bit | Linear8bitLt)
     )
-    assert quantized == Lora(targets=["language"]).hits(network)
+    assert quantized == Lora(targets=["language"]).target_modules(network)
     assert type(network.lm_head) is torch.nn.Linear
 
 
@@ -220,13 +213,13 @@ def test_exactly_the_linear_layers_of_the_language_model_are_quantized(
 def test_a_folder_without_a_processor_is_refused(copied: Path) -> None:
     (copied / "processor_config.json").unlink()
     with pytest.raises(ModelError, match=r"no readable processor; copy tokenizer\.json"):
-        models.load_processor(Local(path=str(copied)))
+        load_processor(Local(path=str(copied)))
 
 
 def test_a_folder_without_a_tokenizer_is_refused(copied: Path) -> None:
     (copied / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"no readable processor; copy tokenizer\.json"):
-        models.load_processor(Local(path=str(copied)))
+        load_processor(Local(path=str(copied)))
 
 
 def test_a_folder_without_safetensors_is_refused_even_where_pickled_weights_lie(
@@ -235,14 +228,14 @@ def test_a_folder_without_safetensors_is_refused_even_where_pickled_weights_lie(
     torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
     (copied / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"the weights cannot be read .*\*\.safetensors"):
-        models.load(Local(path=str(copied)))
+        load(Local(path=str(copied)))
 
 
 def test_truncated_weights_are_refused(copied: Path) -> None:
     file = copied / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="the weights cannot be read"):
-        models.load(Local(path=str(copied)))
+        load(Local(path=str(copied)))
 
 
 def test_a_missing_weight_is_refused_rather_than_made_up(copied: Path) -> None:
@@ -250,18 +243,18 @@ def test_a_missing_weight_is_refused_rather_than_made_up(copied: Path) -> None:
     del tensors["language_model.model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"1 weights are missing .*layers\.1\.mlp\.up_proj"):
-        models.load(Local(path=str(copied)))
+        load(Local(path=str(copied)))
 
 
 def test_a_processor_of_another_model_is_refused(copied: Path) -> None:
     rewrite(copied / "config.json", lambda c: c.update({"image_token_index": 7}))
     with pytest.raises(ModelError, match=r"the processor \(<image> is 321, .* take both"):
-        models.load_processor(Local(path=str(copied)))
+        load_processor(Local(path=str(copied)))
 
 
 def test_a_tokenizer_that_cuts_locations_into_pieces_is_refused(copied: Path) -> None:
-    config = base_files.read_config(copied)
-    processor = models.load_processor(Local(path=str(copied)))
+    config = hub_files.read_config(copied)
+    processor = load_processor(Local(path=str(copied)))
 
     class Cutting:
         def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
@@ -271,24 +264,24 @@ def test_a_tokenizer_that_cuts_locations_into_pieces_is_refused(copied: Path) ->
             return {"input_ids": processor.tokenizer(text[:8])["input_ids"]}
 
     with pytest.raises(ModelError, match="does not know <loc0000> to <loc1023> as single tokens"):
-        loading.check_tokens(SimpleNamespace(tokenizer=Cutting()), config)
+        loading.check_tokenizer(SimpleNamespace(tokenizer=Cutting()), config)
 
 
 def test_half_precision_is_refused_for_a_local_paligemma_2(tiny: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match=r"model\.dtype: Gemma 2 overflows in fp16"):
-        models.load(Local(path=str(tiny("paligemma2")), dtype=Dtype.fp16))
+        load(Local(path=str(tiny("paligemma2")), dtype=Dtype.fp16))
 
 
 def test_sdpa_is_refused_for_a_local_paligemma_2_with_softcaps(
     tiny: Callable[[str], Path],
 ) -> None:
     with pytest.raises(ModelError, match=r"model\.attention: sdpa cannot soft-cap"):
-        models.load(Local(path=str(tiny("paligemma2")), attention=Attention.sdpa))
+        load(Local(path=str(tiny("paligemma2")), attention=AttentionImplementation.sdpa))
 
 
 def test_a_final_softcap_is_refused_for_a_local_paligemma_1(tiny: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="PaliGemma 1 has no soft-cap"):
-        models.load(Local(path=str(tiny("paligemma")), final_logit_softcapping=True))
+        load(Local(path=str(tiny("paligemma")), final_logit_softcapping=True))
 
 
 def test_a_gpu_that_is_not_there_is_refused(
@@ -296,4 +289,4 @@ def test_a_gpu_that_is_not_there_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match=r"model\.device=cuda: no GPU is visible"):
-        models.load(Local(path=str(tiny("paligemma")), device=Device.cuda))
+        load(Local(path=str(tiny("paligemma")), device=Device.cuda))

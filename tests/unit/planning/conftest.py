@@ -5,23 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from palitune.models.adapters import Adapter
-from palitune.models.checkpoints import Dtype, Local
-from palitune.planning.choices import set_up
-from palitune.planning.held import Setup
-from palitune.planning.on_paper import put_on_paper
-from palitune.training.settings import Training
+from palitune.models.adapters.config import AdapterConfig
+from palitune.models.config import Dtype, Local
+from palitune.planning.alternatives import make_memory_context
+from palitune.planning.model_shapes import build_model_shape
+from palitune.planning.static_memory import MemoryContext
+from palitune.training.config import TrainingConfig
 
-SetUp = Callable[..., tuple[Local, Setup]]
+SetUp = Callable[..., tuple[Local, MemoryContext]]
 
 
 @pytest.fixture
 def small(tiny: Callable[[str], Path]) -> SetUp:
     def made(
-        family: str, adapter: Adapter, dtype: Dtype = Dtype.fp32, **settings: bool
-    ) -> tuple[Local, Setup]:
+        family: str, adapter: AdapterConfig, dtype: Dtype = Dtype.fp32, **settings: bool
+    ) -> tuple[Local, MemoryContext]:
         model = Local(path=str(tiny(family)), dtype=dtype)
-        training = Training(batch_size=32, micro_batch_size=32, **settings)  # type: ignore[arg-type]
-        return model, set_up(put_on_paper(model, adapter), model, adapter, training, "cpu")
+        training = TrainingConfig(global_batch_size=32, micro_batch_size=32, **settings)  # type: ignore[arg-type]
+        return model, make_memory_context(
+            build_model_shape(model, adapter), model, adapter, training, "cpu"
+        )
 
     return made

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from run_folders import make_run
+from support.run_folders import make_run
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palitune.examples import Example, Instance, mask_from_json
+from palitune.records import Example, Instance, mask_from_json
 from palitune.report.coco_results import CocoResults
 
 MASK = np.zeros((10, 20), bool)
@@ -14,13 +14,13 @@ MASK[2:5, 3:9] = True
 
 def example(name: str) -> Example:
     return Example(
-        id=name, images=(name,), size=(20, 10), prefix="", suffixes=(), reference=(), place=name
+        id=name, images=(name,), size=(20, 10), prefix="", suffixes=(), reference=(), location=name
     )
 
 
 def test_images_and_categories_are_numbered_as_they_come(tmp_path: Path) -> None:
     results = CocoResults()
-    results.declare(["boat", "buoy"])
+    results.add_categories(["boat", "buoy"])
     results.add(example("a.png"), [Instance("cow", (1, 2, 11, 8), score=0.25)])
     results.add(example("b.png"), [])
     results.add(example("c.png"), [Instance("buoy", (3, 2, 9, 5), MASK)])

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from palitune.examples import Instance, instance_to_json
-from palitune.report.page import write
+from palitune.records import Instance, instance_to_json
+from palitune.report.pages.run_report import write_run_report
 
-from browser import DESKTOP, PHONE, Visit, opened
-from run_folders import HOSTILE, make_run, make_small_run
+from support.browser import DESKTOP, PHONE, BrowserPage, open_page
+from support.run_folders import HOSTILE, make_run, make_small_run
 
 WINDOWS = [PHONE, DESKTOP]
 
@@ -22,12 +22,12 @@ WINDOWS = [PHONE, DESKTOP]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a fine-tuning with 20 examples in each of two parts."""
-    return write(make_run(tmp_path_factory.mktemp("shown") / "a-run", count=20))
+    return write_run_report(make_run(tmp_path_factory.mktemp("shown") / "a-run", count=20))
 
 
 @pytest.fixture
 def page(report: Path) -> Iterator[Page]:
-    with opened(report) as visit:
+    with open_page(report) as visit:
         yield visit.page
 
 
@@ -43,18 +43,18 @@ def gallery(page: Page, name: str) -> None:
     page.locator(f'#filter [data-gallery="{name}"]').click()
 
 
-def assert_sound(visit: Visit) -> None:
+def assert_sound(visit: BrowserPage) -> None:
     assert visit.page.locator("h1").count() == 1
     assert visit.broken_images() == []
     assert visit.overflow() <= 0
-    assert visit.faults == []
+    assert visit.errors == []
 
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_the_report_loads_without_faults_and_fits_the_window(
     report: Path, window: tuple[int, int]
 ) -> None:
-    with opened(report, window) as visit:
+    with open_page(report, window) as visit:
         assert visit.page.locator("img, svg").count() > 0
         gallery(visit.page, "")
         visit.page.locator("summary").evaluate_all("all => all.forEach(s => s.click())")
@@ -166,7 +166,7 @@ def test_without_javascript_every_example_can_be_read(report: Path, tmp_path: Pa
     bare = tmp_path / "report.html"
     text = report.read_text(encoding="utf-8")
     bare.write_text(text[: text.index("<script>")] + "</body></html>", encoding="utf-8")
-    with opened(bare, PHONE) as visit:
+    with open_page(bare, PHONE) as visit:
         assert shown(visit.page) == 40
         assert not visit.page.locator("#filter").is_visible()
         assert visit.page.locator("button:visible").count() == 0
@@ -200,7 +200,7 @@ def test_odd_texts_stay_texts_and_fit(tmp_path: Path, window: tuple[int, int]) -
         for text in ODD
     ]
     run = make_small_run(tmp_path / HOSTILE.replace("/", "_"), "<i>", records, {"exact_match": 1})
-    with opened(write(run), window) as visit:
+    with open_page(write_run_report(run), window) as visit:
         visit.page.locator("summary").evaluate_all("all => all.forEach(s => s.click())")
         assert_sound(visit)
         assert shown(visit.page) == len(ODD)
@@ -232,7 +232,7 @@ def test_masks_of_many_classes_fit_and_are_seen(tmp_path: Path, window: tuple[in
             }
         )
     run = make_small_run(tmp_path / "run", "segmentation", records, {"mask_AP50": 0.1})
-    with opened(write(run), window) as visit:
+    with open_page(write_run_report(run), window) as visit:
         assert_sound(visit)
         assert visit.page.locator(".scroll tbody tr").count() == 17  # 16 classes, and the others
         assert visit.page.locator("#scores svg").count() == 2
@@ -253,7 +253,7 @@ def test_hardly_anything_makes_a_page_too(
 ) -> None:
     record = {"text": "7", "prediction": "7", "reference": ["7"], "scores": {"anls_rrc": None}}
     run = make_small_run(tmp_path / "run", "ocr", [record] * count, {"anls_rrc": None})
-    with opened(write(run), window) as visit:
+    with open_page(write_run_report(run), window) as visit:
         assert_sound(visit)
         assert shown(visit.page) == count
         assert "–" in visit.page.locator("#numbers").inner_text()

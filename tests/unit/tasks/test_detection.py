@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Row
-from palitune.tasks.detection import Ask, Crowd, Detection, Order
+from palitune.codec.grammar import ObjectGrammar
+from palitune.errors import DataError
+from palitune.records import Instance, Row
+from palitune.tasks.detection import CrowdPolicy, Detection, ObjectOrder, PromptClasses
 
 BOAT = Instance("boat", (20, 50, 30, 60))
 BUOY = Instance("buoy", (30, 20, 40, 30))
@@ -17,7 +18,7 @@ ROW = Row(
     id="17",
     images=("/harbour.jpg",),
     size=(1023, 1023),
-    place="boats.json, image id 17",
+    location="boats.json, image id 17",
     instances=(BOAT, BUOY, SWARM, GULL),
     classes=("boat", "buoy", "gull", "whale"),
 )
@@ -42,21 +43,24 @@ def test_a_prompt_of_its_own_stands_in_place_of_the_classes() -> None:
 
 
 def test_present_asks_for_the_classes_that_occur_and_for_all_where_none_does() -> None:
-    task = Detection(ask=Ask.present)
+    task = Detection(prompt_classes=PromptClasses.present)
     assert task.prefix(ROW) == "detect boat ; buoy ; gull"
     assert task.prefix(with_columns(instances=())) == "detect boat ; buoy ; gull ; whale"
-    assert Detection(ask=Ask.present, classes=["whale", "gull"]).prefix(ROW) == "detect gull"
+    assert (
+        Detection(prompt_classes=PromptClasses.present, classes=["whale", "gull"]).prefix(ROW)
+        == "detect gull"
+    )
 
 
 @pytest.mark.parametrize(
     ("order", "texts", "reference"),
     [
-        (Order.reading, (GULL_TEXT, BUOY_TEXT, BOAT_TEXT), (SWARM, GULL, BUOY, BOAT)),
-        (Order.given, (BOAT_TEXT, BUOY_TEXT, GULL_TEXT), (BOAT, BUOY, SWARM, GULL)),
+        (ObjectOrder.reading, (GULL_TEXT, BUOY_TEXT, BOAT_TEXT), (SWARM, GULL, BUOY, BOAT)),
+        (ObjectOrder.given, (BOAT_TEXT, BUOY_TEXT, GULL_TEXT), (BOAT, BUOY, SWARM, GULL)),
     ],
 )
 def test_objects_are_listed_in_order_and_crowds_are_not_written(
-    order: Order, texts: tuple[str, ...], reference: tuple[Instance, ...]
+    order: ObjectOrder, texts: tuple[str, ...], reference: tuple[Instance, ...]
 ) -> None:
     example = Detection(order=order).example(ROW)
     assert example.suffixes == (" ; ".join(texts),)
@@ -64,7 +68,7 @@ def test_objects_are_listed_in_order_and_crowds_are_not_written(
 
 
 def test_random_order_is_the_same_for_the_same_example_only() -> None:
-    task = Detection(order=Order.random)
+    task = Detection(order=ObjectOrder.random)
     many = tuple(Instance("boat", (n, n, n + 5, n + 5)) for n in range(20))
     first = task.example(with_columns(instances=many))
     assert first == task.example(with_columns(instances=many))
@@ -127,7 +131,7 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
 
 
 def test_one_class_is_drawn_by_the_example_as_often_present_as_absent() -> None:
-    task = Detection(ask=Ask.one)
+    task = Detection(prompt_classes=PromptClasses.one)
     asked = [task.example(with_columns(id=str(n))) for n in range(400)]
     assert {e.prefix for e in asked} == {f"detect {name}" for name in ROW.classes or ()}
     assert 150 < sum(e.prefix == "detect whale" for e in asked) < 250
@@ -141,7 +145,7 @@ def test_one_class_is_drawn_by_the_example_as_often_present_as_absent() -> None:
 
 
 def test_some_classes_are_drawn_by_the_example_in_their_own_order() -> None:
-    task = Detection(ask=Ask.some)
+    task = Detection(prompt_classes=PromptClasses.some)
     asked = [task.example(with_columns(id=str(n))) for n in range(400)]
     lists = [example.prefix.removeprefix("detect ").split(" ; ") for example in asked]
     assert {len(names) for names in lists} == {1, 2, 3, 4}
@@ -152,21 +156,21 @@ def test_some_classes_are_drawn_by_the_example_in_their_own_order() -> None:
 
 def test_negatives_are_kept_by_a_share_that_the_example_decides() -> None:
     empty = [with_columns(id=str(n), instances=()) for n in range(400)]
-    assert all(map(Detection().keeps, empty))
-    assert not any(map(Detection(negatives=0).keeps, empty))
-    quarter = [row.id for row in empty if Detection(negatives=0.25).keeps(row)]
-    half = [row.id for row in empty if Detection(negatives=0.5).keeps(row)]
+    assert all(map(Detection().include_in_training, empty))
+    assert not any(map(Detection(negative_ratio=0).include_in_training, empty))
+    quarter = [row.id for row in empty if Detection(negative_ratio=0.25).include_in_training(row)]
+    half = [row.id for row in empty if Detection(negative_ratio=0.5).include_in_training(row)]
     assert 60 < len(quarter) < 140 < len(half) < 260
     assert set(quarter) < set(half), "a larger share keeps what the smaller did"
-    assert Detection(negatives=0).keeps(ROW)
-    assert not Detection(negatives=0, classes=["whale"]).keeps(ROW)
+    assert Detection(negative_ratio=0).include_in_training(ROW)
+    assert not Detection(negative_ratio=0, classes=["whale"]).include_in_training(ROW)
 
 
 def test_dropped_crowds_are_neither_reference_nor_ignored() -> None:
-    task = Detection(crowd=Crowd.drop)
+    task = Detection(crowd=CrowdPolicy.drop)
     assert task.example(ROW).reference == (GULL, BUOY, BOAT)
-    assert task.left_out(ROW) == {"crowd regions (task.crowd=drop)": 1}
-    assert Detection().left_out(ROW) == {}
+    assert task.count_dropped(ROW) == {"crowd regions (task.crowd=drop)": 1}
+    assert Detection().count_dropped(ROW) == {}
 
 
 def test_small_objects_are_not_written_but_ignored_in_evaluation() -> None:
@@ -175,8 +179,8 @@ def test_small_objects_are_not_written_but_ignored_in_evaluation() -> None:
     assert example.suffixes == (f"{BUOY_TEXT} ; {BOAT_TEXT}",)
     ignored = dataclasses.replace(GULL, crowd=True)
     assert example.reference == (SWARM, ignored, BUOY, BOAT)
-    assert task.left_out(ROW) == {"objects smaller than task.min_box_side=8": 1}
-    assert Detection(min_box_side=6).left_out(ROW) == {}
+    assert task.count_dropped(ROW) == {"objects smaller than task.min_box_side=8": 1}
+    assert Detection(min_box_side=6).count_dropped(ROW) == {}
 
 
 def test_objects_over_the_limit_are_counted_and_still_wanted() -> None:
@@ -184,14 +188,14 @@ def test_objects_over_the_limit_are_counted_and_still_wanted() -> None:
     example = task.example(ROW)
     assert example.suffixes == (f"{GULL_TEXT} ; {BUOY_TEXT}",)
     assert example.reference == (SWARM, GULL, BUOY, BOAT)
-    assert task.left_out(ROW) == {"objects over task.max_objects=2": 1}
-    assert task.left_out(with_columns(suffix=BOAT_TEXT)) == {}
+    assert task.count_dropped(ROW) == {"objects over task.max_objects=2": 1}
+    assert task.count_dropped(with_columns(suffix=BOAT_TEXT)) == {}
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"negatives": 1.5}, r"task\.negatives must be in \[0, 1\], not 1\.5"),
+        ({"negative_ratio": 1.5}, r"task\.negative_ratio must be in \[0, 1\], not 1\.5"),
         ({"min_box_side": -1}, r"task\.min_box_side must be at least 0, not -1"),
         ({"max_objects": 0}, r"task\.max_objects must be at least 1, not 0"),
     ],
@@ -202,23 +206,29 @@ def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], why: st
 
 
 def test_an_answer_names_the_classes_of_its_prompt() -> None:
-    assert Detection().grammar("detect boat ; traffic light") == Grammar(("boat", "traffic light"))
-    assert Detection(max_objects=3).grammar("detect boat ; boat") == Grammar(("boat",), most=3)
+    assert Detection().grammar("detect boat ; traffic light") == ObjectGrammar(
+        ("boat", "traffic light")
+    )
+    assert Detection(max_objects=3).grammar("detect boat ; boat") == ObjectGrammar(
+        ("boat",), max_objects=3
+    )
 
 
 def test_a_prompt_in_other_words_allows_all_classes_of_the_task_and_none_if_it_has_none() -> None:
     task = Detection(classes=["car", "van"])
-    assert task.grammar("detect van") == Grammar(("van",))
-    assert task.grammar("detect vehicles") == Grammar(("car", "van"))
-    assert task.grammar("find what drives") == Grammar(("car", "van"))
+    assert task.grammar("detect van") == ObjectGrammar(("van",))
+    assert task.grammar("detect vehicles") == ObjectGrammar(("car", "van"))
+    assert task.grammar("find what drives") == ObjectGrammar(("car", "van"))
     assert Detection().grammar("find what drives") is None
 
 
 def test_a_class_that_no_answer_can_hold_is_not_allowed() -> None:
-    assert Detection(classes=["a;b", "boat"]).grammar("detect a;b ; boat") == Grammar(("boat",))
+    assert Detection(classes=["a;b", "boat"]).grammar("detect a;b ; boat") == ObjectGrammar(
+        ("boat",)
+    )
     assert Detection().grammar("detect <loc0001>") is None
 
 
 def test_what_no_object_can_be_read_from_is_counted() -> None:
-    assert Detection().unreadable(f"{BOAT_TEXT} ; <loc0001> cut ; {BUOY_TEXT} ; junk") == 2
-    assert Detection().unreadable("") == 0
+    assert Detection().count_malformed(f"{BOAT_TEXT} ; <loc0001> cut ; {BUOY_TEXT} ; junk") == 2
+    assert Detection().count_malformed("") == 0

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Row
+from palitune.codec.grammar import ObjectGrammar
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.referring_detection import ReferringDetection
 
@@ -16,7 +17,7 @@ ROW = Row(
     id="7-1",
     images=("/harbour.jpg",),
     size=(1023, 1023),
-    place="refs.json, ref_id 7",
+    location="refs.json, ref_id 7",
     expression=" the left boat ",
     instances=(BOAT,),
     classes=("boat",),
@@ -34,7 +35,7 @@ def test_an_expression_is_the_prompt_and_its_box_the_answer() -> None:
 
 
 def test_verb_and_label_may_be_written_as_in_pre_training() -> None:
-    example = ReferringDetection(verb=True, label=True).example(ROW)
+    example = ReferringDetection(include_verb=True, include_label=True).example(ROW)
     assert (example.prefix, example.suffixes) == ("detect the left boat", (f"{BOX} the left boat",))
     assert example.reference == (Instance("the left boat", BOAT.box),)
 
@@ -69,7 +70,7 @@ def test_a_box_is_the_prompt_and_what_is_said_about_it_the_answer() -> None:
         (ReferringDetection(), {"instances": None}, "column 'instances' is missing"),
         (ReferringDetection(), {"instances": ()}, "column 'instances' holds 0 objects, but this"),
         (
-            ReferringDetection(label=True),
+            ReferringDetection(include_label=True),
             {"expression": "a;b"},
             "label 'a;b' holds ';', a <loc>/<seg> token or outer spaces",
         ),
@@ -98,14 +99,17 @@ def test_a_template_without_a_known_placeholder_is_refused() -> None:
 
 
 def test_an_answer_is_one_box_with_the_expression_where_it_is_asked_for() -> None:
-    bare = Grammar(("",), most=1, empty=False)
+    bare = ObjectGrammar(("",), max_objects=1, allow_empty=False)
     assert ReferringDetection().grammar("the left boat") == bare
-    labelled = Grammar(("the left boat",), most=1, empty=False)
-    assert ReferringDetection(label=True).grammar("the left boat") == labelled
-    assert ReferringDetection(label=True, verb=True).grammar("detect the left boat") == labelled
-    assert ReferringDetection(label=True).grammar("the boat; the left one") is None
+    labelled = ObjectGrammar(("the left boat",), max_objects=1, allow_empty=False)
+    assert ReferringDetection(include_label=True).grammar("the left boat") == labelled
+    assert (
+        ReferringDetection(include_label=True, include_verb=True).grammar("detect the left boat")
+        == labelled
+    )
+    assert ReferringDetection(include_label=True).grammar("the boat; the left one") is None
 
 
 def test_what_no_box_can_be_read_from_is_counted() -> None:
-    assert ReferringDetection().unreadable(f"{BOX} ; <loc0001>") == 1
-    assert ReferringDetection(label=True).unreadable(BOX) == 1
+    assert ReferringDetection().count_malformed(f"{BOX} ; <loc0001>") == 1
+    assert ReferringDetection(include_label=True).count_malformed(BOX) == 1

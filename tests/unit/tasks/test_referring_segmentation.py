@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from palitune.codec import masks
-from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Row
+from palitune.codec.grammar import ObjectGrammar
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 from palitune.tasks.referring_segmentation import ReferringSegmentation
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
 SIZE = (120, 90)
 BOX = (20, 50, 60, 80)
@@ -19,12 +20,12 @@ ROW = Row(
     id="17",
     images=("/harbour.jpg",),
     size=SIZE,
-    place="boats.jsonl:17",
+    location="boats.jsonl:17",
     question=" the left boat; not the right one ",
     instances=(BOAT,),
 )
 SHAPE = masks.encode(
-    [dataclasses.replace(BOAT, label="")], SIZE, masks.codec_named("embedded"), labelled=False
+    [dataclasses.replace(BOAT, label="")], SIZE, masks.load_codec("embedded"), labelled=False
 )
 
 
@@ -41,7 +42,7 @@ def test_the_transfer_writes_neither_verb_nor_label() -> None:
 
 def test_pre_training_writes_both() -> None:
     row = with_columns(question="the left boat")
-    example = ReferringSegmentation(verb=True, label=True).example(row)
+    example = ReferringSegmentation(include_verb=True, include_label=True).example(row)
     assert example.prefix == "segment the left boat"
     assert example.suffixes == (f"{SHAPE} the left boat",)
     assert example.reference == (dataclasses.replace(BOAT, label="the left boat"),)
@@ -55,7 +56,7 @@ def test_the_first_readable_object_is_the_answer() -> None:
     value = task.parse(f"<loc0001> ; {SHAPE} boat ; {other}", SIZE, lambda start, end: 0.5)
     assert value is not None
     assert [(i.label, i.score) for i in value] == [("boat", 0.5)]
-    assert ReferringSegmentation(label=True).parse(SHAPE, SIZE) is None
+    assert ReferringSegmentation(include_label=True).parse(SHAPE, SIZE) is None
 
 
 def test_a_suffix_of_the_row_is_the_reference() -> None:
@@ -73,10 +74,10 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
         ({"instances": ()}, {}, "column 'instances' holds 0 objects, but this task is about one"),
         ({"instances": (BOAT, BOAT)}, {}, "column 'instances' holds 2 objects"),
         ({"instances": (dataclasses.replace(BOAT, mask=None),)}, {}, "object '' has no mask"),
-        ({}, {"label": True}, "label 'the left boat; not the right one' holds ';'"),
+        ({}, {"include_label": True}, "label 'the left boat; not the right one' holds ';'"),
         ({"suffix": "a boat"}, {}, "suffix 'a boat' is not '<locY0>"),
         ({"suffix": f"{SHAPE} ; {SHAPE}"}, {}, "suffix"),
-        ({"suffix": SHAPE}, {"label": True}, "suffix"),
+        ({"suffix": SHAPE}, {"include_label": True}, "suffix"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_with_its_place(
@@ -88,14 +89,14 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
 
 
 def test_an_answer_is_one_mask_with_the_expression_where_it_is_asked_for() -> None:
-    bare = Grammar(("",), masks=True, most=1, empty=False)
+    bare = ObjectGrammar(("",), with_masks=True, max_objects=1, allow_empty=False)
     assert ReferringSegmentation().grammar("the left boat") == bare
-    task = ReferringSegmentation(label=True, verb=True)
-    labelled = Grammar(("the left boat",), masks=True, most=1, empty=False)
+    task = ReferringSegmentation(include_label=True, include_verb=True)
+    labelled = ObjectGrammar(("the left boat",), with_masks=True, max_objects=1, allow_empty=False)
     assert task.grammar("segment the left boat") == labelled
 
 
 def test_a_box_without_a_whole_mask_cannot_be_read() -> None:
     task = ReferringSegmentation()
-    assert task.unreadable(SHAPE) == 0
-    assert task.unreadable(SHAPE[: -len("<seg000>")]) == 1
+    assert task.count_malformed(SHAPE) == 0
+    assert task.count_malformed(SHAPE[: -len("<seg000>")]) == 1

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from palitune.examples import DataError, Row
+from palitune.errors import DataError
+from palitune.records import Row
 from palitune.tasks.science_qa import ScienceQa
 
 ROW = Row(
     id="3",
     images=("/a.png",),
     size=(9, 9),
-    place="problems.json, 3",
+    location="problems.json, 3",
     question="Which property do these objects have in common?",
     hint="Select the best answer.",
     answers=("hard",),
@@ -44,7 +45,7 @@ def test_no_hint_is_not_available(hint: str | None) -> None:
 def test_redrawn_choices_are_the_same_in_another_order_with_the_letter_of_the_answer() -> None:
     task = ScienceQa()
     example = task.example(ROW)
-    drawn = [task.redrawn(example, Random(number)) for number in range(30)]
+    drawn = [task.randomize(example, Random(number)) for number in range(30)]
     for each in drawn:
         assert sorted(each.choices) == sorted(example.choices)
         assert each.suffixes == (f"The answer is {'ABC'[each.choices.index('hard')]}.",)
@@ -56,7 +57,7 @@ def test_redrawn_choices_are_the_same_in_another_order_with_the_letter_of_the_an
 def test_a_row_with_a_prompt_of_its_own_is_left_alone() -> None:
     task = ScienceQa()
     example = task.example(with_columns(prefix="say", suffix="The answer is B."))
-    assert task.redrawn(example, Random(0)) is example
+    assert task.randomize(example, Random(0)) is example
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from palitune.codec import masks
-from palitune.codec.grammar import Grammar
-from palitune.codec.mask_network import MaskNetwork
-from palitune.examples import DataError, Instance, Row
-from palitune.tasks.detection import Ask, Detection, Order
+from palitune.codec.grammar import ObjectGrammar
+from palitune.codec.mask_vqvae import MaskVQVAE
+from palitune.errors import DataError
+from palitune.records import Instance, Row
+from palitune.tasks.detection import Detection, ObjectOrder, PromptClasses
 from palitune.tasks.segmentation import Segmentation
 
-from toy_data import toy_mask
+from support.toy_data import toy_mask
 
 SIZE = (120, 90)
 BOAT, BUOY = (
@@ -28,7 +29,7 @@ ROW = Row(
     id="17",
     images=("/harbour.jpg",),
     size=SIZE,
-    place="boats.json, image id 17",
+    location="boats.json, image id 17",
     instances=(BOAT, BUOY, SWARM),
     classes=("boat", "buoy", "whale"),
 )
@@ -39,13 +40,19 @@ def with_columns(**columns: Any) -> Row:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"classes": ["buoy"]}, {"ask": Ask.present}, {"order": Order.given}]
+    "settings",
+    [
+        {},
+        {"classes": ["buoy"]},
+        {"prompt_classes": PromptClasses.present},
+        {"order": ObjectOrder.given},
+    ],
 )
 def test_segmentation_asks_and_orders_as_detection_does(settings: dict[str, Any]) -> None:
     segmented, detected = Segmentation(**settings).example(ROW), Detection(**settings).example(ROW)
     assert segmented.prefix == detected.prefix.replace("detect", "segment")
     assert segmented.reference == detected.reference
-    codec = masks.codec_named("embedded")
+    codec = masks.load_codec("embedded")
     written = [i for i in segmented.reference if isinstance(i, Instance) and not i.crowd]
     assert segmented.suffixes == (masks.encode(written, SIZE, codec),)
 
@@ -112,12 +119,12 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
 def test_another_codec_writes_other_tokens(tmp_path: Path) -> None:
     torch.manual_seed(1)
     file = tmp_path / "mine.safetensors"
-    save_file(dict(MaskNetwork(8).state_dict()), file)
+    save_file(dict(MaskVQVAE(8).state_dict()), file)
     mine, own = Segmentation(codec=str(file)), Segmentation()
-    assert mine.files() == [file]
-    assert own.files() == [masks.codec_file("embedded")]
-    assert mine.remarks() == []
-    assert "no released checkpoint knows" in own.remarks()[0]
+    assert mine.input_files() == [file]
+    assert own.input_files() == [masks.codec_path("embedded")]
+    assert mine.warnings() == []
+    assert "no released checkpoint knows" in own.warnings()[0]
     assert mine.example(ROW).suffixes != own.example(ROW).suffixes
 
 
@@ -127,7 +134,7 @@ def test_a_codec_that_is_not_there_is_refused_with_where_to_get_it() -> None:
 
 
 def test_an_answer_has_masks_and_the_labels_of_its_prompt() -> None:
-    allowed = Grammar(("boat", "buoy"), masks=True, most=2)
+    allowed = ObjectGrammar(("boat", "buoy"), with_masks=True, max_objects=2)
     assert Segmentation(max_objects=2).grammar("segment boat ; buoy") == allowed
     assert Segmentation().grammar("detect boat") is None
 
@@ -135,4 +142,4 @@ def test_an_answer_has_masks_and_the_labels_of_its_prompt() -> None:
 def test_an_object_without_a_whole_mask_cannot_be_read() -> None:
     box = "<loc0001><loc0002><loc0003><loc0004>"
     text = f"{box}{'<seg001>' * 16} boat ; {box}{'<seg001>' * 15} boat ; {box} boat"
-    assert Segmentation().unreadable(text) == 2
+    assert Segmentation().count_malformed(text) == 2

@@ -2,7 +2,8 @@
 
 import pytest
 
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 from palitune.tasks.table_structure import TableStructure
 
 HTML = '<table><tr><td>a</td><td></td></tr><tr><td colspan="2">b</td></tr></table>'
@@ -10,7 +11,9 @@ BOX = Instance("2", (0, 50, 100, 100))
 
 
 def row(*cells: Instance, text: str | None = HTML) -> Row:
-    return Row(id="1", images=("t.png",), size=(100, 100), place="t:1", text=text, instances=cells)
+    return Row(
+        id="1", images=("t.png",), size=(100, 100), location="t:1", text=text, instances=cells
+    )
 
 
 def test_a_box_is_an_attribute_of_its_cell_with_x_first() -> None:

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
 from palitune.metrics import METRICS
+from palitune.records import Instance, Row
 from palitune.tasks import TASKS
 from palitune.tasks.caption import Caption
 
@@ -11,7 +12,7 @@ FULL = Row(
     id="1",
     images=("a.png",),
     size=(64, 48),
-    place="boats:1",
+    location="boats:1",
     prefix="say",
     question="which is it?",
     answers=("x",),
@@ -44,13 +45,13 @@ def test_tasks_that_write_no_boxes_take_several_images_and_the_others_say_why_no
 ) -> None:
     two = replace(FULL, images=("a.png", "b.png"))
     if name in ("caption", "vqa", "science_qa", "ocr", "text"):
-        assert TASKS[name]().question(two).images == two.images
+        assert TASKS[name]().prompt_only_example(two).images == two.images
         return
     with pytest.raises(DataError, match=f"boats:1: 2 images, and task {name} writes boxes"):
-        TASKS[name]().question(two)
+        TASKS[name]().prompt_only_example(two)
 
 
 def test_a_marked_object_is_in_the_one_image_there_is() -> None:
-    assert Caption(mark=True).example(FULL).marked == (1, 2, 30, 40)
+    assert Caption(mark=True).example(FULL).marked_box == (1, 2, 30, 40)
     with pytest.raises(DataError, match=r"2 images, and task caption with task\.mark"):
         Caption(mark=True).example(replace(FULL, images=("a.png", "b.png")))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.codec.grammar import Grammar
-from palitune.examples import DataError, Instance, Row
-from palitune.tasks.text_spotting import TextSpotting, reading_order
+from palitune.codec.grammar import ObjectGrammar
+from palitune.errors import DataError
+from palitune.records import Instance, Row
+from palitune.tasks.text_spotting import TextSpotting, sort_in_reading_order
 
 SIZE = (1023, 1023)
 WORDS = st.lists(st.text(st.sampled_from("ab;< "), min_size=1).filter(str.strip), max_size=6)
@@ -19,7 +20,7 @@ def row(*instances: Instance, **columns: Any) -> Row:
         id="1",
         images=("/sign.jpg",),
         size=SIZE,
-        place="signs.jsonl:1",
+        location="signs.jsonl:1",
         instances=instances,
         **columns,
     )
@@ -43,7 +44,7 @@ def test_words_are_listed_line_by_line() -> None:
 
 
 def test_nothing_to_read_is_nothing_in_order() -> None:
-    assert reading_order([]) == []
+    assert sort_in_reading_order([]) == []
     assert TextSpotting().example(row()).suffixes == ("",)
     assert TextSpotting().parse("", SIZE) == ()
     assert TextSpotting().parse("no words", SIZE) is None
@@ -64,8 +65,8 @@ def test_illegible_words_are_not_written_and_counted() -> None:
     example = TextSpotting().example(row(word, smear))
     assert example.suffixes == ("<loc0000><loc0000><loc0009><loc0009> open",)
     assert example.reference == (word, Instance("###", (20, 0, 29, 9), crowd=True))
-    assert TextSpotting().left_out(row(word, smear)) == {"illegible words (task.illegible)": 1}
-    assert TextSpotting(illegible=[]).left_out(row(word, smear)) == {}
+    assert TextSpotting().count_dropped(row(word, smear)) == {"illegible words (task.illegible)": 1}
+    assert TextSpotting(illegible=[]).count_dropped(row(word, smear)) == {}
 
 
 def test_a_word_carries_the_confidence_in_its_own_text() -> None:
@@ -98,12 +99,12 @@ def test_a_suffix_of_the_row_is_read_or_refused() -> None:
     text = "<loc0000><loc0000><loc0009><loc0009> open"
     example = TextSpotting().example(row(suffix=text))
     assert example.reference == (Instance("open", (0, 0, 9, 9)),)
-    assert TextSpotting().left_out(row(suffix=text)) == {}
+    assert TextSpotting().count_dropped(row(suffix=text)) == {}
     with pytest.raises(DataError, match=r"suffix 'open <loc0000>' is not '<locY0>"):
         TextSpotting().example(row(suffix="open <loc0000>"))
 
 
 def test_an_answer_has_any_words_and_what_is_none_is_counted() -> None:
-    assert TextSpotting().grammar("ocr") == Grammar(labels=None)
+    assert TextSpotting().grammar("ocr") == ObjectGrammar(labels=None)
     box = "<loc0001><loc0002><loc0003><loc0004>"
-    assert TextSpotting().unreadable(f"{box} open ; {box} ; <loc0001> cut") == 2
+    assert TextSpotting().count_malformed(f"{box} open ; {box} ; <loc0001> cut") == 2

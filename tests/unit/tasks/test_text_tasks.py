@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 from palitune.tasks import TASKS
 from palitune.tasks.base import TextTask
 from palitune.tasks.caption import Caption
@@ -17,7 +18,7 @@ ROW = Row(
     id="17",
     images=("/cow.jpg",),
     size=(640, 480),
-    place="cows.jsonl:17",
+    location="cows.jsonl:17",
     question=" where is the cow? ",
     answers=("in the field", " on the beach "),
     choices=("field", "beach"),
@@ -35,7 +36,7 @@ def test_vqa_asks_and_keeps_every_answer() -> None:
     assert example.prefix == "answer en where is the cow?"
     assert example.suffixes == example.reference == ("in the field", "on the beach")
     assert (example.id, example.images, example.size) == ("17", ("/cow.jpg",), (640, 480))
-    assert example.place == "cows.jsonl:17"
+    assert example.location == "cows.jsonl:17"
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,8 @@ def test_answers_and_captions_are_learned_and_judged_in_lower_case_on_request() 
 
 def test_a_caption_may_be_about_an_object_that_is_outlined_in_the_image() -> None:
     row = with_columns(instances=(Instance("button", (1, 2, 30, 40)),))
-    assert Caption(mark=True).example(row).marked == (1, 2, 30, 40)
-    assert Caption().example(row).marked is None
+    assert Caption(mark=True).example(row).marked_box == (1, 2, 30, 40)
+    assert Caption().example(row).marked_box is None
     with pytest.raises(DataError, match="column 'instances' is missing"):
         Caption(mark=True).example(ROW)
 
@@ -114,7 +115,7 @@ def test_text_takes_prefix_and_suffix_from_the_row() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TASKS if issubclass(TASKS[name], TextTask)])
 def test_a_row_that_brings_prefix_and_suffix_is_not_rewritten(name: str) -> None:
-    row = Row(id="1", images=("/a.png",), size=(9, 9), place="a:1", prefix="say", suffix=" x ")
+    row = Row(id="1", images=("/a.png",), size=(9, 9), location="a:1", prefix="say", suffix=" x ")
     example = TASKS[name]().example(row)
     assert (example.prefix, example.suffixes, example.reference) == ("say", (" x ",), ("x",))
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from palitune.training.checkpoints import MANIFEST, Checkpoints, fault_of
-from palitune.training.faults import TrainingError
+from palitune.errors import TrainingError
+from palitune.training.checkpoints import MANIFEST, CheckpointManager, validate_checkpoint
 
 
 class Killed(BaseException):
@@ -23,13 +23,13 @@ def filled(text: str) -> Callable[[Path], None]:
     return lambda folder: [(folder / name).write_text(text) for name in "ab"] and None
 
 
-def steps(checkpoints: Checkpoints) -> list[int]:
-    return sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.newest_first())
+def steps(checkpoints: CheckpointManager) -> list[int]:
+    return sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.list_newest_first())
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints")
+def checkpoints(tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(tmp_path / "checkpoints")
 
 
 def cut_off(write: Callable[[], None], moment: int) -> bool:
@@ -65,22 +65,22 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def write() -> None:
-        checkpoints.write(4, filled("new"))
-        checkpoints.keep(1, best=None)
+        checkpoints.save(4, filled("new"))
+        checkpoints.prune(1, best_step=None)
 
     for moment in itertools.count():
-        checkpoints = Checkpoints(tmp_path / str(moment))
-        checkpoints.write(2, filled("old"))
+        checkpoints = CheckpointManager(tmp_path / str(moment))
+        checkpoints.save(2, filled("old"))
         if not cut_off(write, moment):
             break
-        newest = checkpoints.newest_whole()
+        newest = checkpoints.latest_valid()
         assert newest is not None
         seen.append((newest / "a").read_text())
         assert (newest.name, seen[-1]) in {("checkpoint-2", "old"), ("checkpoint-4", "new")}
-        checkpoints.clear()
+        checkpoints.delete_incomplete()
         assert not list(checkpoints.folder.glob(".*"))
-        checkpoints.write(4, filled("new"))
-        assert checkpoints.newest_whole() == checkpoints.of(4)
+        checkpoints.save(4, filled("new"))
+        assert checkpoints.latest_valid() == checkpoints.path(4)
     assert seen == sorted(seen, reverse=True)
     assert set(seen) == {"old", "new"}
 
@@ -101,59 +101,59 @@ def cut(file: Path) -> None:
 def test_damage_is_told_and_the_one_before_is_taken(
     harm: Callable[[Path], None],
     said: str,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointManager,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for step in (2, 4):
-        checkpoints.write(step, filled(str(step)))
-    harm(checkpoints.of(4))
-    assert str(fault_of(checkpoints.of(4))).endswith(said)
-    assert checkpoints.newest_whole() == checkpoints.of(2)
+        checkpoints.save(step, filled(str(step)))
+    harm(checkpoints.path(4))
+    assert str(validate_checkpoint(checkpoints.path(4))).endswith(said)
+    assert checkpoints.latest_valid() == checkpoints.path(2)
     (message,) = caplog.messages
     assert message.endswith(f"{said}; going on from checkpoint-2 instead")
-    cut(checkpoints.of(2) / "a")
+    cut(checkpoints.path(2) / "a")
     with pytest.raises(
         TrainingError, match=r"no checkpoint in .* is whole: .*training.resume=null"
     ):
-        checkpoints.newest_whole()
+        checkpoints.latest_valid()
 
 
-def test_the_newest_and_the_best_are_kept(checkpoints: Checkpoints) -> None:
+def test_the_newest_and_the_best_are_kept(checkpoints: CheckpointManager) -> None:
     for step in (1, 2, 3, 4, 5):
-        checkpoints.write(step, filled(str(step)))
-        checkpoints.keep(2, best=2 if step > 1 else None)
+        checkpoints.save(step, filled(str(step)))
+        checkpoints.prune(2, best_step=2 if step > 1 else None)
     assert steps(checkpoints) == [2, 4, 5]
-    checkpoints.keep(1, best=5)
+    checkpoints.prune(1, best_step=5)
     assert steps(checkpoints) == [5]
 
 
 def test_the_newest_is_the_one_written_last_not_the_one_of_the_highest_step(
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointManager,
 ) -> None:
     """Someone went on from an older one: what lies after it belongs to another branch."""
     for step in (2, 4, 6, 3):
-        checkpoints.write(step, filled(str(step)))
-    assert checkpoints.newest_whole() == checkpoints.of(3)
-    checkpoints.keep(2, best=None)
+        checkpoints.save(step, filled(str(step)))
+    assert checkpoints.latest_valid() == checkpoints.path(3)
+    checkpoints.prune(2, best_step=None)
     assert steps(checkpoints) == [3, 6]
 
 
-def test_a_disk_that_is_full_keeps_what_was_there(checkpoints: Checkpoints) -> None:
-    checkpoints.write(2, filled("old"))
+def test_a_disk_that_is_full_keeps_what_was_there(checkpoints: CheckpointManager) -> None:
+    checkpoints.save(2, filled("old"))
 
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
     for step in (2, 4):
         with pytest.raises(TrainingError, match=r"could not be written .*No space left on device"):
-            checkpoints.write(step, full)
+            checkpoints.save(step, full)
     assert [path.name for path in checkpoints.folder.iterdir()] == ["checkpoint-2"]
-    assert checkpoints.said() == f"the last good checkpoint is {checkpoints.of(2)}"
+    assert checkpoints.describe_latest() == f"the last good checkpoint is {checkpoints.path(2)}"
 
 
-def test_a_manifest_names_the_checksum_of_every_file(checkpoints: Checkpoints) -> None:
-    checkpoints.write(2, filled("x"))
-    told = json.loads((checkpoints.of(2) / MANIFEST).read_text())
+def test_a_manifest_names_the_checksum_of_every_file(checkpoints: CheckpointManager) -> None:
+    checkpoints.save(2, filled("x"))
+    told = json.loads((checkpoints.path(2) / MANIFEST).read_text())
     assert list(told["files"]) == ["a", "b"]
     assert set(told["files"].values()) == {
         "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"

@@ -3,11 +3,16 @@
 import pytest
 import torch
 
-from palitune.data.collator import IGNORED
+from palitune.data.collator import IGNORE_INDEX
+from palitune.training.config import LossReduction
 from palitune.training.loss import count_items, loss_positions, token_losses, token_weights
-from palitune.training.settings import LossReduction
 
-LABELS = torch.tensor([[IGNORED, IGNORED, 5, 6, 7], [IGNORED, IGNORED, IGNORED, 3, IGNORED]])
+LABELS = torch.tensor(
+    [
+        [IGNORE_INDEX, IGNORE_INDEX, 5, 6, 7],
+        [IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX, 3, IGNORE_INDEX],
+    ]
+)
 
 
 def test_logits_are_taken_one_position_before_each_label() -> None:

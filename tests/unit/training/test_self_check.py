@@ -12,36 +12,36 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
-from palitune.data.collator import IGNORED, Batch, Collator
-from palitune.data.visits import Suffixes, Visit, Visits
-from palitune.examples import Example
-from palitune.models import language
-from palitune.models.adapters import Lora, Qlora
-from palitune.models.checkpoints import Attention, Dtype, Local
+from palitune.data.collator import IGNORE_INDEX, Batch, Collator
+from palitune.data.training_set import TargetSampling, TrainingSample, TrainingSet
+from palitune.errors import SelfCheckError
+from palitune.models import decoder_layers
+from palitune.models.adapters.config import Lora, Qlora
+from palitune.models.config import AttentionImplementation, Dtype, Local
 from palitune.models.loading import load, load_processor
-from palitune.training.faults import SelfCheckError
-from palitune.training.self_check import check_special_tokens, self_check
+from palitune.records import Example
+from palitune.training.self_check import check_special_tokens, run_checks
 
 FAMILIES = ["paligemma", "paligemma2"]
 Plant = Callable[[Batch], None]
 
 
 @pytest.fixture
-def visits(examples: list[Example]) -> list[Visit]:
-    return [Visit(example, example.suffixes[0]) for example in examples]
+def visits(examples: list[Example]) -> list[TrainingSample]:
+    return [TrainingSample(example, example.suffixes[0]) for example in examples]
 
 
 def prepared(folder: Path, **settings: Any) -> tuple[Any, Any]:
     model = Local(path=str(folder), **settings)
-    return Lora().attach(load(model)), load_processor(model)
+    return Lora().apply_to(load(model)), load_processor(model)
 
 
-UNCAPPED = {"attention": Attention.sdpa, "attention_logit_softcapping": False}
+UNCAPPED = {"attention": AttentionImplementation.sdpa, "attention_logit_softcapping": False}
 BACKENDS = {
-    "paligemma sdpa": ("paligemma", {"attention": Attention.sdpa}),
-    "paligemma eager": ("paligemma", {"attention": Attention.eager}),
-    "paligemma2 chunked": ("paligemma2", {"attention": Attention.auto}),
-    "paligemma2 eager": ("paligemma2", {"attention": Attention.eager}),
+    "paligemma sdpa": ("paligemma", {"attention": AttentionImplementation.sdpa}),
+    "paligemma eager": ("paligemma", {"attention": AttentionImplementation.eager}),
+    "paligemma2 chunked": ("paligemma2", {"attention": AttentionImplementation.auto}),
+    "paligemma2 eager": ("paligemma2", {"attention": AttentionImplementation.eager}),
     "paligemma2 sdpa without soft-cap": ("paligemma2", UNCAPPED),
 }
 
@@ -55,13 +55,13 @@ def test_a_sound_setup_passes(
     checkpointing: bool,
     rows: int,
     tiny: Callable[[str], Path],
-    visits: list[Visit],
+    visits: list[TrainingSample],
 ) -> None:
     network, processor = prepared(tiny(family), **settings)
     if checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": False})
-    collate = Collator(processor).train
-    said = self_check(network, processor, collate, visits[:rows], Lora())
+    collate = Collator(processor).collate_train
+    said = run_checks(network, processor, collate, visits[:rows], Lora())
     assert [line.split(":")[0] for line in said] == [
         "tokens", "labels", "token types", "adapter", "mask", "mask", "padding",
     ]  # fmt: skip
@@ -72,18 +72,18 @@ def test_what_carries_no_loss_is_what_was_to_carry_none(
 ) -> None:
     network, processor = prepared(tiny("paligemma"))
     text = "<loc0001><loc0002><loc0003><loc0004> <noise> ; " + examples[1].suffixes[0]
-    noisy = replace(examples[1], suffixes=(text,), silent=((0, 36),))
-    visits = [Visit(noisy, text), Visit(examples[0], "73")]
-    collate = Collator(processor).train
-    assert len(self_check(network, processor, collate, visits, Lora())) == 7
+    noisy = replace(examples[1], suffixes=(text,), no_loss_spans=((0, 36),))
+    visits = [TrainingSample(noisy, text), TrainingSample(examples[0], "73")]
+    collate = Collator(processor).collate_train
+    assert len(run_checks(network, processor, collate, visits, Lora())) == 7
 
-    def silenced(rows: Sequence[Visit]) -> Batch:
+    def silenced(rows: Sequence[TrainingSample]) -> Batch:
         batch = collate(rows)
-        batch["labels"][0, (batch["labels"][0] != IGNORED).nonzero()[0]] = IGNORED
+        batch["labels"][0, (batch["labels"][0] != IGNORE_INDEX).nonzero()[0]] = IGNORE_INDEX
         return batch
 
     with pytest.raises(SelfCheckError, match=r"carries no loss, and what should not is '<loc0001>"):
-        self_check(network, processor, silenced, visits, Lora())
+        run_checks(network, processor, silenced, visits, Lora())
 
 
 def test_rows_with_several_suffixes_pass_unless_these_see_each_other(
@@ -91,22 +91,24 @@ def test_rows_with_several_suffixes_pass_unless_these_see_each_other(
 ) -> None:
     network, processor = prepared(tiny("paligemma2"))
     several = [replace(examples[0], suffixes=("73", "a boat", "7")), examples[1], examples[2]]
-    rows = Visits(several, Suffixes.all, 0)
-    visits, collate = [rows[index] for index in range(3)], Collator(processor).train
-    assert len(self_check(network, processor, collate, visits, Lora())) == 7
-    sound = language.visible
-    monkeypatch.setattr(language, "visible", lambda types, *rest: sound(types.clamp(max=1), *rest))
+    rows = TrainingSet(several, TargetSampling.all, 0)
+    visits, collate = [rows[index] for index in range(3)], Collator(processor).collate_train
+    assert len(run_checks(network, processor, collate, visits, Lora())) == 7
+    sound = decoder_layers.prefix_lm_mask
+    monkeypatch.setattr(
+        decoder_layers, "prefix_lm_mask", lambda types, *rest: sound(types.clamp(max=1), *rest)
+    )
     with pytest.raises(SelfCheckError, match="sees another suffix of its row"):
-        self_check(network, processor, collate, visits, Lora())
+        run_checks(network, processor, collate, visits, Lora())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_sound_quantized_setup_passes(
-    bits: int, tiny: Callable[[str], Path], visits: list[Visit]
+    bits: int, tiny: Callable[[str], Path], visits: list[TrainingSample]
 ) -> None:
     adapter, model = Qlora(bits=bits), Local(path=str(tiny("paligemma2")))
-    network, processor = adapter.attach(load(model, adapter)), load_processor(model)
-    assert self_check(network, processor, Collator(processor).train, visits, adapter)
+    network, processor = adapter.apply_to(load(model, adapter)), load_processor(model)
+    assert run_checks(network, processor, Collator(processor).collate_train, visits, adapter)
 
 
 def drop_types(batch: Batch) -> None:
@@ -124,7 +126,7 @@ def causal_prompt(batch: Batch) -> None:
 
 def no_eos(batch: Batch) -> None:
     for row in batch["labels"]:
-        row[(row != IGNORED).nonzero()[-1]] = IGNORED
+        row[(row != IGNORE_INDEX).nonzero()[-1]] = IGNORE_INDEX
 
 
 def image_labels(batch: Batch) -> None:
@@ -134,11 +136,11 @@ def image_labels(batch: Batch) -> None:
 
 def cut_suffix(batch: Batch) -> None:
     for row in batch["labels"]:
-        row[(row != IGNORED).nonzero()[0]] = IGNORED
+        row[(row != IGNORE_INDEX).nonzero()[0]] = IGNORE_INDEX
 
 
 def no_labels(batch: Batch) -> None:
-    batch["labels"].fill_(IGNORED)
+    batch["labels"].fill_(IGNORE_INDEX)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -155,18 +157,18 @@ def no_labels(batch: Batch) -> None:
     ],
 )
 def test_a_faulty_batch_trips(
-    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[Visit]
+    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[TrainingSample]
 ) -> None:
     network, processor = prepared(tiny(family))
     sound = Collator(processor)
 
-    def faulty(rows: Sequence[Visit]) -> Batch:
-        batch = sound.train(rows)
+    def faulty(rows: Sequence[TrainingSample]) -> Batch:
+        batch = sound.collate_train(rows)
         plant(batch)
         return batch
 
     with pytest.raises(SelfCheckError, match=said):
-        self_check(network, processor, faulty, visits, Lora())
+        run_checks(network, processor, faulty, visits, Lora())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -174,12 +176,12 @@ def test_a_faulty_batch_trips(
     ("plant", "said"), [(zero_types, "leak"), (causal_prompt, "the image does not see the prompt")]
 )
 def test_the_mask_probe_alone_finds_a_wrong_mask(
-    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[Visit]
+    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[TrainingSample]
 ) -> None:
     from palitune.training.self_check import check_mask
 
     network, processor = prepared(tiny(family))
-    batch = Collator(processor).train(visits)
+    batch = Collator(processor).collate_train(visits)
     plant(batch)
     with pytest.raises(SelfCheckError, match=said):
         check_mask(network, batch)
@@ -198,33 +200,35 @@ def test_a_tokenizer_that_cuts_loc_into_pieces_trips(tiny: Callable[[str], Path]
 
 
 def test_an_adapter_on_half_of_the_vision_tower_trips(
-    tiny: Callable[[str], Path], visits: list[Visit]
+    tiny: Callable[[str], Path], visits: list[TrainingSample]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     suffixes = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     network = get_peft_model(load(model), LoraConfig(target_modules=suffixes))
     processor = load_processor(model)
     with pytest.raises(SelfCheckError, match=r"hits 6 of 8 layers of vision\.attention"):
-        self_check(network, processor, Collator(processor).train, visits, Lora())
+        run_checks(network, processor, Collator(processor).collate_train, visits, Lora())
 
 
-def test_no_trainable_parameter_trips(tiny: Callable[[str], Path], visits: list[Visit]) -> None:
+def test_no_trainable_parameter_trips(
+    tiny: Callable[[str], Path], visits: list[TrainingSample]
+) -> None:
     network, processor = prepared(tiny("paligemma"))
     network.requires_grad_(False)
     with pytest.raises(SelfCheckError, match="no parameter is trainable"):
-        self_check(network, processor, Collator(processor).train, visits, Lora())
+        run_checks(network, processor, Collator(processor).collate_train, visits, Lora())
 
 
 def test_four_bit_layers_computing_in_another_dtype_than_asked_trip(
-    tiny: Callable[[str], Path], visits: list[Visit]
+    tiny: Callable[[str], Path], visits: list[TrainingSample]
 ) -> None:
     adapter = Qlora(compute_dtype=Dtype.bf16)
     model = Local(path=str(tiny("paligemma2")))
-    network = adapter.attach(load(model, adapter))
+    network = adapter.apply_to(load(model, adapter))
     processor = load_processor(model)
-    assert self_check(network, processor, Collator(processor).train, visits, adapter)
+    assert run_checks(network, processor, Collator(processor).collate_train, visits, adapter)
     for module in network.modules():
         if hasattr(module, "compute_dtype"):
             module.compute_dtype = torch.float32
     with pytest.raises(SelfCheckError, match=r"compute in torch\.float32 .* torch\.bfloat16"):
-        self_check(network, processor, Collator(processor).train, visits, adapter)
+        run_checks(network, processor, Collator(processor).collate_train, visits, adapter)

@@ -1,10 +1,10 @@
 """The data sources by name; a name here is also a file in `conf/data/`."""
 
+from palitune.data.benchmarks.source import Benchmark
 from palitune.data.mixture import Mixture
-from palitune.data.sources.base import Data, Pairing, Source
-from palitune.data.sources.benchmark import Benchmark
+from palitune.data.sources.base import Data, DatasetSpec, Source
 from palitune.data.sources.coco import Coco
-from palitune.data.sources.handwriting import Handwriting, Print
+from palitune.data.sources.embedded import Handwriting, Print
 from palitune.data.sources.hub import Hub
 from palitune.data.sources.instance_masks import InstanceMasks
 from palitune.data.sources.jsonl import Jsonl
@@ -35,4 +35,4 @@ SOURCES: dict[str, type[Data]] = {
     )
 }
 
-__all__ = ["SOURCES", "Data", "Pairing", "Source"]
+__all__ = ["SOURCES", "Data", "DatasetSpec", "Source"]

@@ -8,8 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources import lookup
-from palitune.examples import DataError, Row
+from palitune.data.sources import split_files
+from palitune.errors import DataError
+from palitune.records import Row
 from palitune.tasks import TASKS, Task
 
 
@@ -20,7 +21,7 @@ class Data(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def pairings(self, task: Task | None) -> list["Pairing"]:
+    def dataset_specs(self, task: Task | None) -> list["DatasetSpec"]:
         """Pair every source with the task that reads it; `task` is the one the run names.
 
         Raises ValueError where no task, or one too many, is given.
@@ -38,14 +39,14 @@ class Source(Data):
 
     patterns: ClassVar[tuple[str, ...]]
     """Where the annotation file of `{split}` may lie, relative to `path`; wildcards allowed."""
-    folders_too: ClassVar[bool] = False
+    accepts_folders: ClassVar[bool] = False
     """What holds a split may be a folder."""
 
     path: str
     """Folder of the data, or the annotation file of the split `train`."""
     splits: dict[str, str] = field(default_factory=dict)
     """Annotation file of a split by the split's name, relative to `path` or absolute."""
-    limit: int | None = None
+    max_samples: int | None = None
     """Take only so many examples of every split, the first ones."""
     validation_fraction: float = 0.0
     """Share of `train`, in [0, 1), that becomes `validation`; all rows of an image go together."""
@@ -53,8 +54,8 @@ class Source(Data):
     """Bad rows of a split that are skipped and listed; one more is an error."""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"data.limit must be at least 1, not {self.limit}")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"data.max_samples must be at least 1, not {self.max_samples}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"data.validation_fraction must be in [0, 1), not {self.validation_fraction}"
@@ -70,19 +71,19 @@ class Source(Data):
         cannot be read.
         """
 
-    def pairings(self, task: Task | None) -> list["Pairing"]:
+    def dataset_specs(self, task: Task | None) -> list["DatasetSpec"]:
         if task is None:
             raise ValueError(f"task is missing: choose one of {', '.join(TASKS)} with task=NAME")
-        return [Pairing(task.name, task, self)]
+        return [DatasetSpec(task.name, task, self)]
 
     def rows(self, split: str) -> Iterator[Row | DataError]:
         """Yield the rows of a split; a bad row is yielded as the error it makes.
 
         Raises DataError where there is no such split or its file cannot be read.
         """
-        split = lookup.canonical(split)
+        split = split_files.canonical_split(split)
         file = self.annotation_file(split)
-        if not self._is_divided(split):
+        if not self._uses_validation_fraction(split):
             yield from self.read(file, split)
             return
         root = os.path.abspath(file.parent)
@@ -91,7 +92,7 @@ class Source(Data):
                 yield row
             elif len(row.images) > 1:
                 yield DataError(
-                    f"{row.place}: data.validation_fraction cannot divide rows of several images; "
+                    f"{row.location}: data.validation_fraction cannot divide rows of several images; "
                     "put the validation rows into a file of their own"
                 )
             elif self._is_held_out(row.images[0], root) == (split == "validation"):
@@ -109,19 +110,19 @@ class Source(Data):
         """List where annotation files are looked for, in order."""
         return list(self.patterns)
 
-    def location(self) -> Path:
+    def resolved_path(self) -> Path:
         """Return the folder or file that `path` means."""
         return Path(self.path).expanduser()
 
     def folder(self) -> Path:
         """Return the folder that relative settings refer to."""
-        location = self.location()
+        location = self.resolved_path()
         return location.parent if location.is_file() else location
 
     def available_splits(self) -> list[str]:
         """Return the names of the splits that exist."""
-        named = [lookup.canonical(split) for split in self.splits]
-        usual = [split for split in lookup.SPLITS if self.found(split)]
+        named = [split_files.canonical_split(split) for split in self.splits]
+        usual = [split for split in split_files.SPLITS if self.candidates(split)]
         divided = ["validation"] if self.validation_fraction and "train" in usual + named else []
         return list(dict.fromkeys(named + usual + divided))
 
@@ -130,26 +131,30 @@ class Source(Data):
 
         Raises DataError where there is none.
         """
-        split = lookup.canonical(split)
-        if self._is_divided(split):
-            if own := self.found("validation"):
+        split = split_files.canonical_split(split)
+        if self._uses_validation_fraction(split):
+            if own := self.candidates("validation"):
                 raise DataError(
                     f"{own[0]}: the data has a validation file already; set "
                     "data.validation_fraction=0 to use it"
                 )
             split = "train"
-        found = self.found(split)
+        found = self.candidates(split)
         if len(found) != 1:
-            raise DataError(self._ambiguous(split, found) if found else self._missing(split))
+            raise DataError(
+                self._ambiguous_split_message(split, found)
+                if found
+                else self._missing_split_message(split)
+            )
         try:
-            _probe(found[0])
+            _check_readable(found[0])
         except OSError as mistake:
             raise DataError(
                 f"{found[0]} cannot be read ({mistake.strerror}); check data.path and data.splits"
             ) from mistake
         return found[0]
 
-    def _is_divided(self, split: str) -> bool:
+    def _uses_validation_fraction(self, split: str) -> bool:
         return self.validation_fraction > 0 and split in ("train", "validation")
 
     def _is_held_out(self, image: str, root: str) -> bool:
@@ -159,32 +164,34 @@ class Source(Data):
         drawn = int.from_bytes(blake2b(os.fsencode(relative), digest_size=8).digest(), "big")
         return drawn < self.validation_fraction * 2**64
 
-    def found(self, split: str) -> list[Path]:
+    def candidates(self, split: str) -> list[Path]:
         """Return what could be the file of a split: one, none, or several to choose from."""
         for name, file in self.splits.items():
-            if lookup.canonical(name) == split:
+            if split_files.canonical_split(name) == split:
                 return [self.folder() / Path(file).expanduser()]
-        location = self.location()
+        location = self.resolved_path()
         if location.is_file():
             return [location] if split == "train" else []
-        return lookup.find(location, self.search_patterns(), split, folders_too=self.folders_too)
+        return split_files.find_split_files(
+            location, self.search_patterns(), split, include_folders=self.accepts_folders
+        )
 
-    def _ambiguous(self, split: str, found: list[Path]) -> str:
-        files = ", ".join(os.path.relpath(file, self.folder()) for file in found)
+    def _ambiguous_split_message(self, split: str, candidates: list[Path]) -> str:
+        files = ", ".join(os.path.relpath(file, self.folder()) for file in candidates)
         return (
-            f"{self.location()}: several files could be split {split!r}: {files}; "
+            f"{self.resolved_path()}: several files could be split {split!r}: {files}; "
             f"say which with data.splits.{split}=FILE"
         )
 
-    def _missing(self, split: str) -> str:
-        location = self.location()
+    def _missing_split_message(self, split: str) -> str:
+        location = self.resolved_path()
         if not location.exists():
             return f"data.path: {location} does not exist; give the folder of the data"
         if location.is_file():
             looked = "data.path is a file, which is the split 'train'"
         else:
             looked = f"looked for {', '.join(self.search_patterns()).format(split=split)}"
-            if others := lookup.spellings(split)[1:]:
+            if others := split_files.split_aliases(split)[1:]:
                 looked += f", also as {' and '.join(others)}"
         hint = f"name its file with data.splits.{split}=FILE"
         if split == "validation":
@@ -193,16 +200,16 @@ class Source(Data):
         return f"{location}: no split {split!r} ({looked}; splits found: {found}); {hint}"
 
 
-def _probe(found: Path) -> None:
+def _check_readable(path: Path) -> None:
     """Raise OSError where a file or folder cannot be read."""
-    if found.is_dir():
-        next(os.scandir(found), None)
+    if path.is_dir():
+        next(os.scandir(path), None)
     else:
-        found.open("rb").close()
+        path.open("rb").close()
 
 
 @dataclass(frozen=True)
-class Pairing:
+class DatasetSpec:
     """A source, the task that reads it, and how the two appear in a run."""
 
     name: str

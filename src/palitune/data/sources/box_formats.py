@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from palitune.data.sources.checks import checked_box, fits, four_numbers
-from palitune.examples import Box, DataError, Size
+from palitune.data.sources.validation import fits_image, parse_four_numbers, validate_box
+from palitune.errors import DataError
+from palitune.records import Box, Size
 
 
 class BoxFormat(Enum):
@@ -19,14 +20,14 @@ class BoxFormat(Enum):
     """Centre, width, height, as YOLO writes them."""
 
 
-_NAMES = {
+_FORMAT_DESCRIPTIONS = {
     BoxFormat.xyxy: "[x0, y0, x1, y1]",
     BoxFormat.xywh: "[x, y, width, height]",
     BoxFormat.cxcywh: "[centre x, centre y, width, height]",
 }
 
 
-_DIGITS = 2
+_DECIMALS = 2
 """Fractions are written with six decimals: hundredths of a pixel bring whole pixels back."""
 
 
@@ -37,27 +38,27 @@ class BoxReader:
     format: BoxFormat
     normalized: bool = False
     """Coordinates are fractions of the image's sides instead of pixels."""
-    is_setting: bool = False
+    is_user_setting: bool = False
     """The user chose the form with data.box_format and data.normalized."""
 
     @property
-    def form(self) -> str:
+    def description(self) -> str:
         unit = "in fractions of the image" if self.normalized else "in pixels"
-        return f"{_NAMES[self.format]} {unit}"
+        return f"{_FORMAT_DESCRIPTIONS[self.format]} {unit}"
 
-    def read(self, value: Any, size: Size, place: str) -> Box:
+    def read(self, value: Any, size: Size, location: str) -> Box:
         """Return the box in pixels. Raises DataError where it does not lie in the image."""
-        numbers = four_numbers(value, place, self.form)
+        numbers = parse_four_numbers(value, location, self.description)
         try:
             if self.normalized and max(map(abs, numbers)) > 2:
                 raise DataError(
-                    f"{place}: box {list(numbers)} is not in fractions; boxes are {self.form}"
+                    f"{location}: box {list(numbers)} is not in fractions; boxes are {self.description}"
                 )
-            return checked_box(self.corners(numbers, size), size, place, self.form)
+            return validate_box(self.to_xyxy(numbers, size), size, location, self.description)
         except DataError as mistake:
             raise DataError(f"{mistake}{self._hint(numbers, size)}") from mistake
 
-    def corners(self, numbers: Box, size: Size) -> Box:
+    def to_xyxy(self, numbers: Box, size: Size) -> Box:
         """Return x0, y0, x1, y1 in pixels, unchecked."""
         a, b, c, d = numbers
         if self.format is BoxFormat.xywh:
@@ -67,21 +68,21 @@ class BoxReader:
         if not self.normalized:
             return a, b, c, d
         x0, y0, x1, y1 = (
-            round(fraction * side, _DIGITS)
+            round(fraction * side, _DECIMALS)
             for fraction, side in zip((a, b, c, d), (*size, *size), strict=True)
         )
         return x0, y0, x1, y1
 
     def _hint(self, numbers: Box, size: Size) -> str:
         """Name the settings under which the box would lie in the image."""
-        if not self.is_setting:
+        if not self.is_user_setting:
             return ""
         fractions = max(numbers) <= 1
         if fractions is not self.normalized and (not fractions or any(n % 1 for n in numbers)):
             return f"; set data.normalized={str(fractions).lower()}"
         for other in BoxFormat:
-            if other is not self.format and fits(
-                BoxReader(other, self.normalized).corners(numbers, size), size
+            if other is not self.format and fits_image(
+                BoxReader(other, self.normalized).to_xyxy(numbers, size), size
             ):
                 return f"; with data.box_format={other.value} it lies inside"
         return ""

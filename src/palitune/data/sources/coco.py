@@ -11,16 +11,17 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources import lookup
+from palitune.data.sources import split_files
 from palitune.data.sources.base import Source
-from palitune.data.sources.coco_file import FORM, CocoFile
-from palitune.examples import DataError, Row
+from palitune.data.sources.coco_file import CocoFile
+from palitune.errors import DataError
+from palitune.records import Row
 
-_PROBED = 20
+_NUM_PROBED_IMAGES = 20
 """Images by which the image folder is recognised; one of them may well be missing."""
 
 
-class Annotations(Enum):
+class CocoAnnotationKind(Enum):
     """Which file is taken where a folder has both."""
 
     instances = "instances"
@@ -46,37 +47,37 @@ class Coco(Source):
 
     images: str | None = None
     """Folder of the images, relative to `path` or absolute; null: found in the usual places."""
-    annotations: Annotations = Annotations.instances
+    annotations: CocoAnnotationKind = CocoAnnotationKind.instances
     """Which file to take where a folder has both: instances | captions."""
     masks: bool = False
     """Read the segmentations, too: polygons and run lengths."""
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        content = CocoFile.load(file, masks=self.masks)
-        yield from content.rows(image_folder(content, self.images, self.folder(), split))
+        content = CocoFile.load(file, load_masks=self.masks)
+        yield from content.rows(find_image_folder(content, self.images, self.folder(), split))
 
     def class_ids(self, split: str) -> dict[str, int | str]:
-        content = CocoFile.load(self.annotation_file(split), masks=False)
+        content = CocoFile.load(self.annotation_file(split), load_masks=False)
         return {name: number for number, name in content.categories.items()}
 
     def search_patterns(self) -> list[str]:
-        first, second = sorted(Annotations, key=lambda kind: kind is not self.annotations)
+        first, second = sorted(CocoAnnotationKind, key=lambda kind: kind is not self.annotations)
         preferred = [pattern.replace("{kind}", first.value) for pattern in self.patterns]
         other = [p.replace("{kind}", second.value) for p in self.patterns if "{kind}" in p]
         return preferred + other
 
 
-def image_folder(content: CocoFile, chosen: str | None, root: Path, split: str) -> Path:
+def find_image_folder(coco: CocoFile, configured: str | None, root: Path, split: str) -> Path:
     """Return the folder that holds the first images of the file."""
-    if chosen is not None:
-        folder = root / Path(chosen).expanduser()
+    if configured is not None:
+        folder = root / Path(configured).expanduser()
         if not folder.is_dir():
             raise DataError(f"data.images: folder {folder} does not exist")
         return folder
-    file = content.file
-    names = [entry.get("file_name") for entry in content.images[:_PROBED]]
+    file = coco.file
+    names = [entry.get("file_name") for entry in coco.images[:_NUM_PROBED_IMAGES]]
     named = [name for name in names if isinstance(name, str) and "://" not in name]
-    folders = _usual_folders(root, file, split)
+    folders = _candidate_folders(root, file, split)
     for folder in folders:
         if any((folder / name).is_file() for name in named):
             return folder
@@ -89,12 +90,12 @@ def image_folder(content: CocoFile, chosen: str | None, root: Path, split: str) 
     )
 
 
-def _usual_folders(root: Path, file: Path, split: str) -> list[Path]:
+def _candidate_folders(root: Path, file: Path, split: str) -> list[Path]:
     """List where images lie: beside the annotations, or in a folder named for the split.
 
     COCO's `annotations/instances_train2017.json` goes with `train2017/`.
     """
-    names = [file.stem.partition("_")[2], *lookup.spellings(split)]
+    names = [file.stem.partition("_")[2], *split_files.split_aliases(split)]
     folders = [file.parent, file.parent / "images", file.parent / "data"]
     folders += [root, root / "images", root / "data"]
     for name in filter(None, names):
@@ -102,4 +103,4 @@ def _usual_folders(root: Path, file: Path, split: str) -> list[Path]:
     return folders
 
 
-__all__ = ["FORM", "Annotations", "Coco", "image_folder"]
+__all__ = ["Coco", "CocoAnnotationKind", "find_image_folder"]

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
-from palitune.data.sources.checks import check_size, header_reader, image_path, image_size, shown
-from palitune.data.sources.shapes import check_in_box, read_mask
-from palitune.examples import DataError, Instance, Row, Size
+from palitune.data.sources.mask_formats import check_mask_in_box, parse_segmentation
+from palitune.data.sources.validation import (
+    cached_header_reader,
+    check_size,
+    image_path,
+    image_size,
+    short_repr,
+)
+from palitune.errors import DataError
+from palitune.records import Instance, Row, Size
 
-BOXES = BoxReader(BoxFormat.xywh)
-FORM = BOXES.form
+BOX_READER = BoxReader(BoxFormat.xywh)
+BOX_DESCRIPTION = BOX_READER.description
 
 
 @dataclass
@@ -26,16 +33,16 @@ class CocoFile:
     annotations: list[dict[str, Any]]
     categories: dict[int | str, str]
     """Names by id."""
-    annotated: bool
+    has_annotations: bool
     """Whether the file has annotations at all; those of test sets have none."""
-    masks: bool
+    load_masks: bool
     """Instances get masks out of the `segmentation` of their annotation."""
-    header: Any = field(default_factory=header_reader)
+    read_header: Any = field(default_factory=cached_header_reader)
 
     @classmethod
-    def load(cls, file: Path, *, masks: bool) -> "CocoFile":
+    def load(cls, file: Path, *, load_masks: bool) -> "CocoFile":
         """Parse a file, and make sure that its lists are lists of objects."""
-        content = _parsed(file, _packed if masks else _without_segmentation)
+        content = _load_json(file, _pack_polygons if load_masks else _drop_segmentation)
         for name in ("images", "annotations", "categories"):
             entries = content.get(name) if isinstance(content, dict) else None
             if entries is None and name != "images" and isinstance(content, dict):
@@ -48,7 +55,7 @@ class CocoFile:
         names = _categories(file, content.get("categories", []))
         annotations = content.get("annotations")
         return cls(
-            file, content["images"], annotations or [], names, annotations is not None, masks
+            file, content["images"], annotations or [], names, annotations is not None, load_masks
         )
 
     def rows(self, folder: Path) -> Iterator[Row | DataError]:
@@ -62,7 +69,7 @@ class CocoFile:
                 by_image[image].append(annotation)
             else:
                 yield DataError(
-                    f"{self.place(annotation)}: image_id {shown(image)} is none of the file's "
+                    f"{self.annotation_location(annotation)}: image_id {short_repr(image)} is none of the file's "
                     "images; drop the annotation or add its image"
                 )
         has_captions = any("caption" in annotation for annotation in self.annotations)
@@ -78,27 +85,27 @@ class CocoFile:
         place = f"{self.file}, image id {key}"
         if not isinstance(key, int | str) or not isinstance(name, str) or not name:
             raise DataError(
-                f"{self.file}: image {shown(entry)} must have an id and a file_name; add them"
+                f"{self.file}: image {short_repr(entry)} must have an id and a file_name; add them"
             )
         path = image_path(folder, name, place)
-        size = image_size(self.header, path, place)
-        check_size((entry.get("width"), entry.get("height")), self.header(path), path, place)
+        size = image_size(self.read_header, path, place)
+        check_size((entry.get("width"), entry.get("height")), self.read_header(path), path, place)
         return path, size, place
 
     def instance(self, annotation: dict[str, Any], size: Size) -> Instance:
         """Return the object of an annotation in an image of `size`."""
-        place = self.place(annotation)
+        place = self.annotation_location(annotation)
         category = annotation.get("category_id")
         if not isinstance(category, int | str) or category not in self.categories:
             raise DataError(
-                f"{place}: category_id {shown(category)} is none of the file's categories; "
+                f"{place}: category_id {short_repr(category)} is none of the file's categories; "
                 "drop the annotation or add its category"
             )
-        box = BOXES.read(annotation.get("bbox"), size, place)
+        box = BOX_READER.read(annotation.get("bbox"), size, place)
         mask = None
-        if self.masks and annotation.get("segmentation"):
-            mask = read_mask(_unpacked(annotation["segmentation"]), size, place)
-            check_in_box(mask, box, place)
+        if self.load_masks and annotation.get("segmentation"):
+            mask = parse_segmentation(_unpack_polygons(annotation["segmentation"]), size, place)
+            check_mask_in_box(mask, box, place)
         return Instance(
             label=self.categories[category],
             box=box,
@@ -106,7 +113,7 @@ class CocoFile:
             crowd=annotation.get("iscrowd") in (1, True),
         )
 
-    def place(self, annotation: dict[str, Any]) -> str:
+    def annotation_location(self, annotation: dict[str, Any]) -> str:
         return f"{self.file}, annotation id {annotation.get('id')}"
 
     def _row(
@@ -114,12 +121,12 @@ class CocoFile:
     ) -> Row:
         path, size, place = self.image(entry, folder)
         annotations = by_image[entry["id"]]
-        has_boxes = self.annotated and bool(self.categories)
+        has_boxes = self.has_annotations and bool(self.categories)
         return Row(
             id=str(entry["id"]),
             images=(path,),
             size=size,
-            place=place,
+            location=place,
             captions=tuple(map(self._caption, annotations)) if has_captions else None,
             instances=tuple(self.instance(a, size) for a in annotations) if has_boxes else None,
             classes=tuple(dict.fromkeys(self.categories.values())) or None,
@@ -128,38 +135,42 @@ class CocoFile:
     def _caption(self, annotation: dict[str, Any]) -> str:
         caption = annotation.get("caption")
         if not isinstance(caption, str):
-            raise DataError(f"{self.place(annotation)}: caption {shown(caption)} must be a text")
+            raise DataError(
+                f"{self.annotation_location(annotation)}: caption {short_repr(caption)} must be a text"
+            )
         return caption
 
 
-def _parsed(file: Path, hook: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+def _load_json(file: Path, hook: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     try:
         return json.loads(file.read_bytes(), object_hook=hook)
     except (ValueError, RecursionError) as mistake:
         raise DataError(f"{file}: not JSON ({mistake}); export the annotations anew") from mistake
 
 
-def _without_segmentation(written: dict[str, Any]) -> dict[str, Any]:
+def _drop_segmentation(annotation: dict[str, Any]) -> dict[str, Any]:
     """Drop the bulk of a file while it is parsed: its polygons are several times its boxes."""
-    written.pop("segmentation", None)
-    return written
+    annotation.pop("segmentation", None)
+    return annotation
 
 
-def _packed(written: dict[str, Any]) -> dict[str, Any]:
+def _pack_polygons(annotation: dict[str, Any]) -> dict[str, Any]:
     """Pack the polygons of an annotation while the file is parsed: eight bytes a number, not 32."""
-    polygons = written.get("segmentation")
+    polygons = annotation.get("segmentation")
     if isinstance(polygons, list):
         try:
-            written["segmentation"] = [array("d", polygon) for polygon in polygons]
+            annotation["segmentation"] = [array("d", polygon) for polygon in polygons]
         except (TypeError, OverflowError):  # not numbers: told when its image is read
-            written["segmentation"] = polygons
-    return written
+            annotation["segmentation"] = polygons
+    return annotation
 
 
-def _unpacked(written: Any) -> Any:
-    if isinstance(written, list):
-        return [polygon.tolist() if isinstance(polygon, array) else polygon for polygon in written]
-    return written
+def _unpack_polygons(segmentation: Any) -> Any:
+    if isinstance(segmentation, list):
+        return [
+            polygon.tolist() if isinstance(polygon, array) else polygon for polygon in segmentation
+        ]
+    return segmentation
 
 
 def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int | str, str]:
@@ -167,6 +178,6 @@ def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int | str,
     for category in categories:
         key, name = category.get("id"), category.get("name")
         if not isinstance(key, int | str) or not isinstance(name, str) or not name.strip():
-            raise DataError(f"{file}: category {shown(category)} must have an id and a name")
+            raise DataError(f"{file}: category {short_repr(category)} must have an id and a name")
         names[key] = name
     return names

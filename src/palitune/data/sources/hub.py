@@ -12,13 +12,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.places import cache_root
-from palitune.data.sources import lookup
-from palitune.data.sources.folders import walk
+from palitune.data.sources import split_files
+from palitune.data.sources.folders import walk_files
 from palitune.data.sources.parquet import class_names
 from palitune.data.sources.records import RecordSource
-from palitune.data.sources.shards import EnclosedReader
-from palitune.examples import DataError, Row
+from palitune.data.sources.sharded import ArchiveReader
+from palitune.errors import DataError
+from palitune.paths import cache_root
+from palitune.records import Row
 
 
 @dataclass(kw_only=True)
@@ -32,20 +33,20 @@ class Hub(RecordSource):
     """Repository on the hub, e.g. HuggingFaceM4/DocumentVQA, or a folder with its files."""
     splits: dict[str, str] = field(default_factory=dict)
     """Name of a split in the repository by the split's name here, e.g. {test: testdev}."""
-    configuration: str | None = None
+    config_name: str | None = None
     """Configuration (subset) of the data set; null: its only one."""
     revision: str | None = None
     """Branch, tag or commit of the repository. Examples are read once: a branch that has moved
     since is not noticed."""
     streaming: bool = False
-    """Read the repository row by row, with data.limit not more than these, instead of downloading
+    """Read the repository row by row, with data.max_samples not more than these, instead of downloading
     all of it first."""
 
     def annotation_file(self, split: str) -> Path:
         """Return the folder, or a note in the cache of what is read from the hub."""
-        if self.location().is_dir():
-            return self.location()
-        described = json.dumps([self.path, self.configuration, self.revision, self.splits])
+        if self.resolved_path().is_dir():
+            return self.resolved_path()
+        described = json.dumps([self.path, self.config_name, self.revision, self.splits])
         digest = sha256(described.encode()).hexdigest()[:32]
         note = cache_root() / "hub" / f"{digest}.json"
         if not note.exists():
@@ -55,23 +56,23 @@ class Hub(RecordSource):
 
     def files(self, split: str) -> Iterable[Path]:
         file = self.annotation_file(split)
-        return walk(file) if file.is_dir() else [file]
+        return walk_files(file) if file.is_dir() else [file]
 
     def available_splits(self) -> list[str]:
-        named = {theirs: lookup.canonical(ours) for ours, theirs in self.splits.items()}
-        return [named.get(name, lookup.canonical(name)) for name in self._split_names()]
+        named = {theirs: split_files.canonical_split(ours) for ours, theirs in self.splits.items()}
+        return [named.get(name, split_files.canonical_split(name)) for name in self._split_names()]
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        dataset = self._opened(self._named(split))
+        dataset = self._load_dataset(self._repository_split(split))
         classes = class_names(dataset.features.arrow_schema) if dataset.features else []
-        reader = EnclosedReader(self, Path(self.path) / split, classes)
-        reader.enclosures = self._enclosures()
+        reader = ArchiveReader(self, Path(self.path) / split, classes)
+        reader.allowed_folders = self._allowed_folders()
         records, numbers = iter(dataset), count(1)
         while True:
             try:
                 record = next(records, None)
             except Exception as mistake:  # of the network, or of a file in any of many formats
-                raise DataError(self._unreachable(mistake)) from mistake
+                raise DataError(self._load_error_message(mistake)) from mistake
             if record is None:
                 return
             number = next(numbers)
@@ -81,22 +82,22 @@ class Hub(RecordSource):
             except DataError as mistake:
                 yield mistake
 
-    def _enclosures(self) -> list[Path]:
+    def _allowed_folders(self) -> list[Path]:
         """Return the folder, or where `datasets` and the hub keep what they have downloaded."""
-        if self.location().is_dir():
-            return [self.location()]
+        if self.resolved_path().is_dir():
+            return [self.resolved_path()]
         import datasets
         from huggingface_hub.constants import HF_HUB_CACHE
 
         return [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
 
-    def _named(self, split: str) -> str:
+    def _repository_split(self, split: str) -> str:
         """Return the name that the repository has for a split."""
         for ours, theirs in self.splits.items():
-            if lookup.canonical(ours) == split:
+            if split_files.canonical_split(ours) == split:
                 return theirs
         there = self._split_names()
-        for name in lookup.spellings(split):
+        for name in split_files.split_aliases(split):
             if name in there:
                 return name
         raise DataError(
@@ -109,26 +110,26 @@ class Hub(RecordSource):
 
         try:
             names: list[str] = datasets.get_dataset_split_names(
-                self._place(), self.configuration, revision=self.revision
+                self._dataset_path(), self.config_name, revision=self.revision
             )
         except Exception as mistake:  # each layer down to the network has its own
-            raise DataError(self._unreachable(mistake)) from mistake
+            raise DataError(self._load_error_message(mistake)) from mistake
         return names
 
-    def _opened(self, split: str) -> Any:
+    def _load_dataset(self, split: str) -> Any:
         """Open a split, with its images as files and not as pixels; a folder is read in place."""
         import datasets
 
         try:
             dataset = datasets.load_dataset(
-                self._place(),
-                self.configuration,
+                self._dataset_path(),
+                self.config_name,
                 split=split,
                 revision=self.revision,
-                streaming=self.streaming or self.location().is_dir(),
+                streaming=self.streaming or self.resolved_path().is_dir(),
             )
         except Exception as mistake:  # each layer down to the network has its own
-            raise DataError(self._unreachable(mistake)) from mistake
+            raise DataError(self._load_error_message(mistake)) from mistake
         encoded = datasets.Image(decode=False)
         for column, feature in (dataset.features or {}).items():
             if isinstance(feature, datasets.Image):
@@ -137,12 +138,12 @@ class Hub(RecordSource):
                 dataset = dataset.cast_column(column, type(feature)(encoded))
         return dataset
 
-    def _place(self) -> str:
-        return str(self.location()) if self.location().is_dir() else self.path
+    def _dataset_path(self) -> str:
+        return str(self.resolved_path()) if self.resolved_path().is_dir() else self.path
 
-    def _unreachable(self, mistake: Exception) -> str:
-        why = " ".join(str(mistake).split())[:300] or type(mistake).__name__
-        if self.location().is_dir():
+    def _load_error_message(self, error: Exception) -> str:
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        if self.resolved_path().is_dir():
             return f"{self.path}: not a data set that can be read ({why})"
         return (
             f"{self.path}: not to be had from the Hugging Face hub ({why}); without network, "

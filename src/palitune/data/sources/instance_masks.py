@@ -11,12 +11,13 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources.folders import images_in
-from palitune.data.sources.mask_folders import MaskFolder, numbers_in, read_map
-from palitune.examples import DataError, Mask, Size
+from palitune.data.sources.folders import iterate_images
+from palitune.data.sources.mask_images import MaskFolder, read_mask_image, unique_ids
+from palitune.errors import DataError
+from palitune.records import Mask, Size
 
 
-class Layout(Enum):
+class MaskLayout(Enum):
     """How objects are kept apart."""
 
     ids = "ids"
@@ -31,7 +32,7 @@ class InstanceMasks(MaskFolder):
 
     name: ClassVar[str] = "instance_masks"
 
-    layout: Layout = Layout.ids
+    layout: MaskLayout = MaskLayout.ids
     """One map of object numbers per image, or one image per object: ids | files."""
     divisor: int | None = None
     """An object's number divided by this is the number of its class, and numbers below it are no
@@ -44,44 +45,46 @@ class InstanceMasks(MaskFolder):
         if self.divisor is not None and self.divisor < 2:
             raise ValueError(f"data.divisor must be at least 2, not {self.divisor}")
 
-    def entries(self, folder: Path, images: Iterable[str]) -> dict[str, Path]:
+    def masks_by_image(self, folder: Path, images: Iterable[str]) -> dict[str, Path]:
         """Return what annotates each image; in layout `files`, one without has no objects."""
-        if self.layout is Layout.ids:
-            return super().entries(folder, images)
-        folders = sorted({file.parent for file in images_in(folder)})
+        if self.layout is MaskLayout.ids:
+            return super().masks_by_image(folder, images)
+        folders = sorted({file.parent for file in iterate_images(folder)})
         if folder in folders:
             raise DataError(
                 f"{folder}: masks lie in the folder itself; with data.layout=files each image has "
                 "a folder of its own, named for it"
             )
-        named = {f.relative_to(folder).as_posix().removesuffix(self.ending): f for f in folders}
-        return {stem: folder / f"{stem}{self.ending}" for stem in images} | named
+        named = {
+            f.relative_to(folder).as_posix().removesuffix(self.mask_suffix): f for f in folders
+        }
+        return {stem: folder / f"{stem}{self.mask_suffix}" for stem in images} | named
 
     def objects(
-        self, entry: Path, size: Size, classes: tuple[str, ...]
+        self, mask_path: Path, size: Size, classes: tuple[str, ...]
     ) -> Iterator[tuple[str, Mask]]:
-        if self.layout is Layout.files:
-            for file in images_in(entry) if entry.is_dir() else ():
-                mask = read_map(file, size) > 0
+        if self.layout is MaskLayout.files:
+            for file in iterate_images(mask_path) if mask_path.is_dir() else ():
+                mask = read_mask_image(file, size) > 0
                 if not mask.any():
                     raise DataError(f"{file}: mask has no pixels; drop the file or draw it anew")
-                yield _class_of_file(file, classes), mask
+                yield _class_from_filename(file, classes), mask
             return
         if self.divisor is None and len(classes) != 1:
             raise DataError(
-                f"{entry}: an object may be any of {len(classes)} classes; say with data.divisor "
+                f"{mask_path}: an object may be any of {len(classes)} classes; say with data.divisor "
                 "how the class follows from its number"
             )
-        pixels = read_map(entry, size)
-        for number in numbers_in(pixels):
+        pixels = read_mask_image(mask_path, size)
+        for number in unique_ids(pixels):
             if self.divisor is None and number != self.background:
                 yield classes[0], pixels == number
             elif self.divisor is not None and number >= self.divisor:
-                place = f"{entry}: object {number} is"
-                yield self.class_at(number // self.divisor, classes, place), pixels == number
+                place = f"{mask_path}: object {number} is"
+                yield self.class_for_id(number // self.divisor, classes, place), pixels == number
 
 
-def _class_of_file(file: Path, classes: tuple[str, ...]) -> str:
+def _class_from_filename(file: Path, classes: tuple[str, ...]) -> str:
     if len(classes) == 1:
         return classes[0]
     label = file.stem.rpartition("_")[0] or file.stem

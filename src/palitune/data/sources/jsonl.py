@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources.checks import shown
 from palitune.data.sources.records import RecordReader, RecordSource
-from palitune.examples import DataError, Row
+from palitune.data.sources.validation import short_repr
+from palitune.errors import DataError
+from palitune.records import Row
 
 
 @dataclass(kw_only=True)
@@ -39,12 +40,12 @@ class Jsonl(RecordSource):
                     continue
                 place = f"{file}:{number}"
                 try:
-                    yield reader.row(_record(line, place), number, place)
+                    yield reader.row(_parse_line(line, place), number, place)
                 except DataError as mistake:
                     yield mistake
 
 
-def _record(line: bytes, place: str) -> dict[str, Any]:
+def _parse_line(line: bytes, location: str) -> dict[str, Any]:
     try:
         text = line.decode("utf-8-sig")
         record = json.loads(text)
@@ -57,8 +58,8 @@ def _record(line: bytes, place: str) -> dict[str, Any]:
     else:
         if isinstance(record, dict):
             return record
-        why = f"found {shown(record)}"
+        why = f"found {short_repr(record)}"
     raise DataError(
-        f"{place}: not an object in JSON ({why}); write one object per line, "
+        f"{location}: not an object in JSON ({why}); write one object per line, "
         'e.g. {"image": "a.png", "text": "..."}, in UTF-8'
     )

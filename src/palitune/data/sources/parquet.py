@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources.shards import ShardedSource, TableReader
-from palitune.examples import DataError, Row
+from palitune.data.sources.sharded import ShardedSource, TableReader
+from palitune.errors import DataError
+from palitune.records import Row
 
-_ROWS = 64
+_BATCH_ROWS = 64
 """Rows in memory at a time: images are among them."""
 
 
@@ -34,14 +35,14 @@ class Parquet(ShardedSource):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         for shard in self.files(split):
-            yield from _rows(self, shard)
+            yield from _read_rows(self, shard)
 
 
-def _rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
+def _read_rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
     import pyarrow as pa
 
     try:
-        schema, batches = _opened(file)
+        schema, batches = _open_table(file)
         reader = TableReader(source, file, class_names(schema))
         number = 0
         for batch in batches:
@@ -58,26 +59,30 @@ def _rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
         ) from mistake
 
 
-def _opened(file: Path) -> tuple[Any, Iterator[Any]]:
+def _open_table(file: Path) -> tuple[Any, Iterator[Any]]:
     """Return a table's schema and its rows by batches; an Arrow file may be a stream or a file."""
     import pyarrow as pa
     from pyarrow import parquet
 
     if file.suffix != ".arrow":
         table = parquet.ParquetFile(file)
-        return table.schema_arrow, table.iter_batches(batch_size=_ROWS)
+        return table.schema_arrow, table.iter_batches(batch_size=_BATCH_ROWS)
     mapped = pa.memory_map(str(file))
     try:
         stream = pa.ipc.open_stream(mapped)
     except pa.ArrowInvalid:
         whole = pa.ipc.open_file(mapped)
-        return whole.schema, _sliced(whole.get_batch(i) for i in range(whole.num_record_batches))
-    return stream.schema, _sliced(stream)
+        return whole.schema, _slice_batches(
+            whole.get_batch(i) for i in range(whole.num_record_batches)
+        )
+    return stream.schema, _slice_batches(stream)
 
 
-def _sliced(batches: Iterable[Any]) -> Iterator[Any]:
+def _slice_batches(batches: Iterable[Any]) -> Iterator[Any]:
     for batch in batches:
-        yield from (batch.slice(start, _ROWS) for start in range(0, batch.num_rows, _ROWS))
+        yield from (
+            batch.slice(start, _BATCH_ROWS) for start in range(0, batch.num_rows, _BATCH_ROWS)
+        )
 
 
 def class_names(schema: Any) -> list[str]:
@@ -87,16 +92,16 @@ def class_names(schema: Any) -> list[str]:
         features = described["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return []
-    return next(_labels(features.get("objects") or features.get("instances")), [])
+    return next(_class_labels(features.get("objects") or features.get("instances")), [])
 
 
-def _labels(feature: Any) -> Iterator[list[str]]:
+def _class_labels(feature: Any) -> Iterator[list[str]]:
     """Yield the names of every class label inside a feature."""
     if isinstance(feature, dict):
         if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
             yield [str(name) for name in feature["names"]]
         for inner in feature.values():
-            yield from _labels(inner)
+            yield from _class_labels(inner)
     elif isinstance(feature, list):
         for inner in feature:
-            yield from _labels(inner)
+            yield from _class_labels(inner)

@@ -9,12 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources.mask_folders import MaskFolder, numbers_in, read_map
-from palitune.data.sources.shapes import components
-from palitune.examples import Mask, Size
+from palitune.data.sources.mask_formats import connected_components
+from palitune.data.sources.mask_images import MaskFolder, read_mask_image, unique_ids
+from palitune.records import Mask, Size
 
 
-class Objects(Enum):
+class InstanceDefinition(Enum):
     """What one object is, where the map knows classes only."""
 
     classes = "classes"
@@ -31,19 +31,19 @@ class SemanticMasks(MaskFolder):
 
     ignore: list[int] = field(default_factory=lambda: [255])
     """Numbers of pixels that belong to no class."""
-    instances: Objects = Objects.classes
+    instances: InstanceDefinition = InstanceDefinition.classes
     """What becomes an instance: classes | components."""
 
     def objects(
-        self, entry: Path, size: Size, classes: tuple[str, ...]
+        self, mask_path: Path, size: Size, classes: tuple[str, ...]
     ) -> Iterator[tuple[str, Mask]]:
-        pixels = read_map(entry, size)
-        for number in numbers_in(pixels):
-            if number < self.first or number in self.ignore:
+        pixels = read_mask_image(mask_path, size)
+        for number in unique_ids(pixels):
+            if number < self.first_class_id or number in self.ignore:
                 continue
-            label = self.class_at(number, classes, f"{entry}: pixels")
+            label = self.class_for_id(number, classes, f"{mask_path}: pixels")
             mask = pixels == number
-            if self.instances is Objects.components:
-                yield from ((label, part) for part in components(mask))
+            if self.instances is InstanceDefinition.components:
+                yield from ((label, part) for part in connected_components(mask))
             else:
                 yield label, mask

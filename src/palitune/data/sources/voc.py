@@ -13,22 +13,23 @@ from typing import ClassVar, NoReturn
 from xml.etree import ElementTree
 
 from palitune.data.sources.base import Source
-from palitune.data.sources.checks import (
+from palitune.data.sources.folders import IMAGE_EXTENSIONS, walk_files
+from palitune.data.sources.validation import (
     HeaderReader,
+    cached_header_reader,
     check_size,
-    checked_box,
-    header_reader,
     image_size,
-    shown,
+    short_repr,
     utf8_lines,
+    validate_box,
 )
-from palitune.data.sources.folders import IMAGE_ENDINGS, walk
-from palitune.examples import DataError, Instance, Row, Size
+from palitune.errors import DataError
+from palitune.records import Instance, Row, Size
 
-FORM = "xmin, ymin, xmax, ymax in pixels"
+BOX_DESCRIPTION = "xmin, ymin, xmax, ymax in pixels"
 
 
-class Difficult(Enum):
+class DifficultObjects(Enum):
     """What becomes of objects that are marked as difficult."""
 
     ignore = "ignore"
@@ -54,59 +55,61 @@ class Voc(Source):
         "Annotations/{split}",
         "annotations/{split}",
     )
-    folders_too: ClassVar[bool] = True
+    accepts_folders: ClassVar[bool] = True
 
     images: str | None = None
     """Folder of the images, relative to `path` or absolute; null: found in the usual places."""
-    difficult: Difficult = Difficult.ignore
+    difficult: DifficultObjects = DifficultObjects.ignore
     """Objects marked as difficult: ignore | keep | drop."""
     one_based: bool = False
     """The first pixel is 1 and xmax and ymax are inside the box, as in Pascal's own files."""
 
     def files(self, split: str) -> Iterable[Path]:
         file = self.annotation_file(split)
-        return [file, *(xml for xml in self._annotations(file) if xml.is_file())]
+        return [file, *(xml for xml in self._annotation_files(file) if xml.is_file())]
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        reader = _Reader(self, self.folder())
-        for xml in self._annotations(file):
+        reader = _VocReader(self, self.folder())
+        for xml in self._annotation_files(file):
             try:
                 yield reader.row(xml)
             except DataError as mistake:
                 yield mistake
 
-    def _annotations(self, file: Path) -> list[Path]:
+    def _annotation_files(self, file: Path) -> list[Path]:
         """List the XML files of a folder, or of the names in a text file."""
         if file.is_dir():
-            return [xml for xml in walk(file) if xml.suffix.lower() == ".xml"]
+            return [xml for xml in walk_files(file) if xml.suffix.lower() == ".xml"]
         names = [line.split()[0] for line in utf8_lines(file.read_bytes(), file) if line.strip()]
         folders = [self.folder() / name for name in ("Annotations", "annotations", "")]
         folder = next((f for f in folders if f.is_dir()), self.folder())
         return [folder / f"{name}.xml" for name in names]
 
 
-class _Reader:
+class _VocReader:
     def __init__(self, settings: Voc, root: Path) -> None:
         self.settings = settings
         self.root = root
-        self.header: HeaderReader = header_reader()
+        self.read_header: HeaderReader = cached_header_reader()
 
     def row(self, xml: Path) -> Row:
-        tree = _parsed(xml)
+        tree = _parse_xml(xml)
         path = os.path.abspath(self._image(tree, xml))
-        size = image_size(self.header, path, str(xml))
-        check_size(_written_size(tree), self.header(path), path, str(xml))
+        size = image_size(self.read_header, path, str(xml))
+        check_size(_declared_size(tree), self.read_header(path), path, str(xml))
         objects = [
             found
             for number, element in enumerate(tree.iterfind("object"), 1)
             if (found := self._instance(element, size, f"{xml}, object {number}")) is not None
         ]
-        return Row(id=xml.stem, images=(path,), size=size, place=str(xml), instances=tuple(objects))
+        return Row(
+            id=xml.stem, images=(path,), size=size, location=str(xml), instances=tuple(objects)
+        )
 
     def _image(self, tree: ElementTree.Element, xml: Path) -> Path:
         written = (tree.findtext("filename") or "").strip().replace("\\", "/")
         names = [Path(written).name] if written else []
-        names += [xml.stem + ending for ending in IMAGE_ENDINGS]
+        names += [xml.stem + ending for ending in IMAGE_EXTENSIONS]
         if self.settings.images is not None:
             folders = [self.root / Path(self.settings.images).expanduser()]
         else:
@@ -122,12 +125,12 @@ class _Reader:
             "say where the images are with data.images=FOLDER"
         )
 
-    def _instance(self, element: ElementTree.Element, size: Size, place: str) -> Instance | None:
+    def _instance(self, element: ElementTree.Element, size: Size, location: str) -> Instance | None:
         label = (element.findtext("name") or "").strip()
         if not label:
-            raise DataError(f"{place}: the object has no name; give it one or drop it")
+            raise DataError(f"{location}: the object has no name; give it one or drop it")
         is_difficult = (element.findtext("difficult") or "0").strip() == "1"
-        if is_difficult and self.settings.difficult is Difficult.drop:
+        if is_difficult and self.settings.difficult is DifficultObjects.drop:
             return None
         words = [
             element.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")
@@ -136,14 +139,14 @@ class _Reader:
             x0, y0, x1, y1 = (float(word) for word in words)
         except ValueError:
             raise DataError(
-                f"{place}: box {shown(words)} is not four numbers; boxes are {FORM}"
+                f"{location}: box {short_repr(words)} is not four numbers; boxes are {BOX_DESCRIPTION}"
             ) from None
         if self.settings.one_based:
             x0, y0 = x0 - 1, y0 - 1
         return Instance(
             label=label,
-            box=checked_box((x0, y0, x1, y1), size, place, FORM),
-            crowd=is_difficult and self.settings.difficult is Difficult.ignore,
+            box=validate_box((x0, y0, x1, y1), size, location, BOX_DESCRIPTION),
+            crowd=is_difficult and self.settings.difficult is DifficultObjects.ignore,
         )
 
 
@@ -154,7 +157,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise DataError("it declares a document type")
 
 
-def _parsed(xml: Path) -> ElementTree.Element:
+def _parse_xml(xml: Path) -> ElementTree.Element:
     try:
         root = ElementTree.fromstring(
             xml.read_bytes(), parser=ElementTree.XMLParser(target=_NoDoctype())
@@ -170,7 +173,7 @@ def _parsed(xml: Path) -> ElementTree.Element:
     return root
 
 
-def _written_size(tree: ElementTree.Element) -> tuple[int | None, int | None]:
+def _declared_size(tree: ElementTree.Element) -> tuple[int | None, int | None]:
     """Return the size that the file gives, (None, None) for none or zero as some tools write."""
     try:
         width, height = (int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height"))

@@ -14,12 +14,13 @@ from itertools import count, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from palitune.data.sources.checks import shown
-from palitune.data.sources.folders import IMAGE_ENDINGS
-from palitune.data.sources.shards import EnclosedReader, ShardedSource
-from palitune.examples import DataError, Row
+from palitune.data.sources.folders import IMAGE_EXTENSIONS
+from palitune.data.sources.sharded import ArchiveReader, ShardedSource
+from palitune.data.sources.validation import short_repr
+from palitune.errors import DataError
+from palitune.records import Row
 
-_TEXTS = ("txt", "text", "caption", "question", "answer", "prefix", "suffix", "cls", "id")
+_TEXT_EXTENSIONS = ("txt", "text", "caption", "question", "answer", "prefix", "suffix", "cls", "id")
 
 
 @dataclass(kw_only=True)
@@ -36,22 +37,22 @@ class WebDataset(ShardedSource):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         for shard in self.files(split):
-            reader, numbers = EnclosedReader(self, shard), count(1)
-            reader.enclosures = [shard.parent, self.location()]
-            for key, contents in _samples(shard):
+            reader, numbers = ArchiveReader(self, shard), count(1)
+            reader.allowed_folders = [shard.parent, self.resolved_path()]
+            for key, contents in _iterate_samples(shard):
                 place = f"{shard}, {key}"
                 try:
-                    record = _record(key, contents, place)
+                    record = _build_record(key, contents, place)
                     yield reader.row(record, next(numbers), place)
                 except DataError as mistake:
                     yield mistake
 
 
-def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _iterate_samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the samples of a tar file: their key, and their contents by ending."""
     try:
         with tarfile.open(shard, "r|*") as archive:
-            files = ((_split_name(member.name, shard), archive.extractfile(member))
+            files = ((_split_filename(member.name, shard), archive.extractfile(member))
                      for member in archive if member.isfile())  # fmt: skip
             for key, group in groupby(files, key=lambda file: file[0][0]):
                 yield key, {name[1]: content.read() for name, content in group if content}
@@ -61,7 +62,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
         ) from mistake
 
 
-def _split_name(name: str, shard: Path) -> tuple[str, str]:
+def _split_filename(name: str, shard: Path) -> tuple[str, str]:
     """Cut a name at the first dot of its last part. Raises DataError for one that leads outside."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -70,21 +71,21 @@ def _split_name(name: str, shard: Path) -> tuple[str, str]:
     return str(path.parent / stem), ending.lower()
 
 
-def _record(key: str, contents: dict[str, bytes], place: str) -> dict[str, Any]:
+def _build_record(key: str, contents: dict[str, bytes], location: str) -> dict[str, Any]:
     record: dict[str, Any] = {"id": key}
     try:
         for ending, content in contents.items():
             if ending == "json":
                 written = json.loads(content)
                 if not isinstance(written, dict):
-                    raise ValueError(f"found {shown(written)}, not an object")
+                    raise ValueError(f"found {short_repr(written)}, not an object")
                 record |= written
-            elif f".{ending.rpartition('.')[2]}" in IMAGE_ENDINGS:
+            elif f".{ending.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
                 record["image"] = content
-            elif ending in _TEXTS:
+            elif ending in _TEXT_EXTENSIONS:
                 record[ending] = content.decode("utf-8").strip()
     except (ValueError, RecursionError) as mistake:
         raise DataError(
-            f"{place}: .{ending} cannot be read ({mistake}); write it anew"
+            f"{location}: .{ending} cannot be read ({mistake}); write it anew"
         ) from mistake
     return record

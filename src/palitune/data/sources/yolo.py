@@ -13,17 +13,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources import lookup
+from palitune.data.sources import split_files
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
-from palitune.data.sources.checks import HeaderReader, header_reader, image_size, shown, utf8_lines
-from palitune.data.sources.folders import images_in
-from palitune.data.sources.shapes import polygon_box, read_mask
-from palitune.examples import DataError, Instance, Row, Size
+from palitune.data.sources.folders import iterate_images
+from palitune.data.sources.mask_formats import parse_segmentation, polygon_to_box
+from palitune.data.sources.validation import (
+    HeaderReader,
+    cached_header_reader,
+    image_size,
+    short_repr,
+    utf8_lines,
+)
+from palitune.errors import DataError
+from palitune.records import Instance, Row, Size
 
-BOXES = BoxReader(BoxFormat.cxcywh, normalized=True)
-_CORNERS = BoxReader(BoxFormat.xyxy, normalized=True)
-_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)
+_CORNER_BOX_READER = BoxReader(BoxFormat.xyxy, normalized=True)
+_DESCRIPTION_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
 @dataclass(kw_only=True)
@@ -31,7 +38,7 @@ class Yolo(Source):
     """Rows out of YOLO text files: one per image."""
 
     name: ClassVar[str] = "yolo"
-    patterns: ClassVar[tuple[str, ...]] = _FILES
+    patterns: ClassVar[tuple[str, ...]] = _DESCRIPTION_FILES
 
     splits: dict[str, str] = field(default_factory=dict)
     """Folder or list of images of a split by the split's name, relative to `path` or absolute;
@@ -39,34 +46,38 @@ class Yolo(Source):
     masks: bool = False
     """Make masks of polygons; an object that is a box only has none."""
 
-    def found(self, split: str) -> list[Path]:
-        if own := [s for s in self.splits if lookup.canonical(s) == split]:
+    def candidates(self, split: str) -> list[Path]:
+        if own := [s for s in self.splits if split_files.canonical_split(s) == split]:
             return [self.folder() / Path(self.splits[own[0]]).expanduser()]
-        file = self._description()
-        return [file] if file and any(s in _parsed(file) for s in lookup.spellings(split)) else []
+        file = self._description_file()
+        return (
+            [file]
+            if file and any(s in _load_yaml(file) for s in split_files.split_aliases(split))
+            else []
+        )
 
     def files(self, split: str) -> Iterable[Path]:
         file = self.annotation_file(split)
         yield file
-        if (description := self._description()) and description != file:
+        if (description := self._description_file()) and description != file:
             yield description
-        for image in self._images(file, split):
+        for image in self._split_images(file, split):
             yield image.parent
-            if (labels := _labels_of(image)).is_file():
+            if (labels := _label_file(image)).is_file():
                 yield labels
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        description = self._description()
+        description = self._description_file()
         if description is None:
             raise DataError(
-                f"{self.location()}: no {' or '.join(_FILES[:2])} that names the classes"
+                f"{self.resolved_path()}: no {' or '.join(_DESCRIPTION_FILES[:2])} that names the classes"
             )
-        reader = _Reader(description, _classes(description), self.masks)
-        images = self._images(file, split)
-        if images and not any(_labels_of(image).is_file() for image in images):
+        reader = _YoloReader(description, _load_class_names(description), self.masks)
+        images = self._split_images(file, split)
+        if images and not any(_label_file(image).is_file() for image in images):
             raise DataError(
                 f"{file}: no image of split {split!r} has labels, the first one's would be "
-                f"{_labels_of(images[0])}; put them there"
+                f"{_label_file(images[0])}; put them there"
             )
         root = Path(os.path.commonpath([str(image.parent) for image in images] or ["."]))
         for image in images:
@@ -75,42 +86,46 @@ class Yolo(Source):
             except DataError as mistake:
                 yield mistake
 
-    def _description(self) -> Path | None:
-        location = self.location()
+    def _description_file(self) -> Path | None:
+        location = self.resolved_path()
         if location.is_file():
             return location
-        return next((file for name in _FILES if (file := location / name).is_file()), None)
+        return next(
+            (file for name in _DESCRIPTION_FILES if (file := location / name).is_file()), None
+        )
 
-    def _images(self, file: Path, split: str) -> list[Path]:
+    def _split_images(self, file: Path, split: str) -> list[Path]:
         """List the images of a split; `file` is `data.yaml`, a folder or a list of images."""
         if file.suffix not in (".yaml", ".yml"):
-            return _listed(file)
-        if self._is_divided(split):
+            return _list_images(file)
+        if self._uses_validation_fraction(split):
             split = "train"
-        content = _parsed(file)
-        named = next(content[s] for s in lookup.spellings(split) if s in content)
+        content = _load_yaml(file)
+        named = next(content[s] for s in split_files.split_aliases(split) if s in content)
         entries = named if isinstance(named, list) else [named]
         return [
-            image for e in entries for image in _listed(_place(file, content.get("path"), e, split))
+            image
+            for e in entries
+            for image in _list_images(_resolve_entry(file, content.get("path"), e, split))
         ]
 
 
-class _Reader:
+class _YoloReader:
     def __init__(self, description: Path, classes: dict[int, str], masks: bool) -> None:
         self.description = description
         self.classes = classes
         self.masks = masks
-        self.header: HeaderReader = header_reader()
+        self.read_header: HeaderReader = cached_header_reader()
 
     def row(self, image: Path, root: Path) -> Row:
-        labels = _labels_of(image)
-        size = image_size(self.header, str(image), str(labels))
+        labels = _label_file(image)
+        size = image_size(self.read_header, str(image), str(labels))
         lines = utf8_lines(labels.read_bytes(), labels) if labels.is_file() else []
         return Row(
             id=image.relative_to(root).with_suffix("").as_posix(),
             images=(str(image),),
             size=size,
-            place=str(labels),
+            location=str(labels),
             instances=tuple(
                 self._instance(line.split(), size, f"{labels}:{number}")
                 for number, line in enumerate(lines, 1)
@@ -119,36 +134,38 @@ class _Reader:
             classes=tuple(self.classes.values()),
         )
 
-    def _instance(self, words: list[str], size: Size, place: str) -> Instance:
+    def _instance(self, fields: list[str], size: Size, location: str) -> Instance:
         try:
-            numbers = [float(word) for word in words]
+            numbers = [float(word) for word in fields]
         except ValueError:
             numbers = []
         if not numbers or numbers[0] % 1:
             raise DataError(
-                f"{place}: {shown(' '.join(words))} is not a class number and coordinates; "
+                f"{location}: {short_repr(' '.join(fields))} is not a class number and coordinates; "
                 "write 'class x y width height', or 'class x y x y x y ...' for a polygon"
             )
         label = self.classes.get(int(numbers[0]))
         if label is None:
             raise DataError(
-                f"{place}: class {words[0]} is none of the {len(self.classes)} that "
+                f"{location}: class {fields[0]} is none of the {len(self.classes)} that "
                 f"{self.description} names; correct it or add its name"
             )
         coordinates = numbers[1:]
         if len(coordinates) == 4:
-            return Instance(label=label, box=BOXES.read(coordinates, size, place))
+            return Instance(label=label, box=BOX_READER.read(coordinates, size, location))
         if len(coordinates) < 6 or len(coordinates) % 2:
             raise DataError(
-                f"{place}: {len(coordinates)} coordinates are neither a box (4) nor a polygon (6 "
+                f"{location}: {len(coordinates)} coordinates are neither a box (4) nor a polygon (6 "
                 "or more, in pairs); a confidence has no place here"
             )
-        mask = read_mask(coordinates, size, place, normalized=True) if self.masks else None
-        box = _CORNERS.read(list(polygon_box(coordinates)), size, place)
+        mask = (
+            parse_segmentation(coordinates, size, location, normalized=True) if self.masks else None
+        )
+        box = _CORNER_BOX_READER.read(list(polygon_to_box(coordinates)), size, location)
         return Instance(label=label, box=box, mask=mask)
 
 
-def _labels_of(image: Path) -> Path:
+def _label_file(image: Path) -> Path:
     """Return the text file of an image: the last folder `images` of its path becomes `labels`."""
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -158,15 +175,15 @@ def _labels_of(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _listed(place: Path) -> list[Path]:
+def _list_images(path: Path) -> list[Path]:
     """List the images of a folder, or those that a text file names."""
-    if place.is_dir():
-        return [Path(os.path.abspath(image)) for image in images_in(place)]
-    names = (line.strip() for line in utf8_lines(place.read_bytes(), place))
-    return [Path(os.path.abspath(place.parent / name)) for name in names if name]
+    if path.is_dir():
+        return [Path(os.path.abspath(image)) for image in iterate_images(path)]
+    names = (line.strip() for line in utf8_lines(path.read_bytes(), path))
+    return [Path(os.path.abspath(path.parent / name)) for name in names if name]
 
 
-def _place(file: Path, root: Any, entry: Any, split: str) -> Path:
+def _resolve_entry(file: Path, root: Any, entry: Any, split: str) -> Path:
     """Find what `data.yaml` names.
 
     Tools disagree on where relative paths begin, and Roboflow writes `../train/images` for a
@@ -174,7 +191,7 @@ def _place(file: Path, root: Any, entry: Any, split: str) -> Path:
     """
     if not isinstance(entry, str) or not isinstance(root, str | None):
         raise DataError(
-            f"{file}: {split} is {shown(entry)}; name a folder or a text file of images"
+            f"{file}: {split} is {short_repr(entry)}; name a folder or a text file of images"
         )
     bases = [file.parent / root, Path(root)] if root else []
     bases += [file.parent]
@@ -189,7 +206,7 @@ def _place(file: Path, root: Any, entry: Any, split: str) -> Path:
     )
 
 
-def _parsed(file: Path) -> dict[str, Any]:
+def _load_yaml(file: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
@@ -202,9 +219,9 @@ def _parsed(file: Path) -> dict[str, Any]:
     return content
 
 
-def _classes(file: Path) -> dict[int, str]:
+def _load_class_names(file: Path) -> dict[int, str]:
     """Return the names by number, in the order of the numbers."""
-    names = _parsed(file).get("names")
+    names = _load_yaml(file).get("names")
     numbered = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(numbered, dict) or not numbered:
         raise DataError(f"{file}: no names of classes; write names: [boat, buoy]")

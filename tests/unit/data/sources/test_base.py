@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from palitune.data.sources.base import Source
-from palitune.data.sources.coco import Annotations, Coco
+from palitune.data.sources.coco import Coco, CocoAnnotationKind
 from palitune.data.sources.jsonl import Jsonl
-from palitune.examples import DataError, Row
+from palitune.errors import DataError
+from palitune.records import Row
 from palitune.tasks.ocr import Ocr
 
-from toy_data import SPLITS
+from support.toy_data import SPLITS
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -72,9 +73,9 @@ def test_coco_files_are_found(tmp_path: Path, file: str) -> None:
     assert found(Coco(path=str(tmp_path)), "train") == file
 
 
-@pytest.mark.parametrize("kind", list(Annotations))
+@pytest.mark.parametrize("kind", list(CocoAnnotationKind))
 def test_a_setting_chooses_between_instances_and_captions(
-    tmp_path: Path, kind: Annotations
+    tmp_path: Path, kind: CocoAnnotationKind
 ) -> None:
     touch(tmp_path, "annotations/instances_train.json", "annotations/captions_train.json")
     file = f"annotations/{kind.value}_train.json"
@@ -157,7 +158,7 @@ def test_two_files_for_one_split_have_to_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_settings_are_checked_before_anything_is_read() -> None:
-    for setting, value in (("limit", 0), ("validation_fraction", 1.0), ("max_bad_rows", -1)):
+    for setting, value in (("max_samples", 0), ("validation_fraction", 1.0), ("max_bad_rows", -1)):
         with pytest.raises(ValueError, match=rf"^data\.{setting} must be .*, not {value}$"):
             Jsonl(path="x", **{setting: value})  # type: ignore[arg-type]
 
@@ -165,8 +166,8 @@ def test_settings_are_checked_before_anything_is_read() -> None:
 def test_a_source_needs_a_task_and_names_its_part_after_it() -> None:
     source = Jsonl(path="x")
     with pytest.raises(ValueError, match=r"^task is missing: choose one of caption, .* task=NAME$"):
-        source.pairings(None)
-    [pairing] = source.pairings(task := Ocr())
+        source.dataset_specs(None)
+    [pairing] = source.dataset_specs(task := Ocr())
     assert (pairing.name, pairing.task, pairing.source, pairing.repeat) == ("ocr", task, source, 1)
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
-from palitune.examples import Box, DataError
+from palitune.errors import DataError
+from palitune.records import Box
 
 SIZE = (640, 480)
 boxes = st.tuples(
@@ -36,31 +37,31 @@ def test_a_box_in_any_form_comes_back_in_whole_pixels(box: Box) -> None:
     ("reader", "numbers", "why"),
     [
         (
-            BoxReader(BoxFormat.xyxy, is_setting=True),
+            BoxReader(BoxFormat.xyxy, is_user_setting=True),
             [500, 300, 100, 100],
             "box [500.0, 300.0, 100.0, 100.0] has no area; boxes are [x0, y0, x1, y1] in pixels; "
             "with data.box_format=xywh it lies inside",
         ),
         (
-            BoxReader(BoxFormat.xywh, is_setting=True),
+            BoxReader(BoxFormat.xywh, is_user_setting=True),
             [500, 300, 600, 400],
             "box x1=1100 lies outside the image (640 px); boxes are [x, y, width, height] in "
             "pixels; with data.box_format=xyxy it lies inside",
         ),
         (
-            BoxReader(BoxFormat.xyxy, is_setting=True),
+            BoxReader(BoxFormat.xyxy, is_user_setting=True),
             [0.1, 0.2, 0.5, 0.9],
             "box [0.1, 0.2, 0.5, 0.9] is in fractions; boxes are [x0, y0, x1, y1] in pixels; "
             "set data.normalized=true",
         ),
         (
-            BoxReader(BoxFormat.xyxy, normalized=True, is_setting=True),
+            BoxReader(BoxFormat.xyxy, normalized=True, is_user_setting=True),
             [10, 20, 50, 90],
             "box [10.0, 20.0, 50.0, 90.0] is not in fractions; boxes are [x0, y0, x1, y1] in "
             "fractions of the image; set data.normalized=false",
         ),
         (
-            BoxReader(BoxFormat.xyxy, is_setting=True),
+            BoxReader(BoxFormat.xyxy, is_user_setting=True),
             [100, 500, 200, 600],
             "box y0=500 lies outside the image (480 px); boxes are [x0, y0, x1, y1] in pixels; "
             "with x and y swapped it lies inside: is y written first?",

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from palitune.data.sources.base import Source
-from palitune.data.sources.coco import FORM, Annotations, Coco
+from palitune.data.sources.coco import Coco, CocoAnnotationKind
+from palitune.data.sources.coco_file import BOX_DESCRIPTION
 from palitune.data.sources.jsonl import Jsonl
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 
-from toy_data import COLOURS, SPLITS
+from support.toy_data import COLORS, SPLITS
 
 Content = dict[str, Any]
 
@@ -77,7 +79,7 @@ def test_coco_and_jsonl_give_the_same_instances(
 
 
 def test_captions_are_gathered_by_image(toy_coco: Path, toy_jsonl: Path) -> None:
-    ours = good(Coco(path=str(toy_coco), annotations=Annotations.captions), "train")
+    ours = good(Coco(path=str(toy_coco), annotations=CocoAnnotationKind.captions), "train")
     theirs = good(Jsonl(path=str(toy_jsonl)), "train")
     assert [row.captions for row in ours] == [row.captions for row in theirs]
     assert all(row.instances is None and row.classes is None for row in ours)
@@ -90,7 +92,7 @@ def test_a_row_is_read_in_full(tmp_path: Path, content: Content) -> None:
         id="17",
         images=(str(tmp_path / "a.png"),),
         size=(40, 30),
-        place=f"{tmp_path}/train.json, image id 17",
+        location=f"{tmp_path}/train.json, image id 17",
         instances=(
             Instance("buoy", (1, 2, 11, 22)),
             Instance("boat", (0, 0, 40, 30), crowd=True),
@@ -102,7 +104,7 @@ def test_a_row_is_read_in_full(tmp_path: Path, content: Content) -> None:
 def test_classes_keep_the_order_of_the_file_and_occur_once(toy_coco: Path, tmp_path: Path) -> None:
     row = next(Coco(path=str(toy_coco)).rows("train"))
     assert isinstance(row, Row)
-    assert row.classes == tuple(sorted(COLOURS))
+    assert row.classes == tuple(sorted(COLORS))
 
 
 def test_an_image_without_annotations_is_a_row_without_instances(
@@ -139,16 +141,16 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
         ),
         (
             {"bbox": [30, 2, 60, 20]},
-            f"box x1=90 lies outside the image (40 px); boxes are {FORM}",
+            f"box x1=90 lies outside the image (40 px); boxes are {BOX_DESCRIPTION}",
         ),
         (
             {"bbox": [1, 2, 0, 20]},
-            f"box [1.0, 2.0, 1.0, 22.0] has no area; boxes are {FORM}",
+            f"box [1.0, 2.0, 1.0, 22.0] has no area; boxes are {BOX_DESCRIPTION}",
         ),
-        ({"bbox": None}, f"box None is not four numbers; boxes are {FORM}"),
+        ({"bbox": None}, f"box None is not four numbers; boxes are {BOX_DESCRIPTION}"),
         (
             {"bbox": [0.1, 0.1, 0.5, 0.5]},
-            f"box [0.1, 0.1, 0.6, 0.6] is in fractions; boxes are {FORM}",
+            f"box [0.1, 0.1, 0.6, 0.6] is in fractions; boxes are {BOX_DESCRIPTION}",
         ),
     ],
 )

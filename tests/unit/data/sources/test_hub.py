@@ -8,9 +8,10 @@ import pytest
 
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.hub import Hub
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 
-from official_files import picture
+from support.official_files import draw_image
 
 FEATURES = {
     "image": datasets.Image(),
@@ -27,7 +28,7 @@ ASKED = {"query": "where?", "answers": ["here", "there"]}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A repository as `hf download` leaves it."""
-    picture(tmp_path / "drawn.png")
+    draw_image(tmp_path / "drawn.png")
     image = {"bytes": (tmp_path / "drawn.png").read_bytes(), "path": None}
     objects = {"bbox": [[1, 2, 3, 4]], "category": [1]}
     made = datasets.Dataset.from_list(
@@ -45,7 +46,7 @@ def hub(folder: Path, **settings: Any) -> Hub:
 
 
 def test_a_picture_outside_the_folder_is_not_read(tmp_path: Path) -> None:
-    picture(tmp_path / "private.png")
+    draw_image(tmp_path / "private.png")
     image = {"bytes": None, "path": str(tmp_path / "private.png")}
     (tmp_path / "repository").mkdir()
     told = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
@@ -61,7 +62,7 @@ def test_a_folder_is_read_without_network(folder: Path) -> None:
     row, *others = hub(folder).rows("train")
     assert isinstance(row, Row), row
     assert len(others) == 2
-    assert (row.id, row.place) == ("train-1", f"{folder}, train, row 1")
+    assert (row.id, row.location) == ("train-1", f"{folder}, train, row 1")
     assert (row.question, row.answers) == ("where?", ("here", "there"))
     assert row.instances == (Instance("buoy", (1, 2, 4, 6)),)
     assert row.classes == ("boat", "buoy")
@@ -105,8 +106,8 @@ def test_what_is_read_from_the_hub_is_told_apart_by_everything_that_names_it() -
     def noted(**settings: Any) -> Path:
         return Hub(path="nobody/nothing", **settings).annotation_file("train")
 
-    assert noted() == noted(limit=3)
-    assert len({noted(), noted(revision="abc"), noted(configuration="de")}) == 3
+    assert noted() == noted(max_samples=3)
+    assert len({noted(), noted(revision="abc"), noted(config_name="de")}) == 3
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

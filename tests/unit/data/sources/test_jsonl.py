@@ -9,15 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from palitune.data import images
-from palitune.data.images import Header
+from palitune.data.images import io
+from palitune.data.images.io import Header
+from palitune.data.images.video import VideoSampling
 from palitune.data.sources.jsonl import Jsonl
-from palitune.data.sources.records import SPELLINGS
-from palitune.data.sources.videos import Frames
-from palitune.examples import DataError, Instance, Row
+from palitune.data.sources.records import COLUMN_ALIASES
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 from palitune.tasks.detection import Detection
 
-from videos import number_of, write_video
+from support.videos import frame_index, write_video
 
 FORM = "[x0, y0, x1, y1] in pixels"
 
@@ -64,7 +65,7 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
         id="7",
         images=(str(tmp_path / "a.png"),),
         size=(40, 30),
-        place=f"{tmp_path}/train.jsonl:1",
+        location=f"{tmp_path}/train.jsonl:1",
         prefix="p",
         suffix="s",
         question="q?",
@@ -123,13 +124,13 @@ def test_a_video_gives_its_frames_of_the_part_that_is_meant(tmp_path: Path) -> N
     write_video(tmp_path / "clip.mp4", 30)
     records = [{"video": "clip.mp4"}, {"video": "clip.mp4", "start": 1, "end": 1.55}]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
-    source = Jsonl(path=str(tmp_path), frames=Frames(count=3, stride=4))
+    source = Jsonl(path=str(tmp_path), frames=VideoSampling(count=3, stride=4))
     whole, part = source.rows("train")
     assert isinstance(whole, Row)
     assert isinstance(part, Row)
     assert whole.size == (64, 48)
-    assert [number_of(image) for image in whole.images] == [0, 4, 8]
-    assert [number_of(image) for image in part.images] == [10, 14, 10]
+    assert [frame_index(image) for image in whole.images] == [0, 4, 8]
+    assert [frame_index(image) for image in part.images] == [10, 14, 10]
 
 
 def test_images_may_lie_beside_the_folder_or_anywhere(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_rows_of_one_image_read_its_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr(images, "read_header", lambda p: read.append(p) or Header((4, 3), False))
+    monkeypatch.setattr(io, "read_header", lambda p: read.append(p) or Header((4, 3), False))
     rows = rows_of(tmp_path, {"image": "a.png"}, {"image": "./a.png"}, {"image": "b.png"})
     assert [row.size for row in rows if isinstance(row, Row)] == [(4, 3)] * 3
     assert read == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
@@ -318,7 +319,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )
-names = st.sampled_from([name for spelled in SPELLINGS.values() for name in spelled])
+names = st.sampled_from([name for spelled in COLUMN_ALIASES.values() for name in spelled])
 boxes = st.fixed_dictionaries({"label": st.text(), "box": st.lists(anything, max_size=5)})
 
 
@@ -374,6 +375,9 @@ def test_roboflows_files_for_paligemma_suit_detection(tmp_path: Path) -> None:
         Instance("buoy", (2, 1, 4, 3)),
     )
     assert Detection().example(empty).reference == ()
-    assert [Detection(negatives=0).keeps(row) for row in (found, empty)] == [True, False]
+    assert [Detection(negative_ratio=0).include_in_training(row) for row in (found, empty)] == [
+        True,
+        False,
+    ]
     with pytest.raises(DataError, match=r"train\.jsonl:3: suffix '<loc0050> boat' is not"):
         Detection().example(bad)

@@ -11,7 +11,8 @@ from pyarrow import parquet
 
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.parquet import Parquet
-from palitune.examples import DataError, Instance, Row
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 
 
 def png(shade: int = 0) -> bytes:
@@ -55,7 +56,7 @@ def test_images_beside_a_table_are_found(tmp_path: Path, image: Any) -> None:
     write(tmp_path, {"image": image, "question": "how many?"})
     row = row_of(tmp_path)
     assert (row.images, row.question) == ((str(tmp_path / "a.png"),), "how many?")
-    assert (row.id, row.place) == ("train-1", f"{tmp_path}/train.parquet, row 1")
+    assert (row.id, row.location) == ("train-1", f"{tmp_path}/train.parquet, row 1")
 
 
 @pytest.mark.parametrize(

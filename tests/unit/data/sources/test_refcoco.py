@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from palitune.data.sources.refcoco import RefCoco, Sentences
-from palitune.examples import DataError, Instance, Row
+from palitune.data.sources.refcoco import ExpressionSelection, RefCoco
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 
-from official_files import write
+from support.official_files import write_benchmark
 
-SCRIPT = Path(__file__).parents[4] / "scripts" / "convert_refcoco.py"
+SCRIPT = Path(__file__).parents[4] / "scripts" / "convert" / "refcoco.py"
 REF = {
     "ref_id": 7,
     "ann_id": 5,
@@ -55,7 +56,7 @@ def test_every_sentence_is_a_row(tmp_path: Path) -> None:
         id="7-1",
         images=(str(tmp_path / "a.png"),),
         size=(40, 30),
-        place=f"{tmp_path}/refs.json, ref_id 7",
+        location=f"{tmp_path}/refs.json, ref_id 7",
         expression="left boat",
         instances=(Instance("boat", (1, 2, 11, 22)),),
         classes=("boat",),
@@ -65,8 +66,8 @@ def test_every_sentence_is_a_row(tmp_path: Path) -> None:
 
 def test_one_sentence_is_drawn_by_the_object(tmp_path: Path) -> None:
     refs = [REF | {"ref_id": number} for number in range(20)]
-    drawn = rows_of(tmp_path, *refs, sentences=Sentences.one)
-    assert drawn == rows_of(tmp_path, *refs, sentences=Sentences.one)
+    drawn = rows_of(tmp_path, *refs, sentences=ExpressionSelection.one)
+    assert drawn == rows_of(tmp_path, *refs, sentences=ExpressionSelection.one)
     assert {row.expression for row in drawn} == {"left boat", "the red one"}
     assert len(drawn) == 20
 
@@ -103,7 +104,7 @@ def test_a_bad_reference_is_one_sentence(tmp_path: Path, changed: Any, why: str)
 def test_files_that_are_not_what_they_should_be_are_refused(tmp_path: Path) -> None:
     rows_of(tmp_path, REF)
     (tmp_path / "refs.json").write_text("{")
-    with pytest.raises(DataError, match=r"refs\.json: not JSON .* scripts/convert_refcoco\.py"):
+    with pytest.raises(DataError, match=r"refs\.json: not JSON .* scripts/convert/refcoco\.py"):
         list(RefCoco(path=str(tmp_path)).rows("testA"))
     (tmp_path / "refs.json").write_text("[3]")
     with pytest.raises(DataError, match=r"refs\.json: not a list of objects"):
@@ -126,7 +127,9 @@ def test_a_pickle_of_plain_data_becomes_json(
 
 def test_texts_of_python_2_are_read(script: ModuleType) -> None:
     raw = b"(lp0\n(dS'split'\nS'val'\nsS'sentences'\n(l(dS'sent'\nS'a'\nsasa."  # protocol 0
-    assert script.read(raw) == [{"split": "val", "sentences": [{"sent_id": None, "sent": "a"}]}]
+    assert script.load_references(raw) == [
+        {"split": "val", "sentences": [{"sent_id": None, "sent": "a"}]}
+    ]
 
 
 class Harmful:
@@ -159,7 +162,9 @@ SETS = ["refcoco", "refcocoplus", "refcocog"]
 def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on(
     tmp_path: Path,
 ) -> None:
-    source = RefCoco(path=str(write("refcoco", tmp_path / "all")), sets=SETS, images="train2014")
+    source = RefCoco(
+        path=str(write_benchmark("refcoco", tmp_path / "all")), sets=SETS, images="train2014"
+    )
     rows = [row for row in source.rows("train") if isinstance(row, Row)]
     assert {row.id.split("/")[0] for row in rows} == set(SETS)
     assert len({row.id for row in rows}) == len(rows) == 6
@@ -171,7 +176,9 @@ def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on
 
 
 def test_one_of_three_data_sets_is_evaluated_on_by_its_name(tmp_path: Path) -> None:
-    source = RefCoco(path=str(write("refcoco", tmp_path / "all")), sets=SETS, images="train2014")
+    source = RefCoco(
+        path=str(write_benchmark("refcoco", tmp_path / "all")), sets=SETS, images="train2014"
+    )
     assert source.available_splits()[:5] == [
         "train", "refcoco/train", "refcoco/validation", "refcoco/testA", "refcoco/testB"
     ]  # fmt: skip

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from palitune.data.sources.voc import FORM, Difficult, Voc
-from palitune.examples import DataError, Instance, Row
+from palitune.data.sources.voc import BOX_DESCRIPTION, DifficultObjects, Voc
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>22</ymax></bndbox>"
 BOAT = f"<object><name>boat</name>{BOX}</object>"
@@ -38,7 +39,7 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
         id="a",
         images=(str(tmp_path / "train/a.png"),),
         size=(40, 30),
-        place=f"{tmp_path}/train/a.xml",
+        location=f"{tmp_path}/train/a.xml",
         instances=(Instance("boat", (1, 2, 11, 22)),),
     )
 
@@ -51,13 +52,13 @@ def test_a_first_pixel_of_one_moves_the_near_corner(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("difficult", "instances"),
     [
-        (Difficult.ignore, (Instance("buoy", (1, 2, 11, 22), crowd=True),)),
-        (Difficult.keep, (Instance("buoy", (1, 2, 11, 22)),)),
-        (Difficult.drop, ()),
+        (DifficultObjects.ignore, (Instance("buoy", (1, 2, 11, 22), crowd=True),)),
+        (DifficultObjects.keep, (Instance("buoy", (1, 2, 11, 22)),)),
+        (DifficultObjects.drop, ()),
     ],
 )
 def test_difficult_objects_are_ignored_kept_or_dropped(
-    tmp_path: Path, difficult: Difficult, instances: tuple[Instance, ...]
+    tmp_path: Path, difficult: DifficultObjects, instances: tuple[Instance, ...]
 ) -> None:
     assert row_of(tmp_path, xml(HARD), difficult=difficult).instances == instances
 
@@ -109,19 +110,19 @@ OUTSIDE = (
         (xml(f"<object>{BOX}</object>"), ", object 1: the object has no name; give it one"),
         (
             xml(BOAT + BOAT.replace("11", "ten")),
-            f", object 2: box ['1', '2', 'ten', '22'] is not four numbers; boxes are {FORM}",
+            f", object 2: box ['1', '2', 'ten', '22'] is not four numbers; boxes are {BOX_DESCRIPTION}",
         ),
         (
             xml("<object><name>boat</name></object>"),
-            f", object 1: box ['', '', '', ''] is not four numbers; boxes are {FORM}",
+            f", object 1: box ['', '', '', ''] is not four numbers; boxes are {BOX_DESCRIPTION}",
         ),
         (
             xml(BOAT.replace("11", "nan")),
-            f", object 1: box x1=nan lies outside the image (40 px); boxes are {FORM}",
+            f", object 1: box x1=nan lies outside the image (40 px); boxes are {BOX_DESCRIPTION}",
         ),
         (
             xml(BOAT.replace("<xmin>1<", "<xmin>12<")),
-            f", object 1: box [12.0, 2.0, 11.0, 22.0] has no area; boxes are {FORM}",
+            f", object 1: box [12.0, 2.0, 11.0, 22.0] has no area; boxes are {BOX_DESCRIPTION}",
         ),
     ],
 )

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from palitune.data.sources.webdataset import WebDataset
-from palitune.examples import DataError, Row
+from palitune.errors import DataError
+from palitune.records import Row
 
-from official_files import picture
+from support.official_files import draw_image
 
 
 def write(folder: Path, files: dict[str, bytes], name: str = "train-000000.tar") -> Path:
@@ -26,7 +27,7 @@ def write(folder: Path, files: dict[str, bytes], name: str = "train-000000.tar")
 
 @pytest.fixture
 def image(tmp_path: Path) -> bytes:
-    picture(tmp_path / "drawn.jpg")
+    draw_image(tmp_path / "drawn.jpg")
     return (tmp_path / "drawn.jpg").read_bytes()
 
 
@@ -42,7 +43,7 @@ def test_files_of_one_name_are_one_row(tmp_path: Path, image: bytes) -> None:
     )  # fmt: skip
     first, second = rows(folder)
     assert (first.id, first.question, first.answers) == ("a/1", "where?", ("here",))
-    assert first.place == f"{folder}/train-000000.tar, a/1"
+    assert first.location == f"{folder}/train-000000.tar, a/1"
     assert Path(first.images[0]).read_bytes() == image
     assert second.id == "b/2"
     [captioned] = [row for row in rows_with_captions(folder) if isinstance(row, Row)]

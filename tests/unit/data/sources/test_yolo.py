@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palitune.data.sources.yolo import BOXES, Yolo
-from palitune.examples import DataError, Instance, Row
+from palitune.data.sources.yolo import BOX_READER, Yolo
+from palitune.errors import DataError
+from palitune.records import Instance, Row
 
 BOAT = "0 0.5 0.5 0.5 0.2"
 BOAT_BOX = (10, 12, 30, 18)
@@ -38,7 +39,7 @@ def test_a_row_is_read_in_full_and_an_image_without_labels_has_no_objects(folder
         id="a",
         images=(str(folder / "images/train/a.png"),),
         size=(40, 30),
-        place=str(folder / "labels/train/a.txt"),
+        location=str(folder / "labels/train/a.txt"),
         instances=(Instance("boat", BOAT_BOX),),
         classes=("boat", "buoy"),
     )
@@ -100,8 +101,8 @@ def test_a_changed_label_file_is_a_changed_data_set(folder: Path) -> None:
         ("0 0.5 0.5 0.5", "3 coordinates are neither a box (4) nor a polygon (6 or more"),
         ("0 0.5 0.5 0.5 0.2 0.9", "5 coordinates are neither a box (4) nor a polygon"),
         ("0 20 15 20 6", "box [20.0, 15.0, 20.0, 6.0] is not in fractions; boxes are [centre x"),
-        ("0 0.9 0.5 0.5 0.2", f"box x1=46 lies outside the image (40 px); boxes are {BOXES.form}"),
-        ("0 0.5 0.5 0 0.2", f"box [20.0, 12.0, 20.0, 18.0] has no area; boxes are {BOXES.form}"),
+        ("0 0.9 0.5 0.5 0.2", f"box x1=46 lies outside the image (40 px); boxes are {BOX_READER.description}"),
+        ("0 0.5 0.5 0 0.2", f"box [20.0, 12.0, 20.0, 18.0] has no area; boxes are {BOX_READER.description}"),
         ("0 0.5 nan 0.5 0.2", "box [0.5, nan, 0.5, 0.2] is not four numbers"),
         ("0 0.1 0.1 0.5 0.1 0.5 1.5", "box y1=45 lies outside the image (30 px)"),
     ],

@@ -1,0 +1,71 @@
+"""Convert the official references of RefCOCO, RefCOCO+ or RefCOCOg from pickle to JSON.
+
+    python scripts/convert/refcoco.py "refcoco/refs(unc).p" refcoco/refs.json
+
+A pickle is a program. This one is allowed to make lists, dictionaries, texts and numbers, and ends
+at anything else before it is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+KEPT_KEYS = ("ref_id", "ann_id", "image_id", "category_id", "split")
+"""What is kept of a reference besides its sentences."""
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Reads containers, texts and numbers, which need no class."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no reference needs")
+
+    def persistent_load(self, key: Any) -> NoReturn:
+        raise pickle.UnpicklingError("it asks for an object outside the file")
+
+
+def load_references(content: bytes) -> list[dict[str, Any]]:
+    """Return the references in a pickle, as Python 2 or 3 wrote it.
+
+    Raises pickle.UnpicklingError where it holds anything but plain data.
+    """
+    refs = RestrictedUnpickler(io.BytesIO(content), encoding="utf-8").load()
+    if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
+        raise pickle.UnpicklingError("it is not a list of references")
+    return [
+        {key: ref[key] for key in KEPT_KEYS if key in ref}
+        | {
+            "sentences": [
+                {"sent_id": sentence.get("sent_id"), "sent": sentence["sent"]}
+                for sentence in ref["sentences"]
+            ]
+        }
+        for ref in refs
+    ]
+
+
+def main(argv: list[str]) -> str | None:
+    """Convert one file; return what went wrong, if anything did."""
+    parser = argparse.ArgumentParser(description="RefCOCO references from pickle to JSON")
+    parser.add_argument("pickle", type=Path, help='e.g. "refcoco/refs(unc).p"')
+    parser.add_argument("json", type=Path, help="e.g. refcoco/refs.json")
+    told = parser.parse_args(argv)
+    try:
+        refs = load_references(told.pickle.read_bytes())
+    except (OSError, pickle.UnpicklingError) as mistake:
+        return f"{told.pickle}: {mistake}"
+    except Exception as mistake:  # a damaged pickle ends in any of a dozen ways
+        return f"{told.pickle}: not a pickle of references ({mistake!r})"
+    told.json.write_text(json.dumps(refs), encoding="utf-8")
+    print(f"{told.json}: {len(refs)} references")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The command-line program: arguments, help, launching, and the recipe decorator."""

@@ -1,0 +1,1 @@
+"""Readers for the official files of public benchmarks."""

@@ -1,0 +1,163 @@
+"""The official files of benchmarks that describe images; see `layout` for what an entry means."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from palitune.data.benchmarks import readers as read
+from palitune.data.benchmarks.layout import (
+    SPLIT_NAMES,
+    BenchmarkSpec,
+    Record,
+    RecordJoin,
+    SplitFile,
+    SplitFiles,
+    in_one_file,
+)
+from palitune.errors import DataError
+from palitune.records import Instance, Size
+
+_COCO = "images: cocodataset.org"
+_RICO = "images: interactionmining.org/rico (unique_uis)"
+_KARPATHY = "cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip)"
+
+
+def _screen_splits(folder: str, suffix: str) -> SplitFiles:
+    kinds = {"train": "train", "validation": "dev", "test": "test"}
+    table = "screen_summaries.csv" if folder == "split" and suffix else None
+    return {
+        split: (SplitFile(name=f"{folder}/{kind}{suffix}.txt", join_file=table),)
+        for split, kind in kinds.items()
+    }
+
+
+def _widget_instance(record: Record, image: str, size: Size) -> Iterator[Instance]:
+    """Find the widget in the view of its screen, which is 2560 high whatever the image is."""
+    view = json.loads(Path(image).with_suffix(".json").read_bytes())
+    node = view["activity"]["root"]
+    for index in record["nodeId"].split(".")[1:]:
+        node = node["children"][int(index)]
+    x0, y0, x1, y1 = (bound * size[1] / 2560 for bound in node["bounds"])
+    box = max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1]))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise DataError(f"widget {record['nodeId']} with bounds {node['bounds']} has no area")
+    yield Instance("widget", box)
+
+
+CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
+    "coco_captions": BenchmarkSpec(
+        homepage=f"{_KARPATHY}; {_COCO} (train2014, val2014)",
+        splits={
+            "train": (
+                SplitFile(name="dataset_coco.json", record_filter=("split", "train"), minival=0.02),
+                SplitFile(name="dataset_coco.json", record_filter=("split", "restval")),
+            ),
+            **in_one_file("dataset_coco.json", validation="val", test="test"),
+        },
+        read=read.json_list("images"),
+        images=["{filepath}/{filename}"],
+        id="{cocoid}",
+        captions="sentences.*.raw",
+    ),
+    "coco35l": BenchmarkSpec(
+        homepage=f"google.github.io/crossmodal-3600 (coco_mt_*.jsonl.bz2, unpacked); {_COCO} (2014)",
+        splits={
+            "train": (SplitFile(name="coco_mt_train.jsonl"),),
+            "validation": (SplitFile(name="coco_mt_dev.jsonl"),),
+        },
+        read=read.coco35l,
+        images=[f"{year}/COCO_{year}_{{image:012d}}.jpg" for year in ("train2014", "val2014")],
+        id="{image}-{language}",
+        captions="captions",
+        language="language",
+        attributes={"language": "language"},
+    ),
+    "xm3600": BenchmarkSpec(
+        homepage="google.github.io/crossmodal-3600 (captions.zip, images.tgz)",
+        splits={"test": (SplitFile(name="captions.jsonl"),)},
+        read=read.xm3600,
+        images=["images/{key}.jpg"],
+        id="{key}-{language}",
+        captions="captions",
+        language="language",
+        attributes={"language": "language"},
+    ),
+    "nocaps": BenchmarkSpec(
+        homepage="nocaps.org/download; images: Open Images, validation and test",
+        splits={
+            "validation": (
+                SplitFile(
+                    name="nocaps_val_4500_captions.json",
+                    join_file="nocaps_val_4500_captions.json",
+                    metadata={"split": "validation"},
+                ),
+            ),
+            "test": (SplitFile(name="nocaps_test_image_info.json", metadata={"split": "test"}),),
+        },
+        read=read.json_list("images"),
+        join=RecordJoin(read=read.json_list("annotations"), left_on="id", right_on="image_id"),
+        images=["{split}/{file_name}", "images/{file_name}", "Images/{split}/{file_name}"],
+        id="{id}",
+        captions="joined.*.caption",
+        attributes={"domain": "domain"},
+    ),
+    "textcaps": BenchmarkSpec(
+        homepage="textvqa.org/textcaps/dataset; images of TextVQA",
+        splits={
+            "train": (SplitFile(name="TextCaps_0.1_train.json", metadata={"folder": "train_images"}),),
+            "validation": (SplitFile(name="TextCaps_0.1_val.json", metadata={"folder": "train_images"}),),
+            "test": (SplitFile(name="TextCaps_0.1_test.json", metadata={"folder": "test_images"}),),
+        },
+        read=read.textcaps,
+        images=["{folder}/{image_id}.jpg"],
+        id="{image_id}",
+        captions=lambda record: record["captions"] or None,
+    ),
+    "scicap": BenchmarkSpec(
+        homepage="github.com/tingyaohsu/SciCap (scicap_data.zip)",
+        splits={
+            split: (
+                SplitFile(
+                    name="List-of-Files-for-Each-Experiments/First-Sentence/No-Subfig/"
+                    f"{there}/file_idx.json",
+                    metadata={"split": there},
+                ),
+            )
+            for split, there in SPLIT_NAMES.items()
+        },
+        read=read.scicap,
+        images=["SciCap-No-Subfig-Img/{split}/{key}.png"],
+        id="{key}",
+        captions="caption",
+        attributes={"figure_type": "figure_type"},
+    ),
+    "screen2words": BenchmarkSpec(
+        homepage=f"github.com/google-research-datasets/screen2words; {_RICO}",
+        splits=_screen_splits("split", "_screens"),
+        read=read.name_lines,
+        join=RecordJoin(read=read.csv_rows, left_on="key", right_on="screenId"),
+        images=["combined/{key}.jpg"],
+        id="{key}",
+        captions="joined.*.summary",
+    ),
+    "widgetcap": BenchmarkSpec(
+        homepage=f"github.com/google-research-datasets/widget-caption; {_RICO}",
+        splits=_screen_splits("split", ""),
+        read=read.widgets,
+        images=["combined/{screenId}.jpg"],
+        id="{screenId}_{nodeId}",
+        captions="captions",
+        make_instances=_widget_instance,
+    ),
+    "docci": BenchmarkSpec(
+        homepage="google.github.io/docci",
+        splits=in_one_file(
+            "docci_descriptions.jsonlines",
+            train="train", test="test", qual_dev="qual_dev", qual_test="qual_test",
+        ),
+        read=read.json_lines,
+        images=["images/{image_file}"],
+        id="{example_id}",
+        captions="description",
+    ),
+}  # fmt: skip

@@ -1,0 +1,142 @@
+"""The official files of benchmarks that ask questions about documents and diagrams; see `layout`.
+
+Names and keys are those of the published files; where images lie is what their archives unpack to,
+or what the data set builders of big_vision (`big_vision/datasets`) ask for.
+"""
+
+from palitune.data.benchmarks import readers as read
+from palitune.data.benchmarks.derived_images import draw_choice_letters
+from palitune.data.benchmarks.layout import (
+    SPLIT_NAMES,
+    BenchmarkSpec,
+    SplitFile,
+    by_split,
+    choice_texts,
+    chosen,
+    in_one_file,
+)
+
+_RRC = "rrc.cvc.uab.es, with a free account"
+
+DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
+    "docvqa": BenchmarkSpec(
+        homepage=f'"Document Visual Question Answering", task 1, at {_RRC}',
+        splits={
+            "train": (
+                SplitFile(name="train_v1.0*.json", metadata={"split": "train"}, minival=0.05),
+            ),
+            "validation": (SplitFile(name="val_v1.0*.json", metadata={"split": "val"}),),
+            "test": (SplitFile(name="test_v1.0*.json", metadata={"split": "test"}),),
+        },
+        read=read.json_list("data"),
+        images=["{split}/{image}", "{image}", "spdocvqa_images/{name}", "documents/{name}"],
+        id="{questionId}",
+        question="question",
+        answers="answers",
+    ),
+    "infovqa": BenchmarkSpec(
+        homepage=f'"Document Visual Question Answering", task 3 (InfographicVQA), at {_RRC}',
+        splits={
+            "train": (SplitFile(name="infographic*VQA_train_v1.0*.json"),),
+            "validation": (
+                SplitFile(name="infographic*VQA_val_v1.0*.json", metadata={"permuted": "yes"}),
+            ),
+            "test": (SplitFile(name="infographic*VQA_test_v1.0*.json"),),
+        },
+        read=read.json_list("data"),
+        images=["images/{name}", "infographicsvqa_images/{name}", "{name}"],
+        id="{questionId}",
+        question="question",
+        answers=lambda record: (
+            read.span_permutations(record["answers"])
+            if "permuted" in record
+            else record.get("answers")
+        ),
+    ),
+    "stvqa": BenchmarkSpec(
+        homepage=f'"Scene Text Visual Question Answering", task 3, at {_RRC}; images of COCO-Text in '
+        "full size: cocodataset.org (train2014)",
+        splits=by_split("{}_task_3.json", train="train", test="test"),
+        read=read.json_list("data"),
+        images=[
+            "train2014/{name}",  # COCO-Text in its full size
+            "{split}_images/{file_path}",
+            "{split}_task3_images/{file_path}",
+            "{file_path}",
+        ],
+        id="{question_id}",
+        question="question",
+        answers="answers",
+        attributes={"origin": "dataset"},
+    ),
+    "textvqa": BenchmarkSpec(
+        homepage="textvqa.org/dataset",
+        splits={
+            "train": (
+                SplitFile(name="TextVQA_0.5*_train.json", metadata={"folder": "train_images"}),
+            ),
+            "validation": (
+                SplitFile(name="TextVQA_0.5*_val.json", metadata={"folder": "train_images"}),
+            ),
+            "test": (SplitFile(name="TextVQA_0.5*_test.json", metadata={"folder": "test_images"}),),
+        },
+        read=read.json_list("data"),
+        images=["{folder}/{image_id}.jpg"],
+        id="{question_id}",
+        question="question",
+        answers="answers",
+    ),
+    "chartqa": BenchmarkSpec(
+        homepage='github.com/vis-nlp/ChartQA ("ChartQA Dataset")',
+        splits={
+            split: tuple(
+                SplitFile(
+                    name=f"{there}/{there}_{half}.json", metadata={"half": half, "split": there}
+                )
+                for half in ("human", "augmented")
+            )
+            for split, there in SPLIT_NAMES.items()
+        },
+        read=read.json_list(),
+        images=["{split}/png/{imgname}"],
+        id="{split}-{half}-{number}",
+        question="query",
+        answers="label",
+        attributes={"half": "half"},
+    ),
+    "ocrvqa": BenchmarkSpec(
+        homepage="ocr-vqa.github.io",
+        splits=in_one_file("dataset.json", train=1, validation=2, test=3),
+        read=read.ocr_vqa,
+        images=["images/{image}"],
+        id="{key}",
+        question="question",
+        answers="answer",
+        attributes={"genre": "genre"},
+    ),
+    "ai2d": BenchmarkSpec(
+        homepage="prior.allenai.org/projects/diagram-understanding (ai2d-all.zip, ai2d_test_ids.csv)",
+        splits=in_one_file("questions", train="train", test="test")
+        | {"train": (SplitFile(name="questions", record_filter=("split", "train"), minival=1024),)},
+        read=read.ai2d,
+        images=["images/{image}"],
+        id="{questionId}",
+        question="question",
+        answers=chosen("correctAnswer"),
+        choices=choice_texts,
+        transform_image=draw_choice_letters,
+    ),
+    "scienceqa": BenchmarkSpec(
+        homepage="scienceqa.github.io",
+        splits=in_one_file("problems.json", train="train", validation="val", test="test"),
+        read=read.json_dict,
+        images=["{split}/{key}/{image}", "images/{split}/{key}/{image}"],
+        id="{key}",
+        include_record=lambda record: bool(record["image"]),
+        question="question",
+        answers=chosen("answer"),
+        choices=choice_texts,
+        hint="hint",
+        attributes={"subject": "subject"},
+    ),
+}

@@ -1,0 +1,108 @@
+"""How long prompts and targets are in tokens, and which answers there are."""
+
+from array import array
+from collections import Counter
+from typing import Any
+
+from palitune.data.inspection.object_stats import percentiles
+from palitune.records import Example
+
+PERCENTILES = {"median": 50, "p95": 95, "p99": 99, "max": 100}
+NUM_TOP_ANSWERS = 20
+"""Answers that are named with their number."""
+_TOKENIZE_BATCH_SIZE = 2000
+"""Examples whose texts are tokenized together."""
+
+
+class TokenLengthStats:
+    """Count tokens as the collator lays them out, many texts at a time."""
+
+    def __init__(self, tokenizer: Any, tokens_per_image: int) -> None:
+        self.tokenizer = tokenizer
+        self.tokens_per_image = tokens_per_image
+        self.num_newline_tokens = self._count_tokens(["\n"])[0]
+        self.prefix_token_counts: dict[str, int] = {}
+        """Tokens by prefix: many examples share one."""
+        self.pending: list[Example] = []
+        self.prefix_lengths, self.suffix_lengths, self.example_lengths = (
+            array("i"),
+            array("i"),
+            array("i"),
+        )
+        self.longest: tuple[int, str] = (0, "")
+        """Tokens and place of the longest example."""
+
+    def add(self, example: Example) -> None:
+        self.pending.append(example)
+        if len(self.pending) == _TOKENIZE_BATCH_SIZE:
+            self._flush()
+
+    def summary(self, max_length: int, max_new_tokens: int) -> dict[str, Any]:
+        """Return percentiles, and the shares that exceed a limit; EOS counts as a token."""
+        self._flush()
+        if not self.example_lengths:
+            return {}
+        too_long = sum(length > max_length for length in self.example_lengths)
+        unfinished = sum(length > max_new_tokens for length in self.suffix_lengths)
+        return {
+            "prefix": percentiles(self.prefix_lengths, PERCENTILES),
+            "suffix": percentiles(self.suffix_lengths, PERCENTILES),
+            "example": percentiles(self.example_lengths, PERCENTILES),
+            "longest_at": self.longest[1],
+            "over_max_length": too_long / len(self.example_lengths),
+            "over_max_new_tokens": unfinished / len(self.suffix_lengths),
+        }
+
+    def _flush(self) -> None:
+        """Count what waits: every prefix once, of several suffixes the longest."""
+        examples, self.pending = self.pending, []
+        fresh = list({example.prefix for example in examples} - self.prefix_token_counts.keys())
+        self.prefix_token_counts |= dict(zip(fresh, self._count_tokens(fresh), strict=True))
+        counts = iter(self._count_tokens([suffix for e in examples for suffix in e.suffixes]))
+        for example in examples:
+            prefix = self.prefix_token_counts[example.prefix]
+            suffix = max(next(counts) for _ in example.suffixes) + 1
+            images = self.tokens_per_image * len(example.images)
+            whole = images + 1 + prefix + self.num_newline_tokens + suffix
+            for lengths, length in (
+                (self.prefix_lengths, prefix),
+                (self.suffix_lengths, suffix),
+                (self.example_lengths, whole),
+            ):
+                lengths.append(length)
+            self.longest = max(self.longest, (whole, example.location), key=lambda pair: pair[0])
+
+    def _count_tokens(self, texts: list[str]) -> list[int]:
+        if not texts:
+            return []
+        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [len(one) for one in ids]
+
+
+class AnswerStats:
+    """Count the answers of tasks whose answers are texts: the first one of each example."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.answers_per_example: Counter[int] = Counter()
+        """Examples by how many acceptable answers they have."""
+
+    def add(self, example: Example) -> None:
+        if all(isinstance(item, str) for item in example.reference) and example.reference:
+            self.counts[example.suffixes[0]] += 1
+            self.answers_per_example[len(example.suffixes)] += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Return the most frequent answers; nothing where answers are no texts."""
+        if not self.counts:
+            return {}
+        total = sum(self.counts.values())
+        return {
+            "distinct": len(self.counts),
+            "most_frequent": dict(self.counts.most_common(NUM_TOP_ANSWERS)),
+            "share_of_most_frequent": self.counts.most_common(1)[0][1] / total,
+            "acceptable": {
+                str(count): self.answers_per_example[count]
+                for count in sorted(self.answers_per_example)
+            },
+        }

@@ -1,0 +1,37 @@
+"""What a task leaves out of its examples by its own settings: counted, and told with its places."""
+
+from dataclasses import dataclass, field
+
+MAX_LISTED = 10
+"""Places that a sentence names."""
+
+
+@dataclass
+class _Reason:
+    count: int = 0
+    rows: int = 0
+    locations: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SkipCounter:
+    """Counts by reason."""
+
+    reasons: dict[str, _Reason] = field(default_factory=dict)
+
+    def add(self, counts: dict[str, int], location: str) -> None:
+        """Take in the counts of one row, which stands at `place`."""
+        for name, count in counts.items():
+            reason = self.reasons.setdefault(name, _Reason())
+            reason.count += count
+            reason.rows += 1
+            if reason.rows <= MAX_LISTED:
+                reason.locations.append(f"{location} ({count})" if count > 1 else location)
+
+    def messages(self) -> list[str]:
+        """Say how many were left out of how many rows, and where: a sentence per reason."""
+        return [
+            f"left out: {reason.count} {name}, in {reason.rows} rows: {'; '.join(reason.locations)}"
+            + ("; ..." if reason.rows > MAX_LISTED else "")
+            for name, reason in self.reasons.items()
+        ]

@@ -1,0 +1,1 @@
+"""Several processes: collectives, strategies, the launcher, and preemption."""

@@ -1,0 +1,1 @@
+"""Export: merged checkpoints, ONNX graphs, parity checks, upload to the Hub."""

@@ -1,0 +1,1 @@
+"""Metrics on captions: CIDEr-D, BLEU, ROUGE-L, METEOR and SPICE."""

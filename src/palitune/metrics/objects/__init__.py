@@ -1,0 +1,1 @@
+"""Metrics on boxes and masks: COCO AP, F1, IoU, calibration and confusion matrices."""

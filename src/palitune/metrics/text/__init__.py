@@ -1,0 +1,1 @@
+"""Metrics on answers: exact match, ANLS, VQA accuracy, error rates, and others."""

@@ -1,0 +1,1 @@
+"""LoRA, QLoRA and full fine-tuning: configuration, layers, files, switching and merging."""

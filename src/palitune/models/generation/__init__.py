@@ -1,0 +1,1 @@
+"""Text generation: KV cache, decoding strategies, and constrained decoding."""

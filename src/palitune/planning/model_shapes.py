@@ -1,0 +1,214 @@
+"""A network without weights: what it is made of, and what its adapter trains.
+
+The network itself is built on torch's meta device, and the adapter attached to it as to a real one,
+so that nothing is counted that is not there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from palitune.models.adapters.config import AdapterConfig, module_group
+from palitune.models.adapters.peft_layers import PEFT_PREFIX
+from palitune.models.config import ModelConfig, Network, Released
+from palitune.models.hub_files import family, fetch_model, read_config
+from palitune.models.loading import configure_softcaps, resolve_attn_implementation
+
+VOCAB_SIZE = 257_216
+IMAGE_TOKEN_ID = 257_152
+GEMMA_CONFIGS: dict[tuple[str, str], dict[str, int]] = {
+    # width, MLP width, layers, heads, heads of keys and values, width of a head
+    key: dict(
+        zip(
+            (
+                *("hidden_size", "intermediate_size", "num_hidden_layers"),
+                *("num_attention_heads", "num_key_value_heads", "head_dim"),
+            ),
+            sizes,
+            strict=True,
+        )
+    )
+    for key, sizes in {
+        ("paligemma", "3b"): (2048, 16384, 18, 8, 1, 256),
+        ("paligemma2", "3b"): (2304, 9216, 26, 8, 4, 256),
+        ("paligemma2", "10b"): (3584, 14336, 42, 16, 8, 256),
+        ("paligemma2", "28b"): (4608, 36864, 46, 32, 16, 128),
+    }.items()
+}
+"""Gemma 2B and Gemma 2 2B, 9B, 27B as big_vision's models/ppp/gemma.py configures them."""
+SIGLIP_CONFIG = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+"""SigLIP So400m/14, the same in all released models."""
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Sizes of the layers of the language model or of the vision tower."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_key_value_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer of the network."""
+
+    module_group: str
+    """As `adapters.part_of` names it."""
+    in_features: int
+    out_features: int
+    rank: int
+    """Of the LoRA on it; 0: none."""
+    trainable: bool
+    """Whether its own weight is trained."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a prediction needs to know of a network."""
+
+    family: str
+    language: Tower
+    vision: Tower
+    vocab_size: int
+    image_token_id: int
+    num_patches: int
+    """Tokens of an image."""
+    image_size: int
+    """Of an image in pixels."""
+    attn_implementation: str
+    """Kernel of the language model, as transformers knows it."""
+    has_attn_softcap: bool
+    """Whether attention scores are soft-capped."""
+    has_logit_softcap: bool
+    """Whether the output logits are."""
+    has_sliding_window: bool
+    """Whether every other language layer has a mask of its own."""
+    parameter_counts: dict[str, int]
+    """Numbers of the base by part; embeddings and head, which are one tensor, are `head`."""
+    linears: tuple[Linear, ...]
+    trainable_tensors: tuple[tuple[str, int], ...]
+    """Part and size of every tensor that is trained."""
+
+    @property
+    def language_linears(self) -> tuple[Linear, ...]:
+        """The layers that quantization reaches."""
+        return tuple(one for one in self.linears if one.module_group.startswith("language."))
+
+    def trains(self, *module_groups: str) -> bool:
+        """Whether anything is trained in parts whose names start so."""
+        return any(part.startswith(module_groups) for part, _ in self.trainable_tensors)
+
+
+def build_model_shape(model: ModelConfig, adapter: AdapterConfig) -> ModelShape:
+    """Build the network of a model and attach the adapter, without reading weights.
+
+    A released model needs no file; another one its config.json.
+    """
+    config = model_config(model)
+    configure_softcaps(model, config)
+    network = _build_on_meta(config)
+    parameters: dict[str, int] = {}
+    for name, weight in network.named_parameters():
+        part = "head" if "embed_tokens" in name or "lm_head" in name else str(module_group(name))
+        parameters[part] = parameters.get(part, 0) + weight.numel()
+    with torch.device("meta"):
+        network = adapter.apply_to(network)
+    return _read_model_shape(model, network, config, parameters)
+
+
+def model_config(model: ModelConfig) -> Any:
+    """Return the configuration of a model, out of the table where it is a released one."""
+    if isinstance(model, Released) and model.path is None:
+        return released_config(model.name, model.size, model.resolution)
+    return read_config(fetch_model(model, weights=False))
+
+
+def released_config(family: str, size: str, resolution: int) -> Any:
+    """Return the configuration of a released model."""
+    from transformers import PaliGemmaConfig
+
+    text: dict[str, Any] = dict(GEMMA_CONFIGS[family, size], vocab_size=VOCAB_SIZE)
+    text["model_type"] = "gemma2" if family == "paligemma2" else "gemma"
+    vision = {"model_type": "siglip_vision_model", "vision_use_head": False, **SIGLIP_CONFIG}
+    return PaliGemmaConfig(
+        text_config=text,
+        vision_config=vision | {"image_size": resolution},
+        projection_dim=text["hidden_size"],
+        image_token_index=IMAGE_TOKEN_ID,
+    )
+
+
+def _build_on_meta(config: Any) -> Network:
+    from palitune.models.paligemma import PaliGemmaPrefixLM
+
+    with torch.device("meta"):
+        network = PaliGemmaPrefixLM(config)
+    network.tie_weights()
+    return network
+
+
+def _read_model_shape(
+    model: ModelConfig, network: Network, config: Any, parameter_counts: dict[str, int]
+) -> ModelShape:
+    text, vision = config.text_config, config.vision_config
+    return ModelShape(
+        family=family(config),
+        language=Tower(
+            text.hidden_size,
+            text.intermediate_size,
+            text.num_hidden_layers,
+            text.num_attention_heads,
+            text.num_key_value_heads,
+            text.head_dim,
+        ),
+        vision=Tower(
+            vision.hidden_size,
+            vision.intermediate_size,
+            vision.num_hidden_layers,
+            vision.num_attention_heads,
+            vision.num_attention_heads,
+            vision.hidden_size // vision.num_attention_heads,
+        ),
+        vocab_size=text.vocab_size,
+        image_token_id=config.image_token_id,
+        num_patches=(vision.image_size // vision.patch_size) ** 2,
+        image_size=vision.image_size,
+        attn_implementation=resolve_attn_implementation(model, config),
+        has_attn_softcap=getattr(text, "attn_logit_softcapping", None) is not None,
+        has_logit_softcap=getattr(text, "final_logit_softcapping", None) is not None,
+        has_sliding_window=getattr(text, "sliding_window", None) is not None,
+        parameter_counts=parameter_counts,
+        linears=tuple(_iter_linears(network)),
+        trainable_tensors=tuple(
+            (str(module_group(name)), weight.numel())
+            for name, weight in network.named_parameters()
+            if weight.requires_grad
+        ),
+    )
+
+
+def _iter_linears(network: Network) -> Iterator[Linear]:
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and "lora_" not in name:
+            wrapped = network.get_submodule(name.removesuffix(".base_layer"))
+            rank = wrapped.r["default"] if hasattr(wrapped, "lora_A") else 0
+            yield Linear(
+                str(module_group(name.removeprefix(PEFT_PREFIX))),
+                module.in_features,
+                module.out_features,
+                rank,
+                module.weight.requires_grad,
+            )

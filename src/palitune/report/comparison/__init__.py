@@ -1,0 +1,1 @@
+"""Comparison of several runs: tables, paired bootstrap, plots and page."""

@@ -1,0 +1,111 @@
+"""What a run had to work with: versions, devices, what they can compute in, memory and disk."""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    *("palitune", "torch", "transformers", "tokenizers", "peft", "accelerate", "bitsandbytes"),
+    *("datasets", "numpy", "pillow", "rapidfuzz", "pycocotools", "pycocoevalcap"),
+)
+_GIB = 2**30
+
+
+def environment(folder: Path) -> dict[str, Any]:
+    """Versions and devices that a result depends on; nothing about the user or the host.
+
+    `folder`: where the run is written, or will be.
+    """
+    import torch
+
+    versions = {name: metadata.version(name) for name in _PACKAGES if _is_installed(name)}
+    cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {threads} threads",
+        "system": platform.platform(terse=True),
+        "machine": hardware(folder),
+    }
+
+
+def hardware(folder: Path) -> dict[str, Any]:
+    """Devices with their memory, the dtypes they compute in, free memory and disk, all in GiB."""
+    import torch
+
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    return {
+        "gpus": [
+            {
+                "name": torch.cuda.get_device_name(number),
+                "free_gib": _to_gib(torch.cuda.mem_get_info(number)[0]),
+                "total_gib": _to_gib(torch.cuda.mem_get_info(number)[1]),
+            }
+            for number in gpus
+        ],
+        "dtypes": [
+            "fp32",
+            *(["bf16"] if not gpus or torch.cuda.is_bf16_supported() else []),
+            "fp16",
+        ],
+        "free_memory_gib": _available_memory_gib(),
+        "free_disk_gib": _to_gib(shutil.disk_usage(there).free),
+    }
+
+
+def format_environment(versions_and_hardware: Mapping[str, Any]) -> list[str]:
+    """Say what `environment` found, a line each."""
+    machine = versions_and_hardware["machine"]
+    versions = [
+        f"{name} {versions_and_hardware[name]}"
+        for name in ("python", *_PACKAGES)
+        if name in versions_and_hardware
+    ]
+    gpus = [
+        f"{gpu['name']} ({gpu['free_gib']} of {gpu['total_gib']} GiB free)"
+        for gpu in machine["gpus"]
+    ]
+    memory = machine["free_memory_gib"]
+    return [
+        f"versions: {', '.join(versions)}",
+        f"devices: {', '.join(gpus) or versions_and_hardware['device']}; {', '.join(machine['dtypes'])}",
+        f"quantization: {_quantization_support(bool(gpus))}",
+        f"free: {'unknown' if memory is None else memory} GiB of memory, "
+        f"{machine['free_disk_gib']} GiB of disk",
+    ]
+
+
+def _quantization_support(has_gpu: bool) -> str:
+    from bitsandbytes.cextension import ErrorHandlerMockBNBNativeLibrary, lib
+
+    if isinstance(lib, ErrorHandlerMockBNBNativeLibrary):
+        return "bitsandbytes has no library for this machine; nf4 and int8 will fail"
+    return f"bitsandbytes works on the {'GPU' if has_gpu else 'CPU'}: nf4, int8"
+
+
+def _available_memory_gib() -> float | None:
+    """Memory that can be had without swapping, as Linux tells it; None elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next(
+        (_to_gib(1024 * int(line.split()[1])) for line in lines if line.startswith("MemAvailable")),
+        None,
+    )
+
+
+def _to_gib(size: int) -> float:
+    return round(size / _GIB, 1)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

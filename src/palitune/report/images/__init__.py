@@ -1,0 +1,1 @@
+"""Drawing of boxes and masks, and the image files of a page."""

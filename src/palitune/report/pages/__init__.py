@@ -1,0 +1,1 @@
+"""HTML pages: run report, inspection, predictions, plan."""

@@ -1,0 +1,1 @@
+"""SVG plots: training curves and score plots."""

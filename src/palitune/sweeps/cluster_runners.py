@@ -1,0 +1,151 @@
+"""Jobs of a sweep on other machines: through submitit on SLURM, or on Ray."""
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from palitune.config.runners import Outcome, RayConfig, SlurmConfig, spawn, stream_stderr
+from palitune.errors import INTERRUPTED, PREEMPTED, DataError
+
+_SIGNAL_DELAY_S = 120
+"""Between the signal that a job's time is over and its end."""
+
+
+class SubmititTask:
+    """What runs in a job: a command, as one process of several where the job has several."""
+
+    def __init__(self, command: Sequence[str], resume_args: Sequence[str]) -> None:
+        self.command, self.resume_args = list(command), list(resume_args)
+        self._process: Any = None
+
+    def __call__(self) -> Outcome:
+        import submitit
+
+        if submitit.JobEnvironment().num_tasks > 1:
+            together = submitit.helpers.TorchDistributedEnvironment()
+            together.export(set_cuda_visible_devices=False, overwrite=True)
+        # submitit hears the scheduler's signals, and the run is told by `checkpoint`.
+        self._process = spawn(self.command, detached=True)
+        try:
+            return stream_stderr(self._process, sys.stderr)
+        except BaseException:
+            self._process.terminate()
+            raise
+
+    def checkpoint(self) -> Any:
+        """Have the run save its step, and return what is to be queued again."""
+        from submitit.helpers import DelayedSubmission
+
+        self._process.terminate()
+        self._process.wait()
+        return DelayedSubmission(SubmititTask([*self.command, *self.resume_args], []))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None}
+
+
+class SlurmRunner:
+    """Jobs that submitit queues and waits for."""
+
+    def __init__(self, settings: SlurmConfig, log_dir: Path) -> None:
+        try:
+            import submitit
+        except ModuleNotFoundError as missing:
+            raise DataError(
+                "runner=slurm needs submitit: pip install 'palitune[slurm]'"
+            ) from missing
+        logging.getLogger("submitit").setLevel(logging.WARNING)
+        try:
+            self._executor = submitit.AutoExecutor(log_dir, cluster=settings.cluster)
+        except RuntimeError as mistake:
+            raise DataError(
+                f"runner=slurm: {mistake}; run it where sbatch and srun are, or say runner=local"
+            ) from mistake
+        options = {
+            "partition": settings.partition, "account": settings.account,
+            "setup": settings.setup or None,
+            "signal_delay_s": _SIGNAL_DELAY_S,
+            "additional_parameters": settings.additional_parameters or None,
+        }  # fmt: skip
+        self._executor.update_parameters(
+            name="palitune", timeout_min=settings.timeout_min, nodes=settings.nodes,
+            tasks_per_node=settings.tasks_per_node, cpus_per_task=settings.cpus_per_task,
+            gpus_per_node=settings.gpus_per_job,
+            **({"mem_gb": settings.mem_gb} if settings.mem_gb else {}),
+            **{f"slurm_{name}": value for name, value in options.items() if value is not None},
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._jobs: list[Any] = []
+        self._terminated = False
+
+    def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
+        outcome: Outcome = (PREEMPTED, "")
+        while outcome[0] == PREEMPTED:
+            with self._lock:
+                if self._terminated:
+                    return INTERRUPTED, ""
+                job = self._executor.submit(SubmititTask(command, resume_args))
+                self._jobs.append(job)
+            outcome = self._wait_for_outcome(job)
+            command = [*command, *resume_args]
+        return outcome
+
+    def terminate(self) -> None:
+        with self._lock:
+            self._terminated = True
+            for job in self._jobs:
+                if not job.done():
+                    job.cancel()
+
+    def _wait_for_outcome(self, job: Any) -> Outcome:
+        """Return the outcome of a job: of several processes, that of one that failed."""
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        try:
+            outcomes: list[Outcome] = job.results()
+        except (FailedJobError, UncompletedJobError) as lost:
+            last = str(lost).strip().splitlines()[-1]
+            return 1, f"job {job.job_id} was lost: {last}; see {job.paths.stderr}"
+        return max(outcomes, key=lambda outcome: outcome[0] != 0)
+
+
+class RayRunner:
+    """Jobs that Ray places."""
+
+    def __init__(self, settings: RayConfig) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError as missing:
+            raise DataError("runner=ray needs Ray: pip install 'palitune[ray]'") from missing
+        self._ray: Any = ray
+        ray.init(settings.address, log_to_driver=False, configure_logging=False)
+        told = ray.remote(
+            num_cpus=settings.cpus_per_task, num_gpus=settings.gpus_per_job, max_retries=0
+        )
+        self._remote_task = told(_run_in_folder)
+        self._running_refs: set[Any] = set()
+
+    def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
+        place = self._remote_task.remote(list(command), str(Path.cwd()))
+        self._running_refs.add(place)
+        try:
+            outcome: Outcome = self._ray.get(place)
+        except self._ray.exceptions.RayError as lost:
+            return 1, str(lost).strip().splitlines()[-1]
+        finally:
+            self._running_refs.discard(place)
+        return outcome
+
+    def terminate(self) -> None:
+        for place in list(self._running_refs):
+            self._ray.cancel(place, force=True)
+
+
+def _run_in_folder(command: Sequence[str], folder: str) -> Outcome:
+    """In a process of Ray's: run a command in the folder that the sweep was started in."""
+    with contextlib.chdir(folder):
+        return stream_stderr(spawn(command), sys.stderr)

@@ -1,0 +1,182 @@
+"""Random PaliGemma and PaliGemma 2 of a fraction of a million parameters, with real processors."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from palitune.models.adapters.checkpoint import save_adapter
+from palitune.models.adapters.config import AdapterConfig
+from palitune.models.config import ModelConfig
+from palitune.models.loading import load_for_training
+
+PATCH_SIZE = 14
+WIDTH = 64
+"""Widths are multiples of 64, so that every linear layer can be quantized in blocks."""
+
+CORPUS = [
+    "ocr",
+    "detect boat ; buoy",
+    "segment boat",
+    "caption en",
+    "answer en how many boats are there?",
+    "a red boat beside two yellow buoys 0123456789",
+]
+
+
+def build_tiny(
+    folder: Path,
+    family: str,
+    seed: int = 0,
+    image_size: int = 112,
+    sliding_window: int = 4096,
+) -> Path:
+    """Save a random model with its processor into `folder` and return the folder.
+
+    `family` is "paligemma" or "paligemma2". All 1024 <loc> and 128 <seg> tokens are there, and
+    linear weights are scaled by fan-in, so that logits differ from token to token.
+    """
+    processor = build_processor(image_size)
+    build_model(processor, family, seed, image_size, sliding_window).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def build_processor(image_size: int = 112) -> PaliGemmaProcessor:
+    """Build the real processor around a byte-level tokenizer with single digits."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+        min_frequency=1,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        padding_side="right",
+        model_max_length=1024,
+    )
+    images = SiglipImageProcessorPil(
+        size={"height": image_size, "width": image_size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    images.image_seq_length = (image_size // PATCH_SIZE) ** 2
+    return PaliGemmaProcessor(image_processor=images, tokenizer=fast)
+
+
+def build_model(
+    processor: PaliGemmaProcessor,
+    family: str,
+    seed: int = 0,
+    image_size: int = 112,
+    sliding_window: int = 4096,
+) -> PaliGemmaForConditionalGeneration:
+    """Build the random model of a processor's vocabulary, in float32."""
+    tokenizer = processor.tokenizer
+    specials = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    text: dict[str, Any] = {
+        "model_type": "gemma",
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 1024,
+        **specials,
+    }
+    if family == "paligemma2":
+        text |= {
+            "model_type": "gemma2",
+            "query_pre_attn_scalar": 32,
+            "sliding_window": sliding_window,
+        }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": image_size,
+        "patch_size": PATCH_SIZE,
+        "vision_use_head": False,
+    }
+    config = PaliGemmaConfig(
+        text_config=text,
+        vision_config=vision,
+        projection_dim=WIDTH,
+        hidden_size=WIDTH,
+        image_token_index=processor.image_token_id,
+        vocab_size=len(tokenizer),
+        **specials,
+    )
+    torch.manual_seed(seed)
+    model = PaliGemmaForConditionalGeneration(config)
+    _scale_by_fan_in(model)
+    return model.eval()
+
+
+def save_perturbed_adapter(
+    model: ModelConfig, adapter: AdapterConfig, folder: Path, *, seed: int = 0, std: float = 0.1
+) -> str:
+    """Save an adapter that has moved from where it started, as after many steps."""
+    torch.manual_seed(seed)
+    network = load_for_training(model, adapter)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(std * torch.randn_like(parameter))
+    save_adapter(network, folder, model)
+    return str(folder)
+
+
+@torch.no_grad()
+def _scale_by_fan_in(model: nn.Module) -> None:
+    """Draw linear weights with the spread that keeps activations at unit size."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.weight.normal_(0, module.weight[0].numel() ** -0.5)
+    embeddings = model.get_input_embeddings().weight  # tied to the head
+    embeddings.normal_(0, WIDTH**-0.5)
+
+
+def reference_logits(model: Any) -> torch.Tensor:
+    """What a model says of a drawn image and a few words, in float32: always the same question."""
+    torch.manual_seed(0)
+    ids = torch.tensor([[model.config.image_token_id] * 64 + [2, 10, 11, 12]])
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(
+            input_ids=ids,
+            pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
+            token_type_ids=torch.zeros_like(ids),
+            attention_mask=torch.ones_like(ids),
+        ).logits
+    return found.float()

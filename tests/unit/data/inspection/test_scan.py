@@ -1,0 +1,74 @@
+"""One pass sees what training would see, and goes on after a bad row."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palitune.data.dataset import load_split
+from palitune.data.inspection.scan import InspectionConfig, scan
+from palitune.data.sources.coco import Coco
+from palitune.data.sources.jsonl import Jsonl
+from palitune.errors import DataError
+from palitune.models.config import Local
+from palitune.models.loading import load_processor
+from palitune.tasks.detection import Detection
+from palitune.tasks.ocr import Ocr
+
+from support.toy_data import write_toy_coco, write_toy_jsonl
+
+LOOK = InspectionConfig(
+    splits=[], train_split="train", max_length=1000, num_samples=3, codec_samples=0
+)
+
+
+@pytest.fixture
+def processor(tiny: Callable[[str], Path]) -> object:
+    return load_processor(Local(path=str(tiny("paligemma2"))))
+
+
+def test_it_sees_the_examples_that_training_has(tmp_path: Path, processor: object) -> None:
+    data = Coco(path=str(write_toy_coco(tmp_path)), max_samples=7)
+    task = Detection(classes=["red"], negative_ratio=0.5)
+    found = scan(data.dataset_specs(task), processor, LOOK)
+    for one in found.splits:
+        (part,) = load_split(data, task, one.split)
+        examples = {example.id: example for example in part.examples}
+        assert one.stats["examples"] == len(examples)
+        assert one.stats["left_out"] == part.examples.dropped
+        for sample in one.samples:
+            kept = examples[sample.id]
+            assert (sample.prefix, sample.suffixes) == (kept.prefix, kept.suffixes)
+
+
+def test_bad_rows_and_repeated_ids_are_counted_and_do_not_stop_it(
+    tmp_path: Path, processor: object
+) -> None:
+    write_toy_jsonl(tmp_path)
+    file = tmp_path / "train.jsonl"
+    lines = file.read_text().splitlines()
+    again = json.loads(lines[0]) | {"id": "another"}
+    file.write_text("\n".join([*lines, lines[0], json.dumps(again), "{}", "no json"]))
+    look = InspectionConfig(
+        splits=["train"], train_split="train", max_length=1000, num_samples=99, codec_samples=0
+    )
+    (one,) = scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, look).splits
+    numbers = one.stats
+    assert (numbers["examples"], numbers["images"]) == (13, 12)
+    assert (numbers["bad_rows"], numbers["duplicate_ids"]) == (3, 1)
+    assert numbers["repeated_questions"] == 1
+    assert f"id 'train-0' is used already at {file}:1" in one.skipped[0]
+    assert len(one.samples) == 13
+
+
+def test_data_without_a_usable_row_is_refused(tmp_path: Path, processor: object) -> None:
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"no row can be used, the first: .*train\.jsonl:1"):
+        scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, LOOK)
+
+
+def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path, processor: object) -> None:
+    (tmp_path / "train.json").write_text("not json")
+    with pytest.raises(DataError, match=r"train\.json"):
+        scan(Coco(path=str(tmp_path)).dataset_specs(Detection()), processor, LOOK)

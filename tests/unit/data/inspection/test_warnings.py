@@ -1,0 +1,133 @@
+"""What deserves a look is said in one sentence, the bad before the odd."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from palitune.data.inspection.duplicate_images import DuplicateImages
+from palitune.data.inspection.scan import InspectionConfig, InspectionReport, SplitReport
+from palitune.data.inspection.warnings import inspection_warnings
+from palitune.metrics.objects.codec_upper_bound import UpperBound
+from palitune.tasks import Task
+from palitune.tasks.detection import Detection
+from palitune.tasks.ocr import Ocr
+
+LOOK = InspectionConfig(
+    splits=[], train_split="train", max_length=100, num_samples=0, codec_samples=0
+)
+TOKENS = {
+    "over_max_length": 0.0,
+    "over_max_new_tokens": 0.0,
+    "longest_at": "a.json:7",
+    "example": {"max": 120.0},
+    "suffix": {"max": 40.0},
+}
+SOUND = {"bad_rows": 0, "repeated_questions": 0, "left_out": [], "objects": {}, "tokens": TOKENS}
+
+
+def split(
+    name: str = "train",
+    labels: Mapping[str, int] = {},
+    task: Task | None = None,
+    classes: Sequence[str] = (),
+    ceiling: float | None = None,
+    **numbers: Any,
+) -> SplitReport:
+    return SplitReport(
+        component="boats",
+        split=name,
+        task=task or Detection(),
+        stats=SOUND | numbers,
+        samples=[],
+        skipped=["a.json:3: no box"],
+        label_counts=Counter(labels),
+        classes=tuple(classes),
+        images=[],
+        codec_upper_bounds={} if ceiling is None else {("all", "all"): UpperBound(ceiling, 9)},
+    )
+
+
+def told(*splits: SplitReport, copies: DuplicateImages | None = None) -> list[str]:
+    inspected = InspectionReport(splits=list(splits), duplicates=copies or DuplicateImages({}, {}))
+    return [f"{one.level}: {one.text}" for one in inspection_warnings(inspected, LOOK)]
+
+
+def test_sound_data_has_none() -> None:
+    assert told(split(labels={"boat": 10}, classes=["boat"]), split("test", {"boat": 1})) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "start"),
+    [
+        (split(bad_rows=1), "bad: boats, train: 1 bad row, the first: a.json:3: no box"),
+        (
+            split(tokens=TOKENS | {"over_max_length": 0.25}),
+            "bad: boats, train: 25.0% of the examples exceed training.max_length=100, and "
+            "training refuses them; the longest, a.json:7, has 120 tokens",
+        ),
+        (
+            split(tokens=TOKENS | {"over_max_new_tokens": 0.5}, task=Ocr(max_new_tokens=9)),
+            "bad: boats, train: 50.0% of the suffixes are longer than task.max_new_tokens=9: "
+            "answers like them would be cut off; the longest has 40 tokens",
+        ),
+        (
+            split(repeated_questions=2),
+            "odd: boats, train: 2 examples with image and prompt of an earlier one",
+        ),
+        (split(left_out=["left out: 3 x"]), "odd: boats, train: left out: 3 x"),
+        (
+            split(objects={"below_a_patch": 0.3}),
+            "odd: boats, train: 30% of the objects are smaller than one patch",
+        ),
+        (split(ceiling=0.7), "odd: boats, train: masks written as tokens and read back reach a"),
+        (
+            split(labels={"boat": 12, "Boat": 11}),
+            "bad: boats: labels that differ in spelling only: 'Boat' (11 objects), 'boat' (12",
+        ),
+        (
+            split(labels={"boat": 12, "cow": 11}, task=Detection(classes=["boat"])),
+            "odd: boats: in the data, but not in task.classes: cow",
+        ),
+        (
+            split(labels={"boat": 12}, classes=["boat", "buoy"]),
+            "odd: boats: asked for, but never in the data: buoy",
+        ),
+        (
+            split(labels={"boat": 9}, classes=["boat"]),
+            "odd: boats: fewer than 10 objects in train: boat (9)",
+        ),
+    ],
+)
+def test_a_fault_is_one_sentence(one: SplitReport, start: str) -> None:
+    (sentence,) = told(one)
+    assert sentence.startswith(start)
+
+
+def test_only_what_training_takes_can_be_too_long_for_it() -> None:
+    assert told(split("test", tokens=TOKENS | {"over_max_length": 0.25})) == []
+
+
+def test_a_class_that_training_never_sees_is_bad() -> None:
+    classes = ["boat", "buoy"]
+    train = split(labels={"boat": 12}, classes=classes)
+    test = split("test", {"boat": 2, "buoy": 1}, classes=classes)
+    assert told(train, test) == ["bad: boats: in test, but never in train: buoy"]
+
+
+def test_copies_are_named_with_the_first_and_what_is_bad_comes_first() -> None:
+    copies = DuplicateImages(
+        {"train": [["a", "b", "c"]]}, {("train", "test"): [("a", "d"), ("e", "f")]}
+    )
+    first, second, third = told(split(left_out=["left out: x"]), copies=copies)
+    assert first.startswith("bad: 2 images of test are in train, too, byte for byte: ")
+    assert first.endswith("first d = a")
+    assert second == "odd: 2 images of train are there under another name, too; first a = b = c"
+    assert third == "odd: boats, train: left out: x"
+
+
+def test_a_long_list_is_cut() -> None:
+    labels = {f"class {number}": 20 for number in range(30)}
+    (sentence,) = told(split(labels=labels, task=Detection(classes=["class 1"])))
+    assert sentence.endswith("class 11, class 12 and 17 more")

@@ -1,0 +1,327 @@
+"""An adapter is read back exactly, on its own base, in full, or not at all."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from palitune.errors import ModelError
+from palitune.models.adapters import checkpoint
+from palitune.models.adapters.checkpoint import load_adapter, save_adapter
+from palitune.models.adapters.config import AdapterConfig, Full, Initialization, Lora, Qlora
+from palitune.models.config import Local
+from palitune.models.loading import load, load_for_inference, load_for_training
+from palitune.models.paligemma import PaliGemmaPrefixLM
+
+from support.tiny_models import build_tiny
+
+ADAPTERS = [
+    Lora(),
+    Lora(targets=["vision.mlp", "projector"], dora=True, rank=4),
+    Lora(targets=["language.attention"], rslora=True, initialization=Initialization.gaussian),
+    Lora(targets=["language", "vision", "projector"], rank=2),
+    Qlora(rank=4),
+    Qlora(rank=4, bits=8),
+    Full(trainable_parts=["language.attention"]),
+    Lora(rank=4, targets=["language.mlp", "head"]),
+    Full(),
+]
+FAMILIES = ["paligemma", "paligemma2"]
+
+
+def logits(network: Any, *, gradients: bool = False) -> torch.Tensor:
+    torch.manual_seed(0)
+    ids = torch.tensor([[network.config.image_token_id] * 64 + [2, 10, 11, 12]])
+    pixels = torch.randint(0, 256, (1, 3, 112, 112), dtype=torch.uint8)
+    with torch.set_grad_enabled(gradients):
+        found: torch.Tensor = network.eval()(
+            input_ids=ids,
+            pixel_values=pixels,
+            token_type_ids=torch.zeros_like(ids),
+            attention_mask=torch.ones_like(ids),
+        ).logits
+    return found.detach()
+
+
+def trained(model: Local, adapter: AdapterConfig) -> Any:
+    """A network whose adapter has moved from where it started."""
+    torch.manual_seed(0)
+    network = load_for_training(model, adapter)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.fixture
+def model(tiny: Callable[[str], Path]) -> Local:
+    return Local(path=str(tiny("paligemma2")))
+
+
+@pytest.fixture
+def saved(model: Local, tmp_path: Path) -> Path:
+    """The folder of a trained default LoRA."""
+    save_adapter(trained(model, Lora(rank=4)), tmp_path / "adapter", model)
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_read_back_gives_the_same_logits(
+    family: str, adapter: AdapterConfig, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Local(path=str(tiny(family)))
+    network = trained(model, adapter)
+    save_adapter(network, tmp_path, model)
+    again = load_for_inference(model, Lora(path=str(tmp_path)))
+    assert torch.equal(logits(again), logits(network))
+    assert not torch.equal(logits(again), logits(load(model, adapter)))
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+@pytest.mark.parametrize("rslora", [True, False])
+@pytest.mark.parametrize("initialization", ["pissa", "pissa_niter_4", "olora"])
+def test_an_adapter_that_took_weights_from_the_base_is_saved_as_one_for_the_whole_base(
+    initialization: str, rslora: bool, model: Local, tmp_path: Path
+) -> None:
+    adapter = Lora(rank=4, rslora=rslora, initialization=Initialization(initialization))
+    network = trained(model, adapter)
+    save_adapter(network, tmp_path, model)
+    torch.manual_seed(99)  # nothing random is needed to read it
+    again = load_for_inference(model, Lora(path=str(tmp_path)))
+    assert (logits(again) - logits(network)).abs().max() <= 2e-5
+    with again.disable_adapter():
+        assert torch.equal(logits(again), logits(load(model)))
+    assert again.peft_config["default"].r == 8
+
+
+def test_peft_itself_reads_what_is_saved(model: Local, saved: Path) -> None:
+    ours = load_for_inference(model, Lora(path=str(saved)))
+    theirs = PeftModel.from_pretrained(load(model), str(saved))
+    # Without gradients ours are folded into the weights where that is cheaper, and round otherwise.
+    assert torch.equal(logits(ours, gradients=True), logits(theirs, gradients=True))
+    assert (logits(ours) - logits(theirs)).abs().max() <= 2e-5
+
+
+def test_the_record_names_the_base_and_how_it_was_used(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = Local(path=str(tiny("paligemma2")), attention_logit_softcapping=False)
+    network = trained(model, Qlora(targets=["language.mlp"]))
+    save_adapter(network, tmp_path, model)
+    record = json.loads((tmp_path / "palitune.json").read_text())
+    assert record.pop("fingerprint") == network.get_base_model().base_fingerprint
+    assert record == {
+        "palitune": "0.1.0",
+        "adapter": "lora",
+        "bits": 4,
+        "base": str(tiny("paligemma2")),
+        "revision": "main",
+        "family": "paligemma2",
+        "resolution": 112,
+        "final_logit_softcapping": False,
+        "attention_logit_softcapping": False,
+        "tensors": 2 * 2 * 3,
+    }
+    written = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == model.path
+    assert len(written["target_modules"]) == 2 * 3
+
+
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("scores", [True, False])
+def test_softcaps_of_the_training_are_applied_again(
+    final: bool, scores: bool, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = str(tiny("paligemma2"))
+    then = Local(path=path, final_logit_softcapping=final, attention_logit_softcapping=scores)
+    network = trained(then, Lora(rank=2))
+    save_adapter(network, tmp_path, then)
+    now = Local(path=path, final_logit_softcapping=True)
+    again = load_for_inference(now, Lora(path=str(tmp_path)))
+    text = again.config.text_config
+    assert (text.final_logit_softcapping is not None) == final
+    assert (text.attn_logit_softcapping is not None) == scores
+    assert torch.equal(logits(again), logits(network))
+
+
+def test_a_quantized_base_is_quantized_again_whatever_the_settings_say(
+    model: Local, tmp_path: Path
+) -> None:
+    save_adapter(trained(model, Qlora(rank=2)), tmp_path, model)
+    again = load_for_inference(model, Full(path=str(tmp_path)))
+    assert again.get_base_model().is_quantized
+
+
+def test_without_a_path_the_base_model_is_judged(model: Local) -> None:
+    network = load_for_inference(model, Lora())
+    assert isinstance(network, PaliGemmaPrefixLM)
+    assert torch.equal(logits(network), logits(load(model)))
+
+
+# Going on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "adapter", [Lora(rank=4), Qlora(rank=4), Full(trainable_parts=["projector"])]
+)
+def test_training_goes_on_from_a_saved_adapter(
+    adapter: AdapterConfig, model: Local, tmp_path: Path
+) -> None:
+    network = trained(model, adapter)
+    save_adapter(network, tmp_path, model)
+    again = load_for_training(model, replace(adapter, path=str(tmp_path)))
+    assert torch.equal(logits(again), logits(network))
+    wanted = sorted(name for name, p in network.named_parameters() if p.requires_grad)
+    assert sorted(name for name, p in again.named_parameters() if p.requires_grad) == wanted
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        (Lora(rank=8), r"adapter\.rank is 8, but the adapter in .* has 4; set adapter\.rank"),
+        (Lora(rank=4, alpha=4), r"adapter\.alpha is 4, but .* has 8"),
+        (Lora(rank=4, dora=True), r"adapter\.dora is True, but .* has False"),
+        (
+            Lora(rank=4, targets=["language.mlp", "projector"]),
+            r"adapter\.targets is \['language\.mlp', 'projector'\], but .* has "
+            r"\['language\.attention', 'language\.mlp'\]",
+        ),
+    ],
+)
+def test_settings_that_differ_from_the_saved_adapter_are_refused(
+    adapter: Lora, message: str, model: Local, saved: Path
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_for_training(model, replace(adapter, path=str(saved)))
+
+
+def test_other_parts_than_were_trained_are_refused_for_full(model: Local, tmp_path: Path) -> None:
+    save_adapter(trained(model, Full(trainable_parts=["projector"])), tmp_path, model)
+    with pytest.raises(
+        ModelError, match=r"adapter\.trainable_parts is \['vision'\], but .* \['projector'\]"
+    ):
+        load_for_training(model, Full(trainable_parts=["vision"], path=str(tmp_path)))
+
+
+# What is refused ---------------------------------------------------------------------------------
+
+
+def damage(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the weights and keep the record's count in step."""
+    [file] = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    record = json.loads((folder / "palitune.json").read_text())
+    record["tensors"] = len(tensors)
+    (folder / "palitune.json").write_text(json.dumps(record))
+
+
+KEY = "base_model.model.model.language_model.layers.1.mlp.up_proj.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop(KEY), f"{KEY} is missing"),
+        (
+            lambda tensors: tensors.update({KEY.replace("up", "in"): tensors[KEY].clone()}),
+            "the network has no place for .*in_proj",
+        ),
+        (
+            lambda tensors: tensors.update({KEY: tensors[KEY][:, :2].clone()}),
+            r"up_proj\.lora_B\.weight is \(128, 2\), the network needs \(128, 4\)",
+        ),
+        (
+            lambda tensors: tensors.update(
+                {KEY.replace("model.language_model", "language_model"): tensors.pop(KEY)}
+            ),
+            "is missing|has no place",
+        ),
+    ],
+    ids=["missing", "left over", "misshapen", "renamed"],
+)
+def test_an_adapter_that_does_not_land_in_full_is_refused(
+    change: Callable[[dict[str, torch.Tensor]], None], message: str, model: Local, saved: Path
+) -> None:
+    damage(saved, change)
+    with pytest.raises(ModelError, match=message):
+        load_for_inference(model, Lora(path=str(saved)))
+
+
+@pytest.mark.parametrize("adapter", [Lora(rank=2), Full(trainable_parts=["language.mlp"])])
+def test_a_file_with_fewer_tensors_than_were_saved_is_refused(
+    adapter: AdapterConfig, model: Local, tmp_path: Path
+) -> None:
+    save_adapter(trained(model, adapter), tmp_path, model)
+    [file] = tmp_path.glob("*.safetensors")
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, file)
+    with pytest.raises(ModelError, match=rf"holds {len(tensors)} tensors, but {len(tensors) + 1}"):
+        load_for_inference(model, Lora(path=str(tmp_path)))
+
+
+def test_weights_of_another_network_are_refused_for_full(model: Local, tmp_path: Path) -> None:
+    save_adapter(trained(model, Full(trainable_parts=["projector"])), tmp_path, model)
+    damage(tmp_path, lambda tensors: tensors.update({"model.head": torch.ones(2)}))
+    with pytest.raises(ModelError, match=r"the network has no place for model\.head"):
+        load_for_inference(model, Lora(path=str(tmp_path)))
+
+
+def test_another_base_of_the_same_shape_is_refused(saved: Path, tmp_path: Path) -> None:
+    other = build_tiny(tmp_path / "other", "paligemma2", seed=1)
+    with pytest.raises(ModelError, match="weights differ from this model's; set model to that"):
+        load_for_inference(Local(path=str(other)), Lora(path=str(saved)))
+    forced = Lora(path=str(saved), allow_base_mismatch=True)
+    network = load_for_inference(Local(path=str(other)), forced)
+    assert network.base_fingerprint != checkpoint.AdapterMetadata.read(saved).fingerprint
+
+
+def test_a_base_of_another_family_or_resolution_is_refused(
+    saved: Path, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"\(paligemma2, 112 px\), not on a paligemma of 112 px"):
+        load_for_inference(Local(path=str(tiny("paligemma"))), Lora(path=str(saved)))
+    larger = build_tiny(tmp_path / "larger", "paligemma2", image_size=224)
+    with pytest.raises(ModelError, match=r"not on a paligemma2 of 224 px"):
+        load_for_inference(Local(path=str(larger)), Lora(path=str(saved), allow_base_mismatch=True))
+
+
+def test_the_base_may_lie_in_another_folder(model: Local, saved: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(model.path, tmp_path / "moved")
+    again = load_for_inference(Local(path=str(moved)), Lora(path=str(saved)))
+    assert torch.equal(logits(again), logits(load_for_inference(model, Lora(path=str(saved)))))
+
+
+def test_a_base_loaded_with_other_softcaps_is_refused(model: Local, saved: Path) -> None:
+    base = load(Local(path=model.path, final_logit_softcapping=True))
+    with pytest.raises(ModelError, match=r"trained with model\.final_logit_softcapping=False"):
+        load_adapter(base, saved)
+
+
+@pytest.mark.parametrize("missing", ["palitune.json", "adapter_model.safetensors"])
+def test_an_incomplete_folder_is_refused(missing: str, model: Local, saved: Path) -> None:
+    (saved / missing).unlink()
+    with pytest.raises(ModelError, match=missing):
+        load_for_inference(model, Lora(path=str(saved)))
+
+
+def test_saving_leaves_other_files_of_the_folder_alone(model: Local, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    save_adapter(trained(model, Lora(rank=2)), tmp_path, model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "notes.txt",
+        "palitune.json",
+    ]

@@ -1,0 +1,29 @@
+"""What LoRA keeps follows the rule that the layers themselves follow."""
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+
+from palitune.models.adapters.fast_lora import _merging_is_cheaper
+from palitune.planning.activation_bytes import Precision, is_merged_in_forward
+from palitune.planning.model_shapes import Linear
+
+
+@pytest.mark.parametrize("rank", [1, 4, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [16, 64, 512])
+def test_a_weight_is_said_to_be_folded_where_it_is(
+    width: int, dtype: torch.dtype, rank: int
+) -> None:
+    one = Linear("language.mlp", width, 4 * width, rank, False)
+    base = torch.nn.Linear(width, 4 * width, dtype=dtype, device="meta")
+    down = torch.empty(rank, width, device="meta")
+    assert is_merged_in_forward(one, Precision(dtype.itemsize, None)) == _merging_is_cheaper(
+        base, down, num_rows=7
+    )
+    nf4 = Linear4bit(width, 4 * width, bias=False, compute_dtype=dtype, quant_type="nf4")
+    nf4.load_state_dict({"weight": torch.ones(4 * width, width, dtype=dtype)})
+    assert is_merged_in_forward(one, Precision(dtype.itemsize, 4)) == _merging_is_cheaper(
+        nf4.to("cpu"), down, num_rows=7
+    )
+    assert not is_merged_in_forward(one, Precision(4, 8))

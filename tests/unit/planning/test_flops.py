@@ -1,0 +1,67 @@
+"""Operations of a step, against an account made by hand."""
+
+import pytest
+
+from palitune.models.adapters.config import Lora, Qlora
+from palitune.models.config import PaliGemma2
+from palitune.planning.activation_bytes import BatchShape
+from palitune.planning.alternatives import make_memory_context, with_resolution
+from palitune.planning.flops import Gpu, dequantization_bytes, estimate_speed, micro_batch_flops
+from palitune.planning.model_shapes import ModelShape, build_model_shape
+from palitune.planning.workload import Workload
+from palitune.training.config import TrainingConfig
+
+
+@pytest.fixture(scope="module")
+def paper() -> ModelShape:
+    return build_model_shape(PaliGemma2(), Lora())
+
+
+ROWS = Workload(48, 16, 48.0, 16.0, 1, 160, 160, "told")
+
+
+@pytest.mark.parametrize(
+    ("resolution", "teraflop"),
+    [(224, 11.3), (448, 42.3), (896, 202)],
+)
+def test_operations_of_a_lora_step_are_those_of_the_account(
+    paper: ModelShape, resolution: int, teraflop: float
+) -> None:
+    # Vision, language model forward and back, head at labels: 2 n i o a product, 4 rows.
+    model = PaliGemma2(resolution=resolution)
+    setup = make_memory_context(
+        with_resolution(paper, resolution), model, Lora(), TrainingConfig(), "cuda"
+    )
+    assert micro_batch_flops(setup, ROWS.mean_batch(setup.model_shape, 4)) / 1e12 == pytest.approx(
+        teraflop, rel=0.06
+    )
+
+
+def test_recomputing_and_quantizing_cost_time_and_a_vision_cache_saves_some(
+    paper: ModelShape,
+) -> None:
+    model, gpu = PaliGemma2(), Gpu(80, 989, 0.5, 2.5)
+
+    def seconds(adapter: Lora, **settings: object) -> float:
+        training = TrainingConfig(global_batch_size=16, micro_batch_size=4, **settings)  # type: ignore[arg-type]
+        return estimate_speed(
+            make_memory_context(paper, model, adapter, training, "cuda"), ROWS, gpu
+        ).step_seconds
+
+    plain = seconds(Lora())
+    assert plain == pytest.approx(4 * 11.3 / 494.5, rel=0.06)
+    assert seconds(Lora(), gradient_checkpointing=True) == pytest.approx(1.45 * plain, rel=0.05)
+    assert plain < seconds(Qlora()) < 1.5 * plain
+    assert seconds(Lora(), vision_feature_cache="somewhere") < 0.95 * plain
+
+
+def test_a_run_takes_its_steps_and_quantized_weights_are_moved_in_every_pass(
+    paper: ModelShape,
+) -> None:
+    model = PaliGemma2()
+    setup = make_memory_context(paper, model, Qlora(), TrainingConfig(epochs=2), "cuda")
+    told = estimate_speed(setup, ROWS, Gpu(80, 989, 0.5, 2.5))
+    assert told.steps == 20
+    assert told.hours == pytest.approx(20 * told.step_seconds / 3600)
+    assert dequantization_bytes(setup) == 2 * 2_024_275_968 * (0.5 + 2 * 2)
+    assert micro_batch_flops(setup, BatchShape(4, 304, 64, 4)) > 0

@@ -1,0 +1,77 @@
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+
+from palitune.records import Instance
+from palitune.report.plots.score_plots import draw_score_plots, instance_overlaps
+from palitune.report.run_reader import EvaluatedExample, ScoredPrediction
+
+BOX, OTHER = (10.0, 10.0, 40.0, 40.0), (60.0, 60.0, 90.0, 90.0)
+
+
+def answer(*found: Instance) -> ScoredPrediction:
+    return ScoredPrediction(text="", value=found, scores={})
+
+
+def example(after: ScoredPrediction, before: ScoredPrediction | None = None) -> EvaluatedExample:
+    return EvaluatedExample(
+        id="1",
+        part="boats",
+        images=(),
+        size=(100, 100),
+        prefix="detect boat",
+        reference=(Instance("boat", BOX), Instance("boat", OTHER)),
+        after=after,
+        before=before,
+    )
+
+
+FOUND = answer(Instance("boat", BOX, score=0.8), Instance("boat", (0, 0, 5, 5), score=0.35))
+
+
+def test_precision_and_recall_are_drawn_with_ap50_beside_their_name() -> None:
+    curve, bars = draw_score_plots("boats", [example(FOUND, answer())], ["f1@.5", "AP50"])
+    assert curve.title == "precision over recall"
+    assert curve.legend == (("after", "0.505"), ("before", "0.000"))  # 51 of 101 recalls
+    assert "Boxes at IoU .5" in curve.note
+    lines = [path.get("class") for path in ET.fromstring(curve.svg).iter("path")]
+    assert [name for name in lines if name != "grid"] == ["line-0", "line-1"]
+    assert bars.title == "precision over score"
+
+
+def test_reliability_has_a_bar_for_each_score_that_occurs() -> None:
+    (bars,) = draw_score_plots("boats", [example(FOUND)], ["box_accuracy@.5"])
+    root = ET.fromstring(bars.svg)
+    told = [title.text for title in root.iter("title")]
+    assert told == [
+        "1 objects of score 0.3 to 0.4: 0.000 right, mean score 0.350",
+        "1 objects of score 0.8 to 0.9: 1.000 right, mean score 0.800",
+    ]
+    assert bars.legend == (("mean gap", "0.275"),)
+
+
+def test_nothing_is_drawn_without_scores() -> None:
+    assert draw_score_plots("boats", [example(answer(Instance("boat", BOX)))], ["AP50"]) == []
+    text = replace(example(ScoredPrediction(text="7", value="7", scores={})), reference=("7",))
+    assert draw_score_plots("ocr", [text], ["exact_match"]) == []
+
+
+def test_masks_are_compared_by_masks() -> None:
+    whole, half = np.zeros((100, 100), bool), np.zeros((100, 100), bool)
+    whole[10:40, 10:40], half[10:40, 10:19] = True, True
+    judged = replace(
+        example(answer(Instance("boat", BOX, mask=half, score=0.9))),
+        reference=(Instance("boat", BOX, mask=whole),),
+    )
+    assert instance_overlaps(judged, judged.after) == [[0.3]]
+    curve, bars = draw_score_plots("boats", [judged], ["mask_AP50", "AP50"])
+    assert "Masks at IoU .5" in curve.note
+    assert curve.legend == (("precision", "0.000"),)
+    assert "0.000 right" in bars.svg
+
+
+def test_what_has_nothing_to_find_has_no_line() -> None:
+    curve, _ = draw_score_plots("boats", [replace(example(FOUND), reference=())], ["AP50"])
+    assert curve.legend == (("precision", "–"),)
+    assert 'class="line-0"' not in curve.svg

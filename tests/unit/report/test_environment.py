@@ -1,0 +1,55 @@
+"""What a run had to work with, as numbers and in words."""
+
+import getpass
+import json
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from palitune.report.environment import environment, format_environment
+
+
+def test_a_cpu_is_told_with_its_memory_and_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = environment(tmp_path / "not/yet/there")
+    assert found["python"] == platform.python_version()
+    assert found["torch"] == torch.__version__
+    machine = found["machine"]
+    assert machine["gpus"] == []
+    assert machine["dtypes"] == ["fp32", "bf16", "fp16"]
+    assert machine["free_disk_gib"] > 0
+    assert 0 < machine["free_memory_gib"] < 1e5
+    versions, devices, quantization, free = format_environment(found)
+    assert f"torch {torch.__version__}" in versions
+    assert devices.startswith("devices: CPU, ")
+    assert quantization == "quantization: bitsandbytes works on the CPU: nf4, int8"
+    assert free == (
+        f"free: {machine['free_memory_gib']} GiB of memory, {machine['free_disk_gib']} GiB of disk"
+    )
+
+
+def test_every_gpu_is_told_with_what_is_free_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(cuda, "get_device_name", lambda number=0: f"GPU {number}")
+    monkeypatch.setattr(cuda, "mem_get_info", lambda number: ((number + 1) * 2**30, 8 * 2**30))
+    monkeypatch.setattr(cuda, "is_bf16_supported", lambda: False)
+    _, devices, quantization, _ = format_environment(environment(tmp_path))
+    assert devices == (
+        "devices: GPU 0 (1.0 of 8.0 GiB free), GPU 1 (2.0 of 8.0 GiB free); fp32, fp16"
+    )
+    assert quantization.startswith("quantization: bitsandbytes ")
+
+
+def test_nothing_is_told_of_user_or_host(tmp_path: Path) -> None:
+    written = json.dumps(environment(tmp_path))
+    assert str(tmp_path) not in written
+    assert platform.node() not in written
+    assert f"/{getpass.getuser()}/" not in written

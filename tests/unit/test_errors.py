@@ -1,0 +1,36 @@
+"""Range checks of settings."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pytest
+from annotated_types import Ge, Interval
+
+from palitune.errors import check_ranges
+
+
+@dataclass(kw_only=True)
+class Settings:
+    rank: Annotated[int, Ge(1)] = 8
+    ratio: Annotated[float | None, Interval(gt=0, le=1)] = None
+    name: str = "any"
+
+
+@pytest.mark.parametrize("values", [{}, {"rank": 1}, {"ratio": 1.0}, {"ratio": 1e-9}])
+def test_values_inside_their_ranges_are_accepted(values: dict[str, Any]) -> None:
+    check_ranges(Settings(**values), "adapter")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rank": 0}, "adapter.rank must be at least 1, got 0."),
+        ({"ratio": 0.0}, "adapter.ratio must be above 0 and at most 1, got 0.0."),
+        ({"ratio": 1.5}, "adapter.ratio must be above 0 and at most 1, got 1.5."),
+        ({"ratio": float("nan")}, "adapter.ratio must be above 0 and at most 1, got nan."),
+    ],
+)
+def test_a_value_outside_its_range_is_an_error(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=".") as error:
+        check_ranges(Settings(**values), "adapter")
+    assert str(error.value) == message

@@ -1,0 +1,79 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from palitune.records import (
+    Instance,
+    Prediction,
+    Reference,
+    Value,
+    instance_from_json,
+    instance_to_json,
+    mask_from_json,
+    mask_to_json,
+    value_from_json,
+    value_to_json,
+)
+
+COORDINATES = st.floats(allow_nan=False, allow_infinity=False)
+SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+MASKS = SIDES.flatmap(lambda sides: arrays(np.bool_, sides))
+INSTANCES = st.builds(
+    Instance,
+    label=st.text(),
+    box=st.tuples(*[COORDINATES] * 4),
+    mask=st.none() | MASKS,
+    score=st.none() | st.floats(0, 1),
+    crowd=st.booleans(),
+)
+OBJECTS = st.lists(INSTANCES, max_size=3).map(tuple)
+
+
+@given(st.none() | st.text() | OBJECTS | st.lists(st.text(), max_size=3).map(tuple))
+def test_a_value_survives_json(value: Value | Reference | None) -> None:
+    assert value_from_json(json.loads(json.dumps(value_to_json(value)))) == value
+
+
+def test_an_instance_is_written_with_what_is_set() -> None:
+    plain = Instance("boat", (1, 2, 3, 4))
+    assert instance_to_json(plain) == {"label": "boat", "box": [1, 2, 3, 4]}
+    scored = Instance("boat", (1, 2, 3, 4), score=0.5, crowd=True)
+    assert instance_to_json(scored) == {
+        "label": "boat",
+        "box": [1, 2, 3, 4],
+        "score": 0.5,
+        "crowd": True,
+    }
+    assert instance_from_json(instance_to_json(scored)) == scored
+
+
+def test_masks_are_compared() -> None:
+    mask = np.eye(3, dtype=bool)
+    boat = Instance("boat", (0, 0, 3, 3), mask=mask)
+    assert boat == Instance("boat", (0, 0, 3, 3), mask=mask.copy())
+    assert boat != Instance("boat", (0, 0, 3, 3), mask=~mask)
+    assert boat != Instance("boat", (0, 0, 3, 3))
+    assert boat != "boat"
+    assert len({boat, Instance("boat", (0, 0, 3, 3), mask=mask.copy())}) == 1
+
+
+def test_a_mask_is_written_as_coco_writes_run_lengths() -> None:
+    mask = np.zeros((4, 3), dtype=bool)
+    mask[1:3, 1] = True  # in columns: 5 outside, 2 inside, 5 outside
+    written = instance_to_json(Instance("boat", (1, 1, 2, 3), mask=mask))["mask"]
+    assert written == {"size": [4, 3], "counts": "525"}
+    assert coco_mask.area(written) == 2
+    assert np.array_equal(mask_from_json(written), mask)
+    assert np.array_equal(mask_from_json(mask_to_json(mask)), mask)
+
+
+def test_the_nouns_cannot_be_changed() -> None:
+    prediction = Prediction(id="1", text="boat", value="boat")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        prediction.text = "ship"  # type: ignore[misc]

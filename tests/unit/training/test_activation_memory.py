@@ -1,0 +1,98 @@
+"""What only a GPU can do is refused on a CPU; what both can do changes no gradient."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from palitune.data.collator import Collator
+from palitune.data.training_set import TrainingSample
+from palitune.errors import TrainingError
+from palitune.models.adapters.config import Lora
+from palitune.models.config import Local
+from palitune.models.loading import load
+from palitune.records import Example
+from palitune.training.activation_memory import (
+    ActivationMemoryCallback,
+    activation_offload_context,
+    check_device,
+    language_layers,
+)
+from palitune.training.config import Optimizer, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            TrainingConfig(optimizer=Optimizer.paged_adamw_8bit),
+            "optimizer=paged_adamw_8bit .*=adamw$",
+        ),
+        (TrainingConfig(activation_offloading=True), "activation_offloading=true.*=false$"),
+        (TrainingConfig(compile=True), "compile=true.*=false$"),
+    ],
+)
+def test_what_needs_cuda_is_refused_elsewhere(settings: TrainingConfig, said: str) -> None:
+    check_device(settings, torch.device("cuda"))
+    with pytest.raises(TrainingError, match=said):
+        check_device(settings, torch.device("cpu"))
+
+
+def test_a_cpu_run_with_nothing_special_is_let_through() -> None:
+    check_device(TrainingConfig(), torch.device("cpu"))
+
+
+@pytest.fixture
+def network(tiny: Callable[[str], Path]) -> Any:
+    return Lora(rank=4).apply_to(load(Local(path=str(tiny("paligemma2"))))).train()
+
+
+def begin(network: Any, settings: TrainingConfig) -> None:
+    ActivationMemoryCallback(settings).on_train_begin(None, None, None, model=network)
+
+
+@pytest.mark.parametrize(
+    ("share", "recomputed"), [(0.0, [False, False]), (0.5, [False, True]), (1.0, [True, True])]
+)
+def test_a_share_of_the_layers_is_recomputed(
+    share: float, recomputed: list[bool], network: Any
+) -> None:
+    network.gradient_checkpointing_enable({"use_reentrant": False})
+    begin(network, TrainingConfig(gradient_checkpointing=True, gradient_checkpointing_ratio=share))
+    assert [layer.gradient_checkpointing for layer in language_layers(network)] == recomputed
+
+
+def test_without_checkpointing_nothing_is_recomputed(network: Any) -> None:
+    begin(network, TrainingConfig())
+    assert not any(layer.gradient_checkpointing for layer in language_layers(network))
+
+
+def test_compiling_asks_for_every_layer(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    for layer in language_layers(network):
+        monkeypatch.setattr(
+            layer, "compile", lambda layer=layer, **options: compiled.append((layer, options))
+        )
+    begin(network, TrainingConfig(compile=True))
+    assert [options for _, options in compiled] == [{"dynamic": True}] * 2
+
+
+def test_offloaded_activations_give_the_same_gradients(
+    network: Any, tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma2")))
+    batch = collator.collate_train(
+        [TrainingSample(example, example.suffixes[0]) for example in examples]
+    )
+    gradients = []
+    for offload in (False, True):
+        network.zero_grad()
+        with activation_offload_context(TrainingConfig(activation_offloading=offload)):
+            loss = network(**batch).loss.mean()
+        loss.backward()
+        gradients.append([p.grad for p in network.parameters() if p.requires_grad])
+    for plain, offloaded in zip(*gradients, strict=True):
+        assert torch.equal(plain, offloaded)
