@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from palitune.config import Compare, recipe
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Compare
 from palitune.report.comparison import compare as compare_module
 from palitune.report.comparison import files
 

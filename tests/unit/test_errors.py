@@ -1,4 +1,4 @@
-"""Range checks of settings."""
+"""Range checks of settings, and suggestions for unknown names."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from annotated_types import Ge, Interval
 
-from palitune.errors import check_ranges
+from palitune.errors import check_ranges, did_you_mean
 
 
 @dataclass(kw_only=True)
@@ -34,3 +34,8 @@ def test_a_value_outside_its_range_is_an_error(values: dict[str, Any], message: 
     with pytest.raises(ValueError, match=".") as error:
         check_ranges(Settings(**values), "adapter")
     assert str(error.value) == message
+
+
+def test_a_similar_name_is_suggested_and_any_other_is_not() -> None:
+    assert did_you_mean("lorra", ["lora", "full"]) == " (did you mean 'lora'?)"
+    assert did_you_mean("boat", ["lora", "full"]) == ""

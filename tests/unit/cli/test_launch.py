@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palitune.cli.launch import launch
-from palitune.config import ModelRecipeConfig
+from palitune.config.recipes import ModelRecipeConfig
 from palitune.distributed import preemption
 from palitune.errors import DataError, ModelError
 

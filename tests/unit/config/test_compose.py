@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from palitune.config import Check, Evaluate, Finetune, ModelRecipeConfig, compose, to_yaml
+from palitune.config.compose import compose
+from palitune.config.recipes import Check, Evaluate, Finetune, ModelRecipeConfig
+from palitune.config.to_yaml import to_yaml
 from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
@@ -20,7 +22,7 @@ from support.config_errors import BOATS, QUICKSTART, config_error_message
 
 
 def test_a_choice_is_a_type() -> None:
-    run = compose("finetune", [*BOATS, "adapter=qlora", "tracking=wandb"])
+    run = compose(Finetune, [*BOATS, "adapter=qlora", "tracking=wandb"])
     assert type(run) is Finetune
     assert type(run.data) is Coco
     assert type(run.task) is Detection
@@ -30,14 +32,14 @@ def test_a_choice_is_a_type() -> None:
 
 
 def test_what_is_not_chosen_is_the_default_of_the_root_or_of_the_dataclass() -> None:
-    run = compose("evaluate", BOATS)
+    run = compose(Evaluate, BOATS)
     assert (type(run), type(run.adapter), type(run.tracking)) == (Evaluate, Lora, NullTrackerConfig)
     assert run.adapter == Lora()
     assert (run.seed, run.evaluate_before) == (0, True)
 
 
 def test_the_parts_of_a_mixture_are_typed_too() -> None:
-    run = compose("finetune", QUICKSTART)
+    run = compose(Finetune, QUICKSTART)
     assert type(run.model) is Tiny
     assert run.task is None
     assert isinstance(run.data, Mixture)
@@ -54,7 +56,7 @@ def test_the_parts_of_a_mixture_are_typed_too() -> None:
 
 def test_values_and_options_inside_a_mixture_can_be_set() -> None:
     run = compose(
-        "finetune",
+        Finetune,
         [*QUICKSTART, "data.parts.ocr.repeat=3", "task@data.parts.ocr.task=vqa"],
     )
     assert isinstance(run.data, Mixture)
@@ -62,7 +64,7 @@ def test_values_and_options_inside_a_mixture_can_be_set() -> None:
 
 
 def test_the_command_line_wins_over_an_experiment_and_keeps_its_values() -> None:
-    run = compose("finetune", [*QUICKSTART, "adapter=qlora", "training.max_steps=5"])
+    run = compose(Finetune, [*QUICKSTART, "adapter=qlora", "training.max_steps=5"])
     assert run.adapter == Qlora(rank=16, alpha=32, targets=["language.mlp", "vision", "projector"])
     assert run.training.max_steps == 5
 
@@ -76,19 +78,19 @@ def test_an_experiment_serves_every_recipe_also_in_debug(schema: type[ModelRecip
 
 
 def test_overfitting_judges_one_batch_on_itself() -> None:
-    run = compose("finetune", [*BOATS, "debug=overfit", "training.global_batch_size=8"])
+    run = compose(Finetune, [*BOATS, "debug=overfit", "training.global_batch_size=8"])
     assert isinstance(run.data, Coco)
     assert (run.data.max_samples, run.training.split, run.evaluation.split) == (8, "train", "train")
 
 
 def test_full_training_takes_the_values_that_all_adapters_share() -> None:
-    assert compose("finetune", [*BOATS, "adapter=full", "adapter.path=x"]).adapter == Full(path="x")
+    assert compose(Finetune, [*BOATS, "adapter=full", "adapter.path=x"]).adapter == Full(path="x")
 
 
 def test_a_run_without_a_folder_gets_one_named_by_its_recipe_and_time() -> None:
     pattern = r"outputs/evaluate/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
-    assert re.fullmatch(pattern, compose("evaluate", BOATS).output_dir)
-    assert compose("evaluate", [*BOATS, "output_dir=here"]).output_dir == "here"
+    assert re.fullmatch(pattern, compose(Evaluate, BOATS).output_dir)
+    assert compose(Evaluate, [*BOATS, "output_dir=here"]).output_dir == "here"
 
 
 def test_a_folder_of_ones_own_adds_options(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_a_folder_of_ones_own_adds_options(tmp_path: Path) -> None:
         "# @package _global_\ndefaults: [override /data: boats, override /task: detection]\n"
         "training: {learning_rate: 1e-4}\n"
     )
-    run = compose("finetune", ["experiment=sea/boats"], config_dir=str(own))
+    run = compose(Finetune, ["experiment=sea/boats"], config_dir=str(own))
     assert isinstance(run.data, Coco)
     assert (run.data.path, run.training.learning_rate) == ("boats", 1e-4)
 
@@ -120,22 +122,22 @@ def test_a_folder_of_ones_own_must_exist(tmp_path: Path) -> None:
 
 
 def test_a_second_run_from_a_run_folder_goes_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(to_yaml(compose("finetune", QUICKSTART)))
-    assert compose("finetune", run_folder=str(tmp_path)).output_dir.startswith("outputs/finetune/")
+    (tmp_path / "config.yaml").write_text(to_yaml(compose(Finetune, QUICKSTART)))
+    assert compose(Finetune, run_folder=str(tmp_path)).output_dir.startswith("outputs/finetune/")
 
 
 def test_an_evaluation_of_a_run_folder_judges_its_adapter(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(to_yaml(compose("finetune", QUICKSTART)))
+    (tmp_path / "config.yaml").write_text(to_yaml(compose(Finetune, QUICKSTART)))
     (tmp_path / "adapter").mkdir()
     places = {"run_folder": str(tmp_path)}
-    assert compose("evaluate", **places).adapter.path == str(tmp_path / "adapter")
-    assert compose("evaluate", ["adapter.path=null"], **places).adapter.path is None
-    assert compose("finetune", **places).adapter.path is None
+    assert compose(Evaluate, **places).adapter.path == str(tmp_path / "adapter")
+    assert compose(Evaluate, ["adapter.path=null"], **places).adapter.path is None
+    assert compose(Finetune, **places).adapter.path is None
 
 
 def test_a_run_folder_brings_its_experiment_and_must_be_one(tmp_path: Path) -> None:
     assert "name the folder of an earlier run" in config_error_message(run_folder=str(tmp_path))
-    (tmp_path / "config.yaml").write_text(to_yaml(compose("finetune", QUICKSTART)))
+    (tmp_path / "config.yaml").write_text(to_yaml(compose(Finetune, QUICKSTART)))
     assert "leave out experiment=quickstart" in config_error_message(
         *QUICKSTART, run_folder=str(tmp_path)
     )
@@ -144,5 +146,5 @@ def test_a_run_folder_brings_its_experiment_and_must_be_one(tmp_path: Path) -> N
 def test_composing_leaves_hydra_as_it_was() -> None:
     from hydra.core.global_hydra import GlobalHydra
 
-    compose("finetune", BOATS)
+    compose(Finetune, BOATS)
     assert not GlobalHydra.instance().is_initialized()

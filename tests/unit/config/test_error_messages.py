@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from palitune.config import ConfigError, compose
+from palitune.config.compose import compose
+from palitune.config.recipes import Compare
+from palitune.errors import ConfigError
 
 from support.config_errors import BOATS, QUICKSTART, config_error_message
 
@@ -135,6 +137,6 @@ def test_an_experiment_that_overrides_with_what_does_not_exist_is_answered(tmp_p
 
 def test_a_comparison_of_nothing_says_what_to_write() -> None:
     with pytest.raises(ConfigError, match=r"runs are missing: .* palitune compare RUN"):
-        compose("compare")
+        compose(Compare)
     with pytest.raises(ConfigError, match="compare takes no --run"):
-        compose("compare", ["runs=[a]"], run_folder="earlier")
+        compose(Compare, ["runs=[a]"], run_folder="earlier")

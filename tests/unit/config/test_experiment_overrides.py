@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from palitune.config import Evaluate, Finetune, Predict, compose, to_yaml
+from palitune.config.compose import compose
+from palitune.config.recipes import Evaluate, Finetune, Predict
+from palitune.config.to_yaml import to_yaml
 from palitune.data.images.augmentation import NoAugmentation
 from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
@@ -20,7 +22,7 @@ DOCVQA = ["experiment=docvqa"]
 
 
 def finetune(*overrides: str, **places: str) -> Finetune:
-    run = compose("finetune", overrides, **places)
+    run = compose(Finetune, overrides, **places)
     assert isinstance(run, Finetune)
     return run
 
@@ -48,7 +50,7 @@ def test_several_adapters_are_judged_instead_of_the_one_of_an_earlier_run(tmp_pa
     (tmp_path / "adapter").mkdir()
     paths = {}
     for told in ([], ["adapters=[null,one]"]):
-        run = compose("evaluate", told, run_folder=str(tmp_path))
+        run = compose(Evaluate, told, run_folder=str(tmp_path))
         assert isinstance(run, Evaluate)
         paths[len(told)] = [one.adapter.path for one in run.per_adapter()]
     assert paths == {0: [str(tmp_path / "adapter")], 1: [None, "one"]}
@@ -81,7 +83,7 @@ def test_an_option_inside_a_mixture_can_be_replaced() -> None:
 
 
 def test_what_is_set_to_null_takes_what_was_said_of_it_along() -> None:
-    run = compose("predict", [*DOCVQA, "data=null", "task=null", "images=x", "prompt=y"])
+    run = compose(Predict, [*DOCVQA, "data=null", "task=null", "images=x", "prompt=y"])
     assert isinstance(run, Predict)
     assert (run.data, run.task) == (None, None)
 

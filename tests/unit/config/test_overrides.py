@@ -4,29 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from palitune.config import (
-    Compare,
-    ConfigError,
-    compose,
-    expand_positional,
-    expand_sweep,
-    quote_value,
-)
+from palitune.config.compose import compose
+from palitune.config.overrides import expand_positional, expand_sweep, quote_value
+from palitune.config.recipes import Compare, Finetune
 from palitune.data.sources.coco import Coco
+from palitune.errors import ConfigError
 
 from support.config_errors import BOATS
 
 
 @pytest.mark.parametrize("path", ["~/boats", "/data/boats (2)", "été/b", "a=b", "C:\\boats", "a;b"])
 def test_a_path_needs_no_quotes(path: str) -> None:
-    run = compose("finetune", [*BOATS, f"data.path={path}"])
+    run = compose(Finetune, [*BOATS, f"data.path={path}"])
     assert isinstance(run.data, Coco)
     assert run.data.path == path
 
 
 @pytest.mark.parametrize("text", ["a b,c", "it's", "a\\", "\\'", "{[(", "", "null", "~/é = 1"])
 def test_a_quoted_text_arrives_as_it_was(text: str) -> None:
-    assert compose("finetune", [*BOATS, f"output_dir={quote_value(text)}"]).output_dir == text
+    assert compose(Finetune, [*BOATS, f"output_dir={quote_value(text)}"]).output_dir == text
 
 
 def test_a_sweep_is_every_combination_in_order() -> None:
@@ -63,12 +59,12 @@ def test_bare_words_are_the_list_that_a_recipe_takes(
     monkeypatch.chdir(tmp_path)
     Path("0_adapter.rank=4,seed=1").mkdir()
     told = expand_positional(
-        "compare", ["a b", "0_adapter.rank=4,seed=1", "out/seed=2", "baseline=a b"]
+        Compare, ["a b", "0_adapter.rank=4,seed=1", "out/seed=2", "baseline=a b"]
     )
-    run = compose("compare", told)
+    run = compose(Compare, told)
     assert isinstance(run, Compare)
     assert run.runs == ["a b", "0_adapter.rank=4,seed=1", "out/seed=2"]
     assert run.baseline == "a b"
-    assert expand_positional("finetune", ["boats"]) == ["boats"]
+    assert expand_positional(Finetune, ["boats"]) == ["boats"]
     with pytest.raises(ConfigError, match="did you mean 'baseline'"):
-        compose("compare", expand_positional("compare", ["a", "basline=b"]))
+        compose(Compare, expand_positional(Compare, ["a", "basline=b"]))

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from palitune import config
+from palitune.config.compose import compose
+from palitune.config.recipes import Finetune
 from palitune.training.reference_hparams import ReferenceHparams, ResolutionHparams
 
 TABLES = ReferenceHparams(
@@ -56,7 +57,7 @@ def test_lora_learns_ten_times_as_fast() -> None:
 
 
 def composed(*told: str) -> Any:
-    return config.compose("finetune", ["experiment=textvqa", *told]).training
+    return compose(Finetune, ["experiment=textvqa", *told]).training
 
 
 def test_an_experiment_trains_as_published_for_the_model_that_is_chosen() -> None:
