@@ -32,7 +32,7 @@ class FakeSearchRunner:
     def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
         if len(self.overrides_per_job) == self.crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        values = dict(text.split("=", 1) for text in command)
+        values = dict(text.split("=", 1) for text in command if "=" in text)
         self.overrides_per_job.append(values)
         if values.get("adapter.rank") == "32":
             return 1, "palitune: boats.jsonl:3: no box"

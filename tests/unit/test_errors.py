@@ -1,5 +1,6 @@
 """Range checks of settings, and suggestions for unknown names."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -31,9 +32,8 @@ def test_values_inside_their_ranges_are_accepted(values: dict[str, Any]) -> None
     ],
 )
 def test_a_value_outside_its_range_is_an_error(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_ranges(Settings(**values), "adapter")
-    assert str(error.value) == message
 
 
 def test_a_similar_name_is_suggested_and_any_other_is_not() -> None:

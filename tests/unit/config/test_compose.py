@@ -1,4 +1,4 @@
-"""YAML, options and values become one typed run."""
+"""Composition of options, experiments and values into one typed run."""
 
 import re
 from pathlib import Path
@@ -31,14 +31,14 @@ def test_a_choice_is_a_type() -> None:
     assert type(run.tracking) is WandbConfig
 
 
-def test_what_is_not_chosen_is_the_default_of_the_root_or_of_the_dataclass() -> None:
+def test_defaults_are_those_of_the_recipe_and_of_the_dataclass() -> None:
     run = compose(Evaluate, BOATS)
     assert (type(run), type(run.adapter), type(run.tracking)) == (Evaluate, Lora, NullTrackerConfig)
     assert run.adapter == Lora()
     assert (run.seed, run.evaluate_before) == (0, True)
 
 
-def test_the_parts_of_a_mixture_are_typed_too() -> None:
+def test_the_components_of_a_mixture_are_typed() -> None:
     run = compose(Finetune, QUICKSTART)
     assert type(run.model) is Tiny
     assert run.task is None
@@ -63,87 +63,90 @@ def test_values_and_options_inside_a_mixture_can_be_set() -> None:
     assert (run.data.parts["ocr"].repeat, type(run.data.parts["ocr"].task)) == (3, Vqa)
 
 
-def test_the_command_line_wins_over_an_experiment_and_keeps_its_values() -> None:
+def test_the_command_line_overrides_an_experiment_and_keeps_its_other_values() -> None:
     run = compose(Finetune, [*QUICKSTART, "adapter=qlora", "training.max_steps=5"])
     assert run.adapter == Qlora(rank=16, alpha=32, targets=["language.mlp", "vision", "projector"])
     assert run.training.max_steps == 5
 
 
 @pytest.mark.parametrize("schema", [Finetune, Evaluate, Check])
-def test_an_experiment_serves_every_recipe_also_in_debug(schema: type[ModelRecipeConfig]) -> None:
-    name = schema.__name__.lower()
-    run = compose(name, [*QUICKSTART, "adapter.path=somewhere", "debug=fast"])
+def test_an_experiment_fits_every_recipe_also_with_debug(schema: type[ModelRecipeConfig]) -> None:
+    run = compose(schema, [*QUICKSTART, "adapter.path=somewhere", "debug=fast"])
     assert type(run) is schema
     assert (run.adapter.path, run.training.max_steps) == ("somewhere", 4)
 
 
-def test_overfitting_judges_one_batch_on_itself() -> None:
+def test_debug_overfit_evaluates_on_the_training_batch() -> None:
     run = compose(Finetune, [*BOATS, "debug=overfit", "training.global_batch_size=8"])
     assert isinstance(run.data, Coco)
     assert (run.data.max_samples, run.training.split, run.evaluation.split) == (8, "train", "train")
 
 
-def test_full_training_takes_the_values_that_all_adapters_share() -> None:
+def test_full_finetuning_accepts_the_settings_of_all_adapters() -> None:
     assert compose(Finetune, [*BOATS, "adapter=full", "adapter.path=x"]).adapter == Full(path="x")
 
 
-def test_a_run_without_a_folder_gets_one_named_by_its_recipe_and_time() -> None:
+def test_the_default_output_folder_is_named_by_recipe_and_time() -> None:
     pattern = r"outputs/evaluate/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
     assert re.fullmatch(pattern, compose(Evaluate, BOATS).output_dir)
     assert compose(Evaluate, [*BOATS, "output_dir=here"]).output_dir == "here"
 
 
-def test_a_folder_of_ones_own_adds_options(tmp_path: Path) -> None:
-    own = tmp_path / "my conf, 'too'"
-    (own / "data").mkdir(parents=True)
-    (own / "data" / "boats.yaml").write_text("defaults: [/schema/data/coco@_here_]\npath: boats\n")
-    (own / "experiment" / "sea").mkdir(parents=True)
-    (own / "experiment" / "sea" / "boats.yaml").write_text(
+def test_the_users_folder_adds_options(tmp_path: Path) -> None:
+    user_dir = tmp_path / "my conf, 'too'"
+    (user_dir / "data").mkdir(parents=True)
+    (user_dir / "data" / "boats.yaml").write_text(
+        "defaults: [/schema/data/coco@_here_]\npath: boats\n"
+    )
+    (user_dir / "experiment" / "sea").mkdir(parents=True)
+    (user_dir / "experiment" / "sea" / "boats.yaml").write_text(
         "# @package _global_\ndefaults: [override /data: boats, override /task: detection]\n"
         "training: {learning_rate: 1e-4}\n"
     )
-    run = compose(Finetune, ["experiment=sea/boats"], config_dir=str(own))
+    run = compose(Finetune, ["experiment=sea/boats"], config_dir=str(user_dir))
     assert isinstance(run.data, Coco)
     assert (run.data.path, run.training.learning_rate) == ("boats", 1e-4)
 
 
-def test_an_option_of_ones_own_cannot_hide_a_bundled_one(tmp_path: Path) -> None:
+def test_a_users_option_cannot_have_the_name_of_a_bundled_one(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "coco.yaml").write_text("path: boats\n")
-    assert "Palitune has an option of that name" in config_error_message(
+    assert "Palitune already has an option of this name" in config_error_message(
         *BOATS, config_dir=str(tmp_path)
     )
 
 
-def test_a_folder_of_ones_own_must_exist(tmp_path: Path) -> None:
-    assert "there is no such folder" in config_error_message(
+def test_the_users_folder_must_exist(tmp_path: Path) -> None:
+    assert "this folder does not exist" in config_error_message(
         *BOATS, config_dir=str(tmp_path / "nowhere")
     )
 
 
-def test_a_second_run_from_a_run_folder_goes_elsewhere(tmp_path: Path) -> None:
+def test_a_second_run_from_a_run_folder_has_another_output_folder(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(compose(Finetune, QUICKSTART)))
     assert compose(Finetune, run_folder=str(tmp_path)).output_dir.startswith("outputs/finetune/")
 
 
-def test_an_evaluation_of_a_run_folder_judges_its_adapter(tmp_path: Path) -> None:
+def test_an_evaluation_from_a_run_folder_uses_its_adapter(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(compose(Finetune, QUICKSTART)))
     (tmp_path / "adapter").mkdir()
-    places = {"run_folder": str(tmp_path)}
-    assert compose(Evaluate, **places).adapter.path == str(tmp_path / "adapter")
-    assert compose(Evaluate, ["adapter.path=null"], **places).adapter.path is None
-    assert compose(Finetune, **places).adapter.path is None
+    run_folder = {"run_folder": str(tmp_path)}
+    assert compose(Evaluate, **run_folder).adapter.path == str(tmp_path / "adapter")
+    assert compose(Evaluate, ["adapter.path=null"], **run_folder).adapter.path is None
+    assert compose(Finetune, **run_folder).adapter.path is None
 
 
-def test_a_run_folder_brings_its_experiment_and_must_be_one(tmp_path: Path) -> None:
-    assert "name the folder of an earlier run" in config_error_message(run_folder=str(tmp_path))
+def test_a_run_folder_must_have_a_configuration_and_excludes_an_experiment(tmp_path: Path) -> None:
+    assert "config.yaml does not exist; use a run folder" in config_error_message(
+        run_folder=str(tmp_path)
+    )
     (tmp_path / "config.yaml").write_text(to_yaml(compose(Finetune, QUICKSTART)))
-    assert "leave out experiment=quickstart" in config_error_message(
+    assert "remove experiment=quickstart" in config_error_message(
         *QUICKSTART, run_folder=str(tmp_path)
     )
 
 
-def test_composing_leaves_hydra_as_it_was() -> None:
+def test_composing_does_not_change_hydras_global_state() -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     compose(Finetune, BOATS)

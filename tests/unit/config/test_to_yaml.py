@@ -1,4 +1,4 @@
-"""What a run folder says composes to the same run."""
+"""The saved configuration of a run composes to the same run."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ RUN_OVERRIDES = [
 
 
 @pytest.mark.parametrize("overrides", RUN_OVERRIDES)
-def test_what_a_run_folder_says_composes_to_the_same_run(
+def test_the_saved_configuration_composes_to_the_same_run(
     overrides: list[str], tmp_path: Path
 ) -> None:
     first = compose(Finetune, [*overrides, "output_dir=first"])
@@ -28,7 +28,7 @@ def test_what_a_run_folder_says_composes_to_the_same_run(
     assert to_yaml(again) == to_yaml(first)
 
 
-def test_what_a_run_folder_says_is_an_experiment_for_a_folder_of_ones_own(tmp_path: Path) -> None:
+def test_the_saved_configuration_is_an_experiment(tmp_path: Path) -> None:
     first = compose(Finetune, [*QUICKSTART, "output_dir=first"])
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(to_yaml(first))
@@ -36,7 +36,7 @@ def test_what_a_run_folder_says_is_an_experiment_for_a_folder_of_ones_own(tmp_pa
     assert run == first
 
 
-def test_what_a_run_folder_says_holds_plain_values_and_no_code() -> None:
+def test_the_saved_configuration_has_plain_values_and_no_code() -> None:
     text = to_yaml(compose(Finetune, [*QUICKSTART, "output_dir=first"]))
     assert "written to first\n" in text
     assert "  schedule: linear\n" in text
