@@ -1,5 +1,6 @@
 """Registration of schemas with Hydra, default options, and the resolver for `${reference_hparams:}`."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -56,13 +57,14 @@ def defaults_list(node: DictConfig) -> list[Any]:
 
 def default_options(schema: type[RecipeConfig]) -> dict[str, str]:
     """Return the groups of a recipe with their default options; `???` is required, "" is none."""
-    choices = _default_choices(schema.name)
+    choices = dict(_default_choices(schema.name))
     if "search" in choices:
         choices |= _default_choices("search/optuna")
     return choices
 
 
-def _default_choices(file: str) -> dict[str, str]:
+@cache
+def _default_choices(file: str) -> Mapping[str, str]:
     """Return the choices in the defaults list of a file, and of the shared file that it names."""
     choices: dict[str, str] = {}
     for entry in defaults_list(load_yaml(resource_dir("conf") / f"{file}.yaml")):
