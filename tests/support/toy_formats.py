@@ -16,11 +16,11 @@ from pycocotools import mask as runs
 from palitune.data.sources import Source
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.coco import Coco
-from palitune.data.sources.instance_masks import InstanceMasks, MaskLayout
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.masks.instance import InstanceMasks, MaskLayout
+from palitune.data.sources.masks.semantic import InstanceDefinition, SemanticMasks
 from palitune.data.sources.parquet import Parquet
 from palitune.data.sources.refcoco import RefCoco
-from palitune.data.sources.semantic_masks import InstanceDefinition, SemanticMasks
 from palitune.data.sources.voc import Voc
 from palitune.data.sources.webdataset import WebDataset
 from palitune.data.sources.yolo import Yolo
@@ -381,13 +381,13 @@ FORMATS = [
         "semantic masks",
         lambda folder: write_label_images(folder, "semantic"),
         SemanticMasks,
-        {"first": 1, "instances": InstanceDefinition.components},
+        {"first_class_id": 1, "instances": InstanceDefinition.components},
     ),
     ToyFormat(
         "instance masks, ids",
         lambda folder: write_label_images(folder, "ids"),
         InstanceMasks,
-        {"first": 1, "divisor": 1000},
+        {"first_class_id": 1, "divisor": 1000},
     ),
     ToyFormat(
         "instance masks, files",

@@ -1,4 +1,4 @@
-"""Splits are found by name, named by hand or held out of train; what is missing is one sentence."""
+"""Splits: found by pattern, set by the user or held out of train; a missing one is an error."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def test_a_split_of_any_name_can_be_asked_for(tmp_path: Path) -> None:
 def test_a_path_in_place_of_a_split_is_a_missing_split(tmp_path: Path) -> None:
     touch(tmp_path, "test.jsonl")
     why = failure(Jsonl(path=str(tmp_path)), f"{tmp_path}/test.jsonl")
-    assert why.startswith(f"{tmp_path}: no split '{tmp_path}/test.jsonl' (looked for ")
+    assert why.startswith(f"{tmp_path}: no split '{tmp_path}/test.jsonl' (searched for ")
 
 
 def test_a_file_as_path_is_the_split_train(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_file_as_path_is_the_split_train(tmp_path: Path) -> None:
     assert source.available_splits() == ["train"]
     assert failure(source, "test") == (
         f"{tmp_path}/boats.jsonl: no split 'test' (data.path is a file, which is the split "
-        "'train'; splits found: train); name its file with data.splits.test=FILE"
+        "'train'; splits: train). Set data.splits.test=FILE."
     )
     named = Jsonl(path=str(tmp_path / "boats.jsonl"), splits={"test": "test.jsonl"})
     assert found(named, "test") == "test.jsonl"
@@ -127,12 +127,12 @@ def test_a_missing_split_says_what_was_looked_for_and_what_there_is(tmp_path: Pa
     touch(tmp_path, "train.jsonl", "test.jsonl")
     source = Jsonl(path=str(tmp_path))
     assert failure(source, "val") == (
-        f"{tmp_path}: no split 'validation' (looked for validation.jsonl, "
+        f"{tmp_path}: no split 'validation' (searched for validation.jsonl, "
         "validation/metadata.jsonl, validation/annotations.jsonl, validation/validation.jsonl, "
         "annotations/validation.jsonl, _annotations.validation.jsonl, "
         "*/_annotations.validation.jsonl, validation.json, also as val and valid; "
-        "splits found: train, test); name its file with data.splits.validation=FILE or hold out "
-        "a share of train with data.validation_fraction=0.1"
+        "splits: train, test). Set data.splits.validation=FILE or hold out a fraction of train "
+        "with data.validation_fraction=0.1."
     )
     assert source.available_splits() == ["train", "test"]
 
@@ -140,26 +140,26 @@ def test_a_missing_split_says_what_was_looked_for_and_what_there_is(tmp_path: Pa
 def test_a_missing_folder_or_file_is_one_sentence(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     assert failure(Jsonl(path=str(gone)), "train") == (
-        f"data.path: {gone} does not exist; give the folder of the data"
+        f"data.path: {gone} does not exist. Set it to the folder of the data."
     )
     assert failure(Jsonl(path=str(tmp_path), splits={"train": "b.jsonl"}), "train") == (
-        f"{tmp_path}/b.jsonl cannot be read (No such file or directory); "
-        "check data.path and data.splits"
+        f"{tmp_path}/b.jsonl cannot be read (No such file or directory). "
+        "Check data.path and data.splits."
     )
 
 
 def test_two_files_for_one_split_have_to_be_told_apart(tmp_path: Path) -> None:
     touch(tmp_path, "annotations/instances_val2014.json", "annotations/instances_val2017.json")
     assert failure(Coco(path=str(tmp_path)), "validation") == (
-        f"{tmp_path}: several files could be split 'validation': "
-        "annotations/instances_val2014.json, annotations/instances_val2017.json; "
-        "say which with data.splits.validation=FILE"
+        f"{tmp_path}: split 'validation' must be one file, got "
+        "annotations/instances_val2014.json, annotations/instances_val2017.json. "
+        "Choose one with data.splits.validation=FILE."
     )
 
 
 def test_settings_are_checked_before_anything_is_read() -> None:
     for setting, value in (("max_samples", 0), ("validation_fraction", 1.0), ("max_bad_rows", -1)):
-        with pytest.raises(ValueError, match=rf"^data\.{setting} must be .*, not {value}$"):
+        with pytest.raises(ValueError, match=rf"^data\.{setting} must be .*, got {value}\.$"):
             Jsonl(path="x", **{setting: value})  # type: ignore[arg-type]
 
 
@@ -167,8 +167,8 @@ def test_a_source_needs_a_task_and_names_its_part_after_it() -> None:
     source = Jsonl(path="x")
     with pytest.raises(ValueError, match=r"^task is missing: choose one of caption, .* task=NAME$"):
         source.dataset_specs(None)
-    [pairing] = source.dataset_specs(task := Ocr())
-    assert (pairing.name, pairing.task, pairing.source, pairing.repeat) == ("ocr", task, source, 1)
+    [spec] = source.dataset_specs(task := Ocr())
+    assert (spec.name, spec.task, spec.source, spec.repeat) == ("ocr", task, source, 1)
 
 
 def many_images(folder: Path, images: int = 200, rows_per_image: int = 3) -> Path:
@@ -212,8 +212,8 @@ def test_a_validation_file_and_a_share_exclude_each_other(toy_jsonl: Path) -> No
     source = Jsonl(path=str(toy_jsonl), validation_fraction=0.2)
     for split in ("train", "validation"):
         assert failure(source, split) == (
-            f"{toy_jsonl}/validation.jsonl: the data has a validation file already; set "
-            "data.validation_fraction=0 to use it"
+            f"{toy_jsonl}/validation.jsonl: data.validation_fraction must be 0 for data with a "
+            "validation file, got 0.2. Set data.validation_fraction=0 to use the file."
         )
     assert len(list(source.rows("test"))) == SPLITS["test"]
 
@@ -223,7 +223,7 @@ def test_rows_of_several_images_cannot_be_divided(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"images": ["a.png", "a.png"]}\n{"image": "b.png"}')
     rows = list(Jsonl(path=str(tmp_path), validation_fraction=0.5).rows("train"))
     assert [str(row) for row in rows] == [
-        f"{tmp_path}/train.jsonl:1: data.validation_fraction cannot divide rows of several images; "
-        "put the validation rows into a file of their own",
+        f"{tmp_path}/train.jsonl:1: data.validation_fraction must be 0 for rows of several images, "
+        "got 0.5. Put the validation rows into a separate file.",
         f"{tmp_path}/train.jsonl:2: image {tmp_path}/b.png does not exist",
     ]

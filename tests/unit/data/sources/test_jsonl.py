@@ -1,4 +1,4 @@
-"""Each kind of bad row is one sentence with file, line and way out; good rows are read in full."""
+"""JSON Lines: every column is read, and an invalid row gives an error with file and line."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ from PIL import Image
 from palitune.data.images import io
 from palitune.data.images.io import Header
 from palitune.data.images.video import VideoSampling
+from palitune.data.sources.columns.records import COLUMN_ALIASES
 from palitune.data.sources.jsonl import Jsonl
-from palitune.data.sources.records import COLUMN_ALIASES
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 from palitune.tasks.detection import Detection
 
 from support.videos import frame_index, write_video
 
-FORM = "[x0, y0, x1, y1] in pixels"
+BOX_DESCRIPTION = "[x0, y0, x1, y1] in pixels"
 
 
 def rows_of(folder: Path, *lines: Any, **columns: str) -> list[Row | DataError]:
@@ -85,10 +85,10 @@ def test_attributes_are_read_as_text(tmp_path: Path) -> None:
     [found] = source.rows("train")
     assert isinstance(found, Row)
     assert found.attributes == {"kind": "count", "hard": "true", "year": "1999", "none": "null"}
-    for name, said in (("type", "named by data.attributes, is missing"), ("list", "not [1]")):
-        [mistake] = Jsonl(path=str(tmp_path), attributes=[name]).rows("train")
-        assert said in str(mistake)
-        assert str(mistake).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
+    for name, text in (("type", "(data.attributes) must be present, got"), ("list", "got [1]")):
+        [error] = Jsonl(path=str(tmp_path), attributes=[name]).rows("train")
+        assert text in str(error)
+        assert str(error).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
 
 
 def test_singular_names_and_single_texts_mean_the_same(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -
     assert row_of(tmp_path, line).text == "é😀"
 
 
-OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in UTF-8'
+WAY_OUT = 'Write one object per line, e.g. {"image": "a.png", "text": "..."}, in UTF-8.'
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in 
     [
         (b'{"image": "a.png",', "Expecting property name enclosed in double quotes, column 19"),
         (b"[", "Expecting value, column 2"),
-        (b'["a.png"]', "found ['a.png']"),
-        (b'"a.png"', "found 'a.png'"),
+        (b'["a.png"]', "got ['a.png']"),
+        (b'"a.png"', "got 'a.png'"),
         (
             b'{"image": "\xff.png"}',
             "'utf-8' codec can't decode byte 0xff in position 11: invalid start byte",
@@ -166,11 +166,11 @@ OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in 
     ],
 )
 def test_a_line_that_is_no_object_is_one_sentence(tmp_path: Path, line: bytes, why: str) -> None:
-    assert error_of(tmp_path, line) == f"not an object in JSON ({why}); {OBJECT}"
+    assert error_of(tmp_path, line) == f"line must be a JSON object ({why}). {WAY_OUT}"
 
 
 def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
-    assert error_of(tmp_path, b"[" * 200_000).startswith("not an object in JSON (")
+    assert error_of(tmp_path, b"[" * 200_000).startswith("line must be a JSON object (")
 
 
 @pytest.mark.parametrize(
@@ -178,97 +178,101 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
     [
         (
             {"file_name": "a.png", "text": "t"},
-            "column 'image' is missing; the row has 'file_name, text'; name the right one with "
-            "data.columns.image=COLUMN",
+            "column 'image' must be present, got columns 'file_name, text'. Set "
+            "data.columns.image=COLUMN.",
         ),
         (
             {},
-            "column 'image' is missing; the row has no columns; name the right one with "
-            "data.columns.image=COLUMN",
+            "column 'image' must be present, got no columns. Set data.columns.image=COLUMN.",
         ),
         (
             {"image": 3},
-            "image 3 must be the path of an image file, or a list of paths, relative to the "
-            "annotation file",
+            "image must be the path of an image file or a list of paths, relative to the "
+            "annotation "
+            "file, got 3.",
         ),
         (
             {"images": []},
-            "image [] must be the path of an image file, or a list of paths, relative to the "
-            "annotation file",
+            "image must be the path of an image file or a list of paths, relative to the "
+            "annotation "
+            "file, got [].",
         ),
         (
             {"image": "a.png", "video": "a.mp4"},
-            "the row has an image and a video; keep one of them",
+            "row must have an image or a video, got both. Remove one.",
         ),
         (
             {"video": 7},
-            "video 7 must be the path of a file",
+            "video must be the path of a file, got 7.",
         ),
         (
             {"video": "a.mp4", "start": "0:10"},
-            "column 'start' must be seconds, not '0:10'",
+            "column 'start' must be seconds, got '0:10'.",
         ),
         (
             {"image": "a.png", "images": ["a.png"]},
-            "the row has 'images' and 'image'; keep one, or choose with data.columns.images=images",
+            "row must have one of 'images' and 'image', got both. Remove one, or set "
+            "data.columns.images=images.",
         ),
         (
             {"image": "https://example.org/a.png"},
-            "image 'https://example.org/a.png' is a URL; download the images and give paths "
-            "relative to the data",
+            "image must be a path relative to the data, got the URL 'https://example.org/a.png'. "
+            "Download the images.",
         ),
-        ({"image": "a.png", "id": 1.5}, "id 1.5 must be a text or a whole number"),
-        ({"image": "a.png", "id": ""}, "id '' must be a text or a whole number"),
+        ({"image": "a.png", "id": 1.5}, "id must be a text or an integer, got 1.5."),
+        ({"image": "a.png", "id": ""}, "id must be a text or an integer, got ''."),
         (
             {"image": "a.png", "question": ["q"]},
-            "column 'question' must be a text, not ['q']; change it, or map another one with "
-            "data.columns.question=COLUMN",
+            "column 'question' must be a text, got ['q']. Correct it, or set "
+            "data.columns.question=COLUMN.",
         ),
         (
             {"image": "a.png", "answer": 4},
-            "column 'answers' must be a text or a list of texts, not 4; change it, or map another "
-            "one with data.columns.answers=COLUMN",
+            "column 'answers' must be a text or a list of texts, got 4. Correct it, or set "
+            "data.columns.answers=COLUMN.",
         ),
         (
             {"image": "a.png", "answers": [{"answer": "x"}]},
-            "column 'answers' must be a text or a list of texts, not [{'answer': 'x'}]; change it, "
-            "or map another one with data.columns.answers=COLUMN",
+            "column 'answers' must be a text or a list of texts, got [{'answer': 'x'}]. Correct "
+            "it, "
+            "or set data.columns.answers=COLUMN.",
         ),
         (
             {"image": "a.png", "objects": "boat"},
             'column \'instances\' must be a list of {"label": ..., "box": [x0, y0, x1, y1] in '
-            "pixels}, not 'boat'",
+            "pixels}, got 'boat'.",
         ),
         (
             {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "class": [1]}},
-            "objects {'bbox': [[1, 2, 3, 4]], 'class': [1]} have no list 'bbox' or no list "
-            "'category'; rename the columns",
+            "objects must have a list 'bbox' and a list 'category', got {'bbox': [[1, 2, 3, 4]], "
+            "'class': [1]}. Rename the columns.",
         ),
         (
             {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": []}},
-            "the objects have 1 boxes but 0 labels; give every box one",
+            "objects must have a label for each of 1 boxes, got 0 labels.",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "bbox": [1, 2, 3, 4]}]},
-            "a 'bbox' may be several things; say which with data.box_format=xywh (COCO), xyxy or "
-            "cxcywh, and data.normalized=true for fractions",
+            "the format of 'bbox' is ambiguous. Set data.box_format=xywh (COCO), xyxy or cxcywh, "
+            "and "
+            "data.normalized=true for fractions.",
         ),
         (
             {"image": "a.png", "objects": [{"name": "boat", "box": [1, 2, 3, 4]}]},
-            "instance {'name': 'boat', 'box': [1, 2, 3, 4]} is not "
-            '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
+            'instance must be {"label": "a name", "box": [x0, y0, x1, y1] in pixels}, got '
+            "{'name': 'boat', 'box': [1, 2, 3, 4]}. Add or rename its keys.",
         ),
         (
             {"image": "a.png", "objects": [{"label": 3, "box": [1, 2, 3, 4]}]},
-            "label 3 is a number; name the classes, in order, with data.classes=[...]",
+            "label must be a name, got 3. List the classes, in order, with data.classes=[...].",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 3]}]},
-            f"box [1, 2, 3] is not four numbers; boxes are {FORM}",
+            f"box must be four numbers, got [1, 2, 3]. Boxes are {BOX_DESCRIPTION}.",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 42, 4]}]},
-            f"box x1=42 lies outside the image (40 px); boxes are {FORM}",
+            f"box must lie inside the image (40x30 px), got x1=42. Boxes are {BOX_DESCRIPTION}.",
         ),
     ],
 )
@@ -284,14 +288,15 @@ def test_a_missing_or_broken_image_names_line_and_image(tmp_path: Path) -> None:
 
 def test_a_mapped_column_must_be_there(tmp_path: Path) -> None:
     assert error_of(tmp_path, {"image": "a.png", "q": "?"}, question="query") == (
-        "column 'query', named by data.columns.question, is missing; the row has 'image, q'"
+        "column 'query' (data.columns.question) must be present, got columns 'image, q'. Set the "
+        "right name."
     )
 
 
 def test_unknown_columns_are_refused_before_any_file_is_read() -> None:
-    with pytest.raises(ValueError, match=r"data\.columns: 'img' is not a column; valid are images"):
+    with pytest.raises(ValueError, match=r"data\.columns must map images, .*, got 'img'"):
         Jsonl(path="x", columns={"img": "a"})
-    with pytest.raises(ValueError, match=r"data\.columns: answers and answer are one column"):
+    with pytest.raises(ValueError, match=r"data\.columns must map one of answers and answer"):
         Jsonl(path="x", columns={"answer": "a", "answers": "b"})
 
 

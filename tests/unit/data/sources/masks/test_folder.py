@@ -1,4 +1,4 @@
-"""Masks as images: which numbers are objects, which image belongs to which map."""
+"""Masks as images: the numbers of objects, and the image of each mask."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from palitune.data.sources.base import Source
-from palitune.data.sources.instance_masks import InstanceMasks, MaskLayout
-from palitune.data.sources.semantic_masks import InstanceDefinition, SemanticMasks
+from palitune.data.sources.masks.instance import InstanceMasks, MaskLayout
+from palitune.data.sources.masks.semantic import InstanceDefinition, SemanticMasks
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 
@@ -101,8 +101,8 @@ def test_files_of_single_objects_name_their_class_unless_there_is_one(tmp_path: 
     assert [i.label for i in found] == ["buoy", "red_boat"]
     assert {i.label for i in instances(InstanceMasks(**settings, classes=["cell"]))} == {"cell"}
     assert error(InstanceMasks(**settings, classes=["boat", "buoy"])) == (
-        f"{tmp_path}/masks/train/a/red_boat_1.png: class 'red_boat' (its name up to the last '_') "
-        "is none of boat, buoy; rename it, or add it to data.classes"
+        f"{tmp_path}/masks/train/a/red_boat_1.png: class (the name up to the last '_') must be one "
+        "of boat, buoy, got 'red_boat'. Rename the file, or add the class to data.classes."
     )
 
 
@@ -133,17 +133,26 @@ def test_a_map_may_have_an_ending_of_its_own(tmp_path: Path) -> None:
     assert instances(source) == (Instance("boat", (1, 0, 2, 6)),)
     other = SemanticMasks(path=str(tmp_path), classes=["boat"], mask_suffix="_map")
     with pytest.raises(
-        DataError, match=r"a_seg\.png: its name does not end in data\.mask_suffix='_map'"
+        DataError, match=r"a_seg\.png: mask name must end in data\.mask_suffix='_map'"
     ):
         list(other.rows("train"))
+
+
+GRAY = "mask must be a gray or palette image of class or object numbers, got mode RGB"
 
 
 @pytest.mark.parametrize(
     ("numbers", "why"),
     [
-        (numbered((1, 0, 3)), "pixels of class 3, but data.classes names 2, from 1 to 2; add its "),
-        (numbered((1, 0, 3))[:5], "the mask has 8x5 px, but its image 8x6 px; save it in the size"),
-        (np.zeros((6, 8, 3), np.uint8), "the mask is in colour (mode RGB); save the number of"),
+        (
+            numbered((1, 0, 3)),
+            "class number must be one of the 2 of data.classes, from 1 to 2, got 3.",
+        ),
+        (
+            numbered((1, 0, 3))[:5],
+            "mask must have the size 8x6 px of its image, got 8x5 px. Save it",
+        ),
+        (np.zeros((6, 8, 3), np.uint8), GRAY),
     ],
 )
 def test_a_wrong_map_is_one_sentence(tmp_path: Path, numbers: Any, why: str) -> None:
@@ -156,34 +165,34 @@ def test_an_unreadable_or_lonely_map_is_one_sentence(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     source = SemanticMasks(path=str(tmp_path), classes=["none", "boat"])
     (tmp_path / "masks/train/a.png").write_bytes(b"not an image")
-    assert error(source).startswith(f"{tmp_path}/masks/train/a.png: the mask cannot be read (")
+    assert error(source).startswith(f"{tmp_path}/masks/train/a.png: mask cannot be read (")
     (tmp_path / "images/train/a.jpg").rename(tmp_path / "images/train/b.jpg")
     assert error(source) == (
-        f"{tmp_path}/masks/train/a.png: there is no image 'a' for it; see data.images and "
-        "data.mask_suffix"
+        f"{tmp_path}/masks/train/a.png: mask must have an image 'a', got none. Check data.images "
+        "and data.mask_suffix."
     )
 
 
 def test_what_is_missing_is_named_with_its_setting(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
-    with pytest.raises(DataError, match=r"classes\.txt does not exist; name the classes there"):
+    with pytest.raises(DataError, match=r"classes\.txt does not exist\. List the classes in it"):
         list(SemanticMasks(path=str(tmp_path)).rows("train"))
     assert error(InstanceMasks(path=str(tmp_path), classes=["a", "b"])) == (
-        f"{tmp_path}/masks/train/a.png: an object may be any of 2 classes; say with data.divisor "
-        "how the class follows from its number"
+        f"{tmp_path}/masks/train/a.png: data.divisor must be set for 2 classes, got null. Set it "
+        "to the number by which object numbers are divided, e.g. 1000."
     )
-    with pytest.raises(DataError, match="masks lie in the folder itself; with data"):
+    with pytest.raises(DataError, match="must have a folder of masks for each image, got masks in"):
         list(
             InstanceMasks(path=str(tmp_path), classes=["a"], layout=MaskLayout.files).rows("train")
         )
     (tmp_path / "images").rename(tmp_path / "pictures")
-    with pytest.raises(DataError, match=r"no folder of its images \(.*name it with data\.images"):
+    with pytest.raises(DataError, match=r"images must be in .*, got no such folder\. Set data\.im"):
         list(SemanticMasks(path=str(tmp_path), classes=["a"]).rows("train"))
     chosen = SemanticMasks(
         path=str(tmp_path), classes=["a"], first_class_id=1, images="pictures/{split}"
     )
     assert len(instances(chosen)) == 1
-    with pytest.raises(ValueError, match=r"data\.divisor must be at least 2, not 1"):
+    with pytest.raises(ValueError, match=r"data\.divisor must be at least 2, got 1"):
         InstanceMasks(path="", divisor=1)
 
 
