@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from pycocotools import mask as runs
 
-from palitune.data.sources import Source
+from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl

@@ -2,12 +2,13 @@
 
 `instances.json` is a COCO file. `refs.json`, which `scripts/convert/refcoco.py` creates from the
 official pickle, is a list of `{"ref_id", "ann_id", "image_id", "split", "sentences": [{"sent_id",
-"sent"}]}`. A row is one expression for one object. Splits have the names in `refs.json` (train, val,
-testA, testB, test).
+"sent"}]}`. A row is one expression for one object. Splits have the names in `refs.json` (train,
+val, testA, testB, test).
 
 The transfers of PaliGemma train on the three data sets together, without the images that any of
 them uses for evaluation: with the folders `data.sets=[refcoco,refcocoplus,refcocog]`, `train` is
-the union of their training sets without these images, and `refcocog/test` is a split of one of them.
+the union of their training sets without these images, and `refcocog/test` is a split of one of
+them.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Official files as records: what is dropped, what is made of them."""
+"""Readers of official files."""
 
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ def test_tables_and_lists_of_names_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "content", "why"),
     [
-        (read.json_list("data"), {"rows": []}, "no list under 'data'"),
-        (read.json_list(), {}, "no list as a whole"),
-        (read.json_dict, [], "no object of records"),
-        (read.json_lines, "{}\n{", ":2: not JSON"),
+        (read.json_list("data"), {"rows": []}, "must contain a list under 'data'"),
+        (read.json_list(), {}, "must contain a list\\."),
+        (read.json_dict, [], "must be an object of records"),
+        (read.json_lines, "{}\n{", ":2: line must be JSON"),
         (read.ai2d, "", "ai2d_test_ids.csv does not exist"),
     ],
 )

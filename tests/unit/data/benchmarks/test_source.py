@@ -1,4 +1,4 @@
-"""Benchmarks: rows out of miniatures of their official files, and what is said of other files."""
+"""Benchmarks: rows from miniatures of their official files, and errors for other files."""
 
 import json
 import shutil
@@ -243,18 +243,18 @@ def test_a_missing_file_is_named_with_where_it_is_had_and_what_is_there(tmp_path
     source = Benchmark(layout="vqav2", path=str(tmp_path))
     write_file(tmp_path / "v2_OpenEnded_mscoco_train2014_questions.json", {"questions": []})
     assert refusal(source, "train") == (
-        f"{tmp_path}: split 'train' of vqav2 needs v2_mscoco_train2014_annotations.json, from "
-        "visualqa.org/download.html; images: cocodataset.org (2014, test2015); found here: "
-        "'v2_OpenEnded_mscoco_train2014_questions.json'; another name is told with "
-        "data.splits.train=FILE"
+        f"{tmp_path}: split 'train' of vqav2 must have v2_mscoco_train2014_annotations.json, got "
+        "'v2_OpenEnded_mscoco_train2014_questions.json'. Download vqav2 from "
+        "visualqa.org/download.html; images: cocodataset.org (2014, test2015), or set "
+        "data.splits.train=FILE."
     )
     assert refusal(source, "dev") == (
-        f"{tmp_path}: vqav2 has no split 'dev'; it has train, validation, trainval, test, "
-        "test-dev, minitrain, minival"
+        f"{tmp_path}: split of vqav2 must be one of train, validation, trainval, test, test-dev, "
+        "minitrain, minival, got 'dev'."
     )
     source.path = str(tmp_path / "elsewhere")
     assert refusal(source, "train").startswith(
-        f"data.path: {tmp_path}/elsewhere does not exist; vqav2 is had from visualqa.org/download"
+        f"data.path: {tmp_path}/elsewhere does not exist. Download vqav2 from visualqa.org/downlo"
     )
 
 
@@ -263,28 +263,27 @@ def test_a_missing_image_folder_is_named_with_where_it_is_had(tmp_path: Path) ->
     shutil.rmtree(folder / "images")
     [bad] = rows(Benchmark(layout="gqa", path=str(folder)), "train")
     assert str(bad) == (
-        f"{folder}/train_balanced_questions.json, 1: its image is not at "
-        f"{folder}/images/2405722.jpg or {folder}/2405722.jpg; get it from "
-        "cs.stanford.edu/people/dorarad/gqa/download.html, or say where images are with "
-        "data.images=FOLDER"
+        f"{folder}/train_balanced_questions.json, 1: image must be at "
+        f"{folder}/images/2405722.jpg or {folder}/2405722.jpg, got none. Download it from "
+        "cs.stanford.edu/people/dorarad/gqa/download.html, or set data.images=FOLDER."
     )
 
 
 @pytest.mark.parametrize(
     ("layout", "file", "content", "why"),
     [
-        ("docvqa", "train_v1.0_withQT.json", [], "another version of the file: no list under 'da"),
-        ("docvqa", "train_v1.0_withQT.json", "{", "not JSON ("),
-        ("gqa", "train_balanced_questions.json", [], "another version of the file: no object of"),
-        ("aokvqa_da", "aokvqa_v1p0_train.json", {}, "another version of the file: no list as a"),
-        ("pope", "coco_pope_random.json", "{}\n{", "not JSON ("),
+        ("docvqa", "train_v1.0_withQT.json", [], "file must contain a list under 'da"),
+        ("docvqa", "train_v1.0_withQT.json", "{", "file must be JSON ("),
+        ("gqa", "train_balanced_questions.json", [], "file must be an object of records."),
+        ("aokvqa_da", "aokvqa_v1p0_train.json", {}, "file must contain a list."),
+        ("pope", "coco_pope_random.json", "{}\n{", "line must be JSON ("),
         ("scicap", "SciCap-Caption-All/train/1001.trainv1-Figure2-1.json", {},
-         "not as scicap has it (KeyError"),
+         "record must have the format of scicap, got KeyError"),
         ("icdar15", "ch4_training_localization_transcription_gt/gt_img_1.txt", "1,2,3",
-         "not a word ("),
-        ("total_text", "Groundtruth/Polygon/Train/poly_gt_img11.txt", "x: [[1]]", "not a word ("),
-        ("countbenchqa", "countbench_paired_questions.json", [], "2 rows, but 0 questions beside"),
-        ("scienceqa", "problems.json", {"1": {"split": "train"}}, "not as scienceqa has it (KeyE"),
+         "line must be an outline and a word ("),
+        ("total_text", "Groundtruth/Polygon/Train/poly_gt_img11.txt", "x: [[1]]", "line must be an outline and a word ("),
+        ("countbenchqa", "countbench_paired_questions.json", [], "table must have 0 rows, one per question, got 2"),
+        ("scienceqa", "problems.json", {"1": {"split": "train"}}, "record must have the format of sci"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_version_is_refused(
@@ -323,9 +322,9 @@ def test_a_rotation_file_that_is_not_there_or_another_one_is_named(tmp_path: Pat
     folder = write_benchmark("textvqa", tmp_path / "textvqa")
     source = Benchmark(layout="textvqa", path=str(folder), rotations="rotation.csv")
     write_file(folder / "train_images/rotation.csv", "a,b\n1,2\n")
-    assert "no columns ImageID and Rotation" in str(rows(source, "train")[0])
+    assert "must have the columns ImageID and Rotation, got a, b." in str(rows(source, "train")[0])
     (folder / "train_images/rotation.csv").unlink()
-    assert "train_images/rotation.csv does not exist; it is Open Images'" in str(
+    assert "train_images/rotation.csv does not exist. Download {train,test}-im" in str(
         rows(source, "train")[0]
     )
 
@@ -336,20 +335,20 @@ def test_a_widget_without_area_is_a_bad_row(tmp_path: Path) -> None:
     root = {"children": [{}, {"children": [leaf]}]}
     write_file(folder / "combined/0.json", {"activity": {"root": root}})
     [bad] = rows(Benchmark(layout="widgetcap", path=str(folder)), "train")
-    assert "widget 0.1.0 with bounds [10, 10, 10, 20] has no area" in str(bad)
+    assert "widget 0.1.0 must have an area, got the bounds [10, 10, 10, 20]." in str(bad)
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"layout": "docvqq"}, r"data.layout: 'docvqq' is not one of docvqa, infovqa"),
+        ({"layout": "docvqq"}, r"data.layout must be one of docvqa, infovqa, .* got 'docvqq'"),
         (
             {"layout": "pope", "filter": {"half": ["x"]}},
-            r"data.filter: pope tells no 'half'; .* kind",
+            r"data.filter must use the attributes of pope \(kind\), got 'half'",
         ),
         (
             {"layout": "docvqa", "filter": {"a": ["x"]}},
-            r"data.filter: docvqa tells no 'a'; .* nothing",
+            r"data.filter must use the attributes of docvqa \(none\), got 'a'",
         ),
     ],
 )
@@ -390,7 +389,7 @@ def test_a_video_that_is_gone_is_named(tmp_path: Path) -> None:
     folder = write_benchmark("msvd_qa", tmp_path / "msvd")
     shutil.rmtree(folder / "YouTubeClips")
     [row] = Benchmark(layout="msvd_qa", path=str(folder)).rows("test")
-    assert "its video is not at" in str(row)
+    assert ": video must be at " in str(row)
     assert "YouTubeClips/-4wsuPCjDBc_5_15.mp4" in str(row)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from palitune.data.sources.box_formats import (
     BoxFormat,
     BoxReader,
     parse_four_numbers,
     validate_box,
 )
-
 from palitune.errors import DataError
 from palitune.records import Box
 
