@@ -54,7 +54,8 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
         captions="sentences.*.raw",
     ),
     "coco35l": BenchmarkSpec(
-        homepage=f"google.github.io/crossmodal-3600 (coco_mt_*.jsonl.bz2, unpacked); {_COCO} (2014)",
+        homepage="google.github.io/crossmodal-3600 (coco_mt_*.jsonl.bz2, unpacked); "
+        f"{_COCO} (2014)",
         splits={
             "train": (SplitFile(name="coco_mt_train.jsonl"),),
             "validation": (SplitFile(name="coco_mt_dev.jsonl"),),

@@ -49,8 +49,8 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
         ),
     ),
     "stvqa": BenchmarkSpec(
-        homepage=f'"Scene Text Visual Question Answering", task 3, at {_RRC}; images of COCO-Text in '
-        "full size: cocodataset.org (train2014)",
+        homepage=f'"Scene Text Visual Question Answering", task 3, at {_RRC}; images of COCO-Text '
+        "in full size: cocodataset.org (train2014)",
         splits=by_split("{}_task_3.json", {"train": "train", "test": "test"}),
         read=read.json_list("data"),
         images=[
@@ -106,7 +106,8 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
         attributes={"genre": "genre"},
     ),
     "ai2d": BenchmarkSpec(
-        homepage="prior.allenai.org/projects/diagram-understanding (ai2d-all.zip, ai2d_test_ids.csv)",
+        homepage="prior.allenai.org/projects/diagram-understanding "
+        "(ai2d-all.zip, ai2d_test_ids.csv)",
         splits=in_one_file("questions", {"train": "train", "test": "test"}, minival=1024),
         read=read.ai2d,
         images=["images/{image}"],
@@ -118,9 +119,7 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "scienceqa": BenchmarkSpec(
         homepage="scienceqa.github.io",
-        splits=in_one_file(
-            "problems.json", {"train": "train", "validation": "val", "test": "test"}
-        ),
+        splits=in_one_file("problems.json", SPLIT_NAMES),
         read=read.json_dict,
         images=["{split}/{key}/{image}", "images/{split}/{key}/{image}"],
         id="{key}",

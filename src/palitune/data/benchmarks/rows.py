@@ -1,12 +1,14 @@
 """Rows from the records of official benchmark files."""
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from palitune.data.benchmarks.layout import BenchmarkSpec, Column, Record, SplitFile, value_at
 from palitune.data.images.video import VideoSampling
 from palitune.data.sources.validation import (
+    HeaderReader,
     cached_header_reader,
     image_path,
     image_size,
@@ -21,33 +23,20 @@ PARSE_ERRORS = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 _IMAGE_KEYS = ("image", "file_path", "image_local_name")
 
 
+@dataclass
 class RowReader:
     """Build rows from the records of a benchmark."""
 
-    def __init__(
-        self,
-        name: str,
-        spec: BenchmarkSpec,
-        root: Path,
-        rotations_file: str | None,
-        video_sampling: VideoSampling,
-    ) -> None:
-        """Prepare reading.
-
-        Args:
-            name: Name of the benchmark, for messages.
-            spec: Its description.
-            root: Folder of the images.
-            rotations_file: Name of the CSV file of rotations in each image folder; None: none.
-            video_sampling: Selection of the frames of a video.
-        """
-        self.name = name
-        self.spec = spec
-        self.root = str(root.absolute())
-        self.rotations_file = rotations_file
-        self.video_sampling = video_sampling
-        self.read_header = cached_header_reader()
-        self.rotations_by_folder: dict[str, dict[str, int]] = {}
+    name: str
+    """Name of the benchmark, for messages."""
+    spec: BenchmarkSpec
+    root: str
+    """Absolute path of the folder of the images."""
+    rotations_file: str | None
+    """Name of the CSV file of rotations in each image folder; None: no rotation."""
+    video_sampling: VideoSampling
+    read_header: HeaderReader = field(default_factory=cached_header_reader)
+    rotations_by_folder: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def row(self, record: Record, number: int, file: Path, split_file: SplitFile) -> Row:
         """Return the row of a record.

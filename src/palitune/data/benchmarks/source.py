@@ -9,6 +9,7 @@ published test scores, and `minitrain` and `minival` are the split that big_visi
 training data of some benchmarks.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -84,7 +85,9 @@ class Benchmark(Source):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         root = self.folder() / Path(self.images or "").expanduser()
-        reader = RowReader(self.layout, self._spec, root, self.rotations, self.frames)
+        reader = RowReader(
+            self.layout, self._spec, str(root.absolute()), self.rotations, self.frames
+        )
         for part in self._split_files(split):
             file = self._find_file(part.name)
             for number, record in enumerate(self._read_records(part, split)):
@@ -179,7 +182,8 @@ class Benchmark(Source):
         missing = next(file for file in files if not file.exists())
         entries = sorted(entry.name for entry in location.iterdir()) if location.is_dir() else []
         return (
-            f"{location}: split {split!r} of {self.layout} must have {missing.name}, got "
+            f"{location}: split {split!r} of {self.layout} must have "
+            f"{os.path.relpath(missing, self.folder())}, got "
             f"{short_repr(', '.join(entries)) if entries else 'no files'}. {download}, or set "
             f"data.splits.{split}=FILE."
         )

@@ -133,7 +133,8 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
         ),
         (
             {"image_id": [1]},
-            "image_id must be an image of the file, got [1]. Drop the annotation, or add its image.",
+            "image_id must be an image of the file, got [1]. "
+            "Drop the annotation, or add its image.",
         ),
         (
             {"category_id": 2},
@@ -156,22 +157,20 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
         ),
     ],
 )
-def test_a_bad_annotation_is_one_sentence(
+def test_an_invalid_annotation_is_an_error(
     tmp_path: Path, content: Content, changed: Content, why: str
 ) -> None:
     content["annotations"] = [annotation(5, [1, 2, 10, 20], **{}) | changed]
     assert error_of(tmp_path, content) == f", annotation id 5: {why}"
 
 
-def test_a_bad_annotation_costs_its_own_image_only(tmp_path: Path, content: Content) -> None:
+def test_an_invalid_annotation_affects_only_its_image(tmp_path: Path, content: Content) -> None:
     content["images"].append({"id": 18, "file_name": "a.png", "width": 40, "height": 30})
     content["annotations"].append(annotation(6, [1, 2, 3, 4], image_id=18, category_id=9))
     assert [type(row) for row in rows_of(tmp_path, content)] == [Row, DataError]
 
 
-def test_a_size_that_is_not_the_images_own_is_one_sentence(
-    tmp_path: Path, content: Content
-) -> None:
+def test_another_size_than_the_images_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"][0] |= {"width": 80}
     assert error_of(tmp_path, content) == (
         f", image id 17: size must be 40x30 px, as {tmp_path}/a.png has, got 80x30. Export the "
@@ -179,7 +178,7 @@ def test_a_size_that_is_not_the_images_own_is_one_sentence(
     )
 
 
-def test_a_rotated_image_says_so(tmp_path: Path, content: Content) -> None:
+def test_the_error_of_a_rotated_image_mentions_exif(tmp_path: Path, content: Content) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png", exif=exif)
@@ -189,19 +188,19 @@ def test_a_rotated_image_says_so(tmp_path: Path, content: Content) -> None:
     )
 
 
-def test_a_missing_image_is_one_sentence(tmp_path: Path, content: Content) -> None:
+def test_a_missing_image_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"].append({"id": 18, "file_name": "b.png", "width": 40, "height": 30})
     assert error_of(tmp_path, content) == f", image id 18: image {tmp_path}/b.png does not exist"
 
 
-def test_an_image_without_id_or_name_is_one_sentence(tmp_path: Path, content: Content) -> None:
+def test_an_image_without_id_or_name_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"].append({"id": 18})
     assert error_of(tmp_path, content) == (
         ": image must have an id and a file_name, got {'id': 18}. Add them."
     )
 
 
-def test_a_url_is_refused(tmp_path: Path, content: Content) -> None:
+def test_a_url_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"][0]["file_name"] = "http://example.org/a.png"
     assert error_of(tmp_path, content) == (
         ", image id 17: image must be a path relative to the data, got the URL "
@@ -228,7 +227,7 @@ def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) 
     assert Coco(path=str(tmp_path)).class_ids("train") == {"buoy": 3, "boat": 1}
 
 
-def test_a_file_that_is_no_coco_is_one_sentence(tmp_path: Path, content: Content) -> None:
+def test_another_json_file_is_an_error(tmp_path: Path, content: Content) -> None:
     assert file_error(tmp_path, "{") == (
         "file must be JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
         "(char 1)). Export the annotations again."
@@ -263,7 +262,7 @@ def test_the_image_folder_is_found(tmp_path: Path, content: Content, folder: str
     assert row.images == (str(tmp_path / folder / "a.png"),)
 
 
-def test_the_image_folder_can_be_named(tmp_path: Path, content: Content) -> None:
+def test_the_image_folder_can_be_set(tmp_path: Path, content: Content) -> None:
     (tmp_path / "data/pictures").mkdir(parents=True)
     (tmp_path / "a.png").rename(tmp_path / "data/pictures/a.png")
     with pytest.raises(
@@ -285,7 +284,7 @@ def test_validation_out_of_train_finds_the_images_of_train(
     assert len([*source.rows("train"), *source.rows("validation")]) == 1
 
 
-def test_segmentations_are_read_where_masks_are_asked_for(tmp_path: Path, content: Content) -> None:
+def test_segmentations_are_read_with_masks_only(tmp_path: Path, content: Content) -> None:
     square = [[1, 2, 11, 2, 11, 22, 1, 22]]
     region = {"size": [30, 40], "counts": [0, 600, 600]}  # the left half
     content["annotations"] = [
@@ -323,7 +322,7 @@ def test_segmentations_are_read_where_masks_are_asked_for(tmp_path: Path, conten
         ),
     ],
 )
-def test_a_wrong_segmentation_is_an_error_only_where_masks_are_asked_for(
+def test_an_invalid_segmentation_is_an_error_with_masks_only(
     tmp_path: Path, content: Content, segmentation: Any, why: str
 ) -> None:
     content["annotations"] = [annotation(5, [1, 2, 10, 20], segmentation=segmentation)]

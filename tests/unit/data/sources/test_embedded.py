@@ -80,11 +80,11 @@ def test_every_page_is_asked_for_its_largest_digit() -> None:
             Path(row.images[0]): row.text or ""
             for row in rows_of(EmbeddedAnnotationKind.ocr, split)
         }
-        asked = [
+        rows = [
             r for r in rows_of(EmbeddedAnnotationKind.vqa, split) if "largest" in (r.question or "")
         ]
-        assert [Path(row.images[0]) for row in asked] == list(pages)
-        for row in asked:
+        assert [Path(row.images[0]) for row in rows] == list(pages)
+        for row in rows:
             assert row.answers == (max(filter(str.isdigit, pages[Path(row.images[0])])),)
 
 

@@ -24,7 +24,7 @@ BOX_DESCRIPTION = "[x0, y0, x1, y1] in pixels"
 
 
 def rows_of(folder: Path, *lines: Any, **columns: str) -> list[Row | DataError]:
-    """Read lines (bytes as they are, anything else as JSON) beside an image of 40 x 30 px."""
+    """Read lines (bytes as they are, anything else as JSON) next to an image of 40 x 30 px."""
     if not (folder / "a.png").exists():
         Image.new("RGB", (40, 30)).save(folder / "a.png")
     raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
@@ -91,13 +91,13 @@ def test_attributes_are_read_as_text(tmp_path: Path) -> None:
         assert str(error).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
 
 
-def test_singular_names_and_single_texts_mean_the_same(tmp_path: Path) -> None:
+def test_singular_column_names_and_single_texts_are_equivalent(tmp_path: Path) -> None:
     singular = {"image": "a.png", "answer": "x", "caption": "c", "objects": []}
     plural = {"images": ["a.png"], "answers": ["x"], "captions": ["c"], "instances": []}
     assert row_of(tmp_path, singular) == row_of(tmp_path, plural)
 
 
-def test_an_id_is_made_of_file_and_line(tmp_path: Path) -> None:
+def test_the_default_id_is_file_and_line(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {"image": "a.png"}, b"", {"image": "a.png"}, b"  ")
     assert [row.id for row in rows if isinstance(row, Row)] == ["train-1", "train-3"]
 
@@ -120,7 +120,7 @@ def test_several_images_keep_their_order_and_the_first_gives_the_size(tmp_path: 
     assert row.size == (9, 8)
 
 
-def test_a_video_gives_its_frames_of_the_part_that_is_meant(tmp_path: Path) -> None:
+def test_a_video_gives_the_frames_of_its_segment(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", 30)
     records = [{"video": "clip.mp4"}, {"video": "clip.mp4", "start": 1, "end": 1.55}]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
@@ -133,14 +133,14 @@ def test_a_video_gives_its_frames_of_the_part_that_is_meant(tmp_path: Path) -> N
     assert [frame_index(image) for image in part.images] == [10, 14, 10]
 
 
-def test_images_may_lie_beside_the_folder_or_anywhere(tmp_path: Path) -> None:
+def test_images_may_lie_outside_the_folder(tmp_path: Path) -> None:
     Image.new("RGB", (9, 8)).save(tmp_path / "b.png")
     (tmp_path / "data").mkdir()
     for name in ("../b.png", str(tmp_path / "b.png"), "../data/.././b.png"):
         assert row_of(tmp_path / "data", {"image": name}).images == (str(tmp_path / "b.png"),)
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_ignored(tmp_path: Path) -> None:
     line = b'\xef\xbb\xbf{"image": "a.png", "text": "\\u00e9\\ud83d\\ude00"}\r'
     assert row_of(tmp_path, line).text == "é😀"
 
@@ -165,11 +165,11 @@ WAY_OUT = 'Write one object per line, e.g. {"image": "a.png", "text": "..."}, in
         ),
     ],
 )
-def test_a_line_that_is_no_object_is_one_sentence(tmp_path: Path, line: bytes, why: str) -> None:
+def test_a_line_that_is_not_an_object_is_an_error(tmp_path: Path, line: bytes, why: str) -> None:
     assert error_of(tmp_path, line) == f"line must be a JSON object ({why}). {WAY_OUT}"
 
 
-def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
+def test_unlimited_nesting_is_an_error(tmp_path: Path) -> None:
     assert error_of(tmp_path, b"[" * 200_000).startswith("line must be a JSON object (")
 
 
@@ -276,7 +276,9 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_bad_column_is_one_sentence(tmp_path: Path, written: dict[str, Any], why: str) -> None:
+def test_an_invalid_column_is_an_error_with_its_reason(
+    tmp_path: Path, written: dict[str, Any], why: str
+) -> None:
     assert error_of(tmp_path, written) == why
 
 
@@ -286,21 +288,21 @@ def test_a_missing_or_broken_image_names_line_and_image(tmp_path: Path) -> None:
     assert error_of(tmp_path, {"image": "c.png"}).startswith(f"image {tmp_path}/c.png is truncated")
 
 
-def test_a_mapped_column_must_be_there(tmp_path: Path) -> None:
+def test_a_mapped_column_must_exist(tmp_path: Path) -> None:
     assert error_of(tmp_path, {"image": "a.png", "q": "?"}, question="query") == (
         "column 'query' (data.columns.question) must be present, got columns 'image, q'. Set the "
         "right name."
     )
 
 
-def test_unknown_columns_are_refused_before_any_file_is_read() -> None:
+def test_unknown_columns_are_rejected_before_a_file_is_read() -> None:
     with pytest.raises(ValueError, match=r"data\.columns must map images, .*, got 'img'"):
         Jsonl(path="x", columns={"img": "a"})
     with pytest.raises(ValueError, match=r"data\.columns must map one of answers and answer"):
         Jsonl(path="x", columns={"answer": "a", "answers": "b"})
 
 
-def test_a_bad_row_does_not_stop_the_next_ones(tmp_path: Path) -> None:
+def test_an_invalid_row_does_not_stop_the_next_ones(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {"image": "a.png"}, b"{", {"image": "b.png"}, {"image": "a.png"})
     assert [type(row) for row in rows] == [Row, DataError, DataError, Row]
     assert [str(row).split(": ")[0] for row in rows[1:3]] == [
@@ -334,7 +336,7 @@ boxes = st.fixed_dictionaries({"label": st.text(), "box": st.lists(anything, max
     image=st.none() | st.just("a.png"),
     raw=st.none() | st.binary(max_size=40).filter(lambda line: b"\n" not in line),
 )
-def test_any_line_gives_a_row_or_one_sentence(
+def test_any_line_gives_a_row_or_an_error(
     tmp_path: Path, written: dict[str, Any], image: str | None, raw: bytes | None
 ) -> None:
     line = {"image": image, **written} if raw is None else raw
@@ -357,7 +359,7 @@ def test_an_instance_may_have_a_mask_and_be_a_crowd(tmp_path: Path) -> None:
     assert (instance.mask.shape, int(instance.mask.sum())) == ((30, 40), 200)
 
 
-def test_roboflows_files_for_paligemma_suit_detection(tmp_path: Path) -> None:
+def test_paligemma_files_of_roboflow_work_for_detection(tmp_path: Path) -> None:
     Image.new("RGB", (1023, 1023)).save(tmp_path / "a.jpg")
     text = "<loc0050><loc0020><loc0060><loc0030> boat ; <loc0001><loc0002><loc0003><loc0004> buoy"
     rows = [

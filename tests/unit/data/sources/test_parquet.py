@@ -1,4 +1,4 @@
-"""Tables: images in them, shards, names of numbered categories, and what is refused."""
+"""Tables: embedded images, shards, names of numeric categories, and invalid files."""
 
 import io
 from pathlib import Path
@@ -145,14 +145,14 @@ def test_arrow_files_are_read_in_both_forms(tmp_path: Path, kind: Any) -> None:
         ),
     ],
 )
-def test_objects_that_cannot_be_read_say_which_setting_helps(
+def test_the_error_of_unreadable_objects_names_the_setting_that_helps(
     tmp_path: Path, objects: Any, settings: dict[str, Any], why: str
 ) -> None:
     write(tmp_path, {"image": {"bytes": png()}, "objects": objects})
     assert error_of(tmp_path, **settings) == why
 
 
-def test_a_row_without_image_and_a_broken_image_are_bad_rows(tmp_path: Path) -> None:
+def test_a_row_without_image_and_a_corrupt_image_are_errors(tmp_path: Path) -> None:
     write(tmp_path, {"image": {"bytes": None, "path": None}, "id": 1})
     assert error_of(tmp_path).startswith("image must be the path of an image file or a list of")
     assert error_of(tmp_path).endswith("got {'bytes': None, 'path': None}.")
@@ -161,7 +161,7 @@ def test_a_row_without_image_and_a_broken_image_are_bad_rows(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "train.arrow"])
-def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a table at all")
     with pytest.raises(DataError) as caught:
         rows_of(tmp_path)
@@ -170,7 +170,7 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path, name: str) -> N
     )
 
 
-def test_what_datasets_writes_is_read_with_its_class_names(tmp_path: Path) -> None:
+def test_files_of_datasets_are_read_with_their_class_names(tmp_path: Path) -> None:
     import datasets
 
     objects = {

@@ -64,7 +64,7 @@ def test_every_sentence_is_a_row(tmp_path: Path) -> None:
     assert [(row.id, row.expression) for row in rows[1:]] == [("7-2", "the red one")]
 
 
-def test_one_sentence_is_drawn_by_the_object(tmp_path: Path) -> None:
+def test_one_sentence_is_drawn_with_the_ref_id_as_seed(tmp_path: Path) -> None:
     refs = [REF | {"ref_id": number} for number in range(20)]
     drawn = rows_of(tmp_path, *refs, sentences=ExpressionSelection.one)
     assert drawn == rows_of(tmp_path, *refs, sentences=ExpressionSelection.one)
@@ -99,7 +99,7 @@ SENTENCES = 'sentences must be a list of {"sent_id": 3, "sent": "the boat on the
         ({"sentences": None}, f"{SENTENCES}, got None."),
     ],
 )
-def test_a_bad_reference_is_one_sentence(tmp_path: Path, changed: Any, why: str) -> None:
+def test_an_invalid_reference_is_an_error(tmp_path: Path, changed: Any, why: str) -> None:
     [bad] = rows_of(tmp_path, REF | changed)
     assert isinstance(bad, DataError)
     assert str(bad).startswith(
@@ -107,7 +107,7 @@ def test_a_bad_reference_is_one_sentence(tmp_path: Path, changed: Any, why: str)
     )
 
 
-def test_files_that_are_not_what_they_should_be_are_refused(tmp_path: Path) -> None:
+def test_invalid_files_are_an_error(tmp_path: Path) -> None:
     rows_of(tmp_path, REF)
     (tmp_path / "refs.json").write_text("{")
     with pytest.raises(DataError, match=r"refs\.json: file must be JSON .* scripts/convert/refc"):
@@ -144,28 +144,28 @@ class Harmful:
 
 
 @pytest.mark.parametrize("content", [[Harmful()], [REF | {"sentences": Harmful()}], [Path("a")]])
-def test_a_pickle_that_wants_to_run_something_is_refused(
+def test_a_pickle_that_runs_code_is_rejected(
     tmp_path: Path, script: ModuleType, content: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "refs.p").write_bytes(pickle.dumps(content))
-    told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
-    assert told.startswith(f"{tmp_path}/refs.p: it asks for ")
+    message = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    assert message.startswith(f"{tmp_path}/refs.p: it asks for ")
     assert [file.name for file in tmp_path.iterdir()] == ["refs.p"]
 
 
-def test_other_files_are_refused_by_the_converter(tmp_path: Path, script: ModuleType) -> None:
+def test_the_converter_rejects_other_files(tmp_path: Path, script: ModuleType) -> None:
     (tmp_path / "refs.p").write_bytes(b"not a pickle")
     assert "refs.p: " in script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
     (tmp_path / "refs.p").write_bytes(pickle.dumps({"a": 1}))
-    told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
-    assert told.endswith("refs.p: it is not a list of references")
+    message = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    assert message.endswith("refs.p: it is not a list of references")
 
 
 SETS = ["refcoco", "refcocoplus", "refcocog"]
 
 
-def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on(
+def test_joint_training_excludes_every_evaluation_image(
     tmp_path: Path,
 ) -> None:
     source = RefCoco(
@@ -181,7 +181,7 @@ def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on
     assert len(list(source.files("train"))) == 6
 
 
-def test_one_of_three_data_sets_is_evaluated_on_by_its_name(tmp_path: Path) -> None:
+def test_evaluation_splits_have_the_name_of_their_data_set(tmp_path: Path) -> None:
     source = RefCoco(
         path=str(write_benchmark("refcoco", tmp_path / "all")), sets=SETS, images="train2014"
     )

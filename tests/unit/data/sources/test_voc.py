@@ -45,7 +45,7 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
     )
 
 
-def test_a_first_pixel_of_one_moves_the_near_corner(tmp_path: Path) -> None:
+def test_one_based_pixels_move_the_top_left_corner(tmp_path: Path) -> None:
     row = row_of(tmp_path, xml(BOAT), one_based=True)
     assert row.instances == (Instance("boat", (0, 1, 11, 22)),)
 
@@ -110,7 +110,7 @@ NO_DOCTYPE = ": file must be XML without a document type (got a document type). 
         ("<svg/>", ": root element must be <annotation>, got <svg>. Use Pascal VOC files."),
         (
             xml(BOAT, size=SIZE.replace("40", "30")),
-            ": size must be 40x30 px, as {}/train/a.png has, got 30x30. Export the annotations again",
+            ": size must be 40x30 px, as {}/train/a.png has, got 30x30. Export the",
         ),
         (xml(f"<object>{BOX}</object>"), ", object 1: object must have a name, got none."),
         (
@@ -120,7 +120,8 @@ NO_DOCTYPE = ": file must be XML without a document type (got a document type). 
         ),
         (
             xml("<object><name>boat</name></object>"),
-            f", object 1: box must be four numbers, got ['', '', '', '']. Boxes are {BOX_DESCRIPTION}.",
+            ", object 1: box must be four numbers, got ['', '', '', '']. Boxes are "
+            f"{BOX_DESCRIPTION}.",
         ),
         (
             xml(BOAT.replace("11", "nan")),
@@ -134,7 +135,7 @@ NO_DOCTYPE = ": file must be XML without a document type (got a document type). 
         ),
     ],
 )
-def test_a_bad_file_is_one_sentence_with_its_place(
+def test_an_invalid_file_is_an_error_with_its_location(
     tmp_path: Path, content: str | bytes, why: str
 ) -> None:
     [bad] = rows_of(tmp_path, content)
@@ -143,7 +144,7 @@ def test_a_bad_file_is_one_sentence_with_its_place(
     assert "\n" not in str(bad)
 
 
-def test_a_missing_image_names_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_image_lists_the_folders(tmp_path: Path) -> None:
     rows_of(tmp_path, xml(BOAT))
     (tmp_path / "train/a.png").unlink()
     [bad] = Voc(path=str(tmp_path)).rows("train")
@@ -153,7 +154,7 @@ def test_a_missing_image_names_where_it_was_looked_for(tmp_path: Path) -> None:
     )
 
 
-def test_a_listed_file_that_is_not_there_is_a_bad_row(tmp_path: Path) -> None:
+def test_a_listed_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "train.txt").write_text("a\n")
     [bad] = Voc(path=str(tmp_path)).rows("train")

@@ -19,9 +19,9 @@ def write(folder: Path, files: dict[str, bytes], name: str = "train-000000.tar")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(folder / name, "w") as archive:
         for member, content in files.items():
-            told = tarfile.TarInfo(member)
-            told.size = len(content)
-            archive.addfile(told, io.BytesIO(content))
+            member_info = tarfile.TarInfo(member)
+            member_info.size = len(content)
+            archive.addfile(member_info, io.BytesIO(content))
     return folder
 
 
@@ -36,9 +36,10 @@ def rows(folder: Path, **settings: Any) -> list[Any]:
 
 
 def test_files_of_one_name_are_one_row(tmp_path: Path, image: bytes) -> None:
-    asked = json.dumps({"question": "where?", "answers": ["here"], "kind": 3}).encode()
+    columns = json.dumps({"question": "where?", "answers": ["here"], "kind": 3}).encode()
     folder = write(
-        tmp_path / "d", {"a/1.jpg": image, "a/1.json": asked, "a/1.npy": b"\x93", "b/2.jpg": image,
+        tmp_path / "d", {"a/1.jpg": image, "a/1.json": columns, "a/1.npy": b"\x93",
+                         "b/2.jpg": image,
                          "b/2.txt": b" a boat \n", "b/2.seg.png": image}
     )  # fmt: skip
     first, second = rows(folder)
@@ -84,9 +85,9 @@ def test_a_path_in_a_record_that_leads_out_of_the_folder_is_refused(
     assert isinstance(error, DataError)
     assert ": image must be inside the data folder, got '" in str(error)
     assert str(error).endswith("private.jpg'. Copy the image into it.")
-    (tmp_path / "d/beside.jpg").write_bytes(image)
-    [row] = rows(write(tmp_path / "d", {"1.json": b'{"image": "beside.jpg"}'}))
-    assert row.images == (str(tmp_path / "d/beside.jpg"),)
+    (tmp_path / "d/inside.jpg").write_bytes(image)
+    [row] = rows(write(tmp_path / "d", {"1.json": b'{"image": "inside.jpg"}'}))
+    assert row.images == (str(tmp_path / "d/inside.jpg"),)
 
 
 def test_links_are_not_followed(tmp_path: Path, image: bytes) -> None:

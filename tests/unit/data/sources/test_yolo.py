@@ -80,12 +80,12 @@ def test_images_are_found_however_data_yaml_names_them(folder: Path, description
     assert Yolo(path=str(folder / "data.yaml")).available_splits() == ["train"]
 
 
-def test_a_split_may_be_named_in_the_settings(folder: Path) -> None:
+def test_a_split_may_be_set_in_the_settings(folder: Path) -> None:
     source = Yolo(path=str(folder), splits={"test": "images/train"})
     assert source.available_splits() == ["test", "train"]
     assert [row.id for row in source.rows("test") if isinstance(row, Row)] == ["a", "b"]
-    held = Yolo(path=str(folder), validation_fraction=0.5)
-    assert len([*held.rows("train"), *held.rows("validation")]) == 2
+    divided = Yolo(path=str(folder), validation_fraction=0.5)
+    assert len([*divided.rows("train"), *divided.rows("validation")]) == 2
 
 
 def test_a_changed_label_file_is_a_changed_data_set(folder: Path) -> None:
@@ -106,21 +106,21 @@ INSIDE = "box must lie inside the image (40x30 px)"
         ("0.5 0.5 0.5 0.2 1", f"{LINE}, got '0.5 0.5 0.5 0.2 1'."),
         ("0 0.5 0.5 0.5", f"{COORDINATES}, got 3."),
         ("0 0.5 0.5 0.5 0.2 0.9", f"{COORDINATES}, got 5."),
-        ("0 20 15 20 6", "box must be in fractions, got [20.0, 15.0, 20.0, 6.0]. Boxes are [center x"),
+        ("0 20 15 20 6", "box must be in fractions, got [20.0, 15.0, 20.0, 6.0]. Boxes are ["),
         ("0 0.9 0.5 0.5 0.2", f"{INSIDE}, got x1=46. Boxes are {BOX_DESCRIPTION}."),
-        ("0 0.5 0.5 0 0.2", "box must have an area, got [20.0, 12.0, 20.0, 18.0]. Boxes are [center"),
+        ("0 0.5 0.5 0 0.2", "box must have an area, got [20.0, 12.0, 20.0, 18.0]. Boxes are ["),
         ("0 0.5 nan 0.5 0.2", "box must be four numbers, got [0.5, nan, 0.5, 0.2]."),
         ("0 0.1 0.1 0.5 0.1 0.5 1.5", f"{INSIDE}, got y1=45."),
     ],
 )  # fmt: skip
-def test_a_bad_line_is_one_sentence_with_its_place(folder: Path, labels: str, why: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_location(folder: Path, labels: str, why: str) -> None:
     bad, _ = rows_of(folder, f"{BOAT}\n\n{labels}")
-    place = f"{folder}/labels/train/a.txt:3: "
+    location = f"{folder}/labels/train/a.txt:3: "
     assert isinstance(bad, DataError)
-    assert str(bad).startswith(place + why.replace("{}", str(folder)))
+    assert str(bad).startswith(location + why.replace("{}", str(folder)))
 
 
-def test_another_encoding_is_named_with_its_line(folder: Path) -> None:
+def test_another_encoding_is_an_error_with_its_line(folder: Path) -> None:
     bad, _ = rows_of(folder, BOAT.encode() + b"\n\xe9\n")
     assert str(bad) == (
         f"{folder}/labels/train/a.txt:2: text must be UTF-8 (invalid continuation byte). Save the "
@@ -148,7 +148,7 @@ def test_another_encoding_is_named_with_its_line(folder: Path) -> None:
         ),
     ],
 )
-def test_a_bad_description_is_one_sentence(folder: Path, description: str, why: str) -> None:
+def test_an_invalid_description_is_an_error(folder: Path, description: str, why: str) -> None:
     (folder / "data.yaml").write_text(description)
     with pytest.raises(DataError) as caught:
         rows_of(folder)
@@ -156,7 +156,7 @@ def test_a_bad_description_is_one_sentence(folder: Path, description: str, why: 
     assert "\n" not in str(caught.value)
 
 
-def test_labels_in_the_wrong_place_are_not_images_without_objects(folder: Path) -> None:
+def test_missing_label_files_are_an_error(folder: Path) -> None:
     (folder / "labels").rename(folder / "texts")
     with pytest.raises(DataError) as caught:
         list(Yolo(path=str(folder)).rows("train"))
@@ -166,6 +166,6 @@ def test_labels_in_the_wrong_place_are_not_images_without_objects(folder: Path) 
     )
 
 
-def test_a_missing_split_names_what_there_is(folder: Path) -> None:
+def test_the_error_of_a_missing_split_lists_the_splits(folder: Path) -> None:
     with pytest.raises(DataError, match=r"no split 'test' .*splits: train"):
         list(Yolo(path=str(folder)).rows("test"))

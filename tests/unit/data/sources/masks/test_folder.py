@@ -25,7 +25,7 @@ def write(folder: Path, numbers: Any, name: str = "masks/train/a.png") -> None:
 
 
 def numbered(*objects: tuple[int, int, int], kind: Any = np.uint8) -> Any:
-    """A map with a column of pixels for each (x, y of its top, number)."""
+    """A mask image with a column of pixels for each (x, y of its top, number)."""
     numbers = np.zeros((SIZE[1], SIZE[0]), kind)
     for x, y, number in objects:
         numbers[y:, x] = number
@@ -45,7 +45,7 @@ def error(source: Source) -> str:
     return str(row)
 
 
-def test_ignored_numbers_and_those_below_the_first_are_no_class(tmp_path: Path) -> None:
+def test_ignored_numbers_and_those_below_the_first_class_are_skipped(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1), (3, 2, 2), (5, 4, 255)))
     found = instances(SemanticMasks(path=str(tmp_path), classes=["sea", "boat"], first_class_id=1))
     assert found == (Instance("sea", (1, 0, 2, 6)), Instance("boat", (3, 2, 4, 6)))
@@ -67,7 +67,7 @@ def test_a_class_is_one_instance_or_one_per_component(tmp_path: Path) -> None:
     assert [int(i.mask.sum()) for i in parts if i.mask is not None] == [6, 4]
 
 
-def test_a_palette_image_holds_numbers_not_colours(tmp_path: Path) -> None:
+def test_a_palette_image_contains_numbers_not_colors(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     image = Image.open(tmp_path / "masks/train/a.png")
     image.putpalette([0, 0, 0, 250, 10, 10])
@@ -106,7 +106,7 @@ def test_files_of_single_objects_name_their_class_unless_there_is_one(tmp_path: 
     )
 
 
-def test_an_image_without_files_has_no_objects_and_one_without_map_is_no_row(
+def test_an_image_without_files_has_no_objects_and_one_without_mask_is_skipped(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, numbered((1, 0, 255)), "masks/train/a/1.png")
@@ -124,7 +124,7 @@ def test_an_image_without_files_has_no_objects_and_one_without_map_is_no_row(
     assert [row.id for row in rows if isinstance(row, Row)] == ["a"]
 
 
-def test_a_map_may_have_an_ending_of_its_own(tmp_path: Path) -> None:
+def test_a_mask_may_have_a_suffix(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)), "annotations/training/a_seg.png")
     (tmp_path / "images/train").rename(tmp_path / "images/training")
     source = SemanticMasks(
@@ -155,13 +155,13 @@ GRAY = "mask must be a gray or palette image of class or object numbers, got mod
         (np.zeros((6, 8, 3), np.uint8), GRAY),
     ],
 )
-def test_a_wrong_map_is_one_sentence(tmp_path: Path, numbers: Any, why: str) -> None:
+def test_an_invalid_mask_image_is_an_error(tmp_path: Path, numbers: Any, why: str) -> None:
     write(tmp_path, numbers)
     source = SemanticMasks(path=str(tmp_path), classes=["sea", "boat"], first_class_id=1)
     assert error(source).startswith(f"{tmp_path}/masks/train/a.png: {why}")
 
 
-def test_an_unreadable_or_lonely_map_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreadable_mask_or_one_without_image_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     source = SemanticMasks(path=str(tmp_path), classes=["none", "boat"])
     (tmp_path / "masks/train/a.png").write_bytes(b"not an image")
@@ -173,7 +173,7 @@ def test_an_unreadable_or_lonely_map_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_missing_is_named_with_its_setting(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_names_its_setting(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     with pytest.raises(DataError, match=r"classes\.txt does not exist\. List the classes in it"):
         list(SemanticMasks(path=str(tmp_path)).rows("train"))
@@ -196,7 +196,7 @@ def test_what_is_missing_is_named_with_its_setting(tmp_path: Path) -> None:
         InstanceMasks(path="", divisor=1)
 
 
-def test_a_changed_map_is_a_changed_data_set(tmp_path: Path) -> None:
+def test_mask_images_belong_to_the_files_of_a_split(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     (tmp_path / "classes.txt").write_text("boat\n")
     files = set(SemanticMasks(path=str(tmp_path)).files("train"))

@@ -31,7 +31,7 @@ def rectangle(x0: int, y0: int, x1: int, y1: int) -> Mask:
 
 
 @given(mask=masks.filter(lambda mask: bool(mask.any())))
-def test_run_lengths_are_read_back_compressed_and_not(mask: Mask) -> None:
+def test_run_lengths_are_decoded_compressed_or_not(mask: Mask) -> None:
     height, width = mask.shape
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     flat = mask.ravel(order="F")
@@ -43,7 +43,7 @@ def test_run_lengths_are_read_back_compressed_and_not(mask: Mask) -> None:
 
 
 @given(counts=st.text(st.characters(min_codepoint=32, max_codepoint=120), max_size=12))
-def test_damaged_run_lengths_are_refused_or_lie_in_the_image(counts: str) -> None:
+def test_damaged_run_lengths_are_an_error_or_lie_in_the_image(counts: str) -> None:
     try:
         mask = parse_segmentation({"size": [30, 40], "counts": counts}, SIZE, "here")
     except DataError:
@@ -114,7 +114,7 @@ RLE_SUM = "run lengths must add up to the 1200 pixels of the image"
         ({"size": [30, 40], "counts": [1200]}, "mask must have at least one pixel"),
     ],
 )
-def test_a_wrong_mask_is_one_sentence(written: Any, why: str) -> None:
+def test_an_invalid_mask_is_an_error(written: Any, why: str) -> None:
     with pytest.raises(DataError) as caught:
         parse_segmentation(written, SIZE, "boats.json, annotation id 5")
     assert str(caught.value).startswith(f"boats.json, annotation id 5: {why}")
