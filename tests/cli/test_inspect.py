@@ -152,10 +152,10 @@ def test_only_the_processor_of_the_model_is_needed(tiny: Callable[[str], Path], 
 MISTAKES = {
     "a split that does not exist": (
         ["splits=[dev]", "data.path=boxes"],
-        "boxes: no split 'dev' (looked for ",
+        "boxes: no split 'dev' (searched for ",
     ),
-    "data that does not exist": (["data.path=boxs"], "data.path: boxs does not exist; give the "),
-    "a folder without annotations": (["data.path=empty"], "empty: no split 'train' (looked for "),
+    "data that does not exist": (["data.path=boxs"], "data.path: boxs does not exist. Set it "),
+    "a folder without annotations": (["data.path=empty"], "empty: no split 'train' (searched for "),
     "masks that were not asked for": (
         ["task=segmentation", "data.path=boxes"],
         "no row can be used, the first: boxes/annotations/instances_train.json, image id 0: object "

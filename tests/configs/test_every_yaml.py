@@ -10,7 +10,7 @@ from palitune.cli import help
 from palitune.config import ConfigError, ModelRecipeConfig
 from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
 from palitune.data.images.augmentation import AUGMENTATIONS
-from palitune.data.sources import SOURCES
+from palitune.data.registry import SOURCES
 from palitune.distributed.strategies import STRATEGIES
 from palitune.models.adapters.config import ADAPTERS
 from palitune.models.config import MODELS

@@ -11,7 +11,7 @@ from palitune.config.search_space import SEARCHES, SearchConfig
 from palitune.data.images.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.images.video import VideoSampling
 from palitune.data.mixture import Mixture
-from palitune.data.sources import SOURCES
+from palitune.data.registry import SOURCES
 from palitune.data.sources.base import Data
 from palitune.distributed.strategies import STRATEGIES, Strategy
 from palitune.evaluation.config import EvaluationConfig

@@ -106,7 +106,7 @@ def _code_digest(source: Source, task: Task) -> str:
         "records.py",
         "codec/*.py",
         "tasks/*.py",
-        "data/sources/*.py",
+        "data/sources/**/*.py",
         "data/benchmarks/*.py",
         "data/images/*.py",
         "data/example_cache.py",

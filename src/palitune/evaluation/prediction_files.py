@@ -23,7 +23,7 @@ from palitune.evaluation.prediction_records import (
     PredictionsByDataset,
     from_json_record,
 )
-from palitune.records import Example, Instance, Mask, mask_from_json
+from palitune.records import Example, Instance, Mask
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -201,17 +201,11 @@ def _parse_instance(
 
 def _parse_mask(entry: _PredictionEntry, example: Example) -> Mask:
     """Read polygons or run lengths; those of a prediction may be empty."""
-    from palitune.data.sources.mask_formats import parse_segmentation
+    from palitune.data.sources.masks.formats import parse_segmentation
 
-    written = entry.fields["segmentation"]
-    if isinstance(written, dict) and isinstance(written.get("counts"), str):
-        if written.get("size") == [example.size[1], example.size[0]]:
-            return mask_from_json(written)
-        raise DataError(
-            f"{entry.location}: segmentation has the size {written.get('size')}, the image "
-            f"{[example.size[1], example.size[0]]} (height, width); write it anew"
-        )
-    return parse_segmentation(written, example.size, entry.location)
+    return parse_segmentation(
+        entry.fields["segmentation"], example.size, entry.location, allow_empty=True
+    )
 
 
 def _mask_bbox(mask: Any) -> tuple[float, float, float, float]:

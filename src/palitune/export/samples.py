@@ -5,7 +5,7 @@ from pathlib import Path
 
 from palitune.data.dataset import load_split
 from palitune.data.images.io import read_size
-from palitune.data.sources import Data
+from palitune.data.sources.base import Data
 from palitune.data.sources.embedded import EMBEDDED_FOLDER
 from palitune.export.config import ExportConfig
 from palitune.records import Example

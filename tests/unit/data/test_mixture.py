@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from palitune.data.mixture import Mixture, MixtureComponent
-from palitune.data.sources import SOURCES
+from palitune.data.registry import SOURCES
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.vqa import Vqa

@@ -112,7 +112,7 @@ ODD_RESULTS: dict[str, tuple[dict[str, Any], str]] = {
     "score": ({"category_id": 1, "bbox": [1, 2, 3, 4], "score": "high"}, "score 'high' a number"),
     "mask": (
         {"category_id": 1, "segmentation": {"size": [3, 3], "counts": "9"}},
-        r"entry 1: segmentation has the size \[3, 3\], the image \[64, 96\]",
+        r"entry 1: run lengths must have the size \[64, 96\] .* of the image, got \[3, 3\]",
     ),
 }
 

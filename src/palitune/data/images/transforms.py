@@ -8,7 +8,7 @@ from math import cos, radians, sin
 from typing import TYPE_CHECKING, NamedTuple
 
 from palitune.data.images.resize import ResizeBackend, resize_image
-from palitune.data.sources.mask_formats import mask_to_box
+from palitune.data.sources.masks.formats import mask_to_box
 from palitune.records import Box, Instance, Mask, Row, Size
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from palitune.data.inspection.object_stats import ObjectStats
 from palitune.data.inspection.reservoir import Reservoir
 from palitune.data.inspection.text_stats import AnswerStats, TokenLengthStats
 from palitune.data.skipped import SkipCounter
-from palitune.data.sources import DatasetSpec
+from palitune.data.sources.base import DatasetSpec
 from palitune.data.sources.split_files import canonical_split
 from palitune.errors import DataError
 from palitune.metrics.objects.codec_upper_bound import CodecUpperBound, UpperBounds

@@ -1,4 +1,4 @@
-"""Masks as images: which numbers are objects, which image belongs to which map."""
+"""Masks as images: the numbers of objects, and the image of each mask."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from palitune.data.sources.base import Source
-from palitune.data.sources.instance_masks import InstanceMasks, MaskLayout
-from palitune.data.sources.semantic_masks import InstanceDefinition, SemanticMasks
+from palitune.data.sources.masks.instance import InstanceMasks, MaskLayout
+from palitune.data.sources.masks.semantic import InstanceDefinition, SemanticMasks
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 
@@ -25,7 +25,7 @@ def write(folder: Path, numbers: Any, name: str = "masks/train/a.png") -> None:
 
 
 def numbered(*objects: tuple[int, int, int], kind: Any = np.uint8) -> Any:
-    """A map with a column of pixels for each (x, y of its top, number)."""
+    """A mask image with a column of pixels for each (x, y of its top, number)."""
     numbers = np.zeros((SIZE[1], SIZE[0]), kind)
     for x, y, number in objects:
         numbers[y:, x] = number
@@ -45,7 +45,7 @@ def error(source: Source) -> str:
     return str(row)
 
 
-def test_ignored_numbers_and_those_below_the_first_are_no_class(tmp_path: Path) -> None:
+def test_ignored_numbers_and_those_below_the_first_class_are_skipped(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1), (3, 2, 2), (5, 4, 255)))
     found = instances(SemanticMasks(path=str(tmp_path), classes=["sea", "boat"], first_class_id=1))
     assert found == (Instance("sea", (1, 0, 2, 6)), Instance("boat", (3, 2, 4, 6)))
@@ -67,7 +67,7 @@ def test_a_class_is_one_instance_or_one_per_component(tmp_path: Path) -> None:
     assert [int(i.mask.sum()) for i in parts if i.mask is not None] == [6, 4]
 
 
-def test_a_palette_image_holds_numbers_not_colours(tmp_path: Path) -> None:
+def test_a_palette_image_contains_numbers_not_colors(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     image = Image.open(tmp_path / "masks/train/a.png")
     image.putpalette([0, 0, 0, 250, 10, 10])
@@ -101,12 +101,12 @@ def test_files_of_single_objects_name_their_class_unless_there_is_one(tmp_path: 
     assert [i.label for i in found] == ["buoy", "red_boat"]
     assert {i.label for i in instances(InstanceMasks(**settings, classes=["cell"]))} == {"cell"}
     assert error(InstanceMasks(**settings, classes=["boat", "buoy"])) == (
-        f"{tmp_path}/masks/train/a/red_boat_1.png: class 'red_boat' (its name up to the last '_') "
-        "is none of boat, buoy; rename it, or add it to data.classes"
+        f"{tmp_path}/masks/train/a/red_boat_1.png: class (the name up to the last '_') must be one "
+        "of boat, buoy, got 'red_boat'. Rename the file, or add the class to data.classes."
     )
 
 
-def test_an_image_without_files_has_no_objects_and_one_without_map_is_no_row(
+def test_an_image_without_files_has_no_objects_and_one_without_mask_is_skipped(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, numbered((1, 0, 255)), "masks/train/a/1.png")
@@ -124,7 +124,7 @@ def test_an_image_without_files_has_no_objects_and_one_without_map_is_no_row(
     assert [row.id for row in rows if isinstance(row, Row)] == ["a"]
 
 
-def test_a_map_may_have_an_ending_of_its_own(tmp_path: Path) -> None:
+def test_a_mask_may_have_a_suffix(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)), "annotations/training/a_seg.png")
     (tmp_path / "images/train").rename(tmp_path / "images/training")
     source = SemanticMasks(
@@ -133,61 +133,70 @@ def test_a_map_may_have_an_ending_of_its_own(tmp_path: Path) -> None:
     assert instances(source) == (Instance("boat", (1, 0, 2, 6)),)
     other = SemanticMasks(path=str(tmp_path), classes=["boat"], mask_suffix="_map")
     with pytest.raises(
-        DataError, match=r"a_seg\.png: its name does not end in data\.mask_suffix='_map'"
+        DataError, match=r"a_seg\.png: mask name must end in data\.mask_suffix='_map'"
     ):
         list(other.rows("train"))
+
+
+GRAY = "mask must be a gray or palette image of class or object numbers, got mode RGB"
 
 
 @pytest.mark.parametrize(
     ("numbers", "why"),
     [
-        (numbered((1, 0, 3)), "pixels of class 3, but data.classes names 2, from 1 to 2; add its "),
-        (numbered((1, 0, 3))[:5], "the mask has 8x5 px, but its image 8x6 px; save it in the size"),
-        (np.zeros((6, 8, 3), np.uint8), "the mask is in colour (mode RGB); save the number of"),
+        (
+            numbered((1, 0, 3)),
+            "class number must be one of the 2 of data.classes, from 1 to 2, got 3.",
+        ),
+        (
+            numbered((1, 0, 3))[:5],
+            "mask must have the size 8x6 px of its image, got 8x5 px. Save it",
+        ),
+        (np.zeros((6, 8, 3), np.uint8), GRAY),
     ],
 )
-def test_a_wrong_map_is_one_sentence(tmp_path: Path, numbers: Any, why: str) -> None:
+def test_an_invalid_mask_image_is_an_error(tmp_path: Path, numbers: Any, why: str) -> None:
     write(tmp_path, numbers)
     source = SemanticMasks(path=str(tmp_path), classes=["sea", "boat"], first_class_id=1)
     assert error(source).startswith(f"{tmp_path}/masks/train/a.png: {why}")
 
 
-def test_an_unreadable_or_lonely_map_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreadable_mask_or_one_without_image_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     source = SemanticMasks(path=str(tmp_path), classes=["none", "boat"])
     (tmp_path / "masks/train/a.png").write_bytes(b"not an image")
-    assert error(source).startswith(f"{tmp_path}/masks/train/a.png: the mask cannot be read (")
+    assert error(source).startswith(f"{tmp_path}/masks/train/a.png: mask cannot be read (")
     (tmp_path / "images/train/a.jpg").rename(tmp_path / "images/train/b.jpg")
     assert error(source) == (
-        f"{tmp_path}/masks/train/a.png: there is no image 'a' for it; see data.images and "
-        "data.mask_suffix"
+        f"{tmp_path}/masks/train/a.png: mask must have an image 'a', got none. Check data.images "
+        "and data.mask_suffix."
     )
 
 
-def test_what_is_missing_is_named_with_its_setting(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_names_its_setting(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
-    with pytest.raises(DataError, match=r"classes\.txt does not exist; name the classes there"):
+    with pytest.raises(DataError, match=r"classes\.txt does not exist\. List the classes in it"):
         list(SemanticMasks(path=str(tmp_path)).rows("train"))
     assert error(InstanceMasks(path=str(tmp_path), classes=["a", "b"])) == (
-        f"{tmp_path}/masks/train/a.png: an object may be any of 2 classes; say with data.divisor "
-        "how the class follows from its number"
+        f"{tmp_path}/masks/train/a.png: data.divisor must be set for 2 classes, got null. Set it "
+        "to the number by which object numbers are divided, e.g. 1000."
     )
-    with pytest.raises(DataError, match="masks lie in the folder itself; with data"):
+    with pytest.raises(DataError, match="must have a folder of masks for each image, got masks in"):
         list(
             InstanceMasks(path=str(tmp_path), classes=["a"], layout=MaskLayout.files).rows("train")
         )
     (tmp_path / "images").rename(tmp_path / "pictures")
-    with pytest.raises(DataError, match=r"no folder of its images \(.*name it with data\.images"):
+    with pytest.raises(DataError, match=r"images must be in .*, got no such folder\. Set data\.im"):
         list(SemanticMasks(path=str(tmp_path), classes=["a"]).rows("train"))
     chosen = SemanticMasks(
         path=str(tmp_path), classes=["a"], first_class_id=1, images="pictures/{split}"
     )
     assert len(instances(chosen)) == 1
-    with pytest.raises(ValueError, match=r"data\.divisor must be at least 2, not 1"):
+    with pytest.raises(ValueError, match=r"data\.divisor must be at least 2, got 1"):
         InstanceMasks(path="", divisor=1)
 
 
-def test_a_changed_map_is_a_changed_data_set(tmp_path: Path) -> None:
+def test_mask_images_belong_to_the_files_of_a_split(tmp_path: Path) -> None:
     write(tmp_path, numbered((1, 0, 1)))
     (tmp_path / "classes.txt").write_text("boat\n")
     files = set(SemanticMasks(path=str(tmp_path)).files("train"))

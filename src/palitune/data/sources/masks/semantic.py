@@ -1,6 +1,6 @@
-"""Semantic maps: an image per image whose pixels are numbers of classes, grey or palette.
+"""Semantic masks: an image of class numbers per image, in gray or with a palette.
 
-As ADE20K, Pascal VOC's SegmentationClass and Cityscapes' labelTrainIds are.
+This is the format of ADE20K, Pascal VOC's SegmentationClass and Cityscapes' labelTrainIds.
 """
 
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources.mask_formats import connected_components
-from palitune.data.sources.mask_images import MaskFolder, read_mask_image, unique_ids
+from palitune.data.sources.masks.folder import MaskFolder, read_mask_image, unique_ids
+from palitune.data.sources.masks.formats import connected_components
 from palitune.records import Mask, Size
 
 
 class InstanceDefinition(Enum):
-    """What one object is, where the map knows classes only."""
+    """Pixels that form one instance."""
 
     classes = "classes"
     """All pixels of a class."""
@@ -25,14 +25,14 @@ class InstanceDefinition(Enum):
 
 @dataclass(kw_only=True)
 class SemanticMasks(MaskFolder):
-    """Rows out of maps of class numbers."""
+    """Rows from images of class numbers."""
 
     name: ClassVar[str] = "semantic_masks"
 
     ignore: list[int] = field(default_factory=lambda: [255])
     """Numbers of pixels that belong to no class."""
     instances: InstanceDefinition = InstanceDefinition.classes
-    """What becomes an instance: classes | components."""
+    """Pixels that form one instance: classes | components."""
 
     def objects(
         self, mask_path: Path, size: Size, classes: tuple[str, ...]
@@ -41,7 +41,7 @@ class SemanticMasks(MaskFolder):
         for number in unique_ids(pixels):
             if number < self.first_class_id or number in self.ignore:
                 continue
-            label = self.class_for_id(number, classes, f"{mask_path}: pixels")
+            label = self.class_for_id(number, classes, mask_path)
             mask = pixels == number
             if self.instances is InstanceDefinition.components:
                 yield from ((label, part) for part in connected_components(mask))

@@ -1,4 +1,4 @@
-"""Masks: read as pycocotools reads them, and refused with the reason where they are wrong."""
+"""Masks: decoded as by pycocotools; an invalid mask is an error with its reason."""
 
 from typing import Any
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pycocotools import mask as runs
+from pycocotools import mask as coco_mask
 
-from palitune.data.sources.mask_formats import (
+from palitune.data.sources.masks.formats import (
+    MASK_DESCRIPTION,
     check_mask_in_box,
     connected_components,
     mask_to_box,
@@ -30,9 +31,9 @@ def rectangle(x0: int, y0: int, x1: int, y1: int) -> Mask:
 
 
 @given(mask=masks.filter(lambda mask: bool(mask.any())))
-def test_run_lengths_are_read_back_compressed_and_not(mask: Mask) -> None:
+def test_run_lengths_are_decoded_compressed_or_not(mask: Mask) -> None:
     height, width = mask.shape
-    encoded = runs.encode(np.asfortranarray(mask, dtype=np.uint8))
+    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     flat = mask.ravel(order="F")
     ends = [*np.flatnonzero(np.diff(flat, prepend=False)).tolist(), flat.size]
     counts = np.diff([0, *ends]).tolist()
@@ -42,7 +43,7 @@ def test_run_lengths_are_read_back_compressed_and_not(mask: Mask) -> None:
 
 
 @given(counts=st.text(st.characters(min_codepoint=32, max_codepoint=120), max_size=12))
-def test_damaged_run_lengths_are_refused_or_lie_in_the_image(counts: str) -> None:
+def test_damaged_run_lengths_are_an_error_or_lie_in_the_image(counts: str) -> None:
     try:
         mask = parse_segmentation({"size": [30, 40], "counts": counts}, SIZE, "here")
     except DataError:
@@ -70,39 +71,50 @@ def test_several_polygons_are_one_mask() -> None:
     assert np.array_equal(mask, rectangle(10, 5, 20, 15) | rectangle(0, 0, 4, 4))
 
 
+FLAT = "polygon must be a flat list of x, y, x, y, ..."
+RLE_SIZE = "run lengths must have the size [30, 40] (height, width) of the image"
+RLE_SUM = "run lengths must add up to the 1200 pixels of the image"
+
+
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        ([[1, 2, 3, 4]], "polygon [1, 2, 3, 4] has 2 points, but an area needs 3"),
-        ([[1, 2, 3, 4, 5]], "polygon [1, 2, 3, 4, 5] is not a flat list of x, y"),
-        ([[1, 2, 3, 4, 5, "6"]], "polygon [1, 2, 3, 4, 5, '6'] is not a flat list"),
-        ([[1, 2, 3, float("nan"), 5, 6]], "polygon [1, 2, 3, nan, 5, 6] is not a flat list"),
-        ([{}], "polygon [{}] is not a flat list"),
-        ([[1, 1, 5, 1, 9, 1]], "mask has no pixels; drop the object or draw it anew"),
-        ([[1, 2, 3, 4, 90, 6]], "polygon covers [1, 2, 90, 6], which lies outside the image"),
+        ([[1, 2, 3, 4]], "polygon must have at least 3 points, got 2 in [1, 2, 3, 4]."),
+        ([[1, 2, 3, 4, 5]], f"{FLAT}, got [1, 2, 3, 4, 5]."),
+        ([[1, 2, 3, 4, 5, "6"]], f"{FLAT}, got [1, 2, 3, 4, 5, '6']."),
+        ([[1, 2, 3, float("nan"), 5, 6]], f"{FLAT}, got [1, 2, 3, nan, 5, 6]."),
+        ([{}], f"{FLAT}, got [{{}}]."),
+        (
+            [[1, 1, 5, 1, 9, 1]],
+            "mask must have at least one pixel, got none. Drop or redraw the object.",
+        ),
+        (
+            [[1, 2, 3, 4, 90, 6]],
+            "polygon must lie inside the image (40x30 px), got the box [1, 2, 90, 6].",
+        ),
         (
             [[5, 10, 5, 39, 15, 39]],
-            "polygon covers [5, 10, 15, 39], which lies outside the image (40x30 px); "
-            "with x and y swapped it lies inside: is y written first?",
+            "polygon must lie inside the image (40x30 px), got the box [5, 10, 15, 39]. Correct or "
+            "drop it. With x and y swapped it lies inside; check whether y is written first.",
         ),
-        (None, "mask None is neither; masks are polygons"),
-        ([], "mask [] is neither; masks are polygons"),
-        ("a.png", "mask 'a.png' is neither; masks are polygons"),
+        (None, f"mask must be {MASK_DESCRIPTION}, got None."),
+        ([], f"mask must be {MASK_DESCRIPTION}, got []."),
+        ("a.png", f"mask must be {MASK_DESCRIPTION}, got 'a.png'."),
         (
             {"size": [40, 30], "counts": [1200]},
-            "mask has run lengths of size [40, 30], but the image is [30, 40] (height, width)",
+            f"{RLE_SIZE}, got [40, 30].",
         ),
-        ({"counts": [1200]}, "mask has run lengths of size None"),
-        ({"size": [30, 40], "counts": [600]}, "mask has run lengths [600] that do not add up to"),
-        ({"size": [30, 40], "counts": [-5, 1205]}, "mask has run lengths [-5, 1205] that do not"),
-        ({"size": [30, 40], "counts": [True]}, "mask has run lengths [True] that do not add up"),
-        ({"size": [30, 40], "counts": "é"}, "mask has run lengths 'é' that do not add up"),
-        ({"size": [30, 40], "counts": ""}, "mask has run lengths '' that do not add up"),
-        ({"size": [30, 40]}, "mask has run lengths None that do not add up to the image's 1200"),
-        ({"size": [30, 40], "counts": [1200]}, "mask has no pixels"),
+        ({"counts": [1200]}, f"{RLE_SIZE}, got None."),
+        ({"size": [30, 40], "counts": [600]}, f"{RLE_SUM}, got [600]."),
+        ({"size": [30, 40], "counts": [-5, 1205]}, f"{RLE_SUM}, got [-5, 1205]."),
+        ({"size": [30, 40], "counts": [True]}, f"{RLE_SUM}, got [True]."),
+        ({"size": [30, 40], "counts": "é"}, f"{RLE_SUM}, got 'é'."),
+        ({"size": [30, 40], "counts": ""}, f"{RLE_SUM}, got ''."),
+        ({"size": [30, 40]}, f"{RLE_SUM}, got None."),
+        ({"size": [30, 40], "counts": [1200]}, "mask must have at least one pixel"),
     ],
 )
-def test_a_wrong_mask_is_one_sentence(written: Any, why: str) -> None:
+def test_an_invalid_mask_is_an_error(written: Any, why: str) -> None:
     with pytest.raises(DataError) as caught:
         parse_segmentation(written, SIZE, "boats.json, annotation id 5")
     assert str(caught.value).startswith(f"boats.json, annotation id 5: {why}")
@@ -116,11 +128,16 @@ def test_a_mask_may_leave_its_box_by_a_little() -> None:
     with pytest.raises(DataError) as caught:
         check_mask_in_box(mask, (10, 5, 15, 10), "here")
     assert str(caught.value) == (
-        "here: mask lies outside its box: 64 of 100 pixels, it covers [10, 5, 20, 15] and the box "
-        "is [10, 5, 15, 10]; correct one of them"
+        "here: mask must lie in its box [10, 5, 15, 10], got [10, 5, 20, 15] with 64 of 100 pixels "
+        "outside. Correct the mask or the box."
     )
-    with pytest.raises(DataError, match="with x and y swapped it would not: is y written first"):
+    with pytest.raises(DataError, match="With x and y swapped it lies inside; check whether"):
         check_mask_in_box(mask, (5, 10, 15, 20), "here")
+
+
+def test_an_empty_mask_is_accepted_from_predictions() -> None:
+    rle = {"size": [30, 40], "counts": [1200]}
+    assert not parse_segmentation(rle, SIZE, "here", allow_empty=True).any()
 
 
 @given(mask=masks)

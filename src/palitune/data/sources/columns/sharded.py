@@ -1,4 +1,4 @@
-"""Splits of several files, each of which is a part of it."""
+"""Splits of several files, and records with image files in them."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -6,54 +6,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palitune.data.images.extracted import extract_to_cache
-from palitune.data.sources import split_files
-from palitune.data.sources.records import RecordReader, RecordSource
+from palitune.data.sources.columns.records import RecordReader, RecordSource
+from palitune.data.sources.split_files import canonical_split
 from palitune.errors import DataError
 from palitune.paths import cache_root
 
 
 @dataclass(kw_only=True)
 class ShardedSource(RecordSource):
-    """A source whose split may be several files."""
+    """A source whose splits may be several files each."""
 
     def candidates(self, split: str) -> list[Path]:
-        """Return the first file of a split; `files` lists all of them."""
+        """Return the first file of a split; `files` returns all of them."""
         return super().candidates(split)[:1]
 
     def files(self, split: str) -> Iterable[Path]:
         first = self.annotation_file(split)
         shards = super().candidates(
-            "train" if self._uses_validation_fraction(split) else split_files.canonical_split(split)
+            "train" if self._uses_validation_fraction(split) else canonical_split(split)
         )
         return shards if first in shards else [first]
 
 
 class TableReader(RecordReader):
-    """Reads records whose images may be there themselves: as bytes, or `{"bytes", "path"}`."""
+    """Build rows from records that hold image files as bytes or `{"bytes", "path"}`, or paths."""
 
     def resolve_image(self, cell: object, location: str) -> str | None:
         if isinstance(cell, dict):
             content = cell.get("bytes")
-            return (
-                super().resolve_image(cell.get("path"), location)
-                if content is None
-                else extract_to_cache(content)
-            )
-        return (
-            extract_to_cache(cell)
-            if isinstance(cell, bytes)
-            else super().resolve_image(cell, location)
-        )
+            cell = cell.get("path") if content is None else content
+        if isinstance(cell, bytes):
+            return extract_to_cache(cell)
+        return super().resolve_image(cell, location)
 
 
 class ArchiveReader(TableReader):
-    """Reads records that others wrote: a path in them must not lead out of the data's folders.
+    """Build rows from untrusted records, whose image paths must stay inside the data's folders.
 
-    Else an archive could have any picture of this machine read, and shown in a report.
+    Without this check an archive could have any image of this machine read and shown in a report.
     """
 
     allowed_folders: Sequence[Path] = ()
-    """The folders, besides that of images kept in the cache."""
+    """Folders of the data; the image cache is allowed too."""
 
     def resolve_image(self, cell: object, location: str) -> str | None:
         path = super().resolve_image(cell, location)
@@ -61,5 +55,8 @@ class ArchiveReader(TableReader):
         if path is not None and not any(
             os.path.commonpath([folder, os.path.abspath(path)]) == folder for folder in folders
         ):
-            raise DataError(f"{location}: image {cell!r} leads out of the data; do not trust it")
+            raise DataError(
+                f"{location}: image must be inside the data folder, got {cell!r}. Copy the image "
+                "into it."
+            )
         return path
