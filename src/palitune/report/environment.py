@@ -69,10 +69,11 @@ def format_environment(versions_and_hardware: Mapping[str, Any]) -> list[str]:
         f"{gpu['name']} ({gpu['free_gib']} of {gpu['total_gib']} GiB free)"
         for gpu in machine["gpus"]
     ]
+    devices = ", ".join(gpus) or versions_and_hardware["device"]
     memory = machine["free_memory_gib"]
     return [
         f"versions: {', '.join(versions)}",
-        f"devices: {', '.join(gpus) or versions_and_hardware['device']}; {', '.join(machine['dtypes'])}",
+        f"devices: {devices}; {', '.join(machine['dtypes'])}",
         f"quantization: {_quantization_support(bool(gpus))}",
         f"free: {'unknown' if memory is None else memory} GiB of memory, "
         f"{machine['free_disk_gib']} GiB of disk",

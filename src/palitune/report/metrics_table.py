@@ -77,12 +77,11 @@ class MetricValue:
     @property
     def tooltips(self) -> list[str]:
         """The interval of each cell in words; empty without an interval."""
-        return [
-            f"95 % confidence interval: {' to '.join(format_number(self.name, end) for end in interval)}"
-            if interval
-            else ""
+        bounds = [
+            " to ".join(format_number(self.name, bound) for bound in interval or ())
             for interval in self._cell_intervals
         ]
+        return [f"95 % confidence interval: {text}" if text else "" for text in bounds]
 
     @property
     def _cell_intervals(self) -> Sequence[Interval | None]:
@@ -129,21 +128,21 @@ def slice_values(
         for attribute, by_value in after.get(headline.part, {}).items():
             rows = slices.setdefault(headline.part, {}).setdefault(attribute, [])
             earlier = before.get(headline.part, {}).get(attribute, {})
-            for value, metrics_of_slice in by_value.items():
+            for value, scores in by_value.items():
                 metric = replace(
                     headline,
                     before=None
                     if headline.before is None
                     else _to_float(earlier.get(value, {}).get(headline.name)),
-                    after=_to_float(metrics_of_slice.get(headline.name)),
+                    after=_to_float(scores.get(headline.name)),
                     intervals=(None, None, None),
                 )
-                rows.append((value, metrics_of_slice["examples"], metric))
+                rows.append((value, scores["examples"], metric))
     return slices
 
 
 def detail_levels(names: list[str]) -> dict[str, int]:
-    """Order the metric names of one part by importance; return `MetricValue.detail_level` of each."""
+    """Order the metric names of one part by importance; return the detail level of each."""
     validity = [name for name in names if name in _OUTPUT_VALIDITY_METRICS]
     main, details = [name for name in names if name not in _OUTPUT_VALIDITY_METRICS], []
     if _OBJECT_TASK_METRICS & set(main):

@@ -127,7 +127,8 @@ def _table_title(run_part: RunPart, groups: Sequence[Sequence[RunPart]]) -> str:
     """Return the part, with the path of its data if several groups have a part of this name."""
     if sum(group[0].part == run_part.part for group in groups) == 1:
         return run_part.part
-    return f"{run_part.part} of {run_part.settings.get('data.path') or run_part.run.path.resolve().name}"
+    path = run_part.settings.get("data.path") or run_part.run.path.resolve().name
+    return f"{run_part.part} of {path}"
 
 
 def _baseline_index(

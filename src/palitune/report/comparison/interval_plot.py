@@ -87,6 +87,7 @@ def _draw_row(
         f"<g><title>{escape(tooltip)}</title>"
         f'<text class="run" x="{_MARGIN}" y="{top + 15}">'
         f"{escape(truncate(row.label, _MAX_LABEL_LENGTH))}</text>"
-        f'<text class="run" x="{WIDTH - _MARGIN}" y="{top + 15}" text-anchor="end">{text}</text>{line}'
+        f'<text class="run" x="{WIDTH - _MARGIN}" y="{top + 15}" text-anchor="end">{text}</text>'
+        f"{line}"
         f'<circle class="{color}{hollow}" cx="{axis.x(metric.after)}" cy="{y}" r="5"/></g>'
     )

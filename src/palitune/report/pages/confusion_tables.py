@@ -63,7 +63,7 @@ class PartConfusion:
 
 
 def confusion_pairs(examples: Sequence[EvaluatedExample]) -> list[list[LabelPair]]:
-    """Return the (reference, prediction) classes of each example; empty for parts without classes."""
+    """Return the (reference, prediction) classes of each example; empty without classes."""
     if all(example.draws_boxes for example in examples):
         labels = [item.label for example in examples for item in get_instances(example.reference)]
         if not is_categorical(labels):

@@ -86,7 +86,7 @@ def _format_score_change(example: EvaluatedExample) -> tuple[str, bool | None]:
 
 
 def diff_segments(text: str, other: str) -> tuple[DiffSegments, DiffSegments]:
-    """Split two texts into segments and mark the different ones; very different texts stay whole."""
+    """Split two texts into segments and mark the differences; unlike texts stay whole."""
     matcher = SequenceMatcher(None, text, other, autojunk=False)
     if max(len(text), len(other)) > _MAX_DIFF_LENGTH or matcher.ratio() < _MIN_SIMILARITY:
         return ((text, False),), ((other, False),)

@@ -102,7 +102,8 @@ def summary_lines(plan_report: PlanReport) -> Iterator[str]:
         yield f"Run: {speed.steps} steps, {format_duration(speed.hours)}, without evaluations."
     cache = f"Vision cache: {plan_report.cache_entry_bytes / MIB:.2f} MiB per image"
     if workload.images:
-        cache += f", {workload.images * plan_report.cache_entry_bytes / GIB:.2f} GiB for {workload.images} images"
+        size = workload.images * plan_report.cache_entry_bytes / GIB
+        cache += f", {size:.2f} GiB for {workload.images} images"
     yield f"{cache} (only with training.vision_feature_cache)."
     verdict = "fits" if plan_report.estimate.fits else "does not fit"
     yield (

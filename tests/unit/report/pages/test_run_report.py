@@ -95,8 +95,8 @@ def test_intervals_and_slices_are_shown_if_available(page: Page, evaluated_run: 
         cell.get("title") for cell in page.all("td")
     }
     assert (
-        "± is half the width of the 95 % bootstrap confidence interval. Better/worse means that the "
-        "interval excludes zero."
+        "± is half the width of the 95 % bootstrap confidence interval. Better/worse means that "
+        "the interval excludes zero."
     ) in page.text
     assert "by digits" in page.text
     assert "0.412" in page.text
