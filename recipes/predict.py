@@ -4,7 +4,7 @@ from palitune.config import Predict, recipe, to_yaml
 from palitune.data.unlabeled import build_prompts, list_images
 from palitune.evaluation.predict import stream_predictions
 from palitune.models.loading import load_for_inference, load_processor
-from palitune.report.page_stack import model_facts
+from palitune.report.naming import model_facts
 from palitune.report.pages.predictions import write_prediction_report
 from palitune.report.run_writer import create_run_folder, print_checks
 from palitune.tasks.infer_task import infer_task

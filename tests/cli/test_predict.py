@@ -244,12 +244,12 @@ def test_the_page_shows_finds_and_enlarges_by_keyboard(
         page.select_option("[name=label]", "")
         page.fill("[name=text]", "MORE/")
         assert visible.count() == 1
-        page.keyboard.press("Tab")  # from the search field to the first picture
+        page.keyboard.press("Tab")  # from the search field to the first button
         focused = page.evaluate("document.activeElement.className")
-        assert focused == "picture"
+        assert focused == "enlarge"
         page.keyboard.press("Enter")
         assert page.locator("article.large").count() == 1
-        assert page.locator("article.large .picture").get_attribute("aria-pressed") == "true"
+        assert page.locator("article.large .enlarge").get_attribute("aria-pressed") == "true"
         assert visit.overflow() <= 0
         page.fill("[name=text]", "")
         assert visit.broken_images() == []
@@ -280,6 +280,6 @@ def test_images_of_one_question_and_frames_of_a_video_stand_in_a_row(photos: Pat
 def test_the_page_holds_so_many_images_and_says_where_the_others_are(photos: Path) -> None:
     assert program.run(["predict", *DETECT, "max_shown=2", "output_dir=out"]) == 0
     page = Path("out/predictions.html").read_text()
-    assert page.count('<article class="card"') == 2
-    assert "The first 2 of 5; all: predictions.jsonl and drawn/." in page
+    assert page.count('<article class="card') == 2
+    assert "Showing 2 of 5 images; all are in predictions.jsonl and drawn/." in page
     assert len(predictions()) == 5
