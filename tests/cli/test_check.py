@@ -85,4 +85,4 @@ def test_a_suffix_that_does_not_fit_ends_in_one_sentence(
     told: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert program.run([*told, "training.max_length=66"]) == 1
-    assert "100.0% of the examples are longer" in capfd.readouterr().err
+    assert "100.0% of the examples exceed training.max_length" in capfd.readouterr().err
