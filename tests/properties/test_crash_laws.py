@@ -159,7 +159,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
         f"{damaged} is damaged (wrong checksum); resuming from checkpoint-4 instead"
     ]
     assert all(torch.equal(uninterrupted[name], weight) for name, weight in resumed.items())
-    with pytest.raises(TrainingError, match="Cannot resume from .*: examples was 5 and is now 4"):
+    with pytest.raises(TrainingError, match=r"Cannot resume from .*: examples was 5 and is now 4"):
         train_weights(base, examples[:4], tmp_path, resume="auto", max_steps=8)
 
 
@@ -193,7 +193,7 @@ def test_nan_weights_are_never_saved(base: Path, examples: list[Example], tmp_pa
         "save_every": 1,
         "log_every": 50,
     }
-    with pytest.raises(TrainingError, match="training diverged at step .*weights") as error:
+    with pytest.raises(TrainingError, match=r"training diverged at step .*weights") as error:
         train_weights(base, examples, tmp_path, **settings)
     (last,) = (tmp_path / "checkpoints").iterdir()
     assert str(error.value).endswith(f"the last good checkpoint is {last}")

@@ -174,7 +174,7 @@ def test_all_suffixes_in_one_row_equal_a_row_each(
 
 
 def with_window(base: Path, folder: Path, window: int) -> Path:
-    """Return the model with another sliding window; PaliGemma 1 has none and is returned as it is."""
+    """Return the model with another sliding window; PaliGemma 1, which has none, is unchanged."""
     config = json.loads((base / "config.json").read_text())
     config["text_config"]["sliding_window"] = window
     if config["text_config"]["model_type"] == "gemma":
