@@ -57,7 +57,7 @@ def test_a_fault_in_the_batches_ends_in_one_sentence(
     assert program.run(told) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
     assert said.startswith(
-        "palitune: token_type_ids are 1 on the prompt: it would be read causally"
+        "palitune: token_type_ids are 1 on the prefix: its attention would be causal"
     )
 
 

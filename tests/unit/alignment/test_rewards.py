@@ -90,7 +90,8 @@ def test_a_reward_outside_its_range_is_rejected(
     reward, example = TaskReward(task, ()), example_of(task)
     with pytest.raises(
         DataError,
-        match=r"boats.jsonl:1: exact_match must be at least 0 and at most 1, got .* for 'two'",
+        match=r"boats.jsonl:1: the reward exact_match must be at least 0 and at most 1, "
+        r"got .* for 'two'",
     ):
         reward(reward.parse_prediction("two", example), example)
 
