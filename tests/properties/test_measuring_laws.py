@@ -19,7 +19,8 @@ from palitune.models.config import Local
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.training.config import Schedule, TrainingConfig
-from palitune.training.trainer import fit
+from palitune.training.data import TrainingData
+from palitune.training.train import train
 
 Weights = dict[str, torch.Tensor]
 
@@ -49,8 +50,9 @@ class Trained:
 
 def settings(**changed: Any) -> TrainingConfig:
     base: dict[str, Any] = {
-        "batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup": 0.0,
-        "schedule": Schedule.constant, "log_every": 1, "workers": 0, "suffixes": TargetSampling.first,
+        "global_batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup_ratio": 0.0,
+        "schedule": Schedule.constant, "log_every": 1, "num_workers": 0,
+        "target_sampling": TargetSampling.first,
         "validation_split": "validation", "eval_every": 2, "best_metric": "ocr/exact_match",
     }  # fmt: skip
     return TrainingConfig(**(base | changed))
@@ -76,7 +78,9 @@ def trained(
 
     visits = TrainingSet(examples, chosen.target_sampling, 0)
     collator = Collator(AutoProcessor.from_pretrained(base))
-    fit(network, collator, visits, chosen, seed=0, folder=folder, eval_fn=measure, slices=slices)
+    data = TrainingData(visits, collator, (slices or {}).get("minitrain", ()))
+    validation = (slices or {}).get("minival")
+    train(network, data, chosen, folder, validation=validation, eval_fn=measure)
     return run
 
 

@@ -64,7 +64,7 @@ MISTAKES = {
     ),
     "a value out of its range": (
         [*BOATS, "training.global_batch_size=0"],
-        "training.global_batch_size must be at least 1, not 0",
+        "training.global_batch_size must be at least 1, got 0.",
     ),
     "a key below a value": (
         [*BOATS, "training.global_batch_size.x=1"],
