@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.distributed import collectives
 from palitune.errors import DataError
-from palitune.records import Example, Instance, value_to_json
+from palitune.records import Example, Instance, Prediction, value_to_json
 from palitune.report.coco_results import CocoResults
 from palitune.report.images.drawing import draw_instances, upscaled_size
 from palitune.report.images.image_grid import load_image_grid
@@ -21,8 +21,6 @@ from palitune.tasks.infer_task import TaskPrompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from palitune.evaluation.predict import PredictionOutput
 
 DRAWN_FOLDER = "drawn"
 """Folder of the drawn images."""
@@ -53,33 +51,37 @@ class PredictionWriter:
     def predicts_objects(self) -> bool:
         return not isinstance(self.task_prompt.task, TextTask)
 
-    def add(self, output: "PredictionOutput") -> dict[str, Any]:
+    def add(self, example: Example, prediction: Prediction) -> dict[str, Any]:
         """Draw and count one answer; return its record."""
-        value = output.prediction.value
+        value = prediction.value
         instances = () if value is None or isinstance(value, str) else value
-        kind = self._status(output)
+        kind = self._status(prediction)
         self.status_counts[kind] += 1
         self.object_counts.update(instance.label for instance in instances)
         self.image_counts.update(
             {i.label for i in instances} if self.predicts_objects else [str(value)]
         )
         if self.predicts_objects:
-            self.coco_results.add(output.example, instances)
-        self._draw_images(output, instances, kind)
-        return to_record(self.task_prompt, output)
+            self.coco_results.add(example, instances)
+        self._draw_images(example, prediction, instances, kind)
+        return to_record(self.task_prompt, example, prediction)
 
-    def _status(self, output: "PredictionOutput") -> str:
-        value = output.prediction.value
+    def _status(self, prediction: Prediction) -> str:
+        value = prediction.value
         if value is None:
             return "malformed"
-        if not output.finished:
+        if not prediction.finished:
             return "cut off"
         if not value:
             return "nothing found" if self.predicts_objects else "empty"
         return "with objects" if self.predicts_objects else "answered"
 
     def _draw_images(
-        self, output: "PredictionOutput", instances: tuple[Instance, ...], status: str
+        self,
+        example: Example,
+        prediction: Prediction,
+        instances: tuple[Instance, ...],
+        status: str,
     ) -> None:
         """Draw an image in its own size and, while there is room on the page, a card."""
         on_page = len(self.cards) < self.max_cards
@@ -87,7 +89,6 @@ class PredictionWriter:
             return
         from palitune.data.images.io import open_image
 
-        example = output.example
         if self.predicts_objects:
             image = open_image(example.images[0])
             _save_image(_draw_upscaled(image, instances), self.folder / DRAWN_FOLDER / example.id)
@@ -95,7 +96,7 @@ class PredictionWriter:
             small = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
             if instances:
                 small = draw_instances(small, instances, size=example.size)
-            self.cards.append(_prediction_card(output, small, instances, status))
+            self.cards.append(_prediction_card(example, prediction, small, instances, status))
 
     def write_outputs(self, facts: Iterable[tuple[str, str]]) -> Path:
         """Write what is complete only now: COCO's files, the skipped images, the page."""
@@ -150,7 +151,7 @@ class PredictionWriter:
 def write_prediction_report(
     folder: Path,
     task_prompt: TaskPrompt,
-    outputs: "Iterable[PredictionOutput | DataError]",
+    outputs: Iterable[tuple[Example, Prediction] | DataError],
     *,
     facts: Iterable[tuple[str, str]] = (),
     skipped: Iterable[str] = (),
@@ -177,7 +178,7 @@ def write_prediction_report(
             if isinstance(answered, DataError):
                 taken.skipped.append(str(answered))
                 continue
-            file.write(json.dumps(taken.add(answered), ensure_ascii=False) + "\n")
+            file.write(json.dumps(taken.add(*answered), ensure_ascii=False) + "\n")
             file.flush()
     told = f"{task_prompt.task.name} ({task_prompt.reason})"
     page = taken.write_outputs([*facts, ("prompt", task_prompt.prompt), ("task", told)])
@@ -186,9 +187,8 @@ def write_prediction_report(
     show(f"page: {page}")
 
 
-def to_record(task_prompt: TaskPrompt, output: "PredictionOutput") -> dict[str, Any]:
+def to_record(task_prompt: TaskPrompt, example: Example, prediction: Prediction) -> dict[str, Any]:
     """Write one answer: objects with boxes in pixels, masks as COCO's run lengths, scores."""
-    prediction, example = output.prediction, output.example
     images = example.images
     return {
         "id": example.id,
@@ -198,9 +198,9 @@ def to_record(task_prompt: TaskPrompt, output: "PredictionOutput") -> dict[str, 
         "task": task_prompt.task.name,
         "text": prediction.text,
         "value": value_to_json(prediction.value),
-        "confidence": round(output.confidence, 6),
+        "confidence": prediction.confidence and round(prediction.confidence, 6),
         "malformed": prediction.value is None,
-        "finished": output.finished,
+        "finished": prediction.finished,
     }
 
 
@@ -221,9 +221,12 @@ def _save_image(image: "Image", file: Path) -> None:
 
 
 def _prediction_card(
-    output: "PredictionOutput", image: "Image", instances: tuple[Instance, ...], status: str
+    example: Example,
+    prediction: Prediction,
+    image: "Image",
+    instances: tuple[Instance, ...],
+    status: str,
 ) -> GalleryCard:
-    example, prediction = output.example, output.prediction
     labels = list(dict.fromkeys(instance.label for instance in instances))
     count = f"{len(instances)} object{'s' * (len(instances) != 1)}"
     lines = [("prompt", example.prefix)]

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from palitune.errors import DataError
-from palitune.evaluation.predict import PredictionOutput
 from palitune.records import Example, Instance, Prediction, Value
 from palitune.report.pages.predictions import to_record, write_prediction_report
 from palitune.tasks.infer_task import TaskPrompt, infer_task
@@ -33,15 +32,16 @@ def asked(tmp_path: Path) -> Example:
     )
 
 
-def answered(example: Example, value: Value | None, finished: bool = True) -> PredictionOutput:
-    prediction = Prediction(id=example.id, text="raw <text>", value=value)
-    return PredictionOutput(
-        example=example, prediction=prediction, confidence=0.25, finished=finished
+def answered(
+    example: Example, value: Value | None, finished: bool = True
+) -> tuple[Example, Prediction]:
+    return example, Prediction(
+        id=example.id, text="raw <text>", value=value, confidence=0.25, finished=finished
     )
 
 
 def written(
-    folder: Path, asks: TaskPrompt, answers: list[PredictionOutput | DataError]
+    folder: Path, asks: TaskPrompt, answers: list[tuple[Example, Prediction] | DataError]
 ) -> tuple[str, list[object]]:
     out = folder / "out"
     out.mkdir()
@@ -51,7 +51,7 @@ def written(
 
 
 def test_a_record_has_everything_in_pixels(asked: Example) -> None:
-    told = to_record(infer_task("segment boat", None), answered(asked, (BOAT,)))
+    told = to_record(infer_task("segment boat", None), *answered(asked, (BOAT,)))
     assert told["id"] == "sub/a.png"
     assert told["task"] == "segmentation"
     assert (told["text"], told["confidence"]) == ("raw <text>", 0.25)
@@ -86,7 +86,10 @@ def test_what_became_of_every_image_is_told(
 
 
 def test_answers_in_text_are_counted_and_not_drawn(asked: Example, tmp_path: Path) -> None:
-    answers: list[PredictionOutput | DataError] = [answered(asked, "73"), answered(asked, "")]
+    answers: list[tuple[Example, Prediction] | DataError] = [
+        answered(asked, "73"),
+        answered(asked, ""),
+    ]
     page, _ = written(tmp_path, infer_task("ocr", None), answers)
     assert "1 answered, 1 empty, 1 unreadable" in page
     assert not (tmp_path / "out/drawn").exists()
