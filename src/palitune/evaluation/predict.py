@@ -59,4 +59,5 @@ def stream_predictions(
         except DataError as error:
             if skip_unreadable:
                 raise
-            raise DataError(f"{error} Set skip_unreadable=true to skip this image.") from error
+            sentence = str(error).rstrip(".")
+            raise DataError(f"{sentence}. Set skip_unreadable=true to skip this image.") from error

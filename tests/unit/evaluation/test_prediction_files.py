@@ -95,7 +95,7 @@ INVALID: dict[str, tuple[list[Any], str]] = {
     ),
     "two texts": (
         [{"id": "test-0", "text": "a", "answer": "b"}],
-        "must have exactly one of the keys text, answer, caption with a string",
+        "must have exactly one of the keys text, answer, caption",
     ),
     "an unknown id": ([{"id": "x", "text": "2"}], "id 'x' is not in split 'test' of vqa"),
     "an id twice": (
