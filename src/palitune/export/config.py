@@ -80,8 +80,8 @@ class ExportConfig:
         paths = self.adapters or ([adapter.path] if adapter.path else [])
         if not paths:
             raise ValueError(
-                "adapter.path is missing. Set adapter.path=FOLDER, or use --run with the run folder "
-                "of a training run."
+                "adapter.path is missing. Set adapter.path=FOLDER, or use --run with the run "
+                "folder of a training run."
             )
         return AdapterCombination(
             paths=paths,
