@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.partial_predictions import PREDICTIONS_FILE
@@ -28,6 +26,7 @@ from palitune.records import (
     Mask,
     Prediction,
     mask_from_json,
+    mask_to_json,
     prediction_from_json,
 )
 
@@ -199,11 +198,12 @@ def _parse_instance(
     fields = entry.fields
     mask = _parse_mask(entry, example) if fields.get("segmentation") else None
     try:
-        x, y, width, height = fields["bbox"] if "bbox" in fields else _mask_bbox(mask)
+        from_mask = mask is not None and "bbox" not in fields
+        x, y, width, height = _bbox(mask) if from_mask else fields["bbox"]
         box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
         score = fields.get("score")
         score = None if score is None else float(score)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{entry.location}: bbox must be [x, y, width, height] in pixels and score a number, "
             f"got bbox {fields.get('bbox')!r} and score {fields.get('score')!r}."
@@ -227,13 +227,12 @@ def _parse_mask(entry: _PredictionEntry, example: Example) -> Mask:
     return parse_segmentation(segmentation, example.size, entry.location)
 
 
-def _mask_bbox(mask: Any) -> tuple[float, float, float, float]:
-    """Return x, y, width and height of the bounding box of a mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return 0.0, 0.0, 0.0, 0.0
-    x, y = float(columns[0]), float(rows[0])
-    return x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y
+def _bbox(mask: Any) -> list[float]:
+    """Return x, y, width and height of the bounding box of a mask; zeros for an empty one."""
+    from pycocotools import mask as coco_mask
+
+    bbox: list[float] = coco_mask.toBbox(mask_to_json(mask)).tolist()
+    return bbox
 
 
 class _DatasetLookup:

@@ -122,6 +122,7 @@ INVALID_RESULTS: dict[str, tuple[dict[str, Any], str]] = {
         "category_id 7 is not a class id of data=coco",
     ),
     "box": ({"category_id": 1, "bbox": [1, 2, 3]}, "bbox must be .x, y, width, height. in pixels"),
+    "no box": ({"category_id": 1}, r"bbox must be \[x, y, width, height\].*, got bbox None"),
     "score": (
         {"category_id": 1, "bbox": [1, 2, 3, 4], "score": "high"},
         "score a number, got bbox .1, 2, 3, 4. and score 'high'",
