@@ -31,7 +31,7 @@ SEGS = ("<seg000>", "<seg007>", "<seg127>", "<seg128>", "<seg999>", "<seg1>")
 
 
 def make_task(name: str) -> Task:
-    return TASKS[name](**{"label": True} if name.startswith("referring") else {})
+    return TASKS[name](**{"include_label": True} if name.startswith("referring") else {})
 
 
 def texts(count: int, seed: str) -> Iterator[str]:
