@@ -5,7 +5,7 @@ the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,14 +106,33 @@ class Example:
     """Characters [start, end) of the one suffix that are read, but carry no loss."""
 
 
+class Likelihood(NamedTuple):
+    """Log-likelihood of the references of one example under a model."""
+
+    log_prob: float
+    """Sum over the tokens of all references, in nats."""
+    num_tokens: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the model wrote for one example, and what the task read out of it."""
+    """The generated text for one example, parsed by the task. Metrics score it."""
 
     id: str
+    """Id of the example."""
     text: str
+    """Empty if a file of predictions lists objects instead of text."""
     value: Value | None
-    """None where the text is malformed: counted, scored as an empty answer, shown in the report."""
+    """None if the text is malformed: counted, scored as an empty answer, shown in the report."""
+    finished: bool = True
+    """False if the text was cut off at `task.max_new_tokens`."""
+    confidence: float | None = None
+    """Geometric mean of the token probabilities, or the probability of a choice among all choices.
+    None if it is unknown."""
+    likelihood: Likelihood | None = None
+    """None unless `evaluation.perplexity` is set."""
+    missing: bool = False
+    """True if the file of predictions has no entry for this example."""
 
 
 def _masks_equal(first: Mask | None, second: Mask | None) -> bool:
@@ -193,3 +212,48 @@ def row_from_json(data: dict[str, Any]) -> Row:
     if "instances" in columns:
         columns["instances"] = value_from_json(data["instances"])
     return Row(**columns)
+
+
+def prediction_to_json(
+    prediction: Prediction,
+    example: Example,
+    component: str,
+    scores: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return a record of `predictions.jsonl`: an example with its prediction and scores.
+
+    Scoring a record that was read back gives the same metrics, because JSON keeps floats and masks
+    exactly.
+    """
+    optional = {"confidence": prediction.confidence, "likelihood": prediction.likelihood}
+    return {
+        "id": example.id,
+        "part": component,
+        "images": list(example.images),
+        "size": list(example.size),
+        "prefix": example.prefix,
+        "suffixes": list(example.suffixes),
+        "attributes": example.attributes,
+        "text": prediction.text,
+        "prediction": value_to_json(prediction.value),
+        "reference": value_to_json(example.reference),
+        "scores": scores or {},
+        "malformed": prediction.value is None,
+        "finished": prediction.finished,
+        **{name: value for name, value in optional.items() if value is not None},
+        **({"missing": True} if prediction.missing else {}),
+    }
+
+
+def prediction_from_json(record: dict[str, Any]) -> Prediction:
+    """Invert `prediction_to_json`. Raises KeyError or TypeError for an invalid record."""
+    likelihood = record.get("likelihood")
+    return Prediction(
+        id=record["id"],
+        text=record["text"],
+        value=value_from_json(record["prediction"]),
+        finished=record.get("finished", True),
+        confidence=record.get("confidence"),
+        likelihood=None if likelihood is None else Likelihood(*likelihood),
+        missing=record.get("missing", False),
+    )

@@ -172,7 +172,7 @@ def test_an_image_that_only_fails_when_it_is_decoded_ends_in_one_sentence(
     assert program.run(["predict", *told]) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
     assert said.startswith("palitune: images: b.png: image ")
-    assert said.endswith("(skip_unreadable=true leaves it out)")
+    assert said.endswith(". Set skip_unreadable=true to skip this image.")
 
 
 MISTAKES = {

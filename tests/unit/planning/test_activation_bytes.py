@@ -1,4 +1,4 @@
-"""What LoRA keeps follows the rule that the layers themselves follow."""
+"""LoRA activations are predicted by the rule of the LoRA layers."""
 
 import pytest
 import torch
@@ -12,18 +12,18 @@ from palitune.planning.model_shapes import Linear
 @pytest.mark.parametrize("rank", [1, 4, 16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [16, 64, 512])
-def test_a_weight_is_said_to_be_folded_where_it_is(
+def test_lora_is_predicted_to_be_merged_when_the_layers_merge_it(
     width: int, dtype: torch.dtype, rank: int
 ) -> None:
-    one = Linear("language.mlp", width, 4 * width, rank, False)
+    linear = Linear("language.mlp", width, 4 * width, rank, False)
     base = torch.nn.Linear(width, 4 * width, dtype=dtype, device="meta")
-    down = torch.empty(rank, width, device="meta")
-    assert is_merged_in_forward(one, Precision(dtype.itemsize, None)) == _merging_is_cheaper(
-        base, down, num_rows=7
+    lora_a = torch.empty(rank, width, device="meta")
+    assert is_merged_in_forward(linear, Precision(dtype.itemsize, None)) == _merging_is_cheaper(
+        base, lora_a, num_rows=7
     )
     nf4 = Linear4bit(width, 4 * width, bias=False, compute_dtype=dtype, quant_type="nf4")
     nf4.load_state_dict({"weight": torch.ones(4 * width, width, dtype=dtype)})
-    assert is_merged_in_forward(one, Precision(dtype.itemsize, 4)) == _merging_is_cheaper(
-        nf4.to("cpu"), down, num_rows=7
+    assert is_merged_in_forward(linear, Precision(dtype.itemsize, 4)) == _merging_is_cheaper(
+        nf4.to("cpu"), lora_a, num_rows=7
     )
-    assert not is_merged_in_forward(one, Precision(4, 8))
+    assert not is_merged_in_forward(linear, Precision(4, 8))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.distributed import collectives
 from palitune.errors import DataError
-from palitune.records import Instance, value_to_json
+from palitune.records import Example, Instance, Prediction, value_to_json
 from palitune.report.coco_results import CocoResults
 from palitune.report.images.drawing import draw_instances, upscaled_size
 from palitune.report.images.image_grid import load_image_grid
@@ -23,8 +23,6 @@ from palitune.tasks.infer_task import TaskPrompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from palitune.evaluation.predict import PredictionOutput
 
 DRAWN_FOLDER = "drawn"
 """Folder of the drawn images."""
@@ -55,33 +53,37 @@ class PredictionWriter:
     def predicts_objects(self) -> bool:
         return not isinstance(self.task_prompt.task, TextTask)
 
-    def add(self, output: "PredictionOutput") -> dict[str, Any]:
-        """Draw and count one prediction; return its record."""
-        value = output.prediction.value
+    def add(self, example: Example, prediction: Prediction) -> dict[str, Any]:
+        """Draw and count one answer; return its record."""
+        value = prediction.value
         instances = () if value is None or isinstance(value, str) else value
-        status = self._status(output)
+        status = self._status(prediction)
         self.status_counts[status] += 1
         self.object_counts.update(instance.label for instance in instances)
         self.image_counts.update(
             {i.label for i in instances} if self.predicts_objects else [str(value)]
         )
         if self.predicts_objects:
-            self.coco_results.add(output.example, instances)
-        self._draw_images(output, instances, status)
-        return to_record(self.task_prompt, output)
+            self.coco_results.add(example, instances)
+        self._draw_images(example, prediction, instances, status)
+        return to_record(self.task_prompt, example, prediction)
 
-    def _status(self, output: "PredictionOutput") -> str:
-        value = output.prediction.value
+    def _status(self, prediction: Prediction) -> str:
+        value = prediction.value
         if value is None:
             return "malformed"
-        if not output.finished:
+        if not prediction.finished:
             return "cut off"
         if not value:
             return "nothing found" if self.predicts_objects else "empty"
         return "with objects" if self.predicts_objects else "answered"
 
     def _draw_images(
-        self, output: "PredictionOutput", instances: tuple[Instance, ...], status: str
+        self,
+        example: Example,
+        prediction: Prediction,
+        instances: tuple[Instance, ...],
+        status: str,
     ) -> None:
         """Draw an image in its original size and, up to `max_cards`, a card."""
         on_page = len(self.cards) < self.max_cards
@@ -89,7 +91,6 @@ class PredictionWriter:
             return
         from palitune.data.images.io import open_image
 
-        example = output.example
         if self.predicts_objects:
             image = open_image(example.images[0])
             _save_image(_draw_upscaled(image, instances), self.folder / DRAWN_FOLDER / example.id)
@@ -97,7 +98,7 @@ class PredictionWriter:
             image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
             if instances:
                 image = draw_instances(image, instances, size=example.size)
-            self.cards.append(_prediction_card(output, image, instances, status))
+            self.cards.append(_prediction_card(example, prediction, image, instances, status))
 
     def write_outputs(self, facts: Iterable[tuple[str, str]]) -> Path:
         """Write COCO results, skipped images and the page, after all predictions.
@@ -155,7 +156,7 @@ class PredictionWriter:
 def write_prediction_report(
     folder: Path,
     task_prompt: TaskPrompt,
-    outputs: "Iterable[PredictionOutput | DataError]",
+    outputs: Iterable[tuple[Example, Prediction] | DataError],
     *,
     facts: Iterable[tuple[str, str]] = (),
     skipped: Iterable[str] = (),
@@ -189,7 +190,7 @@ def write_prediction_report(
             if isinstance(output, DataError):
                 writer.skipped.append(str(output))
                 continue
-            file.write(json.dumps(writer.add(output), ensure_ascii=False) + "\n")
+            file.write(json.dumps(writer.add(*output), ensure_ascii=False) + "\n")
             file.flush()
     task = f"{task_prompt.task.name} ({task_prompt.reason})"
     page = writer.write_outputs([*facts, ("prompt", task_prompt.prompt), ("task", task)])
@@ -198,9 +199,8 @@ def write_prediction_report(
     print_rich(f"page: {page}")
 
 
-def to_record(task_prompt: TaskPrompt, output: "PredictionOutput") -> dict[str, Any]:
+def to_record(task_prompt: TaskPrompt, example: Example, prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as JSON: boxes in pixels, masks as COCO run-length encoding, scores."""
-    prediction, example = output.prediction, output.example
     images = example.images
     return {
         "id": example.id,
@@ -210,9 +210,9 @@ def to_record(task_prompt: TaskPrompt, output: "PredictionOutput") -> dict[str, 
         "task": task_prompt.task.name,
         "text": prediction.text,
         "value": value_to_json(prediction.value),
-        "confidence": round(output.confidence, 6),
+        "confidence": prediction.confidence and round(prediction.confidence, 6),
         "malformed": prediction.value is None,
-        "finished": output.finished,
+        "finished": prediction.finished,
     }
 
 
@@ -233,9 +233,12 @@ def _save_image(image: "Image", file: Path) -> None:
 
 
 def _prediction_card(
-    output: "PredictionOutput", image: "Image", instances: tuple[Instance, ...], status: str
+    example: Example,
+    prediction: Prediction,
+    image: "Image",
+    instances: tuple[Instance, ...],
+    status: str,
 ) -> Card:
-    example, prediction = output.example, output.prediction
     labels = tuple(dict.fromkeys(instance.label for instance in instances))
     count = f"{len(instances)} object{'s' * (len(instances) != 1)}"
     is_text = isinstance(prediction.value, str)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from palitune.errors import DataError
-from palitune.evaluation.bootstrap import bootstrap_counts, confidence_interval, difference_interval
+from palitune.evaluation.bootstrap import bootstrap_counts, confidence_interval
 from palitune.metrics import METRICS
 from palitune.metrics.base import FloatArray, ResampleCounts
 from palitune.records import Example, Prediction
 from palitune.report.comparison.compare import Comparison, compare_runs
 
+from support.bootstrap_means import difference_interval
 from support.comparison_runs import REFERENCES, STRONG_ANSWERS, WEAK_ANSWERS, write_run
 
 

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from palitune.errors import DataError
-from palitune.evaluation.predict import PredictionOutput
 from palitune.records import Example, Instance, Prediction, Value
 from palitune.report.pages.predictions import to_record, write_prediction_report
 from palitune.tasks.infer_task import TaskPrompt, infer_task
@@ -33,15 +32,16 @@ def example(tmp_path: Path) -> Example:
     )
 
 
-def output(example: Example, value: Value | None, finished: bool = True) -> PredictionOutput:
-    prediction = Prediction(id=example.id, text="raw <text>", value=value)
-    return PredictionOutput(
-        example=example, prediction=prediction, confidence=0.25, finished=finished
+def answered(
+    example: Example, value: Value | None, finished: bool = True
+) -> tuple[Example, Prediction]:
+    return example, Prediction(
+        id=example.id, text="raw <text>", value=value, confidence=0.25, finished=finished
     )
 
 
 def write_report(
-    folder: Path, task_prompt: TaskPrompt, outputs: list[PredictionOutput | DataError]
+    folder: Path, task_prompt: TaskPrompt, outputs: list[tuple[Example, Prediction] | DataError]
 ) -> tuple[str, list[object]]:
     out = folder / "out"
     out.mkdir()
@@ -51,7 +51,7 @@ def write_report(
 
 
 def test_a_record_has_boxes_and_masks_in_pixels(example: Example) -> None:
-    record = to_record(infer_task("segment boat", None), output(example, (BOAT,)))
+    record = to_record(infer_task("segment boat", None), *answered(example, (BOAT,)))
     assert record["id"] == "sub/a.png"
     assert record["task"] == "segmentation"
     assert (record["text"], record["confidence"]) == ("raw <text>", 0.25)
@@ -66,10 +66,10 @@ def test_every_image_is_counted_by_its_status(
 ) -> None:
     cow = Instance("cow", (1, 1, 9, 9))
     outputs = [
-        output(example, (BOAT, BOAT, cow)),
-        output(example, ()),
-        output(example, None),
-        output(example, (BOAT,), finished=False),
+        answered(example, (BOAT, BOAT, cow)),
+        answered(example, ()),
+        answered(example, None),
+        answered(example, (BOAT,), finished=False),
         DataError("y.png is no image"),
     ]
     page, records = write_report(tmp_path, infer_task("segment boat", None), outputs)
@@ -86,7 +86,10 @@ def test_every_image_is_counted_by_its_status(
 
 
 def test_text_answers_are_counted_and_not_drawn(example: Example, tmp_path: Path) -> None:
-    outputs: list[PredictionOutput | DataError] = [output(example, "73"), output(example, "")]
+    outputs: list[tuple[Example, Prediction] | DataError] = [
+        answered(example, "73"),
+        answered(example, ""),
+    ]
     page, _ = write_report(tmp_path, infer_task("ocr", None), outputs)
     assert "1 answered, 1 empty, 1 unreadable" in page
     assert not (tmp_path / "out/drawn").exists()
