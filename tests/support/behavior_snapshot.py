@@ -309,7 +309,7 @@ def composed() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the configuration that each experiment composes to, with its chosen options."""
     import yaml
 
-    from palitune.cli.help import resource_dir
+    from palitune.paths import resource_dir
 
     for file in sorted((resource_dir("conf") / "experiment").glob("*.yaml")):
         text = command("finetune", f"experiment={file.stem}", "output_dir=none", "--cfg", "job")

@@ -11,7 +11,8 @@ import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from palitune.cli.help import config_dirs, options, resource_dir
+from palitune.cli.help import config_dirs, options
+from palitune.paths import resource_dir
 from palitune.config.config_store import default_options, register_schemas
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge

@@ -15,7 +15,7 @@ from typing import overload
 import pyarrow as pa
 
 from palitune.data.example_cache import RECORD_BATCH_SIZE, SCHEMA, ensure_cached
-from palitune.data.mixing import MixtureSchedule
+from palitune.data.mixture_schedule import MixtureSchedule
 from palitune.data.sources.base import Data, DatasetSpec, Source
 from palitune.data.sources.split_files import canonical_split
 from palitune.errors import DataError

@@ -1,6 +1,5 @@
 """Judge answers by the metrics of their task: numbers, intervals, slices, a score per example."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from palitune.evaluation.resampling import (
 from palitune.evaluation.slices import slice_attributes
 from palitune.metrics import METRICS
 from palitune.metrics.base import FloatArray
+from palitune.paths import write_atomically
 from palitune.records import Example, Prediction
 
 
@@ -64,10 +64,8 @@ class Results:
 
     def write_predictions(self, path: Path) -> None:
         """Write `predictions.jsonl` aside and put it in the place of what an evaluation left."""
-        aside = path.with_name(f".{path.name}.new")
-        with aside.open("w", encoding="utf-8") as file:
+        with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(map(to_json_line, self.predictions))
-        os.replace(aside, path)
 
 
 def score_predictions(

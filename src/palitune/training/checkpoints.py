@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from palitune.errors import TrainingError
+from palitune.paths import write_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +38,15 @@ class CheckpointManager:
 
         Raises TrainingError where the disk does not take it; older checkpoints then stay.
         """
-        aside = self.folder / f".{self.path(step).name}.new"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.delete_incomplete()
-            aside.mkdir()
-            write_files(aside)
-            _write_manifest(aside)
-            self._delete(self.path(step))
-            aside.rename(self.path(step))
+            with write_atomically(self.path(step)) as temporary:
+                temporary.mkdir()
+                write_files(temporary)
+                _write_manifest(temporary)
+                self._delete(self.path(step))
             _fsync(self.folder)
         except (OSError, SafetensorError) as fault:
-            shutil.rmtree(aside, ignore_errors=True)
             raise TrainingError(
                 f"{self.path(step)} could not be written ({fault}); free space, or keep less with "
                 "training.keep_checkpoints=1"

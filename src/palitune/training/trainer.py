@@ -15,12 +15,14 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from palitune.data.by_image import GroupByImageSampler
-from palitune.data.by_length import LengthGroupedSampler
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import TaskDataset, concatenate_datasets
 from palitune.data.images.augmentation import Augmentation
-from palitune.data.samplers import WeightedMixtureSampler
+from palitune.data.samplers import (
+    GroupByImageSampler,
+    LengthGroupedSampler,
+    WeightedMixtureSampler,
+)
 from palitune.data.training_set import TargetSampling, TrainingSet, build_training_set
 from palitune.distributed import collectives, preemption
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
@@ -341,9 +343,7 @@ def _build_epoch_sampler(
         return GroupByImageSampler(training_set, settings.prompts_per_image)
     if not settings.group_by_length:
         return (
-            WeightedMixtureSampler(training_set, training_set.mixture_schedule)
-            if training_set.mixture_schedule
-            else None
+            WeightedMixtureSampler(training_set) if training_set.mixture_schedule else None
         )
     together = settings.target_sampling is TargetSampling.all
     lengths = [

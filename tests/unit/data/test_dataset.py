@@ -382,9 +382,9 @@ def test_temperature_weighs_parts_by_a_root_of_their_sizes(folder: Path) -> None
     both = Mixture(parts=parts, temperature=2.0)
     loaded = load_training_split(both, None, "train", 0)
     assert [part.weight for part in loaded] == pytest.approx([12**0.5, 5**0.5])
-    proportions = concatenate_datasets(loaded).mixture_schedule(0)
-    assert proportions is not None
-    assert [len(visits) for visits in proportions.indices_by_component(0)] == [10, 7]
+    schedule = concatenate_datasets(loaded).mixture_schedule(0)
+    assert schedule is not None
+    assert [len(visits) for visits in schedule.epoch_visits(0)] == [10, 7]
 
 
 def test_a_weight_that_gives_no_visit_is_refused(folder: Path) -> None:

@@ -51,7 +51,8 @@ def cut_off(write: Callable[[], None], moment: int) -> bool:
 
     with pytest.MonkeyPatch.context() as patched:
         for module, name in (
-            (os, "fsync"), (os, "mkdir"), (os, "rename"), (Path, "write_text"), (shutil, "rmtree"),
+            (os, "fsync"), (os, "mkdir"), (os, "rename"), (os, "replace"), (Path, "write_text"),
+            (shutil, "rmtree"),
         ):  # fmt: skip
             patched.setattr(module, name, watched(getattr(module, name)))
         try:
