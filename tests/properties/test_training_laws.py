@@ -11,7 +11,7 @@ import torch
 from transformers import AutoProcessor
 
 from palitune.data.collator import Collator
-from palitune.data.dataset import concatenate_datasets
+from palitune.data.dataset import ConcatDataset
 from palitune.data.dataset import load_split as load_data
 from palitune.data.images.augmentation import GeometricAugmentation
 from palitune.data.sources.coco import Coco
@@ -152,7 +152,7 @@ def test_a_resumed_run_sees_the_views_that_an_uninterrupted_one_sees(
         torch.manual_seed(7)
         network = Lora(rank=4).apply_to(load(Local(path=str(base))))
         visits = build_training_set(
-            concatenate_datasets(parts), TargetSampling.first, 3, GeometricAugmentation()
+            ConcatDataset(parts), TargetSampling.first, 3, GeometricAugmentation()
         )
         how = settings(max_steps=steps, resume=resume, num_workers=1, **chosen)
         fit(network, collator, visits, how, seed=3, folder=folder)

@@ -37,10 +37,10 @@ def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
 def test_a_failed_write_changes_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file, folder = tmp_path / "a.txt", tmp_path / "folder"
     file.write_text("old")
-    with pytest.raises(RuntimeError), write_atomically(file) as temporary:
+    with pytest.raises(RuntimeError), write_atomically(file) as temporary:  # noqa: PT012
         temporary.write_text("new")
         raise RuntimeError
-    with pytest.raises(RuntimeError), write_atomically(folder) as temporary:
+    with pytest.raises(RuntimeError), write_atomically(folder) as temporary:  # noqa: PT012
         temporary.mkdir()
         (temporary / "a.txt").touch()
         raise RuntimeError

@@ -26,7 +26,7 @@ from palitune.alignment.trainers import (
     remove_trl_state,
 )
 from palitune.data.collator import Collator
-from palitune.data.dataset import TaskDataset, concatenate_datasets
+from palitune.data.dataset import ConcatDataset, TaskDataset
 from palitune.data.images.augmentation import Augmentation, NoAugmentation
 from palitune.data.training_set import TargetSampling, TrainingSet, build_training_set
 from palitune.distributed import collectives
@@ -70,7 +70,7 @@ class AlignmentRun:
         )
 
     def training_set(self, augmentation: Augmentation) -> TrainingSet:
-        examples = concatenate_datasets(self.datasets)
+        examples = ConcatDataset(self.datasets)
         return build_training_set(examples, TargetSampling.first, self.seed, augmentation)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from palitune.data.collator import IGNORE_INDEX, Batch, Collator
-from palitune.data.dataset import TaskDataset, concatenate_datasets
+from palitune.data.dataset import ConcatDataset, TaskDataset
 from palitune.data.images.augmentation import Augmentation
 from palitune.data.training_set import TargetSampling, TrainingSample, build_training_set
 from palitune.errors import SelfCheckError
@@ -50,7 +50,7 @@ def run_self_check(
     gradient_accumulation_steps(settings)
     if settings.vision_feature_cache is not None:
         check_vision_frozen(network)
-    examples = concatenate_datasets(datasets)
+    examples = ConcatDataset(datasets)
     collator = Collator(processor, max_length=settings.max_length, resize_backend=settings.resize)
     together = settings.target_sampling is TargetSampling.all
     lengths, probes = check_lengths(collator, examples, settings.max_length, all_suffixes=together)

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
 from palitune.data.collator import Batch, Collator
-from palitune.data.dataset import TaskDataset, concatenate_datasets
+from palitune.data.dataset import ConcatDataset, TaskDataset
 from palitune.data.images.augmentation import Augmentation
 from palitune.data.samplers import (
     GroupByImageSampler,
@@ -198,7 +198,7 @@ def train(
         image_cache=settings.image_cache,
     )
     visits = build_training_set(
-        concatenate_datasets(datasets),
+        ConcatDataset(datasets),
         settings.target_sampling,
         seed,
         augmentation,
@@ -342,9 +342,7 @@ def _build_epoch_sampler(
     if settings.prompts_per_image > 1:
         return GroupByImageSampler(training_set, settings.prompts_per_image)
     if not settings.group_by_length:
-        return (
-            WeightedMixtureSampler(training_set) if training_set.mixture_schedule else None
-        )
+        return WeightedMixtureSampler(training_set) if training_set.mixture_schedule else None
     together = settings.target_sampling is TargetSampling.all
     lengths = [
         collator.num_tokens(example, all_suffixes=together) for example in training_set.examples

@@ -6,7 +6,7 @@ import pytest
 
 from palitune.config import Evaluate, Finetune, Predict, compose, to_yaml
 from palitune.data.images.augmentation import NoAugmentation
-from palitune.data.mixture import Mixture
+from palitune.data.sources.mixture import Mixture
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
 from palitune.data.sources.instance_masks import InstanceMasks

@@ -39,7 +39,9 @@ def test_a_cycle_uses_every_entry_of_the_answer_list_once(
 ) -> None:
     training_set = TrainingSet([example], TargetSampling.cycle, seed=0)
     suffixes = suffixes_by_epoch(training_set, epochs=4 * len(ANSWERS))
-    cycles = [suffixes[start : start + len(ANSWERS)] for start in range(0, len(suffixes), len(ANSWERS))]
+    cycles = [
+        suffixes[start : start + len(ANSWERS)] for start in range(0, len(suffixes), len(ANSWERS))
+    ]
     assert all(Counter(cycle) == Counter(ANSWERS) for cycle in cycles)
 
 

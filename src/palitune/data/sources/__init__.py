@@ -1,13 +1,13 @@
 """The data sources by name; a name here is also a file in `conf/data/`."""
 
 from palitune.data.benchmarks.source import Benchmark
-from palitune.data.mixture import Mixture
 from palitune.data.sources.base import Data, DatasetSpec, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import Handwriting, Print
 from palitune.data.sources.hub import Hub
 from palitune.data.sources.instance_masks import InstanceMasks
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.mixture import Mixture
 from palitune.data.sources.parquet import Parquet
 from palitune.data.sources.refcoco import RefCoco
 from palitune.data.sources.semantic_masks import SemanticMasks

@@ -58,7 +58,7 @@ def test_bad_rows_and_repeated_ids_are_counted_and_do_not_stop_it(
     assert (numbers["examples"], numbers["images"]) == (13, 12)
     assert (numbers["bad_rows"], numbers["duplicate_ids"]) == (3, 1)
     assert numbers["repeated_questions"] == 1
-    assert f"id 'train-0' is used already at {file}:1" in one.skipped[0]
+    assert f"id 'train-0' is already used at {file}:1" in one.skipped[0]
     assert len(one.samples) == 13
 
 
