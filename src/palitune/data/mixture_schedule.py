@@ -12,7 +12,7 @@ class MixtureSchedule:
     An epoch has as many samples as the components have examples together, as in big_vision's
     mixtures. A component goes through its examples in a fixed shuffled order that continues across
     epochs, so no example is repeated before all others of the component have been visited. Over
-    any number of epochs, the number of samples of a component differs from its share by at most one.
+    any number of epochs, a component's number of samples differs from its share by at most one.
 
     Args:
         sizes: Number of examples of each component, in the order of the training set.

@@ -206,8 +206,8 @@ class AugmentedTrainingSet(TrainingSet):
         warped = sum(any(view.affine != Affine() for view in each) for each in views)
         num_dropped = sum(transformed.num_dropped for _, _, transformed in samples)
         return [
-            f"augmentation: of {len(samples)} samples, {flipped} are flipped, {cropped} are cropped "
-            f"or padded, {warped} are rotated or stretched; {num_dropped} objects are cropped away"
+            f"augmentation: of {len(samples)} samples, {flipped} are flipped, {cropped} are "
+            f"cropped or padded, {warped} are rotated or stretched; {num_dropped} objects are cropped away"
         ]
 
 
