@@ -82,7 +82,7 @@ def test_what_harms_is_found(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert "of the suffixes are longer than task.max_new_tokens=9" in bad_ones
     assert "labels that differ in spelling only: 'Red' (1 objects), 'red' (" in bad_ones
     odd_ones = "\n".join(texts("odd"))
-    assert "1 image of train is there under another name, too" in odd_ones
+    assert "1 image of train is also there under another name" in odd_ones
     assert "classes without objects: yellow" in odd_ones
     assert split("train")["bad_rows"] == 1
     said = " ".join(capfd.readouterr().out.split())

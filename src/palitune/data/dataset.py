@@ -186,8 +186,8 @@ class ConcatDataset(_ExampleSequence):
         for dataset, weight in zip(self._datasets, weights, strict=True):
             if weight * len(self) < sum(weights):
                 raise DataError(
-                    f"data.parts.{dataset.name}: its weight gives it {weight / sum(weights):.1e} of "
-                    f"the {len(self)} samples of an epoch, less than one; raise it, or set it to 0"
+                    f"data.parts.{dataset.name}: its weight gives it {weight / sum(weights):.1e} "
+                    f"of the {len(self)} samples of an epoch, less than one; raise it or set it to 0"
                 )
         sizes = [len(dataset.examples) for dataset in self._datasets]
         return MixtureSchedule(sizes, weights, seed)

@@ -153,15 +153,7 @@ class TrainingSet:
 
 
 class AugmentedTrainingSet(TrainingSet):
-    """A training set with image augmentation.
-
-    Args:
-        examples: The examples with their rows and tasks.
-        target_sampling: Choice of the target if an example has several.
-        seed: Seed of target choice and augmentation.
-        augmentation: The augmentation.
-        share_per_image: Transform an image equally for all of its prompts.
-    """
+    """A training set with image augmentation; `build_training_set` documents the arguments."""
 
     def __init__(
         self,
@@ -207,7 +199,8 @@ class AugmentedTrainingSet(TrainingSet):
         num_dropped = sum(transformed.num_dropped for _, _, transformed in samples)
         return [
             f"augmentation: of {len(samples)} samples, {flipped} are flipped, {cropped} are "
-            f"cropped or padded, {warped} are rotated or stretched; {num_dropped} objects are cropped away"
+            f"cropped or padded, {warped} are rotated or stretched; {num_dropped} objects are "
+            "cropped away"
         ]
 
 

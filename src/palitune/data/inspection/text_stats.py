@@ -51,7 +51,7 @@ class TokenLengthStats:
         }
 
     def _flush(self) -> None:
-        """Count the tokens of pending examples: each prefix once, the longest of several suffixes."""
+        """Count the tokens of pending examples, each prefix once; of suffixes use the longest."""
         examples, self.pending = self.pending, []
         prefixes = list({example.prefix for example in examples} - self.prefix_token_counts.keys())
         self.prefix_token_counts |= dict(zip(prefixes, self._count_tokens(prefixes), strict=True))

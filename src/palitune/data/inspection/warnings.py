@@ -75,15 +75,15 @@ def _split_warnings(report: SplitReport, config: InspectionConfig) -> Iterator[I
         yield InspectionWarning(
             "bad",
             f"{tokens['over_max_length']:.1%} of the examples exceed training.max_length="
-            f"{config.max_length} and cannot be trained on; the longest, {tokens['longest_at']}, has "
-            f"{longest} tokens",
+            f"{config.max_length} and cannot be trained on; the longest, {tokens['longest_at']}, "
+            f"has {longest} tokens",
         )
     if tokens and tokens["over_max_new_tokens"]:
         yield InspectionWarning(
             "bad",
             f"{tokens['over_max_new_tokens']:.1%} of the suffixes are longer than "
-            f"task.max_new_tokens={report.task.max_new_tokens}: such answers would be truncated; the "
-            f"longest has {int(tokens['suffix']['max'])} tokens",
+            f"task.max_new_tokens={report.task.max_new_tokens}: such answers would be truncated; "
+            f"the longest has {int(tokens['suffix']['max'])} tokens",
         )
     if repeated := stats["repeated_questions"]:
         yield InspectionWarning(
