@@ -187,7 +187,8 @@ class ConcatDataset(_ExampleSequence):
             if weight * len(self) < sum(weights):
                 raise DataError(
                     f"data.parts.{dataset.name}: its weight gives it {weight / sum(weights):.1e} "
-                    f"of the {len(self)} samples of an epoch, less than one; raise it or set it to 0"
+                    f"of the {len(self)} samples of an epoch, less than one; raise it, or set it "
+                    "to 0"
                 )
         sizes = [len(dataset.examples) for dataset in self._datasets]
         return MixtureSchedule(sizes, weights, seed)
