@@ -97,7 +97,8 @@ def test_a_mask_moves_with_its_pixels_and_its_box_with_the_mask(
         inner = tight(by_pixels)
         outer = (
             max(inner[0] - margin, 0), max(inner[1] - margin, 0),
-            min(inner[2] + margin, transformed.size[0]), min(inner[3] + margin, transformed.size[1]),
+            min(inner[2] + margin, transformed.size[0]),
+            min(inner[3] + margin, transformed.size[1]),
         )  # fmt: skip
         assert all(a <= b for a, b in zip(outer[:2], instance.box[:2], strict=True))
         assert all(a >= b for a, b in zip(outer[2:], instance.box[2:], strict=True))
