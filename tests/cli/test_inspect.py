@@ -76,14 +76,16 @@ def test_what_harms_is_found(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     shutil.copy(images / "train_01.png", images / "train_04.png")
     assert program.run(["inspect", *BOXES, "training.max_length=90", "task.max_new_tokens=9"]) == 0
     bad_ones = "\n".join(texts("bad"))
-    assert "1 image of test is in train, too, byte for byte: numbers on test will look" in bad_ones
+    assert (
+        "1 image of test is also in train, with identical bytes: metrics on test will" in bad_ones
+    )
     assert "detection, train: 1 bad row, the first: boxes/annotations/instances_train" in bad_ones
-    assert "of the examples exceed training.max_length=90, and training refuses" in bad_ones
+    assert "of the examples exceed training.max_length=90 and cannot be trained on" in bad_ones
     assert "of the suffixes are longer than task.max_new_tokens=9" in bad_ones
     assert "labels that differ in spelling only: 'Red' (1 objects), 'red' (" in bad_ones
     odd_ones = "\n".join(texts("odd"))
-    assert "1 image of train is there under another name, too" in odd_ones
-    assert "asked for, but never in the data: yellow" in odd_ones
+    assert "1 image of train is also there under another name" in odd_ones
+    assert "classes without objects: yellow" in odd_ones
     assert split("train")["bad_rows"] == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "✗ 1 image of test is in train, too" in said

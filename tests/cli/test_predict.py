@@ -155,7 +155,7 @@ def test_an_unreadable_image_stops_or_is_left_out(
     spoil_pixels(photos / "more/a.png")
     assert program.run(["predict", *DETECT]) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
-    assert said.endswith("is truncated; copy or save it anew (skip_unreadable=true leaves it out)")
+    assert said.endswith("is truncated; copy or save it again (skip_unreadable=true skips it)")
     assert program.run(["predict", *DETECT, "skip_unreadable=true", "output_dir=out"]) == 0
     assert [record["id"] for record in predictions()] == ["a.png", "c.jpg", "d.bmp"]
     skipped = Path("out/skipped.txt").read_text().splitlines()

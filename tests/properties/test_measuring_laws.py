@@ -20,7 +20,7 @@ from palitune.models.loading import load
 from palitune.records import Example
 from palitune.training.config import Schedule, TrainingConfig
 from palitune.training.data import TrainingData
-from palitune.training.train import train
+from palitune.training.train import train as train_network
 
 Weights = dict[str, torch.Tensor]
 
@@ -78,9 +78,9 @@ def train(
 
     training_set = TrainingSet(examples, settings.target_sampling, 0)
     collator = Collator(AutoProcessor.from_pretrained(base))
-    data = TrainingData(visits, collator, (slices or {}).get("minitrain", ()))
+    data = TrainingData(training_set, collator, (slices or {}).get("minitrain", ()))
     validation = (slices or {}).get("minival")
-    train(network, data, chosen, folder, validation=validation, eval_fn=measure)
+    train_network(network, data, settings, folder, validation=validation, eval_fn=validate)
     return run
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from snapshot_cases import OBJECT_CASES, TEXT_CASES, ellipse, write_toy_data
 
-from palitune.data.dataset import concatenate_datasets, load_training_split
+from palitune.data.dataset import ConcatDataset, load_training_split
 from palitune.models.loading import load_processor
 
 ENVIRONMENT = {
@@ -198,7 +198,7 @@ def collate_examples(overrides: list[str]) -> Iterator[tuple[str, dict[str, Any]
     from palitune.data.training_set import build_training_set
 
     run: Any = compose("finetune", [*overrides, *TINY, "output_dir=none", "seed=5"])
-    examples = concatenate_datasets(load_training_split(run.data, run.task, "train", run.seed))
+    examples = ConcatDataset(load_training_split(run.data, run.task, "train", run.seed))
     samples = build_training_set(examples, run.training.target_sampling, run.seed, run.augmentation)
     collator = Collator(load_processor(run.model), resize_backend=run.training.resize)
     indices = range(0, len(examples), max(1, len(examples) // 8))[:8]
@@ -309,7 +309,7 @@ def composed() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the configuration that each experiment composes to, with its chosen options."""
     import yaml
 
-    from palitune.cli.help import resource_dir
+    from palitune.paths import resource_dir
 
     for file in sorted((resource_dir("conf") / "experiment").glob("*.yaml")):
         text = command("finetune", f"experiment={file.stem}", "output_dir=none", "--cfg", "job")

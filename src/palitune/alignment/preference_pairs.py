@@ -14,6 +14,7 @@ from palitune.data.collator import IGNORE_INDEX, Batch, Collator, expand_image_i
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
+from palitune.paths import write_atomically
 from palitune.records import Example
 
 PAIRS_FILE = "pairs.jsonl"
@@ -60,9 +61,8 @@ def read_pairs(file: Path) -> list[PreferencePair]:
 def write_pairs(file: Path, pairs: Sequence[tuple[ScoredCompletion, ScoredCompletion]]) -> None:
     """Write sampled pairs (chosen, rejected) in the form that `read_pairs` reads."""
     lines = [json.dumps(_to_json(*pair)) + "\n" for pair in pairs]
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(file)
+    with write_atomically(file) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def select_pairs(

@@ -40,7 +40,7 @@ def _epoch_indices(training_set: TrainingSet, epoch: int) -> list[int]:
     """Return the order of one epoch."""
     training_set.set_epoch(epoch)
     if training_set.mixture_schedule:
-        return list(WeightedMixtureSampler(training_set, training_set.mixture_schedule))
+        return list(WeightedMixtureSampler(training_set))
     return shuffled_indices(len(training_set), training_set.seed, epoch)
 
 

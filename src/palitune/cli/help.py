@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_type_hints
 
 from palitune.errors import ConfigError, did_you_mean, unknown_choice
+from palitune.paths import resource_dir
 
 if TYPE_CHECKING:
     from palitune.config.recipes import RecipeConfig
@@ -57,13 +58,6 @@ class FieldDoc:
     """As written in Python; empty where the field must be given."""
     description: str
     """The sentence under the field."""
-
-
-def resource_dir(folder: str) -> Path:
-    """Return `conf` or `recipes`: in the package when installed, beside `src/` in a checkout."""
-    package = Path(__file__).parents[1]
-    installed, checkout = package / folder, package.parents[1] / folder
-    return installed if installed.is_dir() else checkout
 
 
 def recipes() -> dict[str, str]:

@@ -11,7 +11,7 @@ import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from palitune.cli.help import config_dirs, options, resource_dir
+from palitune.cli.help import config_dirs, options
 from palitune.config.config_store import default_options, register_schemas
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
@@ -28,6 +28,7 @@ from palitune.config.recipes import (
 from palitune.config.values import set_value
 from palitune.distributed import collectives
 from palitune.errors import ConfigError, missing_choice, unknown_choice, unknown_key
+from palitune.paths import resource_dir
 
 _logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from palitune.cli.help import resource_dir
 from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
 from palitune.models.adapters.config import Full
+from palitune.paths import resource_dir
 from palitune.training.reference_hparams import ReferenceHparams
 
 _CONFIG_STORE = ConfigStore.instance()

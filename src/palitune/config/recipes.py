@@ -10,9 +10,9 @@ from palitune.config.runners import RUNNERS, RunnerConfig
 from palitune.config.search_space import SEARCHES, SearchConfig
 from palitune.data.images.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.images.video import VideoSampling
-from palitune.data.mixture import Mixture
 from palitune.data.registry import SOURCES
 from palitune.data.sources.base import Data
+from palitune.data.sources.mixture import Mixture
 from palitune.distributed.strategies import STRATEGIES, Strategy
 from palitune.evaluation.config import EvaluationConfig
 from palitune.export.config import ExportConfig

@@ -1,7 +1,6 @@
 """Data sources by name; each name is also a file in `conf/data/`."""
 
 from palitune.data.benchmarks.source import Benchmark
-from palitune.data.mixture import Mixture
 from palitune.data.sources.base import Data
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import Handwriting, Print
@@ -9,6 +8,7 @@ from palitune.data.sources.hub import Hub
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.sources.masks.instance import InstanceMasks
 from palitune.data.sources.masks.semantic import SemanticMasks
+from palitune.data.sources.mixture import Mixture
 from palitune.data.sources.parquet import Parquet
 from palitune.data.sources.refcoco import RefCoco
 from palitune.data.sources.voc import Voc

@@ -1,7 +1,6 @@
 """Scoring: metrics, confidence intervals, slices and per-example scores of predictions."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from palitune.evaluation.resampling import (
 from palitune.evaluation.slices import slice_attributes
 from palitune.metrics import METRICS
 from palitune.metrics.base import FloatArray, Metric
+from palitune.paths import write_atomically
 from palitune.records import Example, Prediction, prediction_to_json
 
 ExampleScores = list[dict[str, float]]
@@ -65,10 +65,8 @@ class Results:
 
     def write_predictions(self, path: Path) -> None:
         """Write `predictions.jsonl` atomically, replacing the partial file of the evaluation."""
-        temporary = path.with_name(f".{path.name}.new")
-        with temporary.open("w", encoding="utf-8") as file:
+        with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(r, ensure_ascii=False)}\n" for r in self.predictions)
-        os.replace(temporary, path)
 
 
 def score_predictions(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from palitune.data.collator import Collator
-from palitune.data.dataset import concatenate_datasets, load_split
+from palitune.data.dataset import ConcatDataset, load_split
 from palitune.data.sources.base import Data
 from palitune.data.training_set import TargetSampling
 from palitune.errors import DataError, ModelError
@@ -111,7 +111,7 @@ def measure_workload(
     if data is None:
         return assumed
     try:
-        examples = concatenate_datasets(load_split(data, task, settings.split))
+        examples = ConcatDataset(load_split(data, task, settings.split))
         images = len({path for example in examples for path in example.images})
         workload = replace(assumed, examples=num_examples or len(examples), images=images)
         if None not in (assumed_lengths.prefix_tokens, assumed_lengths.suffix_tokens):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.distributed import collectives
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
+from palitune.paths import write_atomically
 from palitune.report.environment import environment
 from palitune.report.metrics_table import metrics_table
 from palitune.report.pages.run_report import write_run_report
@@ -169,9 +170,8 @@ def write_comparison(output_dir: str, folders: Sequence[str]) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write strict JSON atomically; NaN, which JSON does not have, becomes null."""
     text = json.dumps(_replace_nan(content), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with write_atomically(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _replace_nan(value: Any) -> Any:

@@ -10,6 +10,7 @@ import rich.progress
 from transformers import TrainerCallback
 
 from palitune.errors import TrainingError
+from palitune.paths import write_atomically
 from palitune.training.early_stopping import EVAL_PREFIX
 from palitune.training.validation_loss import MINITRAIN, MINIVAL
 
@@ -91,9 +92,8 @@ def truncate_history(file: Path, step: int) -> None:
         return
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if _step_of(line) <= step]
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(file)
+    with write_atomically(file) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

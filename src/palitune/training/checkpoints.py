@@ -17,6 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from palitune.errors import TrainingError
+from palitune.paths import write_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -38,18 +39,15 @@ class CheckpointManager:
 
         Raises TrainingError if the disk is full or fails; older checkpoints are then unchanged.
         """
-        temporary = self.folder / f".{self.path(step).name}.new"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.delete_incomplete()
-            temporary.mkdir()
-            write_files(temporary)
-            _write_manifest(temporary)
-            self._delete(self.path(step))
-            temporary.rename(self.path(step))
+            with write_atomically(self.path(step)) as temporary:
+                temporary.mkdir()
+                write_files(temporary)
+                _write_manifest(temporary)
+                self._delete(self.path(step))
             _fsync(self.folder)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise TrainingError(
                 f"{self.path(step)} could not be written ({error}); free space, or keep less with "
                 "training.keep_checkpoints=1"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palitune.data.collator import Collator
-from palitune.data.dataset import TaskDataset, concatenate_datasets
+from palitune.data.dataset import ConcatDataset, TaskDataset
 from palitune.data.images.augmentation import Augmentation
 from palitune.data.training_set import TrainingSet, build_training_set
 from palitune.training.config import TrainingConfig
@@ -39,7 +39,7 @@ def build_training_data(
         DataError: The disk has no space for the image cache.
     """
     training_set = build_training_set(
-        concatenate_datasets(datasets),
+        ConcatDataset(datasets),
         settings.target_sampling,
         seed,
         augmentation,

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from palitune.data.by_image import GroupByImageSampler
-from palitune.data.by_length import LengthGroupedSampler
 from palitune.data.collator import Batch
-from palitune.data.samplers import WeightedMixtureSampler
+from palitune.data.samplers import (
+    GroupByImageSampler,
+    LengthGroupedSampler,
+    WeightedMixtureSampler,
+)
 from palitune.data.training_set import TargetSampling, TrainingSet
 from palitune.training.activation_memory import (
     ActivationMemoryCallback,
@@ -179,5 +181,5 @@ def _build_epoch_sampler(settings: TrainingConfig, data: TrainingData) -> EpochS
             training_set, lengths, settings.global_batch_size, training_set.seed
         )
     if training_set.mixture_schedule:
-        return WeightedMixtureSampler(training_set, training_set.mixture_schedule)
+        return WeightedMixtureSampler(training_set)
     return None

@@ -11,6 +11,7 @@ from palitune.cli import help
 from palitune.cli.help import FieldDoc
 from palitune.config.recipes import GROUPS, Finetune
 from palitune.errors import ConfigError, did_you_mean
+from palitune.paths import resource_dir
 
 
 class Colour(Enum):
@@ -104,7 +105,7 @@ def test_a_flag_that_does_not_exist_is_one_sentence(arguments: list[str], start:
 
 def test_the_overview_names_every_recipe_with_its_first_line() -> None:
     text = help.overview()
-    for file in help.resource_dir("recipes").glob("*.py"):
+    for file in resource_dir("recipes").glob("*.py"):
         assert f"  {file.stem} " in text
         assert help.summary_line(file) in text
 
@@ -123,7 +124,7 @@ def test_list_goes_from_groups_to_options_to_settings() -> None:
     assert "\n  vqa " in help.list_command(["task"], GROUPS)
     assert "adapter.rank: int = 16" in help.list_command(["adapter", "lora"], GROUPS)
     experiment = help.list_command(["experiment", "quickstart"], GROUPS)
-    assert experiment == (help.resource_dir("conf/experiment/quickstart.yaml")).read_text().rstrip()
+    assert experiment == (resource_dir("conf/experiment/quickstart.yaml")).read_text().rstrip()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_list_answers_what_does_not_exist(what: list[str], start: str) -> None:
 def test_copy_takes_a_recipe_home_as_it_stands(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     assert f"python {mine}" in help.copy_command(["finetune", str(mine)])
-    assert mine.read_text() == (help.resource_dir("recipes") / "finetune.py").read_text()
+    assert mine.read_text() == (resource_dir("recipes") / "finetune.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -166,9 +167,3 @@ def test_copy_refuses_what_would_hurt(
     assert end in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["there.py"]
     assert Path("there.py").read_text() == "precious"
-
-
-def test_the_configuration_of_a_checkout_is_the_one_beside_its_sources() -> None:
-    root = Path(__file__).parents[3]
-    assert help.resource_dir("conf").resolve() == root / "conf"
-    assert help.resource_dir("recipes").resolve() == root / "recipes"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from palitune.config import Check, Evaluate, Finetune, ModelRecipeConfig, compose, to_yaml
-from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
+from palitune.data.sources.mixture import Mixture
 from palitune.models.adapters.config import Full, Lora, Qlora
 from palitune.models.config import PaliGemma2, Tiny
 from palitune.report.trackers.config import NullTrackerConfig, WandbConfig

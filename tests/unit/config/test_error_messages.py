@@ -40,7 +40,7 @@ MISTAKES = {
         "data is missing: choose one of benchmark, coco, handwriting, hub, ",
     ),
     "no task": (["data=handwriting"], "task is missing: choose one of "),
-    "a task beside a mixture": ([*QUICKSTART, "task=ocr"], "task: the parts of a mixture bring "),
+    "a task beside a mixture": ([*QUICKSTART, "task=ocr"], "task must not be set for a mixture"),
     "a value of a task that is not chosen": (
         ["data=handwriting", "task.classes=[a]"],
         "task.classes=[a]: task is missing: choose one of ",

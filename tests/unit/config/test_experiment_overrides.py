@@ -6,10 +6,10 @@ import pytest
 
 from palitune.config import Evaluate, Finetune, Predict, compose, to_yaml
 from palitune.data.images.augmentation import NoAugmentation
-from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
 from palitune.data.sources.masks.instance import InstanceMasks
+from palitune.data.sources.mixture import Mixture
 from palitune.models.adapters.config import Full, Lora
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr

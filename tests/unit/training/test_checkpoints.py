@@ -54,7 +54,8 @@ def interrupt(write: Callable[[], None], moment: int) -> bool:
 
     with pytest.MonkeyPatch.context() as patched:
         for module, name in (
-            (os, "fsync"), (os, "mkdir"), (os, "rename"), (Path, "write_text"), (shutil, "rmtree"),
+            (os, "fsync"), (os, "mkdir"), (os, "rename"), (os, "replace"), (Path, "write_text"),
+            (shutil, "rmtree"),
         ):  # fmt: skip
             patched.setattr(module, name, wrapped(getattr(module, name)))
         try:
