@@ -30,7 +30,7 @@ from palitune.evaluation.resampling import bootstrap_metrics
 from palitune.metrics import METRICS
 from palitune.metrics.captions import ptb_tokenizer
 from palitune.metrics.captions.cider_bleu_rouge import bleu, cider_d, rouge_l
-from palitune.metrics.objects.coco_matching import STAT_NAMES
+from palitune.metrics.objects.average_precision import STAT_NAMES
 from palitune.metrics.objects.detection import coco_ap
 from palitune.metrics.text.anls import anls
 from palitune.records import Example, Prediction
