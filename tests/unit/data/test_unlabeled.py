@@ -111,5 +111,5 @@ def test_a_video_is_asked_by_its_frames(tmp_path: Path) -> None:
 def test_boxes_are_not_asked_of_several_images(photos: Path) -> None:
     images = list_images([str(photos / "*.png")])
     boats = infer_task("detect boat", None)
-    with pytest.raises(DataError, match="2 images, and task detection writes boxes, which cannot"):
+    with pytest.raises(DataError, match="2 images, but task detection writes boxes, which refer to"):
         build_prompts(images, boats, max_samples=None, skip_unreadable=False, multi_image=True)
