@@ -144,7 +144,7 @@ def test_a_pickle_that_wants_to_run_something_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "refs.p").write_bytes(pickle.dumps(content))
     told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
-    assert told.startswith(f"{tmp_path}/refs.p: it asks for ")
+    assert told.startswith(f"{tmp_path}/refs.p: it contains ")
     assert [file.name for file in tmp_path.iterdir()] == ["refs.p"]
 
 
