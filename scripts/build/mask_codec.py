@@ -283,9 +283,8 @@ def main() -> None:
 
     rounded = to_storage_dtypes(network)
     print(f"held-out IoU of the codec: {reconstruction_iou(network, judged):.4f}")
-    print(
-        f"held-out IoU of the rounded codec: {reconstruction_iou(load_mask_vqvae(rounded), judged):.4f}"
-    )
+    rounded_iou = reconstruction_iou(load_mask_vqvae(rounded), judged)
+    print(f"held-out IoU of the rounded codec: {rounded_iou:.4f}")
     save_file(rounded, told.output)
     print(f"{told.output}: {told.output.stat().st_size / 1e6:.2f} MB")
 

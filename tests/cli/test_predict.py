@@ -51,7 +51,7 @@ def test_a_prompt_alone_predicts_boxes_on_a_folder(
 ) -> None:
     assert program.run(["predict", *DETECT, "output_dir=out"]) == 0
     said = " ".join(capfd.readouterr().out.split())
-    assert "answers read as detection (inferred from 'detect'; task=... overrides it)" in said
+    assert "answers parsed as detection (inferred from 'detect'; task=... overrides it)" in said
     assert "images: 5 of 5; other files skipped: 1" in said
 
     records = predictions()
@@ -194,12 +194,12 @@ MISTAKES = {
     "a task that has no prompt of its own": (
         ["images=photos", "task=vqa"],
         1,
-        "task=vqa: column 'question' is missing; this task needs it, or write prompt='...'",
+        "task=vqa: column 'question' is missing, but this task requires it, or write prompt='...'",
     ),
     "a task that does not know its classes": (
         ["images=photos", "task=detection"],
         1,
-        "task=detection: the data names no classes; say which with task.classes=[...], or write ",
+        "task=detection: the data has no list of classes. Set task.classes=[...], or write ",
     ),
     "a codec that does not exist": (
         ["images=photos", "task=segmentation", "task.codec=vae.npz", "prompt=segment 1"],

@@ -230,8 +230,8 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(
 def test_the_first_bad_row_is_an_error(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"text": "a"}, {"text": ""}, {"text": "c"})
     assert failure(source) == (
-        f"{tmp_path}/d/train.jsonl:2: column 'text' holds an empty text; a target must not be "
-        "empty, drop the row or fill it in (bad rows so far: 1; data.max_bad_rows=0)"
+        f"{tmp_path}/d/train.jsonl:2: column 'text' contains an empty text, which cannot be a "
+        "target. Remove the row or fill in the text (bad rows so far: 1; data.max_bad_rows=0)"
     )
 
 
@@ -258,7 +258,7 @@ def test_too_many_bad_rows_report_the_first_and_the_setting(tmp_path: Path) -> N
     source = write_rows(tmp_path / "d", {"id": 1}, {"text": "a"}, "{", "{", "{")
     source.max_bad_rows = 2
     assert failure(source) == (
-        f"{tmp_path}/d/train.jsonl:1: column 'text' is missing; this task needs it "
+        f"{tmp_path}/d/train.jsonl:1: column 'text' is missing, but this task requires it "
         "(bad rows so far: 3; data.max_bad_rows=2)"
     )
 
@@ -283,7 +283,7 @@ def test_an_id_that_occurs_twice_is_a_bad_row(tmp_path: Path) -> None:
 def test_an_empty_target_is_a_bad_row(tmp_path: Path, column: str, value: Any, task: Task) -> None:
     source = write_rows(tmp_path / "d", {"question": "q", column: value})
     assert failure(source, task).startswith(
-        f"{tmp_path}/d/train.jsonl:1: column '{column}' holds an empty text; "
+        f"{tmp_path}/d/train.jsonl:1: column '{column}' contains an empty text, "
     )
 
 

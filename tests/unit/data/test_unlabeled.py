@@ -111,5 +111,7 @@ def test_a_video_is_represented_by_its_frames(tmp_path: Path) -> None:
 def test_a_detection_prompt_has_one_image_only(photos: Path) -> None:
     images = list_images([str(photos / "*.png")])
     boats = infer_task("detect boat", None)
-    with pytest.raises(DataError, match="2 images, and task detection writes boxes, which cannot"):
+    with pytest.raises(
+        DataError, match="2 images, but task detection writes boxes, which refer to"
+    ):
         build_prompts(images, boats, max_samples=None, skip_unreadable=False, multi_image=True)

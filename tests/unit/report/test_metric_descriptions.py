@@ -14,7 +14,7 @@ def test_every_metric_is_explained_in_a_sentence_or_two(name: str) -> None:
 
 
 def test_variants_of_a_metric_have_different_descriptions() -> None:
-    assert describe_metric("anls_rrc").startswith("ANLS: average normalised Levenshtein similarity")
+    assert describe_metric("anls_rrc").startswith("ANLS: average normalized Levenshtein similarity")
     assert "Robust Reading Competition" in describe_metric("anls_rrc")
     assert "big_vision" in describe_metric("anls_paper")
     assert describe_metric("anls_rrc") != describe_metric("anls_paper")

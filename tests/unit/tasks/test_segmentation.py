@@ -88,7 +88,7 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"instances": None}, "column 'instances' is missing; this task needs it"),
+        ({"instances": None}, "column 'instances' is missing, but this task requires it"),
         (
             {"instances": (dataclasses.replace(BOAT, mask=None),)},
             "object 'boat' has no mask; segmentation needs one for each",

@@ -150,7 +150,7 @@ def test_a_pickle_that_runs_code_is_rejected(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "refs.p").write_bytes(pickle.dumps(content))
     message = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
-    assert message.startswith(f"{tmp_path}/refs.p: it asks for ")
+    assert message.startswith(f"{tmp_path}/refs.p: it contains ")
     assert [file.name for file in tmp_path.iterdir()] == ["refs.p"]
 
 
