@@ -24,11 +24,12 @@ from palitune.data.training_set import (
 from palitune.errors import TrainingError
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Local
+from palitune.models.lm_head import loss_positions, token_losses
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.tasks.detection import Detection
 from palitune.training.config import LossReduction, Optimizer, Schedule, TrainingConfig
-from palitune.training.loss import loss_positions, token_losses, token_weights
+from palitune.training.loss import token_weights
 from palitune.training.trainer import fit
 
 from support.toy_data import write_toy_coco

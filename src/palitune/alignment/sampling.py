@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import Progress
 from transformers import GenerationConfig
 
@@ -18,6 +17,7 @@ from palitune.data.collator import Collator, expand_image_index
 from palitune.data.training_set import TrainingSample
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
+from palitune.models.modes import inference_mode
 
 _log = logging.getLogger(__name__)
 
@@ -124,9 +124,7 @@ def sample_completions(
     ]
     batch = expand_image_index(collator.collate_prompts(asked))
     tokenizer = collator.tokenizer
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with inference_mode(network):
         written = network.generate(
             **{name: value.to(network.device) for name, value in batch.items()},
             generation_config=GenerationConfig(
@@ -140,7 +138,6 @@ def sample_completions(
                 pad_token_id=tokenizer.pad_token_id,
             ),
         )
-    network.train(was_training)
     answers = written[:, batch["input_ids"].shape[1] :].tolist()
     return [
         tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -1,8 +1,8 @@
 """Boxes as `<loc>` text: `<locY0><locX0><locY1><locX1> label ; ...`, and back.
 
 Follows big_vision's `pp/proj/paligemma/segmentation.py`: y before x; a coordinate is written as
-`round(c / side * 1023)` (half to even) and read as `token / 1023 * side`. The public demo divides by
-1024 instead, which moves a box by up to 0.1 % of the side; 1023 keeps the round trip.
+`round(c / side * 1023)` (half to even) and read as `token / 1023 * side`. The public demo divides
+by 1024 instead, which moves a box by up to 0.1 % of the side; 1023 keeps the round trip.
 """
 
 import re
@@ -73,8 +73,8 @@ def encode(
             tokens or `;`, or its label is missing.
     """
     return OBJECT_SEPARATOR.join(
-        f"{encode_box(instance.box, size)}{shape} {_validate_label(instance.label, labelled)}".rstrip()
-        for instance, shape in zip(instances, shapes or [""] * len(instances), strict=True)
+        f"{encode_box(item.box, size)}{shape} {_validate_label(item.label, labelled)}".rstrip()
+        for item, shape in zip(instances, shapes or [""] * len(instances), strict=True)
     )
 
 
@@ -151,7 +151,9 @@ def _to_bins(low: float, high: float) -> tuple[int, int]:
 
 def _validate_label(label: str, labelled: bool) -> str:
     if labelled and not label:
-        raise ValueError("an object has an empty label and could not be parsed back; name its class")
+        raise ValueError(
+            "an object has an empty label and could not be parsed back; name its class"
+        )
     if not is_valid_label(label):
         raise ValueError(
             f"label {label!r} contains ';', a <loc>/<seg> token or outer spaces and could not be "

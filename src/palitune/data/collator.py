@@ -21,6 +21,7 @@ from palitune.data.images.resized_cache import ResizedImageCache
 from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.records import Box, Example, Size
 
 Batch = dict[str, torch.Tensor]
@@ -32,8 +33,6 @@ prefix, 1 on the suffix, and k on the k-th where a row has several."""
 
 _TokenBatch = dict[str, np.ndarray]
 """A batch without images, while it is written: numpy is quicker at single rows."""
-
-IGNORE_INDEX = -100
 
 SMALL_IMAGE_PIXELS, MAX_CACHED_IMAGES = 128 * 128, 4096
 """Pixels of an image that is kept decoded, and how many are: 64 to 256 MiB at most."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from palitune.data.collator import IGNORE_INDEX, Batch, Collator
+from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TrainingSample
 from palitune.evaluation.prediction_records import PredictionRecord
+from palitune.models.lm_head import IGNORE_INDEX
+from palitune.models.modes import inference_mode
 from palitune.records import Example
 from palitune.tasks import Task
 
@@ -30,11 +32,8 @@ def collate_choices(collator: Collator, task: Task, examples: Sequence[Example])
 def choice_log_probs(network: Any, batch: Batch) -> list[list[float]]:
     """Return the log-probability of every suffix of every row."""
     moved = {name: tensor.to(network.device) for name, tensor in batch.items()}
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with inference_mode(network):
         losses = network(**moved).loss.double()
-    network.train(was_training)
     types = moved["token_type_ids"]
     row, column = torch.nonzero(moved["labels"] != IGNORE_INDEX, as_tuple=True)
     sums = losses.new_zeros(len(types), int(types.max()) + 1)

@@ -195,18 +195,14 @@ def saves_input_for_backward(
 
 
 def lora_bytes(linears: list[Linear], num_tokens: int, precision: Precision) -> int:
-    """What LoRA on these layers keeps besides its input (`lean_lora`).
+    """What LoRA on these layers keeps besides its input (`fast_lora`).
 
-    Where the product of the factors is folded into the weight: that sum, outputs x inputs. Else
-    the narrow product t x rank, and the factors in the base's precision; `up` is scaled first, so
+    The narrow product t x rank, and the factors in the base's precision; `up` is scaled first, so
     that a copy is kept in float32, too. PEFT's own way (dropout, DoRA) keeps whole copies.
     """
     total = 0
     for one in linears:
         if not one.rank:
-            continue
-        if is_merged_in_forward(one, precision):
-            total += one.in_features * one.out_features * precision.bytes_per_element
             continue
         total += (
             num_tokens * one.rank * precision.bytes_per_element
@@ -227,19 +223,6 @@ def lora_bytes(linears: list[Linear], num_tokens: int, precision: Precision) -> 
             )
         )
     return total
-
-
-def is_merged_in_forward(linear: Linear, precision: Precision) -> bool:
-    """As `lean_lora._folds`: weights that compute in float32, but for int8, where it costs less."""
-    plain = precision.bytes_per_element == FLOAT32_BYTES and not (
-        precision.quantization_bits == 8 and linear.module_group.startswith("language.")
-    )
-    plain = plain and not (precision.extra_input_copies or precision.extra_output_copies)
-    return (
-        plain
-        and 6 * linear.rank * (linear.in_features + linear.out_features)
-        >= linear.in_features * linear.out_features
-    )
 
 
 def linears_of_one_layer(

@@ -16,8 +16,10 @@ from transformers import TrainerCallback
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import TaskDataset
 from palitune.data.training_set import TrainingSample
+from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+from palitune.models.modes import training_mode
 from palitune.training.config import LossReduction
-from palitune.training.loss import loss_positions, token_losses, token_weights
+from palitune.training.loss import token_weights
 from palitune.training.sequence_lengths import evenly_spaced
 
 MINITRAIN, MINIVAL = "minitrain", "minival"
@@ -30,12 +32,11 @@ PerplexitySlices = Mapping[str, list[TaskDataset]]
 def suffix_losses(network: Any, batch: Batch) -> torch.Tensor:
     """Return each row's mean negative log-likelihood of suffix and EOS, (batch,) float32."""
     batch = {name: tensor.to(network.device) for name, tensor in batch.items()}
-    labels = batch.pop("labels")
-    positions = loss_positions(labels)
-    logits = network(**batch, logits_to_keep=positions).logits
-    losses = token_losses(logits, labels[:, 1:][positions[:, :-1]])
+    labels = batch["labels"]
+    losses = token_losses(*teacher_forced_logits(network, batch))
     shares = losses * token_weights(labels, LossReduction.example)
-    return losses.new_zeros(len(labels)).index_add(0, positions.nonzero()[:, 0], shares)
+    rows = loss_positions(labels).nonzero()[:, 0]
+    return losses.new_zeros(len(labels)).index_add(0, rows, shares)
 
 
 def evaluate_perplexity(
@@ -45,23 +46,23 @@ def evaluate_perplexity(
 
     `limit` is in examples per part; of several targets the first is taken.
     """
-    was_training = network.training
-    network.eval()
     numbers: dict[str, float] = {}
-    for name, parts in slices.items():
-        losses = {
-            part.name: torch.cat(
-                [
-                    suffix_losses(network, batch)
-                    for batch in _batches(part, collator, limit, batch_size)
-                ]
-            )
-            for part in parts
-        }
-        numbers[f"{name}/loss"] = float(torch.cat(list(losses.values())).mean())
-        for part_name, values in losses.items():
-            numbers[f"{name}/{part_name}/perplexity"] = math.exp(min(float(values.mean()), 700.0))
-    network.train(was_training)
+    with training_mode(network, False):
+        for name, parts in slices.items():
+            losses = {
+                part.name: torch.cat(
+                    [
+                        suffix_losses(network, batch)
+                        for batch in _batches(part, collator, limit, batch_size)
+                    ]
+                )
+                for part in parts
+            }
+            numbers[f"{name}/loss"] = float(torch.cat(list(losses.values())).mean())
+            for part_name, values in losses.items():
+                numbers[f"{name}/{part_name}/perplexity"] = math.exp(
+                    min(float(values.mean()), 700.0)
+                )
     return numbers
 
 

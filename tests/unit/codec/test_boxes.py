@@ -178,7 +178,9 @@ def test_confidence_is_computed_from_the_text_of_each_object() -> None:
         (Instance("cat", (float("nan"), 10, 40, 30)), "is inverted"),
     ],
 )
-def test_objects_that_could_not_be_parsed_back_are_refused(instance: Instance, message: str) -> None:
+def test_objects_that_could_not_be_parsed_back_are_refused(
+    instance: Instance, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         encode([instance], SIZE)
 

@@ -344,7 +344,9 @@ def test_decoding_never_raises_and_every_mask_lies_in_its_box(text: str, size: S
         (cat(label=""), "empty label"),
     ],
 )
-def test_objects_that_could_not_be_parsed_back_are_refused(instance: Instance, message: str) -> None:
+def test_objects_that_could_not_be_parsed_back_are_refused(
+    instance: Instance, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         masks.encode([instance], SIZE, CANNED)
 

@@ -13,15 +13,14 @@ from torch import Tensor
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
-from palitune import models
 from palitune.data.collator import Collator
 from palitune.data.training_set import TrainingSample
 from palitune.models import attention
 from palitune.models.adapters.config import Full, Lora
 from palitune.models.config import AttentionImplementation, Local
+from palitune.models.lm_head import loss_positions
 from palitune.models.loading import load
 from palitune.records import Example
-from palitune.training.loss import loss_positions
 
 MODULE = SimpleNamespace(num_key_value_groups=4, training=True, head_dim=16)
 """What the oracle asks of an attention layer: 8 heads over 2 key heads."""
@@ -243,7 +242,7 @@ def test_gradient_checkpointing_changes_no_gradient(
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        network = models.add_adapter(load(model), Lora(rank=4)).train()
+        network = Lora(rank=4).apply_to(load(model)).train()
         if checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
         network(**batch, logits_to_keep=positions).logits.square().mean().backward()

@@ -10,9 +10,9 @@ from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TrainingSample
+from palitune.models.lm_head import loss_positions
 from palitune.models.paligemma import PaliGemmaPrefixLM, normalize_pixels
 from palitune.records import Example
-from palitune.training.loss import loss_positions
 
 FAMILIES = ["paligemma", "paligemma2"]
 

@@ -18,10 +18,10 @@ from palitune.codec.grammar import ObjectGrammar
 from palitune.data.collator import Collator
 from palitune.data.training_set import TrainingSample
 from palitune.models.generation.generate import Generation, generate
+from palitune.models.lm_head import loss_positions, token_losses
 from palitune.models.paligemma import PaliGemmaPrefixLM
 from palitune.records import Example, Instance
 from palitune.tasks.detection import Detection
-from palitune.training.loss import loss_positions, token_losses
 
 FAMILIES = ["paligemma", "paligemma2"]
 BOATS = ObjectGrammar(("boat", "buoy"), max_objects=2, allow_empty=False)
