@@ -1,4 +1,4 @@
-"""Several adapters put on as one do what their weights say."""
+"""Combined adapters are the weighted sum of the adapters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +25,11 @@ def model(tiny: Callable[[str], Path]) -> Local:
 
 
 def change(model: Local, combination: AdapterCombination) -> torch.Tensor:
-    """What merging changes in one of the base's weights."""
+    """Return the change of one base weight by the merged adapters."""
     merged = merge_adapter(load_combined(model, combination, quantized=False))
     weights: dict[str, Any] = load(model).state_dict()
-    found: torch.Tensor = merged.state_dict()[PROJECTION] - weights[PROJECTION]
-    return found
+    difference: torch.Tensor = merged.state_dict()[PROJECTION] - weights[PROJECTION]
+    return difference
 
 
 def test_cat_is_the_weighted_sum_whatever_the_ranks(model: Local, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_linear_adds_factors_of_one_rank(model: Local, tmp_path: Path) -> None:
     alone = change(model, AdapterCombination(paths=[one]))
     torch.testing.assert_close(change(model, half), alone, atol=1e-6, rtol=0)
     other = save_perturbed_adapter(model, Lora(rank=4), tmp_path / "other", seed=2)
-    with pytest.raises(ModelError, match="adapters: PEFT cannot make one of these adapters: "):
+    with pytest.raises(ModelError, match="adapters: PEFT cannot combine these adapters: "):
         change(
             model, AdapterCombination(paths=[one, other], combination_type=CombinationType.linear)
         )
@@ -64,14 +64,14 @@ def test_only_loras_of_this_base_are_combined(model: Local, tmp_path: Path) -> N
     full = save_perturbed_adapter(
         model, Full(trainable_parts=["projector"]), tmp_path / "full", seed=1
     )
-    with pytest.raises(ModelError, match="is no LoRA; only LoRA adapters are combined"):
+    with pytest.raises(ModelError, match="is not a LoRA adapter; only LoRA adapters can be combined"):
         load_combined(model, AdapterCombination(paths=[full, one]), quantized=False)
-    with pytest.raises(ModelError, match="is no LoRA; only LoRA adapters are combined"):
+    with pytest.raises(ModelError, match="is not a LoRA adapter; only LoRA adapters can be combined"):
         load_combined(model, AdapterCombination(paths=[one, full]), quantized=False)
     strange = Local(path=str(build_tiny(tmp_path / "base", "paligemma", seed=1)))
     other = save_perturbed_adapter(strange, Lora(rank=2), tmp_path / "other", seed=1)
     with pytest.raises(
-        ModelError, match=r"weights differ from this model's; .*allow_base_mismatch=true"
+        ModelError, match=r"weights differ from this model's\. .*allow_base_mismatch=true"
     ):
         load_combined(model, AdapterCombination(paths=[one, other]), quantized=False)
     forced = AdapterCombination(paths=[one, other], allow_base_mismatch=True)

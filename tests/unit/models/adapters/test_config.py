@@ -51,7 +51,7 @@ RESOLUTIONS = [224, 448, 896]
 
 @cache
 def released(name: str, resolution: int) -> Any:
-    """The network of a released checkpoint, without memory."""
+    """Return the network of a released checkpoint on the meta device."""
     size = SIZES[name]
     config = PaliGemmaConfig(
         text_config={
@@ -144,14 +144,14 @@ def test_the_shapes_of_these_tests_give_the_published_numbers_of_parameters(
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("name", SIZES)
-def test_every_part_hits_exactly_its_own_linear_layers(name: str, resolution: int) -> None:
-    wanted = linear_layers(SIZES[name])
+def test_every_part_matches_exactly_its_own_linear_layers(name: str, resolution: int) -> None:
+    expected = linear_layers(SIZES[name])
     for part in MODULE_GROUPS:
         assert Lora(targets=[part]).target_modules(released(name, resolution)) == sorted(
-            wanted[part]
+            expected[part]
         )
     for whole in ("language", "vision"):
-        both = wanted[f"{whole}.attention"] | wanted[f"{whole}.mlp"]
+        both = expected[f"{whole}.attention"] | expected[f"{whole}.mlp"]
         assert Lora(targets=[whole]).target_modules(released(name, resolution)) == sorted(both)
 
 
@@ -161,17 +161,17 @@ def test_default_lora_trains_exactly_the_language_model_at_rank_16(
     name: str, resolution: int
 ) -> None:
     layers = linear_layers(SIZES[name])
-    wanted = layers["language.attention"] | layers["language.mlp"]
-    released.cache_clear()  # the network is used up
+    expected = layers["language.attention"] | layers["language.mlp"]
+    released.cache_clear()  # the network is modified in place
     with torch.device("meta"):
         adapted = Lora().apply_to(released(name, resolution))
     trained = {name: p.numel() for name, p in adapted.named_parameters() if p.requires_grad}
     released.cache_clear()
     prefix = "base_model.model."
     assert set(trained) == {
-        f"{prefix}{layer}.lora_{side}.default.weight" for layer in wanted for side in "AB"
+        f"{prefix}{layer}.lora_{side}.default.weight" for layer in expected for side in "AB"
     }
-    assert sum(trained.values()) == lora_parameters(wanted, 16)
+    assert sum(trained.values()) == lora_parameters(expected, 16)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_default_lora_has_the_recorded_number_of_parameters(name: str, parameter
 
 @pytest.mark.parametrize("part", MODULE_GROUPS)
 @pytest.mark.parametrize("name", ["paligemma 3b", "paligemma2 28b"])
-def test_every_part_alone_trains_the_number_of_parameters_of_the_formula(
+def test_the_number_of_trained_parameters_of_a_part_follows_the_formula(
     name: str, part: str
 ) -> None:
     released.cache_clear()
@@ -212,7 +212,7 @@ def base(tiny: Callable[[str], Path]) -> Any:
     return load(Local(path=str(tiny("paligemma2"))))
 
 
-def test_names_of_other_layouts_belong_to_the_same_parts() -> None:
+def test_older_module_names_belong_to_the_same_parts() -> None:
     names = {
         "model.vision_tower.encoder.layers.3.self_attn.q_proj": "vision.attention",
         "vision_tower.vision_model.encoder.layers.3.mlp.fc1": "vision.mlp",
@@ -238,7 +238,7 @@ def test_lora_is_in_float32_and_everything_else_is_frozen(
             assert parameter.dtype == torch.float32
 
 
-def test_resolved_targets_are_the_same_before_and_after_the_adapter_is_on(base: Any) -> None:
+def test_resolved_targets_are_the_same_with_and_without_the_adapter(base: Any) -> None:
     adapter = Lora(targets=["vision.attention", "projector"])
     before = adapter.target_modules(base)
     adapted = adapter.apply_to(base)
@@ -246,9 +246,9 @@ def test_resolved_targets_are_the_same_before_and_after_the_adapter_is_on(base: 
     assert len(before) == 2 * 4 + 1
 
 
-def test_a_part_that_hits_nothing_is_refused(base: Any) -> None:
+def test_a_part_that_matches_nothing_is_refused(base: Any) -> None:
     del base.model.vision_tower.encoder.layers[:]
-    with pytest.raises(ModelError, match=r"adapter\.targets: vision\.mlp hits nothing"):
+    with pytest.raises(ModelError, match=r"adapter\.targets: vision\.mlp matches nothing"):
         Lora(targets=["language", "vision.mlp"]).target_modules(base)
 
 
@@ -285,24 +285,24 @@ def probe(network: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("initialization", Initialization, ids=lambda i: i.name)
-def test_lora_starts_as_the_base_model(
+def test_a_new_lora_gives_the_logits_of_the_base_model(
     initialization: Initialization, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
-    wanted = probe(load(model))
+    expected = probe(load(model))
     network = load_for_training(model, Lora(initialization=initialization)).eval()
-    assert (probe(network) - wanted).abs().max() <= 2e-5
+    assert (probe(network) - expected).abs().max() <= 2e-5
 
 
 @pytest.mark.parametrize("initialization", Initialization, ids=lambda i: i.name)
-def test_only_pissa_and_olora_leave_no_base_model_when_switched_off(
+def test_only_pissa_and_olora_change_the_base_model(
     initialization: Initialization, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
-    wanted = probe(load(model))
+    expected = probe(load(model))
     network = load_for_training(model, Lora(initialization=initialization)).eval()
     with network.disable_adapter():
-        moved = not torch.equal(probe(network), wanted)
+        moved = not torch.equal(probe(network), expected)
     assert moved == (initialization.name in ("pissa", "pissa_niter_4", "olora"))
 
 
