@@ -103,7 +103,9 @@ def test_logits_are_the_same_in_training_and_evaluation(
 def test_gradient_checkpointing_changes_no_gradient_of_a_quantized_network(
     tiny: Callable[[str], Path], collated: tuple[Batch, Batch]
 ) -> None:
-    plain = gradients(perturbed_network(Local(path=str(tiny("paligemma2"))), QUANTIZED[0]), collated[0])
+    plain = gradients(
+        perturbed_network(Local(path=str(tiny("paligemma2"))), QUANTIZED[0]), collated[0]
+    )
     network = perturbed_network(Local(path=str(tiny("paligemma2"))), QUANTIZED[0])
     network.gradient_checkpointing_enable({"use_reentrant": False})
     for name, gradient in gradients(network, collated[0]).items():

@@ -82,7 +82,9 @@ def test_a_path_is_read_instead_of_the_hub() -> None:
 
 def test_half_precision_is_refused_for_paligemma_2_only() -> None:
     PaliGemma(dtype=Dtype.fp16)
-    with pytest.raises(ValueError, match=r"model\.dtype must be bf16 or fp32 for Gemma 2, which overf"):
+    with pytest.raises(
+        ValueError, match=r"model\.dtype must be bf16 or fp32 for Gemma 2, which overf"
+    ):
         PaliGemma2(dtype=Dtype.fp16)
 
 
@@ -94,7 +96,9 @@ def test_sdpa_is_refused_for_paligemma_2_with_soft_capped_scores() -> None:
 
 
 def test_a_final_softcap_is_refused_for_paligemma_1() -> None:
-    with pytest.raises(ValueError, match=r"model\.final_logit_softcapping must be false for PaliGemma 1"):
+    with pytest.raises(
+        ValueError, match=r"model\.final_logit_softcapping must be false for PaliGemma 1"
+    ):
         PaliGemma(final_logit_softcapping=True)
 
 
@@ -116,8 +120,6 @@ def test_models_in_folders_are_not_on_the_hub(model: ModelConfig) -> None:
 
 
 def test_model_and_adapter_settings_are_imported_without_torch() -> None:
-    code = (
-        "import sys, palitune.models.config, palitune.models.adapters.config; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
-    )
+    code = "import sys, palitune.models.config, palitune.models.adapters.config; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

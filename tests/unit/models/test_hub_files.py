@@ -49,7 +49,9 @@ def test_another_language_model_is_refused(model_copy: Path) -> None:
     config = json.loads((model_copy / "config.json").read_text())
     config["text_config"] = {"model_type": "llama"}
     (model_copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="describes a 'llama' model; it must be a 'paligemma' with"):
+    with pytest.raises(
+        ModelError, match="describes a 'llama' model; it must be a 'paligemma' with"
+    ):
         load(Local(path=str(model_copy)))
 
 

@@ -171,7 +171,9 @@ def convert_to_hub_format(folder: Path) -> None:
     )
 
 
-def test_files_in_the_format_of_the_hub_give_the_same_network_and_generate(model_copy: Path) -> None:
+def test_files_in_the_format_of_the_hub_give_the_same_network_and_generate(
+    model_copy: Path,
+) -> None:
     expected = load(Local(path=str(model_copy)))
     plain = load_processor(Local(path=str(model_copy)))
     convert_to_hub_format(model_copy)
@@ -268,7 +270,9 @@ def test_a_tokenizer_that_splits_location_tokens_is_refused(model_copy: Path) ->
 
 
 def test_half_precision_is_refused_for_a_local_paligemma_2(tiny: Callable[[str], Path]) -> None:
-    with pytest.raises(ModelError, match=r"model\.dtype must be bf16 or fp32 for Gemma 2, which overf"):
+    with pytest.raises(
+        ModelError, match=r"model\.dtype must be bf16 or fp32 for Gemma 2, which overf"
+    ):
         load(Local(path=str(tiny("paligemma2")), dtype=Dtype.fp16))
 
 

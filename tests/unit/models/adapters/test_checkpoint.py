@@ -178,8 +178,8 @@ def test_training_continues_from_a_saved_adapter(
     save_adapter(network, tmp_path, model)
     again = load_for_training(model, replace(adapter, path=str(tmp_path)))
     assert torch.equal(logits(again), logits(network))
-    wanted = sorted(name for name, p in network.named_parameters() if p.requires_grad)
-    assert sorted(name for name, p in again.named_parameters() if p.requires_grad) == wanted
+    expected = sorted(name for name, p in network.named_parameters() if p.requires_grad)
+    assert sorted(name for name, p in again.named_parameters() if p.requires_grad) == expected
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,9 @@ def test_a_file_with_fewer_tensors_than_were_saved_is_refused(
     tensors = load_file(file)
     del tensors[sorted(tensors)[0]]
     save_file(tensors, file)
-    with pytest.raises(ModelError, match=rf"contains {len(tensors)} tensors, but {len(tensors) + 1}"):
+    with pytest.raises(
+        ModelError, match=rf"contains {len(tensors)} tensors, but {len(tensors) + 1}"
+    ):
         load_for_inference(model, Lora(path=str(tmp_path)))
 
 

@@ -336,7 +336,10 @@ def test_dora_learns_a_magnitude_per_output_and_dropout_is_applied(base: Any) ->
         ({"rank": 0}, r"adapter\.rank must be at least 1, got 0"),
         ({"alpha": 0}, r"adapter\.alpha must be at least 1, got 0"),
         ({"dropout": 1.0}, r"adapter\.dropout must be at least 0 and below 1, got 1\.0"),
-        ({"rank": 5, "initialization": Initialization.orthogonal}, "must be even with initialization=orthogonal, got 5"),
+        (
+            {"rank": 5, "initialization": Initialization.orthogonal},
+            "must be even with initialization=orthogonal, got 5",
+        ),
         ({"dora": True, "initialization": Initialization.pissa}, r"adapter\.dora does not support"),
         ({"targets": ["head"], "initialization": Initialization.olora}, "shares with the embed"),
     ],

@@ -126,7 +126,6 @@ def test_a_16_bit_base_keeps_its_precision_and_float32_gradients() -> None:
     assert {value.dtype for name, value in ours.items() if "lora" in name} == {torch.float32}
     for name, value in exact.items():
         error, error_of_peft = (
-            float((actual[name].float() - value).norm() / value.norm())
-            for actual in (ours, theirs)
+            float((actual[name].float() - value).norm() / value.norm()) for actual in (ours, theirs)
         )
         assert error < 2 * error_of_peft + 0.01, name
