@@ -104,27 +104,6 @@ def masks_by_layer_type(
     return masks
 
 
-def hidden_states_at(
-    language_model: Any,
-    embeddings: Tensor,
-    token_types: Tensor,
-    attention_mask: Tensor,
-    keep: Tensor,
-) -> Tensor:
-    """Return the final hidden states of right-padded rows where `keep` is True: (kept, width).
-
-    Args:
-        language_model: Gemma 1 or 2 without its head.
-        embeddings: Input embeddings with image features, (batch, tokens, width).
-        token_types: (batch, tokens), as in `prefix_lm_mask`.
-        attention_mask: (batch, tokens), 0 on padding.
-        keep: (batch, tokens) bool.
-    """
-    positions = compute_position_ids(token_types, attention_mask)
-    masks = masks_by_layer_type(language_model, token_types, attention_mask, positions)
-    return run_decoder(language_model, embeddings, masks, positions, keep)
-
-
 def run_decoder(
     language_model: Any,
     embeddings: Tensor,

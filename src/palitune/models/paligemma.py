@@ -62,12 +62,18 @@ class PaliGemmaPrefixModel(PaliGemmaModel):  # type: ignore[misc]
         return super().forward(*args, token_type_ids=token_type_ids, **kwargs)
 
     def hidden_states_at(self, keep: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return final hidden states where `keep`, (batch, tokens) bool, is True: (kept, width)."""
+        """Return final hidden states where `keep`, (batch, tokens) bool, is True: (kept, width).
+
+        The rows of the batch are right-padded.
+        """
         ids, types = batch["input_ids"], batch["token_type_ids"]
         attention_mask = batch.get("attention_mask", torch.ones_like(ids))
-        return decoder_layers.hidden_states_at(
-            self.language_model, self.input_embeddings(batch), types, attention_mask, keep
+        positions = decoder_layers.compute_position_ids(types, attention_mask)
+        masks = decoder_layers.masks_by_layer_type(
+            self.language_model, types, attention_mask, positions
         )
+        embeddings = self.input_embeddings(batch)
+        return decoder_layers.run_decoder(self.language_model, embeddings, masks, positions, keep)
 
     def input_embeddings(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return token embeddings with image features inserted: (batch, tokens, width)."""

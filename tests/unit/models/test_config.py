@@ -120,6 +120,9 @@ def test_models_in_folders_are_not_on_the_hub(model: ModelConfig) -> None:
 
 
 def test_model_and_adapter_settings_are_imported_without_torch() -> None:
-    code = "import sys, palitune.models.config, palitune.models.adapters.config; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, palitune.models.config, palitune.models.adapters.config; "
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

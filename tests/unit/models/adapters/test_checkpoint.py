@@ -280,7 +280,7 @@ def test_weights_of_another_network_are_refused_for_full(model: Local, tmp_path:
 
 def test_another_base_of_the_same_shape_is_refused(saved: Path, tmp_path: Path) -> None:
     other = build_tiny(tmp_path / "other", "paligemma2", seed=1)
-    with pytest.raises(ModelError, match="weights differ from this model's. Set model to that"):
+    with pytest.raises(ModelError, match=r"weights differ from this model's\. Set model to that"):
         load_for_inference(Local(path=str(other)), Lora(path=str(saved)))
     forced = Lora(path=str(saved), allow_base_mismatch=True)
     network = load_for_inference(Local(path=str(other)), forced)
