@@ -16,8 +16,9 @@ from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Device, Dtype, Local
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.models.loading import TORCH_DTYPES, load
-from palitune.models.paligemma import IGNORE_INDEX, normalize_pixels
+from palitune.models.paligemma import normalize_pixels
 
 from harness.paired_timing import Result
 

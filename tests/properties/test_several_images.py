@@ -13,9 +13,9 @@ from palitune.data.collator import Collator
 from palitune.data.images.transforms import IDENTITY_TRANSFORM
 from palitune.data.training_set import TrainingSample
 from palitune.models.generation.generate import generate
+from palitune.models.lm_head import loss_positions
 from palitune.models.paligemma import PaliGemmaPrefixLM, normalize_pixels
 from palitune.records import Example
-from palitune.training.loss import loss_positions
 
 FAMILIES = ["paligemma", "paligemma2"]
 

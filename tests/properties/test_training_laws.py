@@ -18,12 +18,13 @@ from palitune.data.training_set import TargetSampling, TrainingSample, TrainingS
 from palitune.errors import TrainingError
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Local
+from palitune.models.lm_head import loss_positions, token_losses
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.tasks.detection import Detection
 from palitune.training.config import LossReduction, Optimizer, Schedule, TrainingConfig
 from palitune.training.data import TrainingData, build_training_data
-from palitune.training.loss import loss_positions, token_losses, token_weights
+from palitune.training.loss import token_weights
 from palitune.training.train import train
 
 from support.toy_data import write_toy_coco

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from palitune.alignment.reward_scoring import CompletionGroup, ScoredCompletion
-from palitune.data.collator import IGNORE_INDEX, Batch, Collator, expand_image_index
+from palitune.data.collator import Batch, Collator, expand_image_index
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.paths import write_atomically
 from palitune.records import Example
 

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Sequence
 
-import torch
 from rich.progress import Progress
 from transformers import GenerationConfig
 
@@ -21,6 +20,7 @@ from palitune.data.collator import expand_image_index
 from palitune.data.training_set import TrainingSample
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
+from palitune.models.modes import inference_mode
 
 _log = logging.getLogger(__name__)
 
@@ -111,9 +111,7 @@ def _sample_texts(run: AlignmentRun, samples: Sequence[TrainingSample]) -> list[
     network, collator, tokenizer = run.network, run.data.collator, run.data.collator.tokenizer
     examples = [sample.example for sample in samples for _ in range(run.config.num_generations)]
     batch = expand_image_index(collator.collate_prompts(examples))
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with inference_mode(network):
         sequences = network.generate(
             **{name: value.to(network.device) for name, value in batch.items()},
             generation_config=GenerationConfig(
@@ -127,7 +125,6 @@ def _sample_texts(run: AlignmentRun, samples: Sequence[TrainingSample]) -> list[
                 pad_token_id=tokenizer.pad_token_id,
             ),
         )
-    network.train(was_training)
     return [
         tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for ids in sequences[:, batch["input_ids"].shape[1] :].tolist()

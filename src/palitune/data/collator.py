@@ -21,6 +21,7 @@ from palitune.data.images.resized_cache import ResizedImageCache
 from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.records import Box, Example, Size
 
 Batch = dict[str, torch.Tensor]
@@ -35,8 +36,6 @@ Batch = dict[str, torch.Tensor]
 
 _TokenBatch = dict[str, np.ndarray]
 """A batch without images; numpy is faster than torch for writing single rows."""
-
-IGNORE_INDEX = -100
 
 SMALL_IMAGE_PIXELS, MAX_CACHED_IMAGES = 128 * 128, 4096
 """Largest image that is cached after decoding, in pixels, and the number of cached images: 64 to

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from palitune.data.collator import IGNORE_INDEX, Batch, Collator
+from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TrainingSample
+from palitune.models.lm_head import IGNORE_INDEX
+from palitune.models.modes import inference_mode
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -28,11 +30,8 @@ def collate_choices(collator: Collator, task: Task, examples: Sequence[Example])
 def choice_log_probs(network: Any, batch: Batch) -> list[list[float]]:
     """Return the log-probability of every suffix of every row."""
     inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with inference_mode(network):
         losses = network(**inputs).loss.double()
-    network.train(was_training)
     types = inputs["token_type_ids"]
     row, column = torch.nonzero(inputs["labels"] != IGNORE_INDEX, as_tuple=True)
     sums = losses.new_zeros(len(types), int(types.max()) + 1)

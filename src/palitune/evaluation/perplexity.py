@@ -57,17 +57,10 @@ def _row_log_probs(network: Any, batch: dict[str, Any]) -> list[tuple[float, int
     """Return the log-probability and the number of labels of every row."""
     import torch
 
-    from palitune.training.loss import loss_positions, token_losses
+    from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+    from palitune.models.modes import inference_mode
 
-    labels = batch["labels"]
-    positions = loss_positions(labels)
-    inputs = {k: v.to(network.device) for k, v in batch.items() if k != "labels"}
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        logits = network(**inputs, logits_to_keep=positions.to(network.device)).logits
-        targets = labels[:, 1:][positions[:, :-1]].to(logits.device)
-        losses = token_losses(logits, targets).double().cpu()
-    network.train(was_training)
-    losses_by_row = torch.split(losses, positions.sum(dim=1).tolist())
+    with inference_mode(network):
+        losses = token_losses(*teacher_forced_logits(network, batch)).double().cpu()
+    losses_by_row = torch.split(losses, loss_positions(batch["labels"]).sum(dim=1).tolist())
     return [(-float(row.sum()), len(row)) for row in losses_by_row]

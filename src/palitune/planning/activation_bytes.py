@@ -223,17 +223,13 @@ def saves_input_for_backward(
 def lora_bytes(linears: list[Linear], num_tokens: int, precision: Precision) -> int:
     """Return the bytes that LoRA saves in addition to its input.
 
-    If the product of the factors is merged into the weight: the merged weight, inputs x outputs.
-    Otherwise A(input), tokens x rank, and B in the compute dtype, rank x outputs; if that dtype is
-    not float32, also a copy of A, rank x inputs. With dropout or DoRA, PEFT's own layers save
+    A(input), tokens x rank, and B in the compute dtype, rank x outputs; if that dtype is not
+    float32, also a copy of A, rank x inputs. With dropout or DoRA, PEFT's own layers save
     additional float32 copies of inputs and outputs.
     """
     total = 0
     for linear in linears:
         if not linear.rank:
-            continue
-        if is_merged_in_forward(linear, precision):
-            total += linear.num_weights * precision.bytes_per_element
             continue
         casts_a = precision.bytes_per_element != FLOAT32_BYTES
         numbers = num_tokens + linear.out_features + linear.in_features * casts_a
@@ -244,20 +240,6 @@ def lora_bytes(linears: list[Linear], num_tokens: int, precision: Precision) -> 
         )
         total += num_tokens * copied * FLOAT32_BYTES
     return total
-
-
-def is_merged_in_forward(linear: Linear, precision: Precision) -> bool:
-    """Return whether `fast_lora` merges the LoRA product into the weight in the forward pass.
-
-    It does for small weights that are computed in float32, except int8 ones
-    (`fast_lora._merging_is_cheaper`).
-    """
-    is_int8 = precision.quantization_bits == 8 and linear.module_group.startswith("language.")
-    if precision.bytes_per_element != FLOAT32_BYTES or is_int8:
-        return False
-    if precision.extra_input_copies or precision.extra_output_copies:
-        return False
-    return 6 * linear.rank * (linear.in_features + linear.out_features) >= linear.num_weights
 
 
 def linears_of_one_layer(

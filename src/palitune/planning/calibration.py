@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from palitune.data.collator import IGNORE_INDEX
 from palitune.errors import TrainingError
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.planning.activation_bytes import BatchShape
 from palitune.planning.model_shapes import ModelShape
 from palitune.planning.static_memory import MemoryContext

@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from palitune.codec.boxes import NUM_LOC_BINS, OBJECT_SEPARATOR
+from palitune.codec.boxes import OBJECT_SEPARATOR
+from palitune.codec.tokens import NUM_LOC_BINS
 from palitune.records import Box, Instance, Size
 
 

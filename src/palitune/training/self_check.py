@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
-from palitune.data.collator import IGNORE_INDEX, Batch, Collator
+from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TargetSampling, TrainingSample
 from palitune.errors import SelfCheckError
 from palitune.models.adapters.config import AdapterConfig, Qlora, module_group
+from palitune.models.lm_head import IGNORE_INDEX, teacher_forced_logits
 from palitune.models.loading import TORCH_DTYPES
+from palitune.models.modes import training_mode
 from palitune.training.activation_memory import check_device
 from palitune.training.arguments import gradient_accumulation_steps
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
-from palitune.training.loss import loss_positions
 from palitune.training.sequence_lengths import check_lengths, evenly_spaced
 from palitune.training.vision_feature_cache import check_vision_frozen
 
@@ -239,11 +240,9 @@ def check_mask(network: Any, batch: Batch, samples: Sequence[TrainingSample] = (
     """
     suffix = _suffix_mask(batch, samples).to(network.device)
     batch = {key: value.to(network.device) for key, value in batch.items()}
-    was_training = network.training
     for mode in (True, False):
-        network.train(mode)
-        _check_mask_in_mode(network, batch, suffix, "training" if mode else "evaluation")
-    network.train(was_training)
+        with training_mode(network, mode):
+            _check_mask_in_mode(network, batch, suffix, "training" if mode else "evaluation")
     return [
         "mask: suffix tokens attend neither to later ones nor to padding (training and evaluation)",
         "mask: image and prefix attend to each other in both directions (training and evaluation)",
@@ -311,11 +310,10 @@ def check_padding(network: Any, collator: Collator, samples: Sequence[TrainingSa
     """Check that padding a row to the length of a longer one does not change its logits."""
     lengths = [int(collator.collate_train([sample])["attention_mask"].sum()) for sample in samples]
     short, long = samples[lengths.index(min(lengths))], samples[lengths.index(max(lengths))]
-    was_training = network.training
-    network.eval()
-    alone = _suffix_logits(network, collator.collate_train([short]))
-    padded = _suffix_logits(network, collator.collate_train([short, long]))[: alone.shape[0]]
-    network.train(was_training)
+    with training_mode(network, False), torch.no_grad():
+        alone = teacher_forced_logits(network, collator.collate_train([short]))[0].float()
+        padded = teacher_forced_logits(network, collator.collate_train([short, long]))[0].float()
+    padded = padded[: alone.shape[0]]
     error = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-6))
     bound = 1e-3 if _is_batch_invariant(network) else 5e-2
     _ensure(
@@ -330,14 +328,6 @@ def _is_batch_invariant(network: Any) -> bool:
     dtype = next(network.get_input_embeddings().parameters()).dtype
     int8 = any(type(module).__name__ == "Linear8bitLt" for module in network.modules())
     return dtype == torch.float32 and not int8
-
-
-def _suffix_logits(network: Any, batch: Batch) -> torch.Tensor:
-    batch = {key: value.to(network.device) for key, value in batch.items()}
-    positions = loss_positions(batch.pop("labels"))
-    with torch.no_grad():
-        logits: torch.Tensor = network(**batch, logits_to_keep=positions).logits
-    return logits.float()
 
 
 def _ensure(condition: bool, message: str) -> None:

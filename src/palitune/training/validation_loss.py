@@ -17,8 +17,10 @@ from transformers import TrainerCallback
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import TaskDataset
 from palitune.data.training_set import TrainingSample
+from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+from palitune.models.modes import training_mode
 from palitune.training.config import LossReduction
-from palitune.training.loss import loss_positions, token_losses, token_weights
+from palitune.training.loss import token_weights
 from palitune.training.sequence_lengths import evenly_spaced
 
 MINITRAIN, MINIVAL = "minitrain", "minival"
@@ -28,12 +30,11 @@ MINITRAIN, MINIVAL = "minitrain", "minival"
 def suffix_losses(network: Any, batch: Batch) -> torch.Tensor:
     """Return each row's mean negative log-likelihood of suffix and EOS, (batch,) float32."""
     batch = {name: tensor.to(network.device) for name, tensor in batch.items()}
-    labels = batch.pop("labels")
-    positions = loss_positions(labels)
-    logits = network(**batch, logits_to_keep=positions).logits
-    losses = token_losses(logits, labels[:, 1:][positions[:, :-1]])
+    labels = batch["labels"]
+    losses = token_losses(*teacher_forced_logits(network, batch))
     weighted = losses * token_weights(labels, LossReduction.example)
-    return losses.new_zeros(len(labels)).index_add(0, positions.nonzero()[:, 0], weighted)
+    rows = loss_positions(labels).nonzero()[:, 0]
+    return losses.new_zeros(len(labels)).index_add(0, rows, weighted)
 
 
 def evaluate_perplexity(
@@ -53,23 +54,22 @@ def evaluate_perplexity(
         max_samples: Examples per component, evenly spaced. Only their first target is used.
         batch_size: Examples per forward pass.
     """
-    was_training = network.training
-    network.eval()
     metrics: dict[str, float] = {}
-    for split, datasets in splits.items():
-        losses = {
-            dataset.name: torch.cat(
-                [
-                    suffix_losses(network, batch)
-                    for batch in _batches(dataset, collator, max_samples, batch_size)
-                ]
-            )
-            for dataset in datasets
-        }
-        metrics[f"{split}/loss"] = float(torch.cat(list(losses.values())).mean())
-        for component, values in losses.items():
-            metrics[f"{split}/{component}/perplexity"] = math.exp(min(float(values.mean()), 700.0))
-    network.train(was_training)
+    with training_mode(network, False):
+        for split, datasets in splits.items():
+            losses = {
+                dataset.name: torch.cat(
+                    [
+                        suffix_losses(network, batch)
+                        for batch in _batches(dataset, collator, max_samples, batch_size)
+                    ]
+                )
+                for dataset in datasets
+            }
+            metrics[f"{split}/loss"] = float(torch.cat(list(losses.values())).mean())
+            for component, values in losses.items():
+                perplexity = math.exp(min(float(values.mean()), 700.0))
+                metrics[f"{split}/{component}/perplexity"] = perplexity
     return metrics
 
 

@@ -101,7 +101,7 @@ def test_what_the_command_line_says_of_a_setting_goes_before_the_space(
         ("search.metric=ocr/exact", 1, "search.metric: there is no number 'ocr/exact' (did you"),
         ("training.validation_split=null", 2, "a search needs training.validation_split"),
         ("search.space={adapter.dropout: 0}", 2, "adapter.dropout=0 gives one value"),
-        ("adapter.dropout=choice(0,2)", 2, "adapter.dropout must be in [0, 1), not 2"),
+        ("adapter.dropout=choice(0,2)", 2, "adapter.dropout must be at least 0 and below 1, got 2"),
         ("adapter.dropout=tag(log,interval(0,0.1))", 2, "must lie above 0"),
         ("adapter.dropout=interval(1,0)", 2, "an interval goes from less to more"),
         ("search.n_trials=0", 2, "search.n_trials must be at least 1, not 0"),

@@ -110,7 +110,7 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
         ({"suffix": "a boat"}, "suffix 'a boat' is not '<locY0><locX0><locY1><locX1> label ; ...'"),
         (
             {"instances": (dataclasses.replace(BOAT, label="a;b"),), "classes": ("a;b",)},
-            "label 'a;b' holds ';'",
+            "label 'a;b' contains ';'",
         ),
         (
             {"instances": (dataclasses.replace(BOAT, label=""),), "classes": ("",)},

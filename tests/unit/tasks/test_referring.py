@@ -72,7 +72,7 @@ def test_a_box_is_the_prompt_and_what_is_said_about_it_the_answer() -> None:
         (
             ReferringDetection(include_label=True),
             {"expression": "a;b"},
-            "label 'a;b' holds ';', a <loc>/<seg> token or outer spaces",
+            "label 'a;b' contains ';', a <loc>/<seg> token or outer spaces",
         ),
         (ReferringDetection(), {"suffix": "boat"}, "suffix 'boat' is not '<locY0>"),
         (ReferringDetection(), {"suffix": f"{BOX} ; {BOX}"}, "suffix '<loc0050>"),

@@ -78,7 +78,7 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
         ),
         ({"instances": (BOAT, BOAT)}, {}, "column 'instances' has 2 objects"),
         ({"instances": (dataclasses.replace(BOAT, mask=None),)}, {}, "object '' has no mask"),
-        ({}, {"include_label": True}, "label 'the left boat; not the right one' holds ';'"),
+        ({}, {"include_label": True}, "label 'the left boat; not the right one' contains ';'"),
         ({"suffix": "a boat"}, {}, "suffix 'a boat' is not '<locY0>"),
         ({"suffix": f"{SHAPE} ; {SHAPE}"}, {}, "suffix"),
         ({"suffix": SHAPE}, {"include_label": True}, "suffix"),
