@@ -4,7 +4,9 @@ from transformers import set_seed
 
 from palitune.alignment import methods
 from palitune.alignment.run import AlignmentRun
-from palitune.config import Align, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Align
+from palitune.config.to_yaml import to_yaml
 from palitune.data.dataset import load_split, load_training_split
 from palitune.evaluation.evaluate import evaluate, make_validation_fn
 from palitune.evaluation.scoring import metric_names

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from palitune.config import Check, recipe
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Check
 from palitune.data.dataset import load_training_split
 from palitune.models.loading import load_for_training, load_processor
 from palitune.report.environment import environment, format_environment

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from palitune.config import Compare, recipe
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Compare
 from palitune.report.comparison.compare import compare_runs
 from palitune.report.comparison.files import print_comparison, write_comparison_files
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palitune.config import Evaluate, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Evaluate
+from palitune.config.to_yaml import to_yaml
 from palitune.data.dataset import load_split
 from palitune.distributed.collectives import is_main_process
 from palitune.evaluation.evaluate import generate_predictions

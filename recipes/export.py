@@ -1,6 +1,8 @@
 """Merge an adapter (adapter.path=FOLDER) into its base model, for plain transformers."""
 
-from palitune.config import Export, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Export
+from palitune.config.to_yaml import to_yaml
 from palitune.export.export_model import export_merged, export_onnx
 from palitune.export.hub import upload_folder
 from palitune.export.parity import assert_parity, greedy_outputs, measure_parity

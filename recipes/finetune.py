@@ -2,7 +2,9 @@
 
 from transformers import set_seed
 
-from palitune.config import Finetune, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Finetune
+from palitune.config.to_yaml import to_yaml
 from palitune.data.dataset import load_split, load_training_split
 from palitune.evaluation.evaluate import evaluate, make_validation_fn
 from palitune.evaluation.scoring import metric_names

@@ -1,6 +1,8 @@
 """Inspect your data as the model will see it: statistics, errors and sample images."""
 
-from palitune.config import Inspect, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Inspect
+from palitune.config.to_yaml import to_yaml
 from palitune.data.inspection.scan import InspectionConfig, scan
 from palitune.data.inspection.warnings import inspection_warnings
 from palitune.models.loading import load_processor

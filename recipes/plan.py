@@ -1,6 +1,8 @@
 """Predict memory, time and disk space of a training run, without training."""
 
-from palitune.config import Plan, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Plan
+from palitune.config.to_yaml import to_yaml
 from palitune.planning.flops import Gpu
 from palitune.planning.plan import calibrate_memory, plan_training
 from palitune.planning.workload import AssumedLengths, measure_workload

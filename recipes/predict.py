@@ -1,6 +1,8 @@
 """Run the base model, or an adapter (adapter.path=FOLDER), on new images."""
 
-from palitune.config import Predict, recipe, to_yaml
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Predict
+from palitune.config.to_yaml import to_yaml
 from palitune.data.unlabeled import build_prompts, list_images
 from palitune.evaluation.predict import stream_predictions
 from palitune.models.loading import load_for_inference, load_processor

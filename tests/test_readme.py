@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from palitune import __main__ as program
-from palitune.config.runners import Outcome, RunnerConfig
+from palitune.sweeps import launch_sweep
+from palitune.sweeps.runner import Outcome
 
 from support.toy_data import write_toy_coco, write_toy_jsonl
 
@@ -63,7 +64,7 @@ def test_a_command_of_the_readme_runs(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(home)
-    monkeypatch.setattr(RunnerConfig, "runner", lambda settings, folder: InThisProcess())
+    monkeypatch.setattr(launch_sweep, "make_runner", lambda settings, folder: InThisProcess())
     name, *arguments = shlex.split(line)
     if name.startswith("scripts/"):
         script = (ROOT / name).read_text()

@@ -1,4 +1,4 @@
-"""The program `palitune`: what there is, and the recipes that do it."""
+"""The program `palitune`."""
 
 import gc
 import importlib.util
@@ -8,11 +8,12 @@ from typing import Any
 
 from palitune import __version__, paths
 from palitune.cli import help
+from palitune.config import catalog
 from palitune.errors import INTERRUPTED, USAGE_ERROR, ConfigError, print_error, unknown_choice
 
 
 def main() -> None:
-    """Do what the command line says and end with its exit code."""
+    """Run the command line and exit with its exit code."""
     try:
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:
@@ -20,8 +21,8 @@ def main() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Do what the arguments say and return the exit code."""
-    # What is imported and composed stays; to look through it for garbage takes a tenth of the time.
+    """Run the given arguments and return the exit code."""
+    # Imports and composed nodes stay alive; collecting garbage would take a tenth of the time.
     gc.disable()
     try:
         match argv:
@@ -29,34 +30,36 @@ def run(argv: list[str]) -> int:
                 print(help.overview())
             case ["--version"]:
                 print(f"palitune {__version__}")
-            case ["list", *what]:
+            case ["list", *arguments]:
                 from palitune.config.recipes import GROUPS
 
-                print(help.list_command(what, GROUPS))
-            case ["copy", *what]:
-                print(help.copy_command(what))
-            case [name, *told] if name in help.recipes():
-                return _launch_recipe(name, told)
+                print(help.list_command(arguments, GROUPS))
+            case ["copy", *arguments]:
+                print(help.copy_command(arguments))
+            case [name, *arguments] if name in catalog.recipes():
+                return _launch_recipe(name, arguments)
             case [name, *_]:
-                known = [*help.recipes(), "list", "copy"]
-                raise ConfigError(unknown_choice("recipe", name, known))
-    except ConfigError as mistake:
-        print_error(str(mistake))
+                names = [*catalog.recipes(), "list", "copy"]
+                raise ConfigError(unknown_choice("recipe", name, names))
+    except ConfigError as error:
+        print_error(str(error))
         return USAGE_ERROR
     finally:
         gc.enable()
     return 0
 
 
-def _launch_recipe(name: str, recipe_args: list[str]) -> int:
+def _launch_recipe(name: str, argv: list[str]) -> int:
     from palitune.cli.launch import launch
+    from palitune.config.recipes import RECIPE_CONFIGS
 
-    program = ["-m", "palitune", name]
-    return launch(name, lambda: _load_recipe(name), program, f"palitune {name}", recipe_args)
+    python_args = ["-m", "palitune", name]
+    prog = f"palitune {name}"
+    return launch(RECIPE_CONFIGS[name], lambda: _load_recipe(name), python_args, prog, argv)
 
 
 def _load_recipe(name: str) -> Callable[[Any], None]:
-    """Load `recipes/<name>.py`; what it needs of torch and its like is imported now."""
+    """Import `recipes/<name>.py`, and with it torch and other heavy libraries."""
     gc.enable()
     file = paths.resource_dir("recipes") / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"palitune.recipes.{name}", file)
@@ -65,8 +68,8 @@ def _load_recipe(name: str) -> Callable[[Any], None]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    story: Callable[[Any], None] = getattr(module, name)
-    return story
+    function: Callable[[Any], None] = getattr(module, name)
+    return function
 
 
 if __name__ == "__main__":

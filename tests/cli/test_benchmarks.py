@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from palitune import __main__ as program
-from palitune import config
-from palitune.cli import help
-from palitune.cli.help import summary_line
-from palitune.config import ModelRecipeConfig
+from palitune.config.catalog import options, resolve_option, summary_line
+from palitune.config.compose import compose
+from palitune.config.recipes import RECIPE_CONFIGS, ModelRecipeConfig
 from palitune.data.dataset import load_split
 
 from support.official_files import write_benchmark
@@ -122,7 +121,9 @@ class Runs:
         if experiment not in self.composed:
             written = NOISY if experiment in WITH_NOISE else ["task.max_new_tokens=4"]
             told = [*self._places(experiment), *written, *FEW]
-            self.composed[experiment] = config.compose(recipe_of(experiment), [*told, *SHORT])
+            run = compose(RECIPE_CONFIGS[recipe_of(experiment)], [*told, *SHORT])
+            assert isinstance(run, ModelRecipeConfig)
+            self.composed[experiment] = run
         return self.composed[experiment]
 
     def _places(self, experiment: str) -> list[str]:
@@ -144,8 +145,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     gc.unfreeze()
 
 
+def file_of(experiment: str) -> Path:
+    return options("experiment")[resolve_option("experiment", experiment)]
+
+
 def text_of(experiment: str) -> str:
-    return help.options("experiment")[experiment].read_text(encoding="utf-8")
+    return file_of(experiment).read_text(encoding="utf-8")
 
 
 def recipe_of(experiment: str) -> str:
@@ -160,7 +165,7 @@ def test_every_experiment_on_a_benchmark_has_its_golden_strings() -> None:
         "handwriting_segmentation",
         "domain_adaptation",
     }
-    assert {*GOLDEN, *embedded} == set(help.options("experiment"))
+    assert {*GOLDEN, *embedded} == {file.stem for file in options("experiment").values()}
 
 
 @pytest.mark.parametrize("experiment", GOLDEN)
@@ -189,7 +194,7 @@ def test_an_experiment_says_first_its_task_metric_split_and_published_score(
 ) -> None:
     run = runs[experiment]
     assert run.task is not None
-    line = summary_line(help.options("experiment")[experiment])
+    line = summary_line(file_of(experiment))
     assert f" {run.task.name};" in line
     assert f"; {run.task.metrics[0]};" in line.replace("mean_iou", "referring_segmentation")
     assert run.evaluation.split.rpartition("/")[2] in line or "no published score" in line

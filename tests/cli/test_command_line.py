@@ -22,8 +22,10 @@ STORY = '''
     from dataclasses import dataclass
     from pathlib import Path
 
-    from palitune.config import Finetune, recipe, to_yaml
-    from palitune.examples import DataError
+    from palitune.cli.recipe import recipe
+    from palitune.config.recipes import Finetune
+    from palitune.config.to_yaml import to_yaml
+    from palitune.errors import DataError
 
     @dataclass(kw_only=True)
     class Mine(Finetune):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from palitune import __main__ as program
-from palitune.config.runners import RunnerConfig
 from palitune.models.adapters.checkpoint import save_adapter
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Tiny
 from palitune.models.loading import load_for_training
+from palitune.sweeps import launch_sweep
 
 from support.browser import DESKTOP, PHONE, open_page
 from support.comparison_runs import STRONG_ANSWERS, WEAK_ANSWERS, write_run
@@ -62,13 +62,13 @@ class InThisProcess:
 def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
     home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RunnerConfig, "runner", lambda self, folder: InThisProcess())
+    monkeypatch.setattr(launch_sweep, "make_runner", lambda settings, folder: InThisProcess())
     swept = ["experiment=ocr,vqa,boxes", "adapter.path=null,small/adapter,large/adapter"]
     told = ["evaluate", "--multirun", "--config-dir", "own", *swept, "output_dir=judged"]
     assert program.run(told) == 0, capfd.readouterr().err[-2000:]
     said = capfd.readouterr().out
     assert "sweep: 9 of 9 jobs done, in judged" in said
-    assert said.splitlines()[-1] == "side by side: palitune compare judged"
+    assert said.splitlines()[-1] == "compare: palitune compare judged"
     jobs = json.loads(Path("judged/sweep.json").read_text())["jobs"]
     assert [job["folder"] for job in jobs][:3] == [
         "0_experiment=ocr,adapter.path=null",

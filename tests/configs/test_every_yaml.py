@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from palitune import config
-from palitune.cli import help
-from palitune.config import ConfigError, ModelRecipeConfig
-from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
+from palitune.config import catalog
+from palitune.config.compose import compose
+from palitune.config.config_store import default_options
+from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, ModelRecipeConfig, RecipeConfig
 from palitune.data.images.augmentation import AUGMENTATIONS
 from palitune.data.registry import SOURCES
 from palitune.distributed.strategies import STRATEGIES
+from palitune.errors import ConfigError
 from palitune.models.adapters.config import ADAPTERS
 from palitune.models.config import MODELS
 from palitune.report.trackers.config import TRACKER_CONFIGS
@@ -39,7 +40,7 @@ IN_TURN = [
 def composed(recipe: str, overrides: list[str]) -> RecipeConfig:
     """Compose as a user does, who gives what the sentences ask for."""
     try:
-        return config.compose(recipe, overrides)
+        return compose(RECIPE_CONFIGS[recipe], overrides)
     except ConfigError as mistake:
         if missing := re.match(r"([\w.]+) is missing: write", str(mistake)):
             return composed(recipe, [*overrides, f"{missing[1]}=somewhere"])
@@ -84,7 +85,7 @@ def test_every_recipe_has_a_root_and_every_root_a_recipe(recipe: str) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
 def test_every_file_says_in_its_header_what_it_is(file: Path) -> None:
-    line = help.summary_line(file)
+    line = catalog.summary_line(file)
     assert 20 < len(line) < 100
     assert line.endswith((".", "?"))
 
@@ -111,18 +112,18 @@ def test_no_file_names_code(file: Path) -> None:
 def test_the_options_of_a_group_are_the_names_of_its_types(
     group: str, names: dict[str, type]
 ) -> None:
-    assert set(help.options(group)) == set(names) == set(GROUPS[group])
+    assert set(catalog.options(group)) == set(names) == set(GROUPS[group])
     assert {name: schema.name for name, schema in names.items()} == {name: name for name in names}
 
 
 def test_every_group_of_a_run_has_a_folder_and_every_folder_is_a_group() -> None:
-    roots = [config.default_options(recipe) for recipe in WITH_OPTIONS]
-    assert all(set(groups) == set(help.groups()) for groups in roots)
-    assert set(help.groups()) == {*GROUPS, "experiment", "debug"}
+    roots = [default_options(RECIPE_CONFIGS[recipe]) for recipe in WITH_OPTIONS]
+    assert all(set(groups) == set(catalog.groups()) for groups in roots)
+    assert set(catalog.groups()) == {*GROUPS, "experiment", "debug"}
 
 
 def test_all_recipes_have_the_same_defaults_so_that_an_experiment_fits_them_all() -> None:
-    defaults = {recipe: config.default_options(recipe) for recipe in WITH_OPTIONS}
+    defaults = {recipe: default_options(RECIPE_CONFIGS[recipe]) for recipe in WITH_OPTIONS}
     # These need no data, but take the configuration of a training that had some.
     for recipe in ("predict", "plan", "export"):
         assert defaults.pop(recipe) == defaults["finetune"] | {"data": ""}

@@ -193,11 +193,12 @@ def package_folder() -> Path:
 
 def collate_examples(overrides: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield batches of training samples of two epochs, and of prompts, each with a name."""
-    from palitune.config import compose
+    from palitune.config.compose import compose
+    from palitune.config.recipes import Finetune
     from palitune.data.collator import Collator
     from palitune.data.training_set import build_training_set
 
-    run: Any = compose("finetune", [*overrides, *TINY, "output_dir=none", "seed=5"])
+    run: Any = compose(Finetune, [*overrides, *TINY, "output_dir=none", "seed=5"])
     examples = ConcatDataset(load_training_split(run.data, run.task, "train", run.seed))
     samples = build_training_set(examples, run.training.target_sampling, run.seed, run.augmentation)
     collator = Collator(load_processor(run.model), resize_backend=run.training.resize)
@@ -311,7 +312,7 @@ def composed() -> Iterator[tuple[str, dict[str, Any]]]:
 
     from palitune.paths import resource_dir
 
-    for file in sorted((resource_dir("conf") / "experiment").glob("*.yaml")):
+    for file in sorted((resource_dir("conf") / "experiment").rglob("*.yaml")):
         text = command("finetune", f"experiment={file.stem}", "output_dir=none", "--cfg", "job")
         values: dict[str, Any] = yaml.safe_load(text)
         chosen = {key: option for row in values.pop("defaults") for key, option in row.items()}

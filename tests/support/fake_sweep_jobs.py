@@ -1,6 +1,6 @@
-"""Jobs of a search that train nothing: what they are judged by is arithmetic on their settings.
+"""Fake jobs of a search: their metrics are computed from their settings, without training.
 
-As a program it searches, and kills itself in place of its fourth job.
+As a program this file runs a search and kills its own process at the fourth job.
 """
 
 import json
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from palitune.cli.launch import launch
-from palitune.config.runners import Outcome, Runner, RunnerConfig
+from palitune.config.recipes import RECIPE_CONFIGS
+from palitune.sweeps import launch_sweep
+from palitune.sweeps.runner import Outcome, Runner
 
 SEARCH_ARGS = [
     "--multirun", "data=handwriting", "task=ocr", "model=tiny", "search=optuna",
@@ -21,7 +23,7 @@ SEARCH_ARGS = [
 
 
 class FakeSearchRunner:
-    """Writes the metrics of a job at once; the job `fatal` ends this very process."""
+    """Writes the metrics of a job; the job `crash_at` kills this process."""
 
     def __init__(self, crash_at: int = -1) -> None:
         self.crash_at = crash_at
@@ -30,14 +32,14 @@ class FakeSearchRunner:
     def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
         if len(self.overrides_per_job) == self.crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        told = dict(text.split("=", 1) for text in command)
-        self.overrides_per_job.append(told)
-        if told.get("adapter.rank") == "32":
+        values = dict(text.split("=", 1) for text in command if "=" in text)
+        self.overrides_per_job.append(values)
+        if values.get("adapter.rank") == "32":
             return 1, "palitune: boats.jsonl:3: no box"
-        folder = Path(told["output_dir"].strip("'"))
+        folder = Path(values["output_dir"].strip("'"))
         folder.mkdir(exist_ok=True)
-        near = math.exp(-abs(math.log(float(told["training.learning_rate"]) / 5e-4)))
-        metrics = {"ocr/exact_match": near, "ocr/character_error_rate": 1 - near}
+        closeness = math.exp(-abs(math.log(float(values["training.learning_rate"]) / 5e-4)))
+        metrics = {"ocr/exact_match": closeness, "ocr/character_error_rate": 1 - closeness}
         (folder / "metrics.json").write_text(json.dumps({"after": metrics}))
         return 0, ""
 
@@ -45,13 +47,14 @@ class FakeSearchRunner:
 
 
 def run_search(runner: Runner, *overrides: str, recipe: str = "finetune") -> int:
-    """Search with a runner in the place of processes; return the exit code."""
-    before = RunnerConfig.runner
-    RunnerConfig.runner = lambda self, folder: runner  # type: ignore[method-assign]
+    """Search with a fake runner; return the exit code."""
+    make_runner = launch_sweep.make_runner
+    launch_sweep.make_runner = lambda settings, folder: runner
+    argv = [*SEARCH_ARGS, *overrides]
     try:
-        return launch(recipe, lambda: lambda run: None, [], "palitune", [*SEARCH_ARGS, *overrides])
+        return launch(RECIPE_CONFIGS[recipe], lambda: lambda run: None, [], "palitune", argv)
     finally:
-        RunnerConfig.runner = before  # type: ignore[method-assign]
+        launch_sweep.make_runner = make_runner
 
 
 if __name__ == "__main__":

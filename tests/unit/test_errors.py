@@ -1,12 +1,13 @@
-"""Range checks of settings."""
+"""Range checks of settings, and suggestions for unknown names."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
 from annotated_types import Ge, Interval
 
-from palitune.errors import check_ranges
+from palitune.errors import check_ranges, did_you_mean
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,10 @@ def test_values_inside_their_ranges_are_accepted(values: dict[str, Any]) -> None
     ],
 )
 def test_a_value_outside_its_range_is_an_error(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match="must be") as error:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_ranges(Settings(**values), "adapter")
-    assert str(error.value) == message
+
+
+def test_a_similar_name_is_suggested_and_any_other_is_not() -> None:
+    assert did_you_mean("lorra", ["lora", "full"]) == " (did you mean 'lora'?)"
+    assert did_you_mean("boat", ["lora", "full"]) == ""

@@ -1,4 +1,4 @@
-"""From a recipe's command line to its exit code: one run, or the jobs of a sweep."""
+"""Run a recipe's command line: compose, start processes or a sweep, return the exit code."""
 
 import errno
 import logging
@@ -6,9 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from palitune import config
-from palitune.cli import help
-from palitune.config.recipes import RECIPE_CONFIGS, Align, Evaluate, Finetune, Predict, RecipeConfig
+from palitune.cli.arguments import parse_arguments
+from palitune.cli.help import recipe_help
+from palitune.config.compose import compose
+from palitune.config.config_store import default_options
+from palitune.config.overrides import expand_positional
+from palitune.config.recipes import Align, Evaluate, Finetune, Predict, RecipeConfig
+from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
@@ -23,93 +27,101 @@ from palitune.errors import (
     TrainingError,
     print_error,
 )
-from palitune.sweeps import sweep
+from palitune.sweeps.launch_sweep import launch_sweep
+from palitune.sweeps.sweep import SweepRequest
 
 _DISK_FULL_ERRNOS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-_RESUME_HINT = "the same command goes on from the last checkpoint with training.resume=auto"
+_RESUME_HINT = "add training.resume=auto to the same command to resume from the last checkpoint"
+
+RecipeLoader = Callable[[], Callable[[Any], None]]
 
 
 def launch(
-    recipe_name: str,
-    load_recipe: Callable[[], Callable[[Any], None]],
+    schema: type[RecipeConfig],
+    load_recipe: RecipeLoader,
     python_args: Sequence[str],
     prog: str,
     argv: list[str],
 ) -> int:
-    """Do what a recipe's command line asks for and return the exit code.
+    """Run the command line of a recipe and return the exit code.
 
-    `program` is what the Python interpreter runs, `called` what the user calls it. Nothing is
-    written and no story is loaded before the configuration of every job is found valid.
+    Nothing is written and no recipe is loaded before the configuration of every job is valid.
+
+    Args:
+        schema: Configuration dataclass of the recipe.
+        load_recipe: Imports the recipe and returns its function.
+        python_args: Arguments of the Python interpreter that run this recipe in a new process.
+        prog: Program name for the usage line of the help.
+        argv: Flags and overrides.
     """
     try:
-        request = help.parse_arguments(argv)
-        if request.help:
-            known = (
-                config.default_options(recipe_name),
-                RECIPE_CONFIGS[recipe_name],
-                request.config_dir,
-            )
-            print(help.recipe_help(prog, recipe_name, *known))
+        arguments = parse_arguments(argv)
+        if arguments.help:
+            defaults, config_dir = default_options(schema), arguments.config_dir
+            positional = schema.positional_field
+            print(recipe_help(prog, schema.name, schema, defaults, positional, config_dir))
             return 0
-        told = config.expand_positional(recipe_name, request.overrides)
-        if request.multirun:
-            return sweep.launch_sweep(recipe_name, request, told, python_args)
-        run = config.compose(recipe_name, told, request.config_dir, request.run_folder)
-    except ConfigError as mistake:
-        print_error(str(mistake))
+        overrides = expand_positional(schema, arguments.overrides)
+        command = [*python_args, *arguments.config_flags]
+        if arguments.multirun:
+            request = SweepRequest(
+                schema, overrides, arguments.config_dir, arguments.run_folder, command
+            )
+            return launch_sweep(request, show_config=arguments.show_config)
+        run = compose(schema, overrides, arguments.config_dir, arguments.run_folder)
+    except ConfigError as error:
+        print_error(str(error))
         return USAGE_ERROR
-    if request.show_config:
-        print(config.to_yaml(run), end="")
+    if arguments.show_config:
+        print(to_yaml(run), end="")
         return 0
     if isinstance(run, Finetune | Evaluate | Predict):
-        return _run_distributed(
-            run.launch, [*python_args, *request.config_flags, *told], load_recipe, run
-        )
+        return _run_distributed(run.launch, [*command, *overrides], load_recipe, run)
     return run_recipe(load_recipe, run)
 
 
-def run_recipe(load_recipe: Callable[[], Callable[[Any], None]], run: RecipeConfig) -> int:
-    """Load and tell the story of a run; what a user can mend ends it with one sentence."""
+def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
+    """Load and execute a recipe; an error that the user can fix is printed as one sentence."""
     _configure_logging()
     with preemption.handle_sigterm():
         try:
-            # Each process made a name by its own clock.
+            # Each process derived the default folder from its own clock.
             run.output_dir = collectives.broadcast_from_main(run.output_dir)
             load_recipe()(run)
-        except (DataError, ModelError, TrainingError) as problem:
-            print_error(str(problem))
+        except (DataError, ModelError, TrainingError) as error:
+            print_error(str(error))
             return FAILED
         except KeyboardInterrupt:
             return INTERRUPTED
-        except preemption.Preempted as ending:
-            return _report_preemption(str(ending))
-        except Exception as problem:
-            # What else was asked to end, such as a process that reads images, has ended first.
+        except preemption.Preempted as error:
+            return _report_preemption(str(error))
+        except Exception as error:
+            # After SIGTERM to the process group, a data loader worker may have ended first.
             if preemption.preemption_requested():
-                return _report_preemption(str(problem))
-            if not isinstance(problem, OSError) or problem.errno not in _DISK_FULL_ERRNOS:
+                return _report_preemption(str(error))
+            if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
                 raise
-            print_error(f"{problem}: free space; {_RESUME_HINT}")
+            print_error(f"{error}: free some disk space; {_RESUME_HINT}")
             return FAILED
     return 0
 
 
 def _run_distributed(
-    strategy: Strategy, command: Sequence[str], load_recipe: Callable[[], Any], run: RecipeConfig
+    strategy: Strategy, command: Sequence[str], load_recipe: RecipeLoader, run: RecipeConfig
 ) -> int:
-    """Start the processes that do a run together; in one that was started, do its part."""
+    """Start the processes of a run, or run this process's part if they are already started."""
     try:
         if isinstance(run, Align) and isinstance(strategy, Fsdp | DeepSpeed):
             raise DataError(
-                f"launch={strategy.name} does not serve align, which samples answers while it "
-                "trains; say launch=ddp"
+                f"launch={strategy.name} is not supported by align, which generates text during "
+                "training; set launch=ddp"
             )
         strategy.check_requirements()
         if isinstance(strategy, MultiProcess) and strategy.needs_launch():
             return launch_processes(strategy, command)
         strategy.init_process()
-    except DataError as mistake:
-        print_error(str(mistake))
+    except DataError as error:
+        print_error(str(error))
         return FAILED
     return run_recipe(load_recipe, run)
 
@@ -120,7 +132,7 @@ def _report_preemption(detail: str) -> int:
 
 
 def _configure_logging() -> None:
-    """Show what Palitune says, on the main process, and only warnings of the libraries."""
+    """Log Palitune's messages on the main process, and only warnings of other libraries."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     level = logging.INFO if collectives.is_main_process() else logging.WARNING
     logging.getLogger("palitune").setLevel(level)

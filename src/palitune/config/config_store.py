@@ -1,26 +1,30 @@
-"""The schemas of recipes and options, where Hydra finds them, and what their YAML may refer to."""
+"""Registration of schemas with Hydra, default options, and the resolver for `${reference_hparams:}`."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
+from palitune.config.recipes import GROUPS, RecipeConfig
 from palitune.models.adapters.config import Full
 from palitune.paths import resource_dir
 from palitune.training.reference_hparams import ReferenceHparams
 
 _CONFIG_STORE = ConfigStore.instance()
 
+NESTED_GROUPS = {"search_space": "search.space"}
+"""Groups whose options are part of another option, by the key that they are composed at."""
 
-def register_schemas(recipe_name: str) -> None:
-    """Put the schemas that a recipe is composed of where Hydra finds them.
 
-    They lie in a group of their own, so that no user meets them as options.
+def register_schemas(schema: type[RecipeConfig]) -> None:
+    """Register the schemas of a recipe and of all options with Hydra.
+
+    They are in a group of their own, `schema`, so that they do not appear among the options.
     """
     _register_options()
-    _CONFIG_STORE.store(group="schema", name=recipe_name, node=RECIPE_CONFIGS[recipe_name])
+    _CONFIG_STORE.store(group="schema", name=schema.name, node=schema)
 
 
 @cache
@@ -30,23 +34,43 @@ def _register_options() -> None:
             _CONFIG_STORE.store(group=f"schema/{group}", name=option, node=schema)
 
 
-def get_recipe_name(schema: type[RecipeConfig]) -> str:
-    """Return the recipe whose schema this is, or inherits from."""
-    names = (base.__name__.lower() for base in schema.__mro__)
-    return next(name for name in names if name in RECIPE_CONFIGS)
-
-
 def register_experiment(experiment: str, node: DictConfig) -> None:
-    """Make something composed an option of `experiment`."""
+    """Register a composed node as an option of `experiment`."""
     group, _, name = f"experiment/{experiment}".rpartition("/")
     _CONFIG_STORE.store(group=group, name=name, node=node, package="_global_")
 
 
-def default_options(recipe_name: str) -> dict[str, str]:
-    """Return the groups of a recipe with their defaults: `???` must be chosen, empty is none."""
-    root = OmegaConf.to_container(OmegaConf.load(resource_dir("conf") / f"{recipe_name}.yaml"))
-    chosen = (entry for entry in cast(Any, root)["defaults"] if isinstance(entry, dict))
-    return {group: option or "" for entry in chosen for group, option in entry.items()}
+def load_yaml(file: Path) -> DictConfig:
+    """Load a YAML file; anything but a mapping is an empty node."""
+    loaded = OmegaConf.load(file)
+    return loaded if isinstance(loaded, DictConfig) else OmegaConf.create()
+
+
+def defaults_list(node: DictConfig) -> list[Any]:
+    """Return the defaults list of a configuration file: file names, or {group: option}."""
+    entries = node.get("defaults")
+    return (
+        cast(list[Any], OmegaConf.to_container(entries)) if isinstance(entries, ListConfig) else []
+    )
+
+
+def default_options(schema: type[RecipeConfig]) -> dict[str, str]:
+    """Return the groups of a recipe with their default options; `???` is required, "" is none."""
+    choices = _default_choices(schema.name)
+    if "search" in choices:
+        choices |= _default_choices("search/optuna")
+    return choices
+
+
+def _default_choices(file: str) -> dict[str, str]:
+    """Return the choices in the defaults list of a file, and of the shared file that it names."""
+    choices: dict[str, str] = {}
+    for entry in defaults_list(load_yaml(resource_dir("conf") / f"{file}.yaml")):
+        if isinstance(entry, dict):
+            choices |= {key.strip("/").partition("@")[0]: name or "" for key, name in entry.items()}
+        elif entry == "_defaults":
+            choices |= _default_choices(entry)
+    return choices
 
 
 def _resolve_reference_hparam(name: str, *, _root_: DictConfig) -> Any:

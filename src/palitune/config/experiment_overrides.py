@@ -1,76 +1,73 @@
-"""An experiment, or an earlier run, without what it says of options that were replaced.
+"""Experiments and earlier runs, without their settings for options that the command line replaces.
 
-What it sets is meant for the options that it chooses. Where the command line chooses another one,
-only what both have under one name and of one type stays: with `adapter=qlora` the rank of a LoRA,
-with `adapter=full` no more than where the adapter lies.
+The settings of an experiment are meant for the options that it chooses. If the command line chooses
+another option of a group, only settings with the same name and type remain: `adapter=qlora` keeps
+the rank of a LoRA experiment, `adapter=full` only the path.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from palitune.cli.help import options
-from palitune.config.config_store import register_experiment
-from palitune.config.recipes import GROUPS, RECIPE_CONFIGS
+from palitune.config.catalog import options, resolve_option
+from palitune.config.config_store import defaults_list, load_yaml, register_experiment
+from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
 from palitune.errors import ConfigError
 
 EARLIER_RUN = "earlier_run"
-"""The option of `experiment` that the configuration of an earlier run is composed as."""
-FILTERED = "rest_of"
-"""The folder of `experiment` in which what is left of an experiment is an option."""
+"""Option of `experiment` that holds the configuration of an earlier run."""
+FILTERED = "filtered"
+"""Folder of `experiment` for filtered experiments."""
 
 GroupChoices = Mapping[str, tuple[str, str | None]]
-"""Group and option, by the place in a run that they are composed at."""
+"""Group and option by the key that they are composed at."""
 
 
 @dataclass(frozen=True)
 class ExperimentMerge:
-    """What is chosen besides an experiment."""
+    """Filters an experiment by the options chosen on the command line."""
 
     cli_choices: GroupChoices
-    """By the command line."""
+    """Choices of the command line."""
     default_choices: GroupChoices
-    """By the root of the recipe."""
+    """Choices in the recipe's YAML."""
     config_dir: str | None
     dropped_settings: list[str] = field(default_factory=list)
-    """What was dropped so far: the settings that an option does not know, in words."""
+    """A message for each option that lacks settings of the experiment."""
 
     def filter_experiment(self, name: str) -> str:
-        """Return the option of `experiment` that holds what is left of one."""
-        if not self.cli_choices:
-            return name
+        """Register the filtered experiment; return its name, or the same if nothing changed."""
         return self._filter(
-            name, {**self.default_choices, **self._choices_of(self._load_experiment(name))}
+            name, {**self.default_choices, **self._choices_of(self._load_experiment(name), name)}
         )
 
-    def filter_earlier_run(self, recipe_name: str, folder: str) -> str:
-        """Return the option of `experiment` that holds the configuration of an earlier run.
+    def filter_earlier_run(self, schema: type[RecipeConfig], run_folder: str) -> str:
+        """Register the filtered configuration of an earlier run and return its name.
 
-        What only other recipes can be told is left out.
+        Settings that exist only in other recipes are dropped.
         """
-        file = Path(folder) / "config.yaml"
+        file = Path(run_folder) / "config.yaml"
         if not file.is_file():
-            raise ConfigError(
-                f"--run {folder}: there is no {file}; name the folder of an earlier run"
-            )
-        earlier = _load_yaml(file)
-        every = {known.name for schema in RECIPE_CONFIGS.values() for known in fields(schema)}
-        for name in every - {known.name for known in fields(RECIPE_CONFIGS[recipe_name])}:
+            raise ConfigError(f"--run {run_folder}: {file} does not exist; use a run folder")
+        earlier = load_yaml(file)
+        all_names = {f.name for config in RECIPE_CONFIGS.values() for f in fields(config)}
+        for name in all_names - {f.name for f in fields(schema)}:
             earlier.pop(name, None)
-        self._drop_replaced(earlier, {**self.default_choices, **self._choices_of(earlier)})
+        choices = {**self.default_choices, **self._choices_of(earlier, EARLIER_RUN)}
+        self._drop_replaced(earlier, choices)
         register_experiment(EARLIER_RUN, earlier)
         return EARLIER_RUN
 
     def _filter(self, name: str, choices: GroupChoices) -> str:
-        """Offer what is left of an experiment and of those that it builds on; return its name."""
         experiment = self._load_experiment(name)
         changed = self._drop_replaced(experiment, choices)
-        for index, base in self._base_experiments(experiment):
-            if (rest := self._filter(base, choices)) != base:
-                experiment.defaults[index] = f"/experiment/{rest}"
+        for index, base in self._base_experiments(experiment, name):
+            filtered = self._filter(base, choices)
+            entry = experiment.defaults[index]
+            if filtered != base or entry not in (f"/experiment/{base}", _relative(base, name)):
+                experiment.defaults[index] = f"/experiment/{filtered}"
                 changed = True
         if not changed:
             return name
@@ -78,82 +75,96 @@ class ExperimentMerge:
         return f"{FILTERED}/{name}"
 
     def _drop_replaced(self, experiment: DictConfig, choices: GroupChoices) -> bool:
-        """Drop what is said of options that others are told instead of; tell whether any was."""
+        """Drop the settings of replaced options. Return whether anything changed."""
         changed = False
-        for place, (group, option) in self.cli_choices.items():
-            if place in experiment and experiment[place] is None:
-                del experiment[place]
+        for key, (group, option) in self.cli_choices.items():
+            if key in experiment and experiment[key] is None:
+                del experiment[key]
                 changed = True
-            said = OmegaConf.select(experiment, place)
-            if not isinstance(said, DictConfig):
+            settings = OmegaConf.select(experiment, key)
+            if not isinstance(settings, DictConfig):
                 continue
             if option is None:
-                OmegaConf.update(experiment, place, None)
-                _drop_choices(experiment, place)
+                OmegaConf.update(experiment, key, None)
+                _drop_choices(experiment, key)
                 changed = True
                 continue
-            unknown = self._unshared_fields(group, choices.get(place, ("", ""))[1], option)
-            if dropped := [str(name) for name in said if name in unknown]:
-                self.dropped_settings.append(f"{place}={option} has no {', '.join(dropped)}")
+            unshared = self._unshared_fields(group, choices.get(key, ("", ""))[1], option)
+            if dropped := [str(name) for name in settings if name in unshared]:
+                self.dropped_settings.append(f"{key}={option} has no {', '.join(dropped)}")
                 changed = True
             for name in dropped:
-                del said[name]
-                _drop_choices(experiment, f"{place}.{name}")
+                del settings[name]
+                _drop_choices(experiment, f"{key}.{name}")
         return changed
 
     def _unshared_fields(self, group: str, old: str | None, new: str) -> set[object]:
-        """Return the settings that one option of a group has and another has not."""
-        before, after = self._schema(group, old), self._schema(group, new)
-        if before is None or after is None:
+        """Return the fields of one option that another option of its group does not have."""
+        old_schema, new_schema = self._schema(group, old), self._schema(group, new)
+        if old_schema is None or new_schema is None:
             return set()
-        shared = {(known.name, known.type) for known in fields(after)}
-        return {known.name for known in fields(before) if (known.name, known.type) not in shared}
+        shared = {(f.name, f.type) for f in fields(new_schema)}
+        return {f.name for f in fields(old_schema) if (f.name, f.type) not in shared}
 
-    def _choices_of(self, experiment: DictConfig) -> GroupChoices:
-        """Return what an experiment chooses, and those that it builds on."""
-        found: dict[str, tuple[str, str | None]] = {}
-        for _, base in self._base_experiments(experiment):
-            found |= self._choices_of(self._load_experiment(base))
-        for entry in _defaults_list(experiment):
+    def _choices_of(self, experiment: DictConfig, name: str) -> GroupChoices:
+        """Return the choices of an experiment and of its base experiments."""
+        choices: dict[str, tuple[str, str | None]] = {}
+        for _, base in self._base_experiments(experiment, name):
+            choices |= self._choices_of(self._load_experiment(base), base)
+        for entry in defaults_list(experiment):
             for key, option in entry.items() if isinstance(entry, dict) else ():
-                group, _, place = key.removeprefix("override ").removeprefix("/").partition("@")
-                found[place or group] = (group, option)
-        return found
+                group, _, package = key.removeprefix("override ").removeprefix("/").partition("@")
+                choices[package or group] = (group, option)
+        return choices
 
-    def _base_experiments(self, experiment: DictConfig) -> list[tuple[int, str]]:
-        """Return the experiments that one builds on, with their index in its defaults list."""
-        known = options("experiment", self.config_dir)
-        entries = [(n, e) for n, e in enumerate(_defaults_list(experiment)) if isinstance(e, str)]
-        named = [(index, entry.removeprefix("/experiment/")) for index, entry in entries]
-        return [(index, name) for index, name in named if name in known]
+    def _base_experiments(self, experiment: DictConfig, name: str) -> list[tuple[int, str]]:
+        """Return the experiments that one builds on, with their index in its defaults list.
+
+        `quickstart` in a defaults list is an experiment in the same folder, or one whose name is
+        unique among all folders.
+        """
+        files = options("experiment", self.config_dir)
+        bases = []
+        for index, entry in enumerate(defaults_list(experiment)):
+            if not isinstance(entry, str) or entry == "_self_" or entry.startswith("/schema/"):
+                continue
+            absolute = entry.removeprefix("/experiment/")
+            sibling = _sibling(absolute, name)
+            if entry == absolute and sibling in files:
+                bases.append((index, sibling))
+            elif any(absolute in (file, file.rpartition("/")[2]) for file in files):
+                bases.append((index, resolve_option("experiment", absolute, self.config_dir)))
+        return bases
 
     def _load_experiment(self, experiment: str) -> DictConfig:
-        return _load_yaml(options("experiment", self.config_dir)[experiment])
+        return load_yaml(options("experiment", self.config_dir)[experiment])
 
     def _schema(self, group: str, option: str | None) -> type | None:
-        """Return the type that an option composes; an option of one's own builds on one."""
+        """Return the type of an option; a user's option has the type of the option it builds on."""
         if option in GROUPS[group]:
             return GROUPS[group][str(option)]
         file = options(group, self.config_dir).get(str(option))
-        entries = _defaults_list(_load_yaml(file)) if file else []
+        entries = defaults_list(load_yaml(file)) if file else []
         bases = (e.partition("@")[0].rpartition("/")[2] for e in entries if isinstance(e, str))
         return next(filter(None, (self._schema(group, base) for base in bases)), None)
 
 
-def _load_yaml(file: Path) -> DictConfig:
-    loaded = OmegaConf.load(file)
-    return loaded if isinstance(loaded, DictConfig) else OmegaConf.create()
+def _sibling(entry: str, experiment: str) -> str:
+    """Return the full name of an entry that is relative to the folder of an experiment."""
+    folder = experiment.rpartition("/")[0]
+    return f"{folder}/{entry}" if folder else entry
 
 
-def _defaults_list(experiment: DictConfig) -> list[Any]:
-    listed = experiment.get("defaults")
-    return cast(list[Any], OmegaConf.to_container(listed)) if isinstance(listed, ListConfig) else []
+def _relative(base: str, experiment: str) -> str | None:
+    """Return the defaults entry that Hydra resolves to a base experiment in the same folder."""
+    folder = experiment.rpartition("/")[0]
+    return base.removeprefix(f"{folder}/") if base.startswith(f"{folder}/") or not folder else None
 
 
 def _drop_choices(experiment: DictConfig, package: str) -> None:
-    """Drop what is chosen below a place that is no longer there."""
+    """Drop the choices in the defaults list at or below a key that was removed."""
     experiment.defaults = [
         entry
-        for entry in _defaults_list(experiment)
-        if not isinstance(entry, dict) or not any(f"@{package}." in key for key in entry)
+        for entry in defaults_list(experiment)
+        if not isinstance(entry, dict) or not any(f"@{package}." in f"{key}." for key in entry)
     ]

@@ -1,10 +1,10 @@
-"""What a command line says, key=value by key=value, and the jobs that a sweep makes of it."""
+"""Overrides of the command line: parsing, setting values, and the expansion of a sweep."""
 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -16,63 +16,93 @@ from hydra.core.override_parser.types import (
     QuotedString,
 )
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from palitune.cli.help import options
-from palitune.config.recipes import RECIPE_CONFIGS
+from palitune.config.catalog import options
+from palitune.config.error_messages import first_message_line
+from palitune.config.recipes import RecipeConfig
 from palitune.config.search_space import Categorical, Domain, NumericRange
-from palitune.errors import ConfigError
+from palitune.errors import ConfigError, missing_choice, unknown_key
 
 
 def parse_override(override: str) -> Override:
-    """Parse key=value as Hydra does; a value outside its grammar, such as ~/boats, is a text."""
+    """Parse key=value as Hydra does; a value outside its grammar, such as ~/boats, is a string."""
     parser = OverridesParser.create()
     try:
         return parser.parse_override(override)
     except HydraException:
         if plain := re.fullmatch(r"([\w.@/]+)=([^,{}\[\]'\"]+)", override):
             return parser.parse_override(f"{plain[1]}={quote_value(plain[2])}")
-    hint = "; put quotes around a text with commas, braces or brackets: 'key=\"a, b\"'"
+    hint = "; quote a string that has commas, braces or brackets: 'key=\"a, b\"'"
     raise ConfigError(f"{override!r} is not key=value{hint if '=' in override else ''}")
 
 
 def quote_value(text: str) -> str:
-    """Quote a text so that Hydra reads it as it stands."""
+    """Quote a string for Hydra."""
     return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def check_single_value(override: Override) -> None:
-    """Check that an override gives one value. Raises ConfigError."""
+    """Raise ConfigError unless an override sets one value."""
     text = str(override.input_line)
     if override.type is OverrideType.DEL:
-        raise ConfigError(f"{text}: nothing can be deleted; choose another option, or null")
+        raise ConfigError(f"{text}: a key cannot be deleted; choose another option or null")
     if override.type is not OverrideType.CHANGE:
-        raise ConfigError(f"{text}: no key can be added; write {text.lstrip('+')}")
+        raise ConfigError(f"{text}: a key cannot be added; write {text.lstrip('+')}")
     if override.is_hydra_override():
-        raise ConfigError(f"{text}: Hydra's own settings have no effect; output_dir is the folder")
+        raise ConfigError(
+            f"{text}: Hydra's own settings have no effect; set output_dir for the output folder"
+        )
     if override.is_sweep_override():
         raise ConfigError(
-            f"{text} names several values: add --multirun to run each of them, or write "
-            "'key=[a,b]' for a list and 'key=\"a,b\"' for one text"
+            f"{text} has several values: add --multirun to run each of them, or write "
+            "'key=[a,b]' for a list and 'key=\"a,b\"' for one string"
         )
 
 
-def expand_positional(recipe_name: str, arguments: Sequence[str]) -> list[str]:
-    """Write bare words as the list that they belong to: `compare a b` as `runs=['a','b']`.
+def set_value(node: DictConfig, override: Override) -> None:
+    """Set one value of a composed node. Only a plain dictionary accepts a new key."""
+    key, value = override.key_or_group, override.value()
+    steps = key.split(".")
+    parent: Any = node
+    for depth, step in enumerate(steps, start=1):
+        is_last = depth == len(steps)
+        accepts_new_key = is_last and OmegaConf.get_type(parent) is dict
+        if not accepts_new_key and step not in list(parent):
+            raise ConfigError(unknown_key(".".join(steps[:depth]), list(parent)))
+        child = None if is_last else parent[step]
+        if child is None and not is_last:
+            raise ConfigError(f"{override.input_line}: {missing_choice(step, options(step))}")
+        if not isinstance(child, DictConfig):
+            break
+        parent = child
+    try:
+        OmegaConf.update(node, key, value, merge=True)
+    except OmegaConfBaseException as error:
+        cause = "the value cannot be null" if value is None else first_message_line(error)
+        raise ConfigError(f"{override.input_line}: {cause}") from error
 
-    A word has no `=` after a key, or is the name of something that exists.
+
+def expand_positional(schema: type[RecipeConfig], arguments: Sequence[str]) -> list[str]:
+    """Rewrite positional arguments as a list setting: `compare a b` becomes `runs=['a','b']`.
+
+    An argument is positional if it does not look like KEY=VALUE or is the path of an existing file.
     """
-    into = RECIPE_CONFIGS[recipe_name].positional_field
-    if into is None:
+    field = schema.positional_field
+    if field is None:
         return list(arguments)
-    words = [a for a in arguments if not re.match(r"[\w.@+~]+=", a) or Path(a).exists()]
-    others = [argument for argument in arguments if argument not in words]
-    return [*others, f"{into}=[{','.join(map(quote_value, words))}]"] if words else others
+    positional = [a for a in arguments if not re.match(r"[\w.@+~]+=", a) or Path(a).exists()]
+    others = [argument for argument in arguments if argument not in positional]
+    return (
+        [*others, f"{field}=[{','.join(map(quote_value, positional))}]"] if positional else others
+    )
 
 
 def expand_sweep(
     overrides: Sequence[str], config_dir: str | None = None
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the overrides of every job of a sweep, and those of them that are swept."""
+    """Yield the overrides of each job of a sweep, and those of them that vary between jobs."""
     columns: list[list[str]] = []
     swept: list[int] = []
     for override in map(parse_override, overrides):
@@ -88,15 +118,15 @@ def expand_sweep(
 def parse_search_space(
     overrides: Sequence[str], config_dir: str | None = None
 ) -> tuple[list[str], dict[str, Domain]]:
-    """Return the overrides that give one value, and by key what the others choose from."""
+    """Return the overrides that set one value, and the domain of each other setting by key."""
     single: list[str] = []
-    chosen_from: dict[str, Domain] = {}
+    domains: dict[str, Domain] = {}
     for override in map(parse_override, overrides):
         if override.is_sweep_override():
-            chosen_from[str(override.get_key_element())] = _parse_domain(override, config_dir)
+            domains[str(override.get_key_element())] = _parse_domain(override, config_dir)
         else:
             single.append(str(override.input_line))
-    return single, chosen_from
+    return single, domains
 
 
 def _parse_domain(override: Override, config_dir: str | None) -> Domain:
@@ -106,18 +136,17 @@ def _parse_domain(override: Override, config_dir: str | None) -> Domain:
         return Categorical(tuple(values))
     low, high = cast(float, value.start), cast(float, value.end)
     if not low < high:
-        raise ConfigError(f"{override.input_line}: an interval goes from less to more")
-    as_log = "log" in value.tags
-    if as_log and low <= 0:
+        raise ConfigError(f"{override.input_line}: an interval needs a lower limit below its upper")
+    log = "log" in value.tags
+    if log and low <= 0:
         raise ConfigError(f"{override.input_line}: a logarithmic interval must lie above 0")
-    return NumericRange(
-        low, high, log=as_log, is_integer=isinstance(low, int) and isinstance(high, int)
-    )
+    is_integer = isinstance(low, int) and isinstance(high, int)
+    return NumericRange(low, high, log=log, is_integer=is_integer)
 
 
 def _expand_values(override: Override, config_dir: str | None) -> Iterator[str]:
     if not override.is_discrete_sweep():
-        raise ConfigError(f"{override.input_line}: an interval has no values to run; list them")
+        raise ConfigError(f"{override.input_line}: a sweep cannot run an interval; list the values")
     value = override.value()
     if isinstance(value, Glob):
         values = value.filter(list(options(override.key_or_group, config_dir)))

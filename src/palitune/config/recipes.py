@@ -1,9 +1,11 @@
-"""What a recipe is told: one dataclass per recipe, and the types that its parts can have."""
+"""Configuration dataclasses, one per recipe, and the registry of group options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt, Interval
 
 from palitune.alignment.config import AlignmentConfig
 from palitune.config.runners import RUNNERS, RunnerConfig
@@ -14,6 +16,7 @@ from palitune.data.registry import SOURCES
 from palitune.data.sources.base import Data
 from palitune.data.sources.mixture import Mixture
 from palitune.distributed.strategies import STRATEGIES, Strategy
+from palitune.errors import check_ranges
 from palitune.evaluation.config import EvaluationConfig
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
@@ -27,27 +30,32 @@ from palitune.training.reference_hparams import ReferenceHparams
 
 @dataclass(kw_only=True)
 class RecipeConfig:
-    """The same for every recipe."""
+    """Settings of every recipe."""
 
+    name: ClassVar[str]
+    """Name of the recipe: `recipes/NAME.py`, configured by `conf/NAME.yaml`."""
     positional_field: ClassVar[str | None] = None
-    """The list that words of the command line without `=` belong to, if there may be any."""
+    """List setting that takes the positional arguments of the command line."""
     optional_groups: ClassVar[tuple[str, ...]] = ()
-    """Groups that a run does without where a mandatory value of one of them is missing."""
+    """Groups that are set to null if a required value of one of them is missing."""
 
     output_dir: str
-    """Folder of the run; outputs/RECIPE/DATE_TIME where none is given."""
+    """Output folder (default: outputs/RECIPE/DATE_TIME)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(kw_only=True)
 class ModelRecipeConfig(RecipeConfig):
-    """The same for every recipe that has a model, so that one experiment serves them all."""
+    """Settings of every recipe with a model; one experiment fits them all."""
 
     task: Task | None = None
     model: ModelConfig
     adapter: AdapterConfig
     training: TrainingConfig
     reference_hparams: ReferenceHparams = field(default_factory=ReferenceHparams)
-    """What `training=reference_hparams` is derived from."""
+    """Published hyper-parameters, used by `training=reference_hparams`."""
     augmentation: Augmentation
     evaluation: EvaluationConfig
     tracking: TrackerConfig
@@ -55,32 +63,38 @@ class ModelRecipeConfig(RecipeConfig):
     runner: RunnerConfig
     search: SearchConfig
     seed: int = 0
-    """Of everything random: order of examples, initial weights of the adapter, dropout."""
+    """Random seed for data order, adapter initialization and dropout."""
     evaluate_before: bool = True
-    """Also evaluate before training, so that the report shows what training changed."""
+    """Also evaluate before training, so that the report shows the change."""
 
 
 @dataclass(kw_only=True)
 class DataRecipeConfig(ModelRecipeConfig):
-    """A run on annotated data."""
+    """Settings of every recipe that needs annotated data."""
 
     data: Data
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.data.dataset_specs(self.task)  # a source needs a task, a mixture brings its own
 
 
 @dataclass(kw_only=True)
 class Finetune(DataRecipeConfig):
-    """Train an adapter; from `adapter.path` where one is given."""
+    """Train an adapter, or continue to train the one in `adapter.path`."""
+
+    name = "finetune"
 
 
 @dataclass(kw_only=True)
 class Align(Finetune, AlignmentConfig):
-    """Tune an adapter further, from `adapter.path` where one is given, by what answers are worth.
+    """Train an adapter with rewards (GRPO, RLOO) or preferences (DPO).
 
-    Of `training`, what is of targets and their loss is not read; nor is `augmentation` with dpo.
+    Settings of `training` for targets and their loss have no effect; with DPO neither has
+    `augmentation`.
     """
+
+    name = "align"
 
     def __post_init__(self) -> None:
         DataRecipeConfig.__post_init__(self)
@@ -89,23 +103,26 @@ class Align(Finetune, AlignmentConfig):
 
 @dataclass(kw_only=True)
 class Evaluate(DataRecipeConfig):
-    """Judge the adapter in `adapter.path`, or the base model where none is given."""
+    """Evaluate the adapter in `adapter.path`, or the base model."""
+
+    name = "evaluate"
 
     predictions: str | None = None
-    """Judge these instead of a model's: a run folder, lines of {"id", "text"}, COCO results."""
+    """Score these predictions instead of a model's: a run folder, JSON lines {"id", "text"}, or
+    COCO results."""
     adapters: list[str | None] = field(default_factory=list)
-    """Folders of adapters, null being the base model: judge each, in a run folder of its own, on a
-    base that is read once, and compare them; instead of `adapter.path`."""
+    """Adapter folders to evaluate and compare instead of `adapter.path`; null is the base model,
+    which is loaded once. Each gets a run folder of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.adapters and self.predictions is not None:
-            raise ValueError("adapters and predictions cannot both be judged; leave out one")
+            raise ValueError("adapters and predictions cannot be combined; remove one of them")
         if self.adapters and self.adapter.path is not None:
-            raise ValueError("adapters and adapter.path both name adapters; leave out one")
+            raise ValueError("adapters and adapter.path cannot be combined; remove one of them")
 
     def per_adapter(self) -> "list[Evaluate]":
-        """Give a run for each of `adapters`; where there are none, this one."""
+        """Return one run for each of `adapters`, or this run if there are none."""
         if not self.adapters:
             return [self]
         names = folder_names(shorten_to_differences([path or "base" for path in self.adapters]))
@@ -122,116 +139,112 @@ class Evaluate(DataRecipeConfig):
 
 @dataclass(kw_only=True)
 class Check(DataRecipeConfig):
-    """Probe what `Finetune` would train, without training it."""
+    """Check attention mask, labels, tokens and adapter without training."""
+
+    name = "check"
 
 
 @dataclass(kw_only=True)
 class Inspect(DataRecipeConfig):
-    """Look through the data with the eyes of the task and of the model's tokenizer."""
+    """Inspect the data as the model will see it: statistics, errors and sample images."""
+
+    name = "inspect"
 
     splits: list[str] = field(default_factory=list)
-    """Splits to look through; empty: all that exist."""
-    samples: int = 8
-    """Examples of each part and split that are drawn with their prefix and suffix."""
-    codec_samples: int = 300
-    """Images of each part and split whose masks are written as tokens and read back."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("samples", "codec_samples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+    """Splits to inspect; empty: all."""
+    samples: Annotated[int, Ge(0)] = 8
+    """Examples of each component and split that are drawn with their prefix and suffix."""
+    codec_samples: Annotated[int, Ge(0)] = 300
+    """Images of each component and split whose masks are encoded as tokens and decoded."""
 
 
 @dataclass(kw_only=True)
 class Plan(ModelRecipeConfig):
-    """Predict memory and time of what `Finetune` would train, on one GPU, without weights."""
+    """Predict memory and time of a training on one GPU, without loading weights."""
 
+    name = "plan"
     optional_groups = ("data", "task")
 
     data: Data | None = None
-    """Data whose rows are counted; without, or where it is not there, their length is assumed."""
-    prefix_tokens: int | None = None
-    """Tokens of a prompt; null: counted on the data, 32 where it cannot be read."""
-    suffix_tokens: int | None = None
-    """Tokens of an answer; null: counted on the data, 32 where it cannot be read."""
-    examples: int | None = None
-    """Training examples; null: those of the data."""
-    gpu_memory: float = 80.0
-    """GiB of the GPU that is planned for; an H100 has 80."""
-    device_tflops: float = 989.0
-    """Its peak of dense matrix products; an H100's in bf16 is 989."""
-    mfu: float = 0.4
-    """Share of that peak that a step reaches: an assumption, measure your own."""
-    device_bandwidth: float = 2.5
-    """TB/s at which it reads and writes; quantized weights are expanded in every pass."""
+    """Data set whose examples are counted; if absent, token counts are assumed."""
+    prefix_tokens: Annotated[int | None, Ge(1)] = None
+    """Tokens of a prefix; null: measured on the data, or 32."""
+    suffix_tokens: Annotated[int | None, Ge(1)] = None
+    """Tokens of a suffix; null: measured on the data, or 32."""
+    examples: Annotated[int | None, Ge(1)] = None
+    """Number of training examples; null: counted in the data."""
+    gpu_memory: Annotated[float, Gt(0)] = 80.0
+    """Memory of the GPU in GiB (H100: 80)."""
+    device_tflops: Annotated[float, Gt(0)] = 989.0
+    """Peak throughput of dense bf16 matrix products in TFLOP/s (H100: 989)."""
+    mfu: Annotated[float, Interval(gt=0, le=1)] = 0.4
+    """Model FLOPs utilization: the assumed fraction of the peak; measure your own."""
+    device_bandwidth: Annotated[float, Gt(0)] = 2.5
+    """Memory bandwidth in TB/s; it bounds the dequantization of weights in every pass."""
     released: bool = True
     """Also predict every released model at every resolution, with LoRA and QLoRA."""
     calibrate: bool = False
-    """Also take one real step on this machine, and set the prediction beside it; reads weights."""
+    """Also load the weights, take one real step on this machine and compare it to the prediction."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data is not None:
             self.data.dataset_specs(self.task)
-        for name in ("prefix_tokens", "suffix_tokens", "examples"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("gpu_memory", "device_tflops", "device_bandwidth"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        if not 0 < self.mfu <= 1:
-            raise ValueError(f"mfu must lie in (0, 1], not {self.mfu}")
 
 
 @dataclass(kw_only=True)
 class Predict(ModelRecipeConfig):
-    """Ask the adapter in `adapter.path`, or the base model, about images without annotations."""
+    """Run the adapter in `adapter.path`, or the base model, on images without annotations."""
+
+    name = "predict"
 
     images: Any
     """Folder, file or pattern (photos/*.jpg) of images or videos, or a list of them."""
     multi_image: bool = False
-    """Ask one question about all images at once, in the order of `images`."""
+    """Pass all images to the model in one prompt, in the order of `images`."""
     frames: VideoSampling = field(default_factory=VideoSampling)
-    """Which frames of a video are asked about."""
+    """Frames that are sampled from a video."""
     prompt: str | None = None
-    """What every image is asked, e.g. "detect boat ; buoy"; null: what `task` asks."""
+    """Prompt for every image, e.g. "detect boat ; buoy"; null: the prompt of `task`."""
     skip_unreadable: bool = False
-    """Leave out images that cannot be read, and list them, instead of stopping at the first."""
-    max_shown: int = 300
-    """Images on the page, the first ones; all of them are in the files."""
+    """Skip and list images that cannot be read, instead of stopping at the first."""
+    max_shown: Annotated[int, Ge(0)] = 300
+    """Maximum number of images on the page; the files hold all of them."""
     data: Data | None = None
-    """Not read; there so that the configuration of a training serves."""
+    """Ignored; accepted so that a training configuration can be reused."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.images, str):
             self.images = [self.images]
-        named = isinstance(self.images, list) and all(isinstance(p, str) for p in self.images)
-        if not named or not self.images:
+        is_list = isinstance(self.images, list) and all(isinstance(p, str) for p in self.images)
+        if not is_list or not self.images:
             raise ValueError("images must be a folder, a file or a pattern, or a list of them")
         if not (self.prompt or "").strip() and self.task is None:
             raise ValueError(
-                "prompt is missing: write what to ask, e.g. prompt='detect boat', or choose a task "
-                "that knows it, e.g. task=detection 'task.classes=[boat]'"
+                "prompt is missing: write e.g. prompt='detect boat', or choose a task with a prompt, "
+                "e.g. task=detection 'task.classes=[boat]'"
             )
-        if self.max_shown < 0:
-            raise ValueError(f"max_shown must be at least 0, not {self.max_shown}")
 
     def mixture_tasks(self) -> list[Task]:
-        """Return the tasks that a mixture brings along."""
+        """Return the tasks of the mixture's components."""
         if self.task is None and isinstance(self.data, Mixture):
-            return [pairing.task for pairing in self.data.dataset_specs(None)]
+            return [spec.task for spec in self.data.dataset_specs(None)]
         return []
 
 
 @dataclass(kw_only=True)
 class Export(ExportConfig, ModelRecipeConfig):
-    """Merge the adapter in `adapter.path` into its base, for plain transformers."""
+    """Merge the adapter in `adapter.path` into its base model, for plain transformers."""
+
+    name = "export"
 
     data: Data | None = None
-    """Whose examples the export is compared on."""
+    """Data set whose examples the exported model is verified on."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        ModelRecipeConfig.__post_init__(self)
+        ExportConfig.__post_init__(self)
         self.adapter_combination(self.adapter)
         if self.data is not None and self.image is None:
             self.data.dataset_specs(self.task)
@@ -239,41 +252,39 @@ class Export(ExportConfig, ModelRecipeConfig):
 
 @dataclass(kw_only=True)
 class Compare(RecipeConfig):
-    """Set finished runs side by side."""
+    """Compare finished runs."""
 
+    name = "compare"
     positional_field = "runs"
 
     runs: list[str] = field(default_factory=list)
-    """Folders of runs, or of sweeps; also written bare, `palitune compare RUN RUN`."""
+    """Folders of runs or sweeps; also as positional arguments, `palitune compare RUN RUN`."""
     baseline: str | None = None
-    """What the others are compared with: the folder or the label of a run; null: the first."""
-    bootstrap_samples: int = 1000
-    """Resampled test sets behind the interval of every difference; 0: no intervals."""
+    """Folder or label of the run that the others are compared to; null: the first."""
+    bootstrap_samples: Annotated[int, Ge(0)] = 1000
+    """Bootstrap samples for the 95 % confidence interval of each difference; 0: no intervals."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.runs:
             raise ValueError(
-                "runs are missing: name the folders of runs, or of a sweep: palitune compare RUN..."
+                "runs are missing: give the folders of runs or of a sweep: palitune compare RUN..."
             )
-        if self.bootstrap_samples < 0:
-            raise ValueError(f"bootstrap_samples must be at least 0, not {self.bootstrap_samples}")
 
 
 RECIPE_CONFIGS: dict[str, type[RecipeConfig]] = {
-    run.__name__.lower(): run
-    for run in (Finetune, Align, Evaluate, Check, Inspect, Plan, Predict, Export, Compare)
+    schema.name: schema
+    for schema in (Finetune, Align, Evaluate, Check, Inspect, Plan, Predict, Export, Compare)
 }
-"""By recipe; `conf/<recipe>.yaml` is the root of its configuration."""
+"""Configuration dataclass of each recipe by name."""
 
 GROUPS: Mapping[str, Mapping[str, type]] = {
     "data": SOURCES,
     "task": TASKS,
     "model": MODELS,
     "adapter": ADAPTERS,
-    "training": {
-        "reference_hparams": TrainingConfig,
-        "default": TrainingConfig,
-    },  # a run is saved as the last
+    # The options share a type, so a run is saved as the last one, with all its values.
+    "training": {"reference_hparams": TrainingConfig, "default": TrainingConfig},
     "augmentation": AUGMENTATIONS,
     "evaluation": {"default": EvaluationConfig},
     "tracking": TRACKER_CONFIGS,
@@ -281,4 +292,4 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "runner": RUNNERS,
     "search": SEARCHES,
 }
-"""The type of every option of the groups that are fields of a run."""
+"""Dataclass of each option, for the groups that are fields of a run."""

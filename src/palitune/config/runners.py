@@ -1,82 +1,56 @@
-"""Where the jobs of a sweep run, how many at a time, and what they are given."""
+"""Settings of where the jobs of a sweep run: this machine, SLURM or Ray."""
 
-import codecs
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, ClassVar, Protocol, TextIO
+from typing import Annotated, Any, ClassVar
 
-Outcome = tuple[int, str]
-"""Exit code of a job, and the last line that it wrote to stderr."""
+from annotated_types import Ge
 
-
-class Runner(Protocol):
-    """Runs jobs; `run` is called in as many threads as there may be jobs at a time."""
-
-    def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
-        """Have Python run a command and wait for its end.
-
-        `again` is added to a command that was begun before; what a job says goes to the file `log`
-        where it is not shown.
-        """
-
-    def terminate(self) -> None:
-        """End all jobs that run, and start no other."""
+from palitune.errors import check_ranges
 
 
 @dataclass(kw_only=True)
 class RunnerConfig:
-    """On this machine."""
+    """This machine."""
 
     name: ClassVar[str] = "local"
 
-    max_parallel: int = 1
-    """Jobs at a time; what several say goes to `logs` in the folder of the sweep."""
-    gpus_per_job: int = 0
-    """GPUs that each job has to itself; 0: every job sees all."""
+    max_parallel: Annotated[int, Ge(1)] = 1
+    """Jobs that run at the same time; with several, their output goes to `logs` in the sweep's
+    folder."""
+    gpus_per_job: Annotated[int, Ge(0)] = 0
+    """GPUs reserved for each job; 0: every job sees all GPUs."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_parallel", 1), ("gpus_per_job", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"runner.{name} must be at least {least}, not {getattr(self, name)}"
-                )
-
-    def runner(self, folder: Path) -> Runner:
-        """Return what runs the jobs of a sweep. Raises DataError where that cannot be."""
-        return LocalRunner(self)
+        check_ranges(self, "runner")
 
 
 @dataclass(kw_only=True)
 class SlurmConfig(RunnerConfig):
-    """On a SLURM cluster, through submitit; this process waits for the jobs."""
+    """A SLURM cluster, through submitit; this process waits for the jobs."""
 
     name: ClassVar[str] = "slurm"
 
-    max_parallel: int = 8
-    """Jobs that are queued or run at a time."""
-    gpus_per_job: int = 1
-    """GPUs of each node of a job."""
+    max_parallel: Annotated[int, Ge(1)] = 8
+    """Jobs that are queued or run at the same time."""
+    gpus_per_job: Annotated[int, Ge(0)] = 1
+    """GPUs on each node of a job."""
     cluster: str = "slurm"
-    """slurm | local (submitit's processes on this machine, to try it)."""
+    """slurm, or local: processes that submitit starts on this machine, for testing."""
     partition: str | None = None
+    """SLURM partition; null: the cluster's default."""
     account: str | None = None
-    timeout_min: int = 1440
-    """Time limit of a job; it saves its step two minutes before and is queued again."""
-    cpus_per_task: int = 8
-    """Cores of each process."""
-    mem_gb: int | None = None
-    """GiB of each node; null: what the cluster gives."""
-    nodes: int = 1
+    """SLURM account; null: the cluster's default."""
+    timeout_min: Annotated[int, Ge(1)] = 1440
+    """Time limit of a job in minutes. Two minutes before it the job saves a checkpoint and is
+    requeued."""
+    cpus_per_task: Annotated[int, Ge(1)] = 8
+    """CPU cores of each process."""
+    mem_gb: Annotated[int | None, Ge(1)] = None
+    """Memory of each node in GiB; null: the cluster's default."""
+    nodes: Annotated[int, Ge(1)] = 1
     """Nodes of each job."""
-    tasks_per_node: int = 1
-    """Processes on each node, which do a job together; as many as GPUs where there are several."""
+    tasks_per_node: Annotated[int, Ge(1)] = 1
+    """Processes on each node, which run a job together; one per GPU."""
     setup: list[str] = field(default_factory=list)
     """Shell commands before a job, e.g. `module load cuda`."""
     additional_parameters: dict[str, Any] = field(default_factory=dict)
@@ -85,121 +59,25 @@ class SlurmConfig(RunnerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.cluster not in ("slurm", "local"):
-            raise ValueError(f"runner.cluster must be slurm or local, not {self.cluster}")
-        for name in ("timeout_min", "cpus_per_task", "nodes", "tasks_per_node"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"runner.{name} must be at least 1, not {getattr(self, name)}")
-
-    def runner(self, folder: Path) -> Runner:
-        from palitune.sweeps.cluster_runners import SlurmRunner
-
-        return SlurmRunner(self, folder / "logs")
+            raise ValueError(f"runner.cluster must be slurm or local, got {self.cluster}")
 
 
 @dataclass(kw_only=True)
 class RayConfig(RunnerConfig):
-    """On a Ray cluster."""
+    """A Ray cluster."""
 
     name: ClassVar[str] = "ray"
 
-    max_parallel: int = 8
-    """Jobs that wait or run at a time."""
-    gpus_per_job: int = 1
+    max_parallel: Annotated[int, Ge(1)] = 8
+    """Jobs that wait or run at the same time."""
+    gpus_per_job: Annotated[int, Ge(0)] = 1
     """GPUs of each job."""
-    cpus_per_task: int = 8
-    """Cores of each job."""
+    cpus_per_task: Annotated[int, Ge(1)] = 8
+    """CPU cores of each job."""
     address: str | None = None
-    """Of the cluster, e.g. auto; null: a Ray of one machine, started for the sweep."""
-
-    def runner(self, folder: Path) -> Runner:
-        from palitune.sweeps.cluster_runners import RayRunner
-
-        return RayRunner(self)
+    """Address of the cluster, e.g. auto; null: start Ray on this machine for the sweep."""
 
 
 RUNNERS: dict[str, type[RunnerConfig]] = {
-    kind.name: kind for kind in (RunnerConfig, SlurmConfig, RayConfig)
+    runner.name: runner for runner in (RunnerConfig, SlurmConfig, RayConfig)
 }
-
-
-class LocalRunner:
-    """Every job is a process: its memory is freed, its end ends no other job."""
-
-    def __init__(self, settings: RunnerConfig) -> None:
-        self._streams_to_stderr = settings.max_parallel == 1
-        self._gpu_slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
-        for place in range(settings.max_parallel):
-            self._gpu_slots.put(_visible_gpus(place, settings.gpus_per_job))
-        self._lock = threading.Lock()
-        self._running_processes: set[subprocess.Popen[bytes]] = set()
-        self._terminated = False
-
-    def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
-        place = self._gpu_slots.get()
-        try:
-            if self._streams_to_stderr:
-                return self._run_process(command, place, None)
-            log_file.parent.mkdir(parents=True, exist_ok=True)
-            with log_file.open("a", encoding="utf-8") as file:
-                return self._run_process(command, place, file)
-        finally:
-            self._gpu_slots.put(place)
-
-    def terminate(self) -> None:
-        with self._lock:
-            self._terminated = True
-            for process in self._running_processes:
-                process.terminate()  # it saves what it has
-
-    def _run_process(
-        self, command: Sequence[str], environment: Mapping[str, str], log_file: TextIO | None
-    ) -> Outcome:
-        with self._lock:
-            if self._terminated:
-                return -signal.SIGTERM, ""
-            process = spawn(command, environment, log_file)
-            self._running_processes.add(process)
-        try:
-            return stream_stderr(process, log_file or sys.stderr)
-        finally:
-            with self._lock:
-                self._running_processes.discard(process)
-
-
-def _visible_gpus(slot: int, count: int) -> dict[str, str]:
-    """Say which GPUs a job may see: those of its place, out of those that this process may see."""
-    if count == 0:
-        return {}
-    wanted = range(slot * count, (slot + 1) * count)
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        names = visible.split(",")
-        return {"CUDA_VISIBLE_DEVICES": ",".join(names[n] for n in wanted if n < len(names))}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, wanted))}
-
-
-def spawn(
-    command: Sequence[str],
-    environment: Mapping[str, str] | None = None,
-    log_file: TextIO | None = None,
-    *,
-    detached: bool = False,
-) -> "subprocess.Popen[bytes]":
-    """Have Python run a command; `apart` from the signals that this process's group is sent."""
-    return subprocess.Popen(
-        [sys.executable, *command],
-        stdout=log_file, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})},
-        start_new_session=detached,
-    )  # fmt: skip
-
-
-def stream_stderr(process: "subprocess.Popen[bytes]", output: TextIO) -> Outcome:
-    """Write a process's stderr as it comes, until it ends; return exit code and last line."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    tail = ""
-    assert process.stderr is not None
-    with process:
-        while chunk := os.read(process.stderr.fileno(), 4096):
-            text = decoder.decode(chunk)
-            print(text, end="", file=output, flush=True)
-            tail = (tail + text)[-10_000:]
-    return process.returncode, next(filter(None, map(str.strip, tail.splitlines()[::-1])), "")

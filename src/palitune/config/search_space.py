@@ -1,44 +1,49 @@
-"""What a search for the best settings is told: which number, which space, how many trials."""
+"""Settings of a hyper-parameter search, and the domains of its search space."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+
+from palitune.errors import check_ranges
 
 
 @dataclass(kw_only=True)
 class SearchConfig:
-    """None: a sweep runs every combination."""
+    """No search: a sweep runs every combination."""
 
     name: ClassVar[str] = "none"
 
 
 @dataclass(kw_only=True)
 class OptunaSearch(SearchConfig):
-    """A sweep in which Optuna chooses the values of each job by what the jobs before gave."""
+    """Optuna chooses the values of each job from the results of the jobs before it."""
 
     name: ClassVar[str] = "optuna"
 
     metric: str
-    """Number that is searched the best of, as in metrics.json, e.g. vqa/anls_rrc."""
-    n_trials: int = 20
-    """Jobs in all; those of an earlier call of the same command count."""
+    """Metric to optimize, as in metrics.json, e.g. vqa/anls_rrc."""
+    n_trials: Annotated[int, Ge(1)] = 20
+    """Number of jobs, including those of an earlier call of the same command."""
     seed: int = 0
-    """Of the choice of values; each trial's own randomness is `seed`'s."""
+    """Random seed of the choice of values; `seed` is that of each trial."""
     space: dict[str, str] = field(default_factory=dict)
-    """By setting, the values to choose from: choice(8, 16), range(1, 9), interval(0, 0.1),
-    int(interval(1, 8)), tag(log, interval(1e-5, 1e-3)). The command line adds others, as
-    KEY=VALUES, and KEY=VALUE leaves one out."""
+    """Search space, chosen with search_space=NAME: the domain of each setting, as choice(8, 16),
+    range(1, 9), interval(0, 0.1), int(interval(1, 8)) or tag(log, interval(1e-5, 1e-3)). KEY=DOMAIN
+    on the command line adds a setting, and KEY=VALUE removes one from the space."""
 
     def __post_init__(self) -> None:
-        if self.n_trials < 1:
-            raise ValueError(f"search.n_trials must be at least 1, not {self.n_trials}")
+        check_ranges(self, "search")
 
 
-SEARCHES: dict[str, type[SearchConfig]] = {kind.name: kind for kind in (SearchConfig, OptunaSearch)}
+SEARCHES: dict[str, type[SearchConfig]] = {
+    search.name: search for search in (SearchConfig, OptunaSearch)
+}
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of several values, each as an override writes it."""
+    """One of several values, written as in an override."""
 
     values: tuple[str, ...]
 
@@ -48,12 +53,12 @@ class Categorical:
 
 @dataclass(frozen=True)
 class NumericRange:
-    """A number between two, both possible."""
+    """A number between two limits, both included."""
 
     low: float
     high: float
     log: bool = False
-    """Whether equal ratios are equally probable, not equal differences."""
+    """Sample uniformly on a logarithmic scale."""
     is_integer: bool = False
 
     def bounds(self) -> tuple[str, str]:

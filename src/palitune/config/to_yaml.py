@@ -1,4 +1,4 @@
-"""The configuration of a run as YAML, which composes to the same run again."""
+"""YAML of a run's configuration, which composes to the same run again."""
 
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from palitune.config.config_store import get_recipe_name
+from palitune.config.config_store import NESTED_GROUPS
 from palitune.config.recipes import GROUPS, RecipeConfig
 
 _OPTION_OF_TYPE = {
@@ -15,33 +15,39 @@ _OPTION_OF_TYPE = {
 
 
 def to_yaml(run: RecipeConfig) -> str:
-    """Write the configuration of a run; it composes again as an experiment.
+    """Return the configuration of a run as an experiment file.
 
-    The folder of the run is a comment only, so that no second run goes there by accident.
+    `output_dir` is only a comment, so that a second run does not overwrite the first.
     """
     values = OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)
     assert isinstance(values, dict)
     del values["output_dir"]
-    nested, replaced = [], []
-    for path, group, option in _group_choices(run):
-        if path == group:
-            replaced.append({f"override /{group}": option})
+    additions, overrides = [], []
+    for key, group, option in _group_choices(run):
+        if key == group:
+            overrides.append({f"override /{group}": option})
         else:
-            nested.append({f"/{group}@{path}": option})
+            additions.append({f"/{group}@{key}": option})
+    # The values hold the whole of a nested group.
+    overrides += [
+        {f"override /{group}@{key}": None}
+        for group, key in NESTED_GROUPS.items()
+        if OmegaConf.select(OmegaConf.create(values), key) is not None
+    ]
     return (
-        f"# @package _global_\n# A run of {get_recipe_name(type(run))}, written to {run.output_dir}\n"
-        + OmegaConf.to_yaml(OmegaConf.create({"defaults": [*nested, *replaced]}))
+        f"# @package _global_\n# A run of {run.name}, written to {run.output_dir}\n"
+        + OmegaConf.to_yaml(OmegaConf.create({"defaults": [*additions, *overrides]}))
         + OmegaConf.to_yaml(OmegaConf.create(values))
     )
 
 
-def _group_choices(node: Any, path: str = "") -> Iterator[tuple[str, str, str | None]]:
-    """Yield (path, group, option) of every part of a run that was chosen out of a group."""
+def _group_choices(node: Any, parent_key: str = "") -> Iterator[tuple[str, str, str | None]]:
+    """Yield (key, group, option) of all parts of a run that are options of a group."""
     for name, child in (node if isinstance(node, dict) else vars(node)).items():
-        here = f"{path}.{name}" if path else name
+        key = f"{parent_key}.{name}" if parent_key else name
         if type(child) in _OPTION_OF_TYPE:
-            yield here, *_OPTION_OF_TYPE[type(child)]
-        elif child is None and here in GROUPS:
-            yield here, here, None
+            yield key, *_OPTION_OF_TYPE[type(child)]
+        elif child is None and key in GROUPS:
+            yield key, key, None
         if isinstance(child, dict) or is_dataclass(child):
-            yield from _group_choices(child, here)
+            yield from _group_choices(child, key)

@@ -1,4 +1,4 @@
-"""Jobs of a sweep on other machines: through submitit on SLURM, or on Ray."""
+"""Jobs of a sweep on a cluster: SLURM (through submitit) or Ray."""
 
 import contextlib
 import logging
@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from palitune.config.runners import Outcome, RayConfig, SlurmConfig, spawn, stream_stderr
+from palitune.config.runners import RayConfig, SlurmConfig
 from palitune.errors import INTERRUPTED, PREEMPTED, DataError
+from palitune.sweeps.local_runner import spawn, stream_stderr
+from palitune.sweeps.runner import Outcome
 
 _SIGNAL_DELAY_S = 120
-"""Between the signal that a job's time is over and its end."""
+"""Seconds between the signal before the time limit of a job and the limit."""
 
 
 class SubmititTask:
-    """What runs in a job: a command, as one process of several where the job has several."""
+    """A command that submitit runs in each process of a job."""
 
     def __init__(self, command: Sequence[str], resume_args: Sequence[str]) -> None:
         self.command, self.resume_args = list(command), list(resume_args)
@@ -26,9 +28,9 @@ class SubmititTask:
         import submitit
 
         if submitit.JobEnvironment().num_tasks > 1:
-            together = submitit.helpers.TorchDistributedEnvironment()
-            together.export(set_cuda_visible_devices=False, overwrite=True)
-        # submitit hears the scheduler's signals, and the run is told by `checkpoint`.
+            environment = submitit.helpers.TorchDistributedEnvironment()
+            environment.export(set_cuda_visible_devices=False, overwrite=True)
+        # submitit handles the scheduler's signals; `checkpoint` passes them on to the run.
         self._process = spawn(self.command, detached=True)
         try:
             return stream_stderr(self._process, sys.stderr)
@@ -37,7 +39,7 @@ class SubmititTask:
             raise
 
     def checkpoint(self) -> Any:
-        """Have the run save its step, and return what is to be queued again."""
+        """Make the run save a checkpoint, and return the task to requeue (called by submitit)."""
         from submitit.helpers import DelayedSubmission
 
         self._process.terminate()
@@ -49,22 +51,21 @@ class SubmititTask:
 
 
 class SlurmRunner:
-    """Jobs that submitit queues and waits for."""
+    """Queues jobs with submitit and waits for them."""
 
     def __init__(self, settings: SlurmConfig, log_dir: Path) -> None:
         try:
             import submitit
-        except ModuleNotFoundError as missing:
-            raise DataError(
-                "runner=slurm needs submitit: pip install 'palitune[slurm]'"
-            ) from missing
+        except ModuleNotFoundError as error:
+            raise DataError("runner=slurm needs submitit: pip install 'palitune[slurm]'") from error
         logging.getLogger("submitit").setLevel(logging.WARNING)
         try:
             self._executor = submitit.AutoExecutor(log_dir, cluster=settings.cluster)
-        except RuntimeError as mistake:
+        except RuntimeError as error:
             raise DataError(
-                f"runner=slurm: {mistake}; run it where sbatch and srun are, or say runner=local"
-            ) from mistake
+                f"runner=slurm: {error}; start the sweep on a machine with sbatch and srun, or set "
+                "runner=local"
+            ) from error
         options = {
             "partition": settings.partition, "account": settings.account,
             "setup": settings.setup or None,
@@ -102,50 +103,50 @@ class SlurmRunner:
                     job.cancel()
 
     def _wait_for_outcome(self, job: Any) -> Outcome:
-        """Return the outcome of a job: of several processes, that of one that failed."""
+        """Return the outcome of a job; of several processes, a failed one if there is any."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         try:
             outcomes: list[Outcome] = job.results()
-        except (FailedJobError, UncompletedJobError) as lost:
-            last = str(lost).strip().splitlines()[-1]
-            return 1, f"job {job.job_id} was lost: {last}; see {job.paths.stderr}"
+        except (FailedJobError, UncompletedJobError) as error:
+            last_line = str(error).strip().splitlines()[-1]
+            return 1, f"job {job.job_id} has no result: {last_line}; see {job.paths.stderr}"
         return max(outcomes, key=lambda outcome: outcome[0] != 0)
 
 
 class RayRunner:
-    """Jobs that Ray places."""
+    """Runs jobs as Ray tasks."""
 
     def __init__(self, settings: RayConfig) -> None:
         try:
             import ray
-        except ModuleNotFoundError as missing:
-            raise DataError("runner=ray needs Ray: pip install 'palitune[ray]'") from missing
+        except ModuleNotFoundError as error:
+            raise DataError("runner=ray needs Ray: pip install 'palitune[ray]'") from error
         self._ray: Any = ray
         ray.init(settings.address, log_to_driver=False, configure_logging=False)
-        told = ray.remote(
+        as_remote_task = ray.remote(
             num_cpus=settings.cpus_per_task, num_gpus=settings.gpus_per_job, max_retries=0
         )
-        self._remote_task = told(_run_in_folder)
+        self._remote_task = as_remote_task(_run_in_folder)
         self._running_refs: set[Any] = set()
 
     def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
-        place = self._remote_task.remote(list(command), str(Path.cwd()))
-        self._running_refs.add(place)
+        ref = self._remote_task.remote(list(command), str(Path.cwd()))
+        self._running_refs.add(ref)
         try:
-            outcome: Outcome = self._ray.get(place)
-        except self._ray.exceptions.RayError as lost:
-            return 1, str(lost).strip().splitlines()[-1]
+            outcome: Outcome = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            return 1, str(error).strip().splitlines()[-1]
         finally:
-            self._running_refs.discard(place)
+            self._running_refs.discard(ref)
         return outcome
 
     def terminate(self) -> None:
-        for place in list(self._running_refs):
-            self._ray.cancel(place, force=True)
+        for ref in list(self._running_refs):
+            self._ray.cancel(ref, force=True)
 
 
 def _run_in_folder(command: Sequence[str], folder: str) -> Outcome:
-    """In a process of Ray's: run a command in the folder that the sweep was started in."""
+    """Run a command in the working directory of the sweep; executed in a Ray worker."""
     with contextlib.chdir(folder):
         return stream_stderr(spawn(command), sys.stderr)

@@ -1,14 +1,16 @@
-"""A mistake is one sentence, which names it."""
+"""Error messages of the configuration: one sentence each."""
 
 from pathlib import Path
 
 import pytest
 
-from palitune.config import ConfigError, compose
+from palitune.config.compose import compose
+from palitune.config.recipes import Compare
+from palitune.errors import ConfigError
 
 from support.config_errors import BOATS, QUICKSTART, config_error_message
 
-MISTAKES = {
+ERRORS = {
     "a key that does not exist": (
         [*BOATS, "training.lerning_rate=1"],
         "there is no key 'training.lerning_rate' (did you mean 'learning_rate'?); "
@@ -55,7 +57,7 @@ MISTAKES = {
     ),
     "null for a number": (
         [*BOATS, "training.global_batch_size=null"],
-        "training.global_batch_size=null: it cannot be null",
+        "training.global_batch_size=null: the value cannot be null",
     ),
     "a text for a list": ([*BOATS, "task.metrics=anls"], "task.metrics=anls: "),
     "a member that an enum lacks": (
@@ -82,27 +84,32 @@ MISTAKES = {
         [*BOATS, "task@data.parts.ocr.task=ocr"],
         "Could not override 'task@data.parts.ocr.task'",
     ),
-    "a key to add": ([*BOATS, "+seed=1"], "+seed=1: no key can be added; write seed=1"),
-    "a key to force": ([*BOATS, "++seed=1"], "++seed=1: no key can be added; write seed=1"),
-    "a key to delete": ([*BOATS, "~tracking"], "~tracking: nothing can be deleted; "),
+    "a key to add": ([*BOATS, "+seed=1"], "+seed=1: a key cannot be added; write seed=1"),
+    "a key to force": ([*BOATS, "++seed=1"], "++seed=1: a key cannot be added; write seed=1"),
+    "a key to delete": ([*BOATS, "~tracking"], "~tracking: a key cannot be deleted; "),
     "a setting of Hydra": ([*BOATS, "hydra.run.dir=x"], "hydra.run.dir=x: Hydra's own settings "),
     "no value": ([*BOATS, "training"], "'training' is not key=value"),
     "no key": ([*BOATS, "=3"], "there is no key ''"),
-    "an open bracket": ([*BOATS, "task.classes=[a"], "'task.classes=[a' is not key=value; put "),
-    "several values": ([*BOATS, "seed=1,2"], "seed=1,2 names several values: add --multirun "),
-    "a reference to nothing": ([*BOATS, "seed=${no.such}"], "seed: Interpolation key 'no.such' "),
+    "an open bracket": ([*BOATS, "task.classes=[a"], "'task.classes=[a' is not key=value; quote "),
+    "several values": ([*BOATS, "seed=1,2"], "seed=1,2 has several values: add --multirun "),
+    "a search space without a search": (
+        [*BOATS, "search_space=lora"],
+        "search_space has no effect without a search; set search=optuna",
+    ),
+    "a search space that does not exist": (
+        [*BOATS, "search=optuna", "search_space=lorra"],
+        "there is no search_space 'lorra' (did you mean 'lora'?); valid are lora, optimizer",
+    ),
+    "an interpolation of a key that does not exist": (
+        [*BOATS, "seed=${no.such}"],
+        "seed: Interpolation key 'no.such' ",
+    ),
 }
 
 
-@pytest.mark.parametrize(("overrides", "start"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_sentence_that_names_it(overrides: list[str], start: str) -> None:
+@pytest.mark.parametrize(("overrides", "start"), ERRORS.values(), ids=ERRORS)
+def test_an_error_is_one_sentence_with_its_place(overrides: list[str], start: str) -> None:
     assert config_error_message(*overrides).startswith(start)
-
-
-def test_a_recipe_that_does_not_exist_is_named() -> None:
-    assert config_error_message(recipe="finetun").startswith(
-        "there is no recipe 'finetun' (did you mean"
-    )
 
 
 @pytest.mark.parametrize(
@@ -113,11 +120,11 @@ def test_a_recipe_that_does_not_exist_is_named() -> None:
         "sed: 1": "experiment/mine.yaml: there is no key 'sed' (did you mean 'seed'?); ",
         "seed: many": "experiment/mine.yaml: seed: Value 'many' of type 'str' could not be ",
         "defaults: [/schema/task/ocrr@_here_]": "experiment/mine.yaml: there is no schema/task ",
-        "seed: [1": "FOLDER/experiment/mine.yaml:3: this is not YAML: ",
+        "seed: [1": "FOLDER/experiment/mine.yaml:3: invalid YAML: ",
         "- 1": "experiment/mine.yaml: Cannot merge ",
     }.items(),
 )
-def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, content: str, start: str) -> None:
+def test_an_error_in_a_file_starts_with_the_file(tmp_path: Path, content: str, start: str) -> None:
     (tmp_path / "experiment").mkdir()
     file = tmp_path / "experiment" / "mine.yaml"
     file.write_text(f"# @package _global_\n{content}\n")
@@ -125,7 +132,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, content: str, start:
     assert text.startswith(start.replace("FOLDER", str(tmp_path)))
 
 
-def test_an_experiment_that_overrides_with_what_does_not_exist_is_answered(tmp_path: Path) -> None:
+def test_an_unknown_option_in_an_experiment_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     file = tmp_path / "experiment" / "mine.yaml"
     file.write_text("# @package _global_\ndefaults: [override /model: tny]\n")
@@ -133,8 +140,8 @@ def test_an_experiment_that_overrides_with_what_does_not_exist_is_answered(tmp_p
     assert text.startswith("there is no model 'tny' (did you mean 'tiny'?); valid are ")
 
 
-def test_a_comparison_of_nothing_says_what_to_write() -> None:
+def test_a_comparison_without_runs_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"runs are missing: .* palitune compare RUN"):
-        compose("compare")
-    with pytest.raises(ConfigError, match="compare takes no --run"):
-        compose("compare", ["runs=[a]"], run_folder="earlier")
+        compose(Compare)
+    with pytest.raises(ConfigError, match="compare does not support --run"):
+        compose(Compare, ["runs=[a]"], run_folder="earlier")

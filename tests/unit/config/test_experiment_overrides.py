@@ -1,10 +1,12 @@
-"""An option that is chosen besides an experiment takes of it what it understands, and no more."""
+"""Options on the command line replace those of an experiment and keep only shared settings."""
 
 from pathlib import Path
 
 import pytest
 
-from palitune.config import Evaluate, Finetune, Predict, compose, to_yaml
+from palitune.config.compose import compose
+from palitune.config.recipes import Evaluate, Finetune, Predict
+from palitune.config.to_yaml import to_yaml
 from palitune.data.images.augmentation import NoAugmentation
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
@@ -19,13 +21,13 @@ from support.config_errors import QUICKSTART, config_error_message
 DOCVQA = ["experiment=docvqa"]
 
 
-def finetune(*overrides: str, **places: str) -> Finetune:
-    run = compose("finetune", overrides, **places)
+def finetune(*overrides: str, **config_source: str) -> Finetune:
+    run = compose(Finetune, overrides, **config_source)
     assert isinstance(run, Finetune)
     return run
 
 
-def test_what_an_experiment_says_of_an_adapter_or_augmentation_goes_with_it() -> None:
+def test_settings_of_a_replaced_adapter_or_augmentation_are_dropped() -> None:
     run = finetune(*QUICKSTART, "adapter=full", "augmentation=none", "adapter.path=x")
     assert (run.adapter, run.augmentation) == (Full(path="x"), NoAugmentation())
     assert run.training == finetune(*QUICKSTART).training
@@ -34,32 +36,31 @@ def test_what_an_experiment_says_of_an_adapter_or_augmentation_goes_with_it() ->
     )
 
 
-def test_what_is_left_out_of_an_experiment_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_settings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     finetune(*QUICKSTART, "adapter=qlora")
     assert not caplog.messages
     finetune(*QUICKSTART, "adapter=full")
     assert caplog.messages == [
-        "adapter=full has no rank, alpha, targets: what the experiment says of it is left out"
+        "adapter=full has no rank, alpha, targets; their values in the experiment are ignored"
     ]
 
 
-def test_several_adapters_are_judged_instead_of_the_one_of_an_earlier_run(tmp_path: Path) -> None:
+def test_adapters_replace_the_adapter_of_an_earlier_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(finetune(*QUICKSTART)))
     (tmp_path / "adapter").mkdir()
     paths = {}
-    for told in ([], ["adapters=[null,one]"]):
-        run = compose("evaluate", told, run_folder=str(tmp_path))
-        assert isinstance(run, Evaluate)
-        paths[len(told)] = [one.adapter.path for one in run.per_adapter()]
+    for overrides in ([], ["adapters=[null,one]"]):
+        run = compose(Evaluate, overrides, run_folder=str(tmp_path))
+        paths[len(overrides)] = [each.adapter.path for each in run.per_adapter()]
     assert paths == {0: [str(tmp_path / "adapter")], 1: [None, "one"]}
 
 
-def test_the_parts_of_a_mixture_go_with_it() -> None:
+def test_the_components_of_a_replaced_mixture_are_dropped() -> None:
     run = finetune(*QUICKSTART, "data=handwriting", "task=ocr", "data.annotations=ocr")
     assert (run.data, run.task) == (Handwriting(annotations=EmbeddedAnnotationKind.ocr), Ocr())
 
 
-def test_data_and_a_task_keep_what_they_share_with_those_of_an_experiment() -> None:
+def test_data_and_task_keep_the_settings_that_they_share_with_the_experiment() -> None:
     run = finetune(*DOCVQA, "data=coco", "task=detection")
     assert run.data == Coco(path="data/docvqa")
     assert run.task == Detection(metrics=["anls_paper", "anls_rrc"], max_new_tokens=32)
@@ -80,13 +81,12 @@ def test_an_option_inside_a_mixture_can_be_replaced() -> None:
     )
 
 
-def test_what_is_set_to_null_takes_what_was_said_of_it_along() -> None:
-    run = compose("predict", [*DOCVQA, "data=null", "task=null", "images=x", "prompt=y"])
-    assert isinstance(run, Predict)
+def test_settings_of_a_group_set_to_null_are_dropped() -> None:
+    run = compose(Predict, [*DOCVQA, "data=null", "task=null", "images=x", "prompt=y"])
     assert (run.data, run.task) == (None, None)
 
 
-def test_an_earlier_run_can_be_given_another_option(tmp_path: Path) -> None:
+def test_an_option_of_an_earlier_run_can_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(finetune(*QUICKSTART, "seed=3")))
     run = finetune("adapter=full", "augmentation=none", run_folder=str(tmp_path))
     assert (run.seed, type(run.adapter), run.augmentation) == (3, Full, NoAugmentation())
@@ -95,8 +95,8 @@ def test_an_earlier_run_can_be_given_another_option(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """Options of one's own that build on bundled ones."""
+def user_dir(tmp_path: Path) -> Path:
+    """A folder with options that build on bundled ones."""
     for name, text in {
         "adapter/small": "defaults: [/schema/adapter/lora@_here_]\nrank: 2\n",
         "adapter/smaller": "defaults: [small]\nrank: 1\n",
@@ -110,26 +110,54 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_experiment_that_builds_on_another_is_left_as_one_that_says_all(own: Path) -> None:
-    places = {"config_dir": str(own)}
-    told = ["experiment=mine", "augmentation=none"]
-    run = finetune(*told, **places)
+def test_an_experiment_that_builds_on_another_is_filtered_with_it(user_dir: Path) -> None:
+    config_source = {"config_dir": str(user_dir)}
+    overrides = ["experiment=mine", "augmentation=none"]
+    run = finetune(*overrides, **config_source)
     assert (run.seed, run.augmentation) == (7, NoAugmentation())
     assert isinstance(run.adapter, Lora)
     assert (run.adapter.rank, run.adapter.alpha) == (16, 32)
-    assert finetune(*told, "adapter=full", **places).adapter == Full()
-    assert finetune(*QUICKSTART, "adapter=small", **places).adapter == run.adapter
+    assert finetune(*overrides, "adapter=full", **config_source).adapter == Full()
+    assert finetune(*QUICKSTART, "adapter=small", **config_source).adapter == run.adapter
 
 
-def test_a_mistake_in_what_is_left_of_an_experiment_names_its_file(own: Path) -> None:
-    told = ["data=handwriting", "task=ocr", "adapter=full", "experiment=sea/mistaken"]
-    said = config_error_message(*told, config_dir=str(own))
-    assert said.startswith("experiment/sea/mistaken.yaml: there is no key 'sed' (did you mean ")
+def test_an_error_in_a_filtered_experiment_names_its_file(user_dir: Path) -> None:
+    overrides = ["data=handwriting", "task=ocr", "adapter=full", "experiment=sea/mistaken"]
+    message = config_error_message(*overrides, config_dir=str(user_dir))
+    assert message.startswith("experiment/sea/mistaken.yaml: there is no key 'sed' (did you mean ")
 
 
-def test_what_no_option_has_is_a_mistake_of_the_experiment_as_before(own: Path) -> None:
-    (own / "experiment/mine.yaml").write_text("# @package _global_\nadapter: {rnk: 2}\n")
-    said = config_error_message(
-        "experiment=mine", "adapter=full", "data=handwriting", config_dir=str(own)
+def test_a_setting_that_no_option_has_is_an_error_of_the_experiment(user_dir: Path) -> None:
+    (user_dir / "experiment/mine.yaml").write_text("# @package _global_\nadapter: {rnk: 2}\n")
+    message = config_error_message(
+        "experiment=mine", "adapter=full", "data=handwriting", config_dir=str(user_dir)
     )
-    assert said.startswith("experiment/mine.yaml: there is no key 'adapter.rnk'")
+    assert message.startswith("experiment/mine.yaml: there is no key 'adapter.rnk'")
+
+
+def test_an_experiment_builds_on_one_in_its_folder_or_on_one_with_a_unique_name(
+    user_dir: Path,
+) -> None:
+    for name, base in {"sea/mistaken": "", "sea/boats": "mine", "sea/ships": "boats"}.items():
+        text = f"# @package _global_\ndefaults: [{base}]\n"
+        (user_dir / f"experiment/{name}.yaml").write_text(text)
+    for experiment in ("mine", "boats", "sea/ships"):
+        run = finetune(f"experiment={experiment}", config_dir=str(user_dir))
+        assert run.seed == 7
+        assert isinstance(run.data, Mixture)
+        assert isinstance(run.adapter, Lora)
+        assert run.adapter.rank == 16
+
+
+def test_an_ambiguous_name_of_an_experiment_is_an_error(user_dir: Path) -> None:
+    for folder in ("sea", "lake"):
+        file = user_dir / f"experiment/{folder}/boats.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("# @package _global_\nseed: 1\n")
+    message = config_error_message("experiment=boats", config_dir=str(user_dir))
+    assert message == "experiment=boats is ambiguous: choose one of lake/boats, sea/boats"
+
+
+def test_a_bare_name_and_a_full_name_are_the_same_experiment() -> None:
+    full = finetune("experiment=documents/docvqa", "output_dir=out")
+    assert finetune(*DOCVQA, "output_dir=out") == full

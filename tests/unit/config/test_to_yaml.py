@@ -1,10 +1,12 @@
-"""What a run folder says composes to the same run."""
+"""The saved configuration of a run composes to the same run."""
 
 from pathlib import Path
 
 import pytest
 
-from palitune.config import compose, to_yaml
+from palitune.config.compose import compose
+from palitune.config.recipes import Finetune
+from palitune.config.to_yaml import to_yaml
 
 from support.config_errors import BOATS, QUICKSTART
 
@@ -16,26 +18,26 @@ RUN_OVERRIDES = [
 
 
 @pytest.mark.parametrize("overrides", RUN_OVERRIDES)
-def test_what_a_run_folder_says_composes_to_the_same_run(
+def test_the_saved_configuration_composes_to_the_same_run(
     overrides: list[str], tmp_path: Path
 ) -> None:
-    first = compose("finetune", [*overrides, "output_dir=first"])
+    first = compose(Finetune, [*overrides, "output_dir=first"])
     (tmp_path / "config.yaml").write_text(to_yaml(first))
-    again = compose("finetune", ["output_dir=first"], run_folder=str(tmp_path))
+    again = compose(Finetune, ["output_dir=first"], run_folder=str(tmp_path))
     assert again == first
     assert to_yaml(again) == to_yaml(first)
 
 
-def test_what_a_run_folder_says_is_an_experiment_for_a_folder_of_ones_own(tmp_path: Path) -> None:
-    first = compose("finetune", [*QUICKSTART, "output_dir=first"])
+def test_the_saved_configuration_is_an_experiment(tmp_path: Path) -> None:
+    first = compose(Finetune, [*QUICKSTART, "output_dir=first"])
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(to_yaml(first))
-    run = compose("finetune", ["experiment=mine", "output_dir=first"], config_dir=str(tmp_path))
+    run = compose(Finetune, ["experiment=mine", "output_dir=first"], config_dir=str(tmp_path))
     assert run == first
 
 
-def test_what_a_run_folder_says_holds_plain_values_and_no_code() -> None:
-    text = to_yaml(compose("finetune", [*QUICKSTART, "output_dir=first"]))
+def test_the_saved_configuration_has_plain_values_and_no_code() -> None:
+    text = to_yaml(compose(Finetune, [*QUICKSTART, "output_dir=first"]))
     assert "written to first\n" in text
     assert "  schedule: linear\n" in text
     assert "!!" not in text

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from palitune import config
+from palitune.config.compose import compose
+from palitune.config.recipes import Finetune
 from palitune.training.reference_hparams import ReferenceHparams, ResolutionHparams
 
 TABLES = ReferenceHparams(
@@ -56,7 +57,7 @@ def test_the_learning_rate_of_lora_is_ten_times_higher() -> None:
 
 
 def composed(*overrides: str) -> Any:
-    return config.compose("finetune", ["experiment=textvqa", *overrides]).training
+    return compose(Finetune, ["experiment=textvqa", *overrides]).training
 
 
 def test_an_experiment_uses_the_published_settings_of_its_model() -> None:

@@ -1,4 +1,4 @@
-"""What a sweep runs, where, and what it says when it ends."""
+"""Sweeps over combinations of values: jobs, folders, failures, and the summary."""
 
 import json
 import shlex
@@ -12,60 +12,66 @@ from typing import Any
 
 import pytest
 
-from palitune import config
 from palitune.cli.launch import launch
-from palitune.config.recipes import Evaluate, RecipeConfig
-from palitune.config.runners import Outcome, RunnerConfig
+from palitune.config.compose import compose
+from palitune.config.recipes import RECIPE_CONFIGS, Evaluate, RecipeConfig
+from palitune.config.runners import RunnerConfig
 from palitune.errors import FAILED, INTERRUPTED, PREEMPTED, USAGE_ERROR
+from palitune.sweeps import launch_sweep
+from palitune.sweeps import sweep as sweep_module
+from palitune.sweeps.runner import Outcome
 
 BASE = ["data=handwriting", "task=ocr", "model=tiny"]
 
 
-class Told:
-    """Stands where processes would: notes what it is told and ends every job as it is said to."""
+class FakeRunner:
+    """Records the commands of jobs and returns prepared outcomes instead of running processes."""
 
-    def __init__(self, outcomes: Sequence[Outcome] = (), at_once: int = 1) -> None:
+    def __init__(self, outcomes: Sequence[Outcome] = (), max_parallel: int = 1) -> None:
         self.outcomes = list(outcomes)
         self.commands: list[list[str]] = []
-        self.again: list[Sequence[str]] = []
-        self.ended = False
-        self.together = Barrier(at_once, timeout=10)
+        self.resume_args: list[Sequence[str]] = []
+        self.terminated = False
+        self.barrier = Barrier(max_parallel, timeout=10)
 
-    def run(self, command: Sequence[str], again: Sequence[str], log: Path) -> Outcome:
+    def run(self, command: Sequence[str], resume_args: Sequence[str], log_file: Path) -> Outcome:
         self.commands.append(list(command))
-        self.again.append(again)
-        self.together.wait()
+        self.resume_args.append(resume_args)
+        self.barrier.wait()
         return self.outcomes.pop(0) if self.outcomes else (0, "")
 
     def terminate(self) -> None:
-        self.ended = True
+        self.terminated = True
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def composed() -> dict[str, RecipeConfig]:
-    return {recipe: config.compose(recipe, BASE) for recipe in ("finetune", "evaluate")}
+    return {recipe: compose(RECIPE_CONFIGS[recipe], BASE) for recipe in ("finetune", "evaluate")}
 
 
 @pytest.fixture
 def sweep(monkeypatch: pytest.MonkeyPatch, composed: dict[str, RecipeConfig]) -> Any:
-    """Sweeps by a command line; the configuration of a job is not composed unless it `composes`."""
+    """A function that runs a sweep; without `composes`, the runs of its jobs are not composed."""
 
-    def quickly(recipe: str, overrides: Sequence[str], *_: Any) -> RecipeConfig:
-        told = settings(overrides)
-        jobs = RunnerConfig(max_parallel=int(told.get("runner.max_parallel", 1)))
-        return replace(composed[recipe], output_dir=told["output_dir"], runner=jobs)  # type: ignore[call-arg]
+    def replace_values(schema: type[RecipeConfig], overrides: Sequence[str], *_: Any) -> Any:
+        values = settings(overrides)
+        runner = RunnerConfig(max_parallel=int(values.get("runner.max_parallel", 1)))
+        run: Any = composed[schema.name]
+        return replace(run, output_dir=values["output_dir"], runner=runner)
 
-    def sweep(runner: Told, *told: str, recipe: str = "finetune", composes: bool = False) -> int:
-        monkeypatch.setattr(RunnerConfig, "runner", lambda self, folder: runner)
+    def sweep(
+        runner: FakeRunner, *overrides: str, recipe: str = "finetune", composes: bool = False
+    ) -> int:
+        monkeypatch.setattr(launch_sweep, "make_runner", lambda settings, folder: runner)
         if not composes:
-            monkeypatch.setattr(config, "compose", quickly)
-        program = ["-m", "palitune", recipe]
-        return launch(recipe, lambda: lambda run: None, program, "", ["--multirun", *BASE, *told])
+            monkeypatch.setattr(sweep_module, "compose", replace_values)
+        python_args, argv = ["-m", "palitune", recipe], ["--multirun", *BASE, *overrides]
+        return launch(RECIPE_CONFIGS[recipe], lambda: lambda run: None, python_args, "", argv)
 
     return sweep
 
@@ -75,54 +81,53 @@ def settings(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def jobs(folder: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(Path(folder, "sweep.json").read_text())["jobs"]
-    return found
+    jobs: list[dict[str, Any]] = json.loads(Path(folder, "sweep.json").read_text())["jobs"]
+    return jobs
 
 
-def test_every_combination_is_run_once_in_a_folder_of_its_own(sweep: Any) -> None:
-    runner = Told()
+def test_every_combination_runs_once_in_its_own_folder(sweep: Any) -> None:
+    runner = FakeRunner()
     swept = ["adapter.rank=4,8", "seed=range(2)", "adapter.dropout=0,0.1"]
     assert sweep(runner, *swept, "output_dir=out") == 0
     assert all(command[:3] == ["-m", "palitune", "finetune"] for command in runner.commands)
-    told = [settings(command[3:]) for command in runner.commands]
+    jobs_values = [settings(command[3:]) for command in runner.commands]
     keys = ["adapter.rank", "seed", "adapter.dropout"]
-    assert [tuple(one[key] for key in keys) for one in told] == list(
+    assert [tuple(values[key] for key in keys) for values in jobs_values] == list(
         product(["4", "8"], ["0", "1"], ["0", "0.1"])
     )
-    folders = [one["output_dir"] for one in told]
+    folders = [values["output_dir"] for values in jobs_values]
     assert len(set(folders)) == 8
     assert folders[0] == "out/0_adapter.rank=4,seed=0,adapter.dropout=0"
     assert [f"out/{job['folder']}" for job in jobs("out")] == folders
     assert {job["state"] for job in jobs("out")} == {"done"}
-    # Each can be run again by hand.
+    # The recorded overrides run the same job again.
     assert [job["overrides"] for job in jobs("out")] == [c[3:] for c in runner.commands]
 
 
-def test_folders_are_named_by_what_differs_and_never_lead_elsewhere(sweep: Any) -> None:
-    runner = Told()
+def test_folders_are_named_by_differences_and_stay_inside_the_sweep(sweep: Any) -> None:
+    runner = FakeRunner()
     paths = "adapter.path=null,'../runs/a b/adapter',../runs/c/adapter"
-    told = [paths, "output_dir='my out'"]
-    assert sweep(runner, *told, recipe="evaluate", composes=True) == 0
+    overrides = [paths, "output_dir='my out'"]
+    assert sweep(runner, *overrides, recipe="evaluate", composes=True) == 0
     assert [job["folder"] for job in jobs("my out")] == [
         "0_adapter.path=null", "1_adapter.path=a_b", "2_adapter.path=c",
     ]  # fmt: skip
-    run = config.compose("evaluate", runner.commands[1][3:])
-    assert isinstance(run, Evaluate)
+    run = compose(Evaluate, runner.commands[1][3:])
     assert run.output_dir == "my out/1_adapter.path=a_b"
     assert run.adapter.path == "../runs/a b/adapter"
 
 
-def test_only_what_can_be_gone_on_with_is_told_to_when_it_is_begun_again(sweep: Any) -> None:
+def test_only_training_jobs_get_resume_arguments(sweep: Any) -> None:
     for recipe, expected in (("finetune", ["training.resume=auto"]), ("evaluate", [])):
-        runner = Told()
+        runner = FakeRunner()
         assert sweep(runner, "seed=1,2", f"output_dir={recipe}", recipe=recipe) == 0
-        assert runner.again == [expected] * 2
+        assert runner.resume_args == [expected] * 2
 
 
-def test_a_job_that_fails_ends_no_other_and_is_told_with_its_sentence(
+def test_a_failed_job_does_not_stop_the_others_and_is_reported(
     sweep: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runner = Told([(1, "palitune: boats.jsonl:3: no box"), (-signal.SIGKILL, ""), (4, "")])
+    runner = FakeRunner([(1, "palitune: boats.jsonl:3: no box"), (-signal.SIGKILL, ""), (4, "")])
     Path("my out/3_seed=4").mkdir(parents=True)
     Path("my out/3_seed=4/metrics.json").touch()
     assert sweep(runner, "seed=1,2,3,4", "output_dir='my out'") == FAILED
@@ -136,29 +141,29 @@ def test_a_job_that_fails_ends_no_other_and_is_told_with_its_sentence(
     out, err = capsys.readouterr()
     assert "job 1 of 4: seed=1 -> my out/0_seed=1\n" in out
     assert "sweep: 1 of 4 jobs done, in my out\n" in out
-    (line,) = (line for line in out.splitlines() if line.startswith("side by side"))
+    (line,) = (line for line in out.splitlines() if line.startswith("compare: "))
     assert shlex.split(line)[-3:] == ["palitune", "compare", "my out"]
     assert "3 of 4 jobs failed: seed=1 (boats.jsonl:3: no box); seed=2 (ended by SIGKILL)" in err
 
 
 @pytest.mark.parametrize("code", [INTERRUPTED, PREEMPTED])
-def test_a_job_that_was_told_to_end_ends_the_sweep(code: int, sweep: Any) -> None:
-    runner = Told([(0, ""), (code, "")])
+def test_an_interrupted_job_ends_the_sweep(code: int, sweep: Any) -> None:
+    runner = FakeRunner([(0, ""), (code, "")])
     assert sweep(runner, "seed=1,2,3", "output_dir=out") == code
-    assert runner.ended
+    assert runner.terminated
     assert [job["state"] for job in jobs("out")] == ["done", "interrupted", "waiting"]
 
 
-def test_as_many_jobs_run_at_a_time_as_are_asked_for(sweep: Any) -> None:
-    runner = Told(at_once=3)  # none goes on before three have begun
+def test_max_parallel_jobs_run_at_the_same_time(sweep: Any) -> None:
+    runner = FakeRunner(max_parallel=3)  # no job ends before three have started
     assert sweep(runner, "seed=range(6)", "runner.max_parallel=3", "output_dir=out") == 0
     assert {job["state"] for job in jobs("out")} == {"done"}
 
 
-def test_nothing_is_begun_where_one_job_could_not_be(
+def test_no_job_starts_if_one_is_invalid(
     sweep: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runner = Told()
+    runner = FakeRunner()
     assert sweep(runner, "adapter.rank=8,0", composes=True) == USAGE_ERROR
     assert "adapter.rank must be at least 1, got 0" in capsys.readouterr().err
     assert sweep(runner, "adapter.rank=8,16", "--cfg", "job", composes=True) == 0

@@ -1,0 +1,63 @@
+"""Command-line arguments of a recipe: flags and overrides."""
+
+import argparse
+from dataclasses import dataclass
+from typing import NoReturn
+
+from palitune.errors import ConfigError, did_you_mean
+
+FLAGS = {
+    "--cfg job": "print the composed configuration and exit",
+    "--config-dir DIR": "add your own options: DIR/experiment/mine.yaml is experiment=mine",
+    "--run FOLDER": "start from the configuration of an earlier run",
+    "--multirun, -m": "run every combination of comma-separated values: adapter.rank=8,16",
+    "--help, -h": "show this help",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CliArguments:
+    """Parsed command line of a recipe."""
+
+    overrides: list[str]
+    config_dir: str | None
+    run_folder: str | None
+    multirun: bool
+    show_config: bool
+    help: bool
+
+    @property
+    def config_flags(self) -> list[str]:
+        """The flags that set where the configuration comes from."""
+        config_dir = ["--config-dir", self.config_dir] if self.config_dir else []
+        return config_dir + (["--run", self.run_folder] if self.run_folder else [])
+
+
+class _ArgumentParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def parse_arguments(argv: list[str]) -> CliArguments:
+    """Parse the command line of a recipe. Raises ConfigError on an unknown flag."""
+    parser = _ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("--config-dir")
+    parser.add_argument("--run")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    flags, overrides = parser.parse_known_args(argv)
+    if unknown := next((text for text in overrides if text.startswith("-")), None):
+        valid = [name for names in FLAGS for name in names.split(" ")[0].rstrip(",").split()]
+        raise ConfigError(
+            f"there is no flag {unknown}{did_you_mean(unknown.partition('=')[0], valid)}; "
+            f"valid are {', '.join(FLAGS)}"
+        )
+    return CliArguments(
+        overrides=overrides,
+        config_dir=flags.config_dir,
+        run_folder=flags.run,
+        multirun=flags.multirun,
+        show_config=flags.cfg is not None,
+        help=flags.help,
+    )
