@@ -13,7 +13,8 @@ from palitune.alignment import trl_compat
 from support.browser import DESKTOP, PHONE, open_page
 
 TOLD = [
-    "align", "task=ocr", "data=handwriting", "model=tiny", "num_generations=4", "training.global_batch_size=8",
+    "align", "task=ocr", "data=handwriting", "model=tiny", "num_generations=4",
+    "training.global_batch_size=8",
     "training.micro_batch_size=4", "training.max_steps=2", "training.log_every=1",
     "training.learning_rate=0.001", "training.warmup_ratio=0", "training.num_workers=0",
     "training.self_check=false", "task.max_new_tokens=6",
@@ -63,7 +64,8 @@ def test_rloo_runs_on_other_views_and_is_measured_before_and_after(tmp_path: Pat
     told = [
         *TOLD, "method=rloo", f"output_dir={tmp_path}", "training.self_check=true",
         "training.gradient_checkpointing=true", "training.validation_split=validation",
-        "training.eval_max_samples=2", "training.best_metric=ocr/exact_match", "augmentation=document",
+        "training.eval_max_samples=2", "training.best_metric=ocr/exact_match",
+        "augmentation=document",
     ]  # fmt: skip
     assert program.run(told) == 0
     history = lines(tmp_path / "history.jsonl")

@@ -69,7 +69,10 @@ def save_all_formats(folder: Path) -> dict[str, Path]:
         "progressive jpeg": (photo(333, 222), "jpg", {"progressive": True}),
         "several jpegs": (photo(90, 50), "mpo", frames),
         **{f"jpeg {n}": (text_page(331, 227), "jpg", {"subsampling": n}) for n in range(3)},
-        **{f"turned {n}": (photo(333, 222), "jpg", {"exif": _exif_with_orientation(n)}) for n in (2, 3, 6, 7)},
+        **{
+            f"turned {n}": (photo(333, 222), "jpg", {"exif": _exif_with_orientation(n)})
+            for n in (2, 3, 6, 7)
+        },
         "turned png": (photo(120, 222), "png", {"exif": _exif_with_orientation(6)}),
     }  # fmt: skip
     files = {}

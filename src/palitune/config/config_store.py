@@ -1,4 +1,4 @@
-"""Registration of schemas with Hydra, default options, and the resolver for `${reference_hparams:}`."""
+"""Schemas registered with Hydra, default options, and the resolver `${reference_hparams:}`."""
 
 from functools import cache
 from pathlib import Path

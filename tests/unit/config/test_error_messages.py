@@ -53,7 +53,8 @@ ERRORS = {
     ),
     "text for a number": (
         [*BOATS, "training.global_batch_size=many"],
-        "training.global_batch_size=many: Value 'many' of type 'str' could not be converted to Integer",
+        "training.global_batch_size=many: Value 'many' of type 'str' could not be converted to "
+        "Integer",
     ),
     "null for a number": (
         [*BOATS, "training.global_batch_size=null"],

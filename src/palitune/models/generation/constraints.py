@@ -1,8 +1,8 @@
 """Constrained decoding with a task's grammar, in batches and with beams.
 
 A grammar is compiled for one tokenizer. Labels are tokenized as in training, ` label` before the
-end of the answer and ` label ; ` before the next box, and form one trie. This covers labels that are
-prefixes of others, labels of several tokens, and labels whose tokens differ before a separator.
+end of the answer and ` label ; ` before the next box, and form one trie. This covers labels that
+are prefixes of others, labels of several tokens, and labels whose tokens differ before a separator.
 
 An object is begun only if it can be completed within the tokens left, and a separator is written
 only if another object can follow, so that no answer is truncated. As a consequence, an answer close
