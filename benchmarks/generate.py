@@ -1,12 +1,12 @@
-"""Time answers to prompts beside those that transformers' `generate` writes.
+"""Benchmark of generation, compared with `generate` of transformers.
 
     OMP_NUM_THREADS=1 python benchmarks/generate.py --check --output generate
 
-On a CPU, random weights in the proportions of PaliGemma 2 3B at 224 px, with LoRA; with
-`--device cuda` its true sizes in bf16, after the small ones were found equal in float32. Both sides
-of a line get the same weights and prompts and take turns; one whose float32 tokens differ, or their
-log-probabilities by more than 1e-4, gets no ratio. As in `step.py`, CPU time is judged.
-`--quick` runs everything once on a toy, whose ratios mean nothing.
+On a CPU, the model has random weights and the proportions of PaliGemma 2 3B at 224 px, with LoRA;
+with `--device cuda` it has the size of the 3B in bf16, after small models were found equal in
+float32. Both sides of a line have the same weights and prompts and are timed alternately. A line
+has no ratio if the float32 tokens differ, or their log-probabilities by more than 1e-4. CPU time is
+compared, as in `step.py`. `--quick` runs one round on a toy model, whose ratios are meaningless.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ BENCHMARK_CASES: Sequence[tuple[str, float, Sequence[int], int, int]] = (
 
 
 def main() -> int:
-    told = build_parser(__doc__, rounds=5).parse_args()
-    cuda = told.device == "cuda"
-    checked = "quick" if told.quick else "proportions"
-    rounds = 0 if cuda else 1 if told.quick else told.rounds
-    rows = run_cases(checked, told.device, Dtype.fp32, rounds)
+    args = build_parser(__doc__, rounds=5).parse_args()
+    cuda = args.device == "cuda"
+    checked = "quick" if args.quick else "proportions"
+    rounds = 0 if cuda else 1 if args.quick else args.rounds
+    rows = run_cases(checked, args.device, Dtype.fp32, rounds)
     if cuda and not any(row.error for row in rows):
-        rows = run_cases(checked if told.quick else "3b-224", told.device, Dtype.bf16, told.rounds)
-    return finish(rows, told.output, check=told.check)
+        rows = run_cases(checked if args.quick else "3b-224", args.device, Dtype.bf16, args.rounds)
+    return finish(rows, args.output, check=args.check)
 
 
 def run_cases(size: str, device: str, dtype: Dtype, rounds: int) -> list[BenchmarkRow]:
-    """Every line, `rounds` times; float32 answers have to be equal."""
+    """Run every line `rounds` times; float32 answers must be equal."""
     with tempfile.TemporaryDirectory() as name:
         folder = save_random_model(SIZES[size], Path(name))
         ours, stock = (side(folder, device, dtype) for side in (Ours, Stock))
     rows = []
     for line, goal, lengths, images, beams in BENCHMARK_CASES:
-        told = synthetic_prompts(SIZES[size], len(lengths), images, device), lengths, beams
+        prompts = synthetic_prompts(SIZES[size], len(lengths), images, device), lengths, beams
         rows.append(
             compare(
                 f"{line} / HF generate",
-                partial(ours.generate, *told),
-                partial(stock.generate, *told),
+                partial(ours.generate, *prompts),
+                partial(stock.generate, *prompts),
                 goal,
                 rounds,
                 find_difference=difference if dtype is Dtype.fp32 else None,

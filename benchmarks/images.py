@@ -1,12 +1,12 @@
-"""Count images per second beside the Hugging Face processor, from the file to the model's pixels.
+"""Benchmark of image loading, compared with the Hugging Face processor: from file to pixels.
 
     OMP_NUM_THREADS=1 python benchmarks/images.py --check --output benchmarks/images
 
-Theirs is the Pillow-backed SigLIP processor, float32 out; ours is what a worker does, uint8 out:
-the rest is done on the model's device. Both open and decode generated files of usual sizes, one
-after the other. A line is the geometric mean over these files: each counts the same. Before
-anything is timed, `exact` has to give the processor's floats to the bit and `fast` pixels within
-2/255 of them. `--quick` runs everything once on small pictures, whose ratios mean nothing.
+The other side is the SigLIP processor that uses Pillow, with float32 output; ours is the work of a
+data loader worker, with uint8 output, because the rest is done on the model's device. Both sides
+open and decode generated files of common sizes, one after another. A line is the geometric mean
+over these files. Before the timing, `exact` must equal the processor bit by bit, and `fast` must be
+within 2/255. `--quick` runs one round on small images, whose ratios are meaningless.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GOALS = {
     ResizeBackend.fast: {224: 2.5, 448: 3.0, 896: 3.5},
 }
 MAX_PIXEL_ERROR = 2.001
-"""Of 255 levels, in floats."""
+"""Largest difference of pixels, of 255 levels, with a margin for rounding."""
 CPU_CLOCK, WALL_CLOCK = 0, 1
 
 processor = cache(build_processor)
@@ -64,23 +64,23 @@ FILES: tuple[tuple[str, Draw, tuple[int, int]], ...] = (
 
 
 def main() -> int:
-    told = build_parser(
-        __doc__, rounds=9, devices=False, quick="small pictures, one round"
+    args = build_parser(
+        __doc__, rounds=9, devices=False, quick="run one round on small images"
     ).parse_args()
     rows, notes = [], []
     with tempfile.TemporaryDirectory() as name:
-        files = save_files(Path(name), shrink=10 if told.quick else 1)
+        files = save_files(Path(name), shrink=10 if args.quick else 1)
         for images, goals in GOALS.items():
             for side, goal in goals.items():
                 line = ResizeCase(images, side, goal)
-                row, said = line.measure(files, 1 if told.quick else told.rounds)
+                row, case_notes = line.measure(files, 1 if args.quick else args.rounds)
                 rows.append(row)
-                notes += said
-    return finish(rows, told.output, notes, check=told.check)
+                notes += case_notes
+    return finish(rows, args.output, notes, check=args.check)
 
 
 def save_files(folder: Path, shrink: int) -> list[Path]:
-    """Write the files, at usual settings: JPEG of quality 90, PNG as Pillow compresses it."""
+    """Write the files with common settings: JPEG of quality 90, PNG with Pillow's defaults."""
     for name, draw, size in FILES:
         draw(size[0] // shrink, size[1] // shrink).save(folder / name, quality=90)
     return [folder / name for name, _, _ in FILES]
@@ -88,19 +88,19 @@ def save_files(folder: Path, shrink: int) -> list[Path]:
 
 @dataclass(frozen=True)
 class ResizeCase:
-    """What is compared: files in, pixels of one size out."""
+    """Conversion of files to pixels of one size."""
 
     backend: ResizeBackend
     side: int
     goal: float
 
     def measure(self, files: list[Path], rounds: int) -> tuple[BenchmarkRow, list[str]]:
-        """Check and time all files; return the row over them, and a note on each."""
+        """Check and time all files. Return the row of all files, and a note on each file."""
         ours, theirs = self.our_loader(), self.their_loader()
         name = f"{self.backend.value}, {self.side} px / HF's processor"
         for file in files:
-            if fault := self.pixel_mismatch(ours(file), theirs(file)):
-                return mismatch_row(name, f"{file.name}: {fault}", self.goal), []
+            if error := self.pixel_mismatch(ours(file), theirs(file)):
+                return mismatch_row(name, f"{file.name}: {error}", self.goal), []
         times = [
             [time_alternating(partial(ours, file), partial(theirs, file), number) for file in files]
             for number in range(rounds)
@@ -127,10 +127,10 @@ class ResizeCase:
         return lambda file: stock(Image.open(file), return_tensors="pt")["pixel_values"]
 
     def pixel_mismatch(self, ours: torch.Tensor, theirs: torch.Tensor) -> str | None:
-        """Say by how much too much our pixels are others."""
-        away = float((normalize_pixels(ours) - theirs).abs().max()) * 127.5
+        """Return an error message if the pixels differ by more than allowed."""
+        error = float((normalize_pixels(ours) - theirs).abs().max()) * 127.5
         allowed = 0 if self.backend is ResizeBackend.exact else MAX_PIXEL_ERROR
-        return None if away <= allowed else f"pixels differ by {away:.2f}/255"
+        return None if error <= allowed else f"pixels differ by {error:.2f}/255"
 
     def format_note(self, file: Path, pairs: list[tuple[float, float]]) -> str:
         row = summarize("", "", pairs, self.goal)
@@ -141,7 +141,7 @@ class ResizeCase:
 
 
 def _geometric_means(times: Sequence[tuple[Times, Times]], clock: int) -> tuple[float, float]:
-    """Geometric means, ours and theirs."""
+    """Return the geometric means of our and their times."""
     ours, theirs = zip(*times, strict=True)
     return tuple(statistics.geometric_mean(one[clock] for one in side) for side in (ours, theirs))
 

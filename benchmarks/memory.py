@@ -1,12 +1,12 @@
-"""Measure the peak memory of a training step and of an attention layer beside the stock ones.
+"""Benchmark of peak memory of a training step and an attention layer, compared with transformers.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py --check --output benchmarks/memory
 
-Every side of a line runs in a process of its own: what counts is the highest resident memory during
-the step (on CUDA: the highest allocated) over that before it, weights not included. Both sides get
-the same weights and inputs; a line whose results differ by more than 1e-5 gets no ratio. The step
-is that of a small model with PaliGemma's vocabulary; the attention layer has the head sizes of
-PaliGemma 2 3B and 4,200 tokens, as at 896 px. `--quick` runs everything once on a toy.
+Each side of a line runs in its own process. The value is the peak resident memory during the step
+(on CUDA: the peak allocated memory) minus the memory before it, so weights are not included. Both
+sides have the same weights and inputs; a line has no ratio if the results differ by more than 1e-5.
+The step uses a small model with PaliGemma's vocabulary; the attention layer has the head sizes of
+PaliGemma 2 3B and 4,200 tokens, as at 896 px. `--quick` runs one round on a toy model.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ ROWS = 4
 HEADS, KEY_HEADS, HEAD_WIDTH, SOFTCAP = 8, 4, 256, 50.0
 TOKENS, QUICK_TOKENS = 4200, 300
 SUFFIX = 104
-"""Tokens at the end that attend causally; image and prompt come before."""
+"""Causal tokens at the end, after image and prompt."""
 
-# Every process starts with the same imports behind it, which are done once.
+# The imports are done once, in the server from which all processes are forked.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     ["__main__", "peft", "transformers.models.paligemma", "transformers.models.gemma2"]
@@ -39,28 +39,28 @@ PROCESSES.set_forkserver_preload(
 
 
 def main() -> int:
-    told = build_parser(__doc__, rounds=3).parse_args()
+    args = build_parser(__doc__, rounds=3).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        save_random_model(SIZES["quick" if told.quick else "vocabulary"], Path(folder))
+        save_random_model(SIZES["quick" if args.quick else "vocabulary"], Path(folder))
         rows = [
             compare_peaks(
-                "step", "step, vocabulary 257,216 / forward(labels)", 15, Path(folder), told
+                "step", "step, vocabulary 257,216 / forward(labels)", 15, Path(folder), args
             ),
             compare_peaks(
                 "attention",
                 "attention layer, 4,200 tokens, soft-cap / eager",
                 8,
                 Path(folder),
-                told,
+                args,
             ),
         ]
-    return finish(rows, told.output, check=told.check)
+    return finish(rows, args.output, check=args.check)
 
 
 def compare_peaks(
     case: str, name: str, goal: float, folder: Path, args: argparse.Namespace
 ) -> BenchmarkRow:
-    """Run both sides in turns, each in a process of its own, and compare what they used."""
+    """Run both sides alternately, each in its own process, and compare their peak memory."""
     peaks: list[tuple[float, float]] = []
     for _ in range(1 if args.quick else args.rounds):
         for side in ("ours", "theirs"):
@@ -79,7 +79,7 @@ def compare_peaks(
 
 
 def measure_peak(case: str, side: str, folder: Path, device: str, quick: bool) -> None:
-    """Take a small step first, so that libraries have set themselves up, then the one measured."""
+    """Measure a step after a small one that initializes the libraries."""
     if case == "step":
         size = SIZES["quick" if quick else "vocabulary"]
         network = (Ours if side == "ours" else Stock)(folder, device, Dtype.fp32)
@@ -98,19 +98,19 @@ def measure_peak(case: str, side: str, folder: Path, device: str, quick: bool) -
 
 
 def attention_inputs(tokens: int, device: str) -> tuple[torch.Tensor, ...]:
-    """Query, key, value and the mask of a prefix with a causal suffix."""
+    """Return query, key, value and the mask of a prefix with a causal suffix."""
     torch.manual_seed(0)
     shapes = (HEADS, KEY_HEADS, KEY_HEADS)
     heads = [torch.randn(1, count, tokens, HEAD_WIDTH, device=device) for count in shapes]
     index = torch.arange(tokens, device=device)
-    seen = (index < tokens - min(SUFFIX, tokens // 2)) | (index <= index[:, None])
-    return *(tensor.requires_grad_() for tensor in heads), seen[None, None]
+    mask = (index < tokens - min(SUFFIX, tokens // 2)) | (index <= index[:, None])
+    return *(tensor.requires_grad_() for tensor in heads), mask[None, None]
 
 
 def run_attention(
     side: str, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
 ) -> Result:
-    """Forward and backward through the attention of one layer."""
+    """Run forward and backward passes through one attention layer."""
     from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
     from palitune.models.attention import chunked_attention
@@ -133,7 +133,7 @@ def run_attention(
 
 
 def reset_peak_memory() -> float:
-    """Forget the highest memory so far; return what is in use, in MiB."""
+    """Reset the peak and return the current memory in MiB."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 2**20
@@ -142,18 +142,18 @@ def reset_peak_memory() -> float:
 
 
 def peak_memory_mib() -> float:
-    """The highest memory in use since, in MiB."""
+    """Return the peak memory since the last reset in MiB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return read_proc_status("VmHWM")
 
 
 def read_proc_status(entry: str) -> float:
-    """An entry of Linux' account of this process, in MiB."""
-    for told in Path("/proc/self/status").read_text().splitlines():
-        if told.startswith(f"{entry}:"):
-            return int(told.split()[1]) / 1024
-    raise RuntimeError("this system does not say how much memory a process uses")
+    """Return an entry of /proc/self/status in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{entry}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("peak memory requires /proc/self/status with VmRSS and VmHWM (Linux)")
 
 
 if __name__ == "__main__":

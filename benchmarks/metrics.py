@@ -1,10 +1,10 @@
-"""Time the metrics beside the official code, on made-up answers, captions and boxes.
+"""Benchmark of the metrics, compared with the official code, on random answers, captions and boxes.
 
     python benchmarks/metrics.py --check --output metrics
 
-Needs `.[dev,captions]` and Java. Both sides of a line get the same input and take turns; one whose
-numbers differ by more than 1e-9 gets no ratio. Seconds are of the wall clock, as the official code
-starts programs of its own. `--quick` runs everything once on a few images.
+Requires `.[dev,captions]` and Java. Both sides of a line have the same input and are timed
+alternately; a line has no ratio if the values differ by more than 1e-9. Times are wall-clock times,
+because the official code starts other programs. `--quick` runs keys round on a few images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from palitune.evaluation.resampling import bootstrap_metrics
 from palitune.metrics import METRICS
 from palitune.metrics.captions import ptb_tokenizer
 from palitune.metrics.captions.cider_bleu_rouge import bleu, cider_d, rouge_l
-from palitune.metrics.objects.coco_matching import STAT_NAMES
+from palitune.metrics.objects.average_precision import STAT_NAMES
 from palitune.metrics.objects.detection import coco_ap
 from palitune.metrics.text.anls import anls
 from palitune.records import Example, Prediction
@@ -43,22 +43,22 @@ from support.caption_corpus import random_caption
 
 PACKAGES = ("numpy", "rapidfuzz", "pycocoevalcap", "pycocotools")
 GOAL, CIDER_GOAL = 1.0, 5.0
-"""How many times faster than the official code."""
+"""Smallest ratio of the official code's time to ours."""
 ANLS_LIMIT, AP_LIMIT = 0.05, 8.0
-"""Most seconds at full size."""
+"""Limits in seconds at full size."""
 
 Tokens = tuple[dict[str, list[str]], dict[str, list[str]]]
-"""References and captions, joined by spaces, by image."""
+"""References and captions by image, as tokens joined by spaces."""
 
 
 def main() -> int:
-    told = build_parser(
-        __doc__, rounds=3, devices=False, quick="a few images, one round"
+    args = build_parser(
+        __doc__, rounds=3, devices=False, quick="run keys round on a few images"
     ).parse_args()
-    rounds, count = (1, 50) if told.quick else (told.rounds, 5000)
+    rounds, count = (1, 50) if args.quick else (args.rounds, 5000)
     captions, references = random_captions(count)
     tokens = official_tokens(captions, references)
-    truth, found = random_boxes(count)
+    truth, predicted = random_boxes(count)
     rows = [
         compare_seconds(
             f"CIDEr-D, {count:,} x 5, with tokens",
@@ -83,8 +83,8 @@ def main() -> int:
         ),
         compare_seconds(
             f"COCO AP, {count:,} images, {len(truth['annotations']):,} boxes",
-            lambda: coco_ap(truth, found)["AP"],
-            lambda: official_ap(truth, found),
+            lambda: coco_ap(truth, predicted)["AP"],
+            lambda: official_ap(truth, predicted),
             rounds,
         ),
     ]
@@ -96,7 +96,7 @@ def main() -> int:
         f"ANLS, {count:,} answers: {anls_took:.3g} s",
         f"intervals, {count:,} captions x 1,000: {intervals_took:.3g} s",
     ]
-    status = finish(rows, told.output, notes, check=told.check)
+    status = finish(rows, args.output, notes, check=args.check)
     slow = [
         f"over its limit of {limit:g} s: {name}, {took:.3g} s"
         for name, took, limit in (
@@ -106,7 +106,7 @@ def main() -> int:
         if took > limit
     ]
     print("\n".join(slow), end="\n" if slow else "")
-    return int(bool(status or (told.check and slow)))
+    return int(bool(status or (args.check and slow)))
 
 
 def compare_seconds(
@@ -116,13 +116,13 @@ def compare_seconds(
     rounds: int,
     goal: float = GOAL,
 ) -> BenchmarkRow:
-    """Time both in turns; numbers that are apart get no ratio."""
+    """Time both sides alternately; different values have no ratio."""
     times: list[tuple[float, float]] = []
     for _ in range(rounds):
-        (own, number), (other, expected) = time_call(ours), time_call(theirs)
-        if not abs(number - expected) < 1e-9:
-            return mismatch_row(name, f"{number} and {expected}", goal)
-        times.append((own, other))
+        (our_time, value), (their_time, expected) = time_call(ours), time_call(theirs)
+        if not abs(value - expected) < 1e-9:
+            return mismatch_row(name, f"{value} and {expected}", goal)
+        times.append((our_time, their_time))
     return summarize(name, "s", times, goal)
 
 
@@ -133,47 +133,47 @@ def time_call(fn: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def with_cold_cache(fn: Callable[[], Any]) -> Any:
-    """Forget the words that were cut before."""
+    """Call a function with an empty token cache."""
     ptb_tokenizer._tokenize_word.cache_clear()
     ptb_tokenizer._normalize_token.cache_clear()
     return fn()
 
 
 def random_answers(count: int) -> list[tuple[str, list[str]]]:
-    """Short answers with one to two references; some are right, some misspelt, some wrong."""
-    chance = random.Random(0)
-    words = [random_caption(chance).split()[-1].strip(".") for _ in range(500)]
+    """Return short correct, misspelled and wrong answers with keys or two references."""
+    rng = random.Random(0)
+    words = [random_caption(rng).split()[-1].strip(".") for _ in range(500)]
 
     def answer() -> str:
-        return " ".join(chance.choice(words) for _ in range(chance.randint(1, 5)))
+        return " ".join(rng.choice(words) for _ in range(rng.randint(1, 5)))
 
-    made = []
+    answers = []
     for _ in range(count):
-        references = [answer() for _ in range(chance.randint(1, 2))]
-        right = references[0]
-        made.append((chance.choice([right, right[:-1] + "x", answer()]), references))
-    return made
+        references = [answer() for _ in range(rng.randint(1, 2))]
+        first = references[0]
+        answers.append((rng.choice([first, first[:-1] + "x", answer()]), references))
+    return answers
 
 
 def random_captions(count: int) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Ordinary captions: one in ten carries a number, a quotation or the like."""
-    chance = random.Random(1)
+    """Return captions, keys in ten of which contains a number, a quotation or similar."""
+    rng = random.Random(1)
     extras = (0,) * 9 + (1,)
-    references = {f"{n}": [random_caption(chance, extras) for _ in range(5)] for n in range(count)}
+    references = {f"{n}": [random_caption(rng, extras) for _ in range(5)] for n in range(count)}
     predictions = {
-        image: chance.choice(texts) if chance.random() < 0.3 else random_caption(chance, extras)
+        image: rng.choice(texts) if rng.random() < 0.3 else random_caption(rng, extras)
         for image, texts in references.items()
     }
     return predictions, references
 
 
 def resample_caption_metrics(captions: dict[str, str], references: dict[str, list[str]]) -> int:
-    """Resample CIDEr-D, BLEU and ROUGE-L as an evaluation does, cutting captions included."""
+    """Bootstrap CIDEr-D, BLEU and ROUGE-L as an evaluation does, including the tokenization."""
     metrics = [METRICS[name]() for name in ("cider_d", "bleu", "rouge_l")]
     for image, text in captions.items():
-        wanted = tuple(references[image])
+        texts = tuple(references[image])
         example = Example(
-            id=image, images=(image,), size=(1, 1), prefix="", suffixes=wanted, reference=wanted,
+            id=image, images=(image,), size=(1, 1), prefix="", suffixes=texts, reference=texts,
             location=image,
         )  # fmt: skip
         for metric in metrics:
@@ -187,10 +187,12 @@ def official_cider(captions: dict[str, str], references: dict[str, list[str]]) -
 
 
 def official_tokens(captions: dict[str, str], references: dict[str, list[str]]) -> Tokens:
-    """Cut references and captions by the Java program."""
-    cut = PTBTokenizer().tokenize
-    wanted = cut({image: [{"caption": t} for t in texts] for image, texts in references.items()})
-    return wanted, cut({image: [{"caption": text}] for image, text in captions.items()})
+    """Tokenize references and captions with the Java program."""
+    tokenize = PTBTokenizer().tokenize
+    return (
+        tokenize({image: [{"caption": t} for t in texts] for image, texts in references.items()}),
+        tokenize({image: [{"caption": text}] for image, text in captions.items()}),
+    )
 
 
 def official_score(scorer: Any, tokens: Tokens) -> Any:
@@ -199,34 +201,34 @@ def official_score(scorer: Any, tokens: Tokens) -> Any:
 
 
 def tokens_to_arguments(tokens: Tokens) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Give the same tokens to functions that take captions first and one per image."""
-    wanted, found = tokens
-    return {image: texts[0] for image, texts in found.items()}, wanted
+    """Return the tokens as captions, keys per image, and references."""
+    references, captions = tokens
+    return {image: texts[0] for image, texts in captions.items()}, references
 
 
 def random_boxes(count: int, classes: int = 80) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """About 7.2 objects in three classes per image, found shifted, missed and invented."""
-    chance = np.random.default_rng(0)
+    """Return about 7.2 objects of three classes per image, with shifted and invented detections."""
+    rng = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
 
     def box() -> list[float]:
-        return [*chance.uniform(0, 400, 2).tolist(), *np.exp(chance.uniform(2.5, 5.3, 2)).tolist()]
+        return [*rng.uniform(0, 400, 2).tolist(), *np.exp(rng.uniform(2.5, 5.3, 2)).tolist()]
 
     for image in range(1, count + 1):
-        here = chance.integers(1, classes + 1, 3)
-        for _ in range(chance.poisson(7.2)):
+        image_classes = rng.integers(1, classes + 1, 3)
+        for _ in range(rng.poisson(7.2)):
             x, y, w, h = box()
-            one = {"image_id": image, "category_id": int(chance.choice(here))}
-            entry = one | {"bbox": [x, y, w, h], "area": w * h, "id": len(annotations) + 1}
-            annotations.append(entry | {"iscrowd": int(chance.random() < 0.01)})
-            if chance.random() < 0.8:
-                dx, dy = chance.normal(0, 0.06, 2) * (w, h)
+            keys = {"image_id": image, "category_id": int(rng.choice(image_classes))}
+            entry = keys | {"bbox": [x, y, w, h], "area": w * h, "id": len(annotations) + 1}
+            annotations.append(entry | {"iscrowd": int(rng.random() < 0.01)})
+            if rng.random() < 0.8:
+                dx, dy = rng.normal(0, 0.06, 2) * (w, h)
                 shifted = [x + float(dx), y + float(dy), w, h]
-                results.append(one | {"bbox": shifted, "score": float(chance.random())})
-        for _ in range(chance.poisson(1.44)):
-            one = {"image_id": image, "category_id": int(chance.integers(1, classes + 1))}
-            results.append(one | {"bbox": box(), "score": 0.7 * float(chance.random())})
+                results.append(keys | {"bbox": shifted, "score": float(rng.random())})
+        for _ in range(rng.poisson(1.44)):
+            keys = {"image_id": image, "category_id": int(rng.integers(1, classes + 1))}
+            results.append(keys | {"bbox": box(), "score": 0.7 * float(rng.random())})
     truth = {
         "images": [{"id": image, "width": 640, "height": 480} for image in range(1, count + 1)],
         "categories": [{"id": number, "name": f"{number}"} for number in range(1, classes + 1)],

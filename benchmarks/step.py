@@ -1,13 +1,13 @@
-"""Time a training step beside the same step as others write it.
+"""Benchmark of a training step, compared with transformers, PEFT and TRL.
 
     OMP_NUM_THREADS=1 python benchmarks/step.py --check --output benchmarks/step
 
-On a CPU, random weights in the proportions of PaliGemma 2 3B at 224 px; with `--device cuda` its
-true sizes in bf16, after the small ones were found equal in float32. Both sides of a line get the
-same weights and batch and take turns; a line whose float32 losses or LoRA gradients differ by more
-than 1e-5 gets no ratio. One thread gives the steadiest numbers;
-CPU time is judged, which a busy machine changes little, and the ratio of wall clocks stands beside.
-`--quick` runs everything once on a toy, whose ratios mean nothing.
+On a CPU, the model has random weights and the proportions of PaliGemma 2 3B at 224 px; with
+`--device cuda` it has the size of the 3B in bf16, after small models were found equal in float32.
+Both sides of a line have the same weights and batch and are timed alternately. A line has no ratio
+if the float32 losses or LoRA gradients differ by more than 1e-5. One thread gives the most stable
+times. CPU time is compared, which depends little on other load; the column `wall` has the ratio of
+wall-clock times. `--quick` runs one round on a toy model, whose ratios are meaningless.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ SUFFIXES = 5
 
 
 def main() -> int:
-    told = build_parser(__doc__, rounds=9).parse_args()
-    cuda = told.device == "cuda"
-    checked = "quick" if told.quick else "proportions"
-    rounds = 0 if cuda else 1 if told.quick else told.rounds
-    rows, notes = run_cases(checked, StepConfig(told.device, Dtype.fp32, rounds))
+    args = build_parser(__doc__, rounds=9).parse_args()
+    cuda = args.device == "cuda"
+    checked = "quick" if args.quick else "proportions"
+    rounds = 0 if cuda else 1 if args.quick else args.rounds
+    rows, notes = run_cases(checked, StepConfig(args.device, Dtype.fp32, rounds))
     if cuda and not any(row.error for row in rows):
-        size = checked if told.quick else "3b-224"
-        rows, notes = run_cases(size, StepConfig(told.device, Dtype.bf16, told.rounds))
-    return finish(rows, told.output, notes, check=told.check)
+        size = checked if args.quick else "3b-224"
+        rows, notes = run_cases(size, StepConfig(args.device, Dtype.bf16, args.rounds))
+    return finish(rows, args.output, notes, check=args.check)
 
 
 @dataclass(frozen=True)
 class StepConfig:
-    """On what a line is measured, and how often; float32 results have to be equal."""
+    """Device, precision and number of rounds; float32 results must be equal."""
 
     device: str
     dtype: Dtype
     rounds: int
 
     def compare(self, name: str, ours: Step, theirs: Step, goal: float) -> BenchmarkRow:
-        differ = difference if self.dtype is Dtype.fp32 else None
-        return compare(name, ours, theirs, goal, self.rounds, find_difference=differ)
+        find_difference = difference if self.dtype is Dtype.fp32 else None
+        return compare(name, ours, theirs, goal, self.rounds, find_difference=find_difference)
 
 
 def run_cases(size: str, config: StepConfig) -> tuple[list[BenchmarkRow], list[str]]:
-    """Every line, one after the other, so that few models are held at a time."""
+    """Run all lines one after another, so that few models are in memory at a time."""
     with tempfile.TemporaryDirectory() as name:
         folder = save_random_model(SIZES[size], Path(name))
         rows, notes = compare_plain_steps(folder, SIZES[size], config)
@@ -78,20 +78,20 @@ def compare_plain_steps(
     batch = synthetic_batch(size, ROWS, 1, config.device)
     ours, stock, trl = (side(folder, config.device, config.dtype) for side in (Ours, Stock, Trl))
     cached = ours.with_vision_features(batch)
-    told = (
+    cases = (
         ("step / forward(labels)", 1.25, batch, stock),
         ("step, cached vision / forward(labels)", 1.4, cached, stock),
         ("step / TRL's SFTTrainer", 1.5, batch, trl),
     )
     rows = [
         config.compare(name, partial(ours.step, mine), partial(other.step, batch), goal)
-        for name, goal, mine, other in told
+        for name, goal, mine, other in cases
     ]
     notes = [
         format_throughput(
             f"ours, {row.line.split(' / ')[0]}", partial(ours.step, mine), ROWS, row.ours
         )
-        for row, (_, _, mine, _) in zip(rows[:2], told[:2], strict=True)
+        for row, (_, _, mine, _) in zip(rows[:2], cases[:2], strict=True)
         if row.ours
     ]
     return rows, notes
@@ -101,10 +101,10 @@ def compare_packed_suffixes(
     folder: Path, size: ModelSize, config: StepConfig
 ) -> list[BenchmarkRow]:
     packed = synthetic_batch(size, 1, SUFFIXES, config.device)
-    apart = unpack_suffixes(packed)
+    unpacked = unpack_suffixes(packed)
     ours, stock = (side(folder, config.device, config.dtype) for side in (Ours, Stock))
     return [
-        config.compare(name, partial(ours.step, packed), partial(other.step, apart), goal)
+        config.compare(name, partial(ours.step, packed), partial(other.step, unpacked), goal)
         for name, goal, other in (
             (f"{SUFFIXES} suffixes / own rows", 3.3, ours),
             (f"{SUFFIXES} suffixes / forward(labels)", 4.0, stock),

@@ -1,6 +1,9 @@
-"""Tune an adapter by rewards of sampled answers (GRPO, RLOO) or by preferences (DPO)."""
+"""Tune an adapter with rewards of sampled generations (GRPO, RLOO) or preference pairs (DPO)."""
 
-from palitune.alignment.run import check_alignment, run_alignment
+from transformers import set_seed
+
+from palitune.alignment import methods
+from palitune.alignment.run import AlignmentRun
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Align
 from palitune.config.to_yaml import to_yaml
@@ -9,70 +12,50 @@ from palitune.evaluation.evaluate import evaluate, make_validation_fn
 from palitune.evaluation.scoring import metric_names
 from palitune.models.adapters.checkpoint import save_adapter
 from palitune.models.loading import load_for_training, load_processor
-from palitune.report.run_writer import (
-    create_run_folder,
-    open_tracker,
-    print_checks,
-    write_results,
-    write_skipped,
-)
+from palitune.report import run_writer
+from palitune.training.data import build_training_data
 from palitune.training.self_check import run_self_check
-from palitune.training.trainer import seed_everything
 
 
 @recipe(Align)
 def align(run: Align) -> None:
-    train_datasets = load_training_split(run.data, run.task, run.training.split, run.seed)
+    components = load_training_split(run.data, run.task, run.training.split, run.seed)
     test = load_split(run.data, run.task, run.evaluation.split)
     validation = load_split(run.data, run.task, run.training.validation_split)
-    print_checks(check_alignment(train_datasets, run.adapter, run))
-
+    run_writer.print_checks(methods.check_alignment(components, run.adapter, run))
     run.training.check_best_metric(metric_names(validation, perplexity=run.evaluation.perplexity))
 
-    seed_everything(run.seed)
+    set_seed(run.seed)
     processor = load_processor(run.model)
     network = load_for_training(run.model, run.adapter)
     eval_fn = make_validation_fn(
         network, processor, validation, run.evaluation, max_samples=run.training.eval_max_samples
     )
-    if run.training.self_check:
-        print_checks(
-            run_self_check(
-                network, processor, train_datasets, run.training, run.augmentation, run.adapter
-            )
-        )
 
-    folder = create_run_folder(
-        run.output_dir,
-        to_yaml(run),
-        run.launch,
-        train=train_datasets,
-        test=test,
-        validation=validation,
+    augmentation = methods.effective_augmentation(run, run.augmentation)
+    data = build_training_data(processor, components, run.training, augmentation, run.seed)
+    if run.training.self_check:
+        run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
+
+    folder = run_writer.create_run_folder(
+        run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )
-    write_skipped(folder, train_datasets + test + validation)
+    run_writer.write_skipped(folder, components + test + validation)
 
     before = None
     if run.evaluate_before:
         before = evaluate(network, processor, test, run.evaluation, title="before")
 
-    with open_tracker(run.tracking, folder) as log:
-        run_alignment(
-            network,
-            processor,
-            train_datasets,
-            run,
-            run.training,
-            run.augmentation,
-            seed=run.seed,
-            folder=folder,
-            eval_fn=eval_fn,
-            log=log,
-        )
+    with run_writer.open_tracker(run.tracking, folder) as log:
+        alignment_run = AlignmentRun(
+            network=network, processor=processor, data=data, config=run, settings=run.training,
+            folder=folder, eval_fn=eval_fn, log_fn=log,
+        )  # fmt: skip
+        methods.run_alignment(alignment_run)
         save_adapter(network, folder / "adapter", run.model)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")
-        write_results(folder, run.evaluation.split, after, before)
+        run_writer.write_results(folder, run.evaluation.split, after, before)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""Set finished runs side by side: a table, a plot, and how sure the differences are."""
+"""Compare finished runs: tables, plots and confidence intervals of the differences."""
 
 from pathlib import Path
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Compare
-from palitune.report.comparison import compare as compare_module
-from palitune.report.comparison import files
+from palitune.report.comparison.compare import compare_runs
+from palitune.report.comparison.files import print_comparison, write_comparison_files
 
 
 @recipe(Compare)
 def compare(run: Compare) -> None:
-    compared = compare_module.compare_runs(
-        run.runs, run.baseline, bootstrap_samples=run.bootstrap_samples
-    )
-    page = files.write_comparison_files(compared, Path(run.output_dir))
-    files.print_comparison(compared, page)
+    comparison = compare_runs(run.runs, run.baseline, bootstrap_samples=run.bootstrap_samples)
+    page = write_comparison_files(comparison, Path(run.output_dir))
+    print_comparison(comparison, page)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from palitune.config.recipes import Evaluate
 from palitune.config.to_yaml import to_yaml
 from palitune.data.dataset import load_split
 from palitune.distributed.collectives import is_main_process
-from palitune.evaluation.inference import generate_predictions
-from palitune.evaluation.partial_predictions import open_prediction_cache
+from palitune.evaluation.evaluate import generate_predictions
+from palitune.evaluation.partial_predictions import PREDICTIONS_FILE, PredictionCache, run_signature
 from palitune.evaluation.prediction_files import load_predictions
 from palitune.evaluation.scoring import score_predictions
 from palitune.evaluation.submissions import check_submission, write_submission
@@ -25,45 +25,48 @@ from palitune.report.run_writer import (
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
-    from palitune.evaluation.prediction_records import PredictionsByDataset
-    from palitune.models.adapters.switching import AdapterSwitcher
+    from palitune.records import Prediction
 
 
 @recipe(Evaluate)
 def evaluate(run: Evaluate) -> None:
-    test = load_split(run.data, run.task, run.evaluation.split, allow_missing_references=True)
-    check_submission(run.evaluation.submission, test)
+    datasets = load_split(run.data, run.task, run.evaluation.split, allow_missing_references=True)
+    check_submission(run.evaluation.submission, datasets)
 
     runs = run.per_adapter()
     if run.predictions is None:
         processor = load_processor(run.model)
-        networks = AdapterSwitcher(run.model, [one.adapter for one in runs])
-        answered = [generate_for_adapter(one, test, processor, networks) for one in runs]
+        switcher = AdapterSwitcher(run.model, [adapter_run.adapter for adapter_run in runs])
+        predictions = [generate(adapter_run, datasets, processor, switcher) for adapter_run in runs]
     else:
-        answered = [load_predictions(run.predictions, test, run.evaluation)]
-        create_run_folder(run.output_dir, to_yaml(run), test=test)
+        predictions = [load_predictions(run.predictions, datasets, run.evaluation)]
+        create_run_folder(run.output_dir, to_yaml(run), test=datasets)
 
-    for one, answers in zip(runs, answered, strict=True):
-        folder = Path(one.output_dir)
-        write_skipped(folder, test)
-        with open_tracker(one.tracking, folder):
-            results = score_predictions(test, answers, one.evaluation)
-            write_results(folder, one.evaluation.split, results)
+    for adapter_run, predicted in zip(runs, predictions, strict=True):
+        folder = Path(adapter_run.output_dir)
+        write_skipped(folder, datasets)
+        with open_tracker(adapter_run.tracking, folder):
+            results = score_predictions(datasets, predicted, adapter_run.evaluation)
+            write_results(folder, adapter_run.evaluation.split, results)
         if run.evaluation.submission is not None and is_main_process():
-            write_submission(folder, run.evaluation.submission, test[0], answers[0])
+            write_submission(folder, run.evaluation.submission, datasets[0], predicted[0])
     if run.adapters:
-        write_comparison(run.output_dir, [one.output_dir for one in runs])
+        write_comparison(run.output_dir, [adapter_run.output_dir for adapter_run in runs])
 
 
-def generate_for_adapter(
-    run: Evaluate, test: "list[TaskDataset]", processor: Any, networks: "AdapterSwitcher"
-) -> "PredictionsByDataset":
-    """Have one adapter answer, or go on where it was cut off."""
-    made_with = [run.model, run.adapter]
-    journal = open_prediction_cache(run.output_dir, test, run.evaluation, made_with)
-    network = networks.load(run.adapter)
-    create_run_folder(run.output_dir, to_yaml(run), run.launch, test=test)
-    return generate_predictions(network, processor, test, run.evaluation, prediction_cache=journal)
+def generate(
+    run: Evaluate, datasets: "list[TaskDataset]", processor: Any, switcher: AdapterSwitcher
+) -> "list[list[Prediction]]":
+    """Generate the predictions of one adapter, or resume an interrupted evaluation of it."""
+    cache = PredictionCache(
+        Path(run.output_dir) / PREDICTIONS_FILE,
+        run_signature(datasets, run.evaluation, [run.model, run.adapter]),
+    )
+    network = switcher.load(run.adapter)
+    create_run_folder(run.output_dir, to_yaml(run), run.launch, test=datasets)
+    return generate_predictions(
+        network, processor, datasets, run.evaluation, prediction_cache=cache
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Merge an adapter (adapter.path=FOLDER) into its base: a folder that plain transformers reads."""
+"""Merge an adapter (adapter.path=FOLDER) into its base model, for plain transformers."""
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Export
@@ -22,8 +22,8 @@ def export(run: Export) -> None:
     network = load_combined(run.model, adapters, quantized=False)
     references = [greedy_outputs(network, processor, examples, run.max_new_tokens)]
     folder = create_run_folder(run.output_dir, to_yaml(run))
-    made = folder / "model"
-    export_merged(network, processor, run.model, made, dtype=run.dtype, quantize=run.quantize)
+    exported = folder / "model"
+    export_merged(network, processor, run.model, exported, dtype=run.dtype, quantize=run.quantize)
     del network
 
     bits = saved_quantization_bits(adapters.paths[0])
@@ -32,14 +32,16 @@ def export(run: Export) -> None:
         references.append(greedy_outputs(network, processor, examples, run.max_new_tokens))
         del network
 
-    parity = measure_parity(made, processor, examples, references, run, model=run.model, bits=bits)
-    write_model_card(made, adapters, parity, examples, run)
+    parity = measure_parity(
+        exported, processor, examples, references, run, model=run.model, bits=bits
+    )
+    write_model_card(exported, adapters, parity, examples, run)
     print_checks(parity.summary_lines())
-    assert_parity(parity, made)
+    assert_parity(parity, exported)
     if run.onnx:
-        print_checks([f"ONNX Runtime computes what the model does: {export_onnx(made)}"])
+        print_checks([f"ONNX model, verified against the export: {export_onnx(exported)}"])
     if run.push_to_hub:
-        print_checks([upload_folder(made, run.push_to_hub, private=run.private)])
+        print_checks([upload_folder(exported, run.push_to_hub, private=run.private)])
 
 
 if __name__ == "__main__":

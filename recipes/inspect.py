@@ -1,4 +1,4 @@
-"""Look through your data with the eyes of task and tokenizer: numbers, faults, drawn samples."""
+"""Inspect your data as the model will see it: statistics, errors and sample images."""
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Inspect
@@ -13,17 +13,18 @@ from palitune.report.run_writer import create_run_folder
 @recipe(Inspect)
 def inspect(run: Inspect) -> None:
     processor = load_processor(run.model)
-    look = InspectionConfig(
+    settings = InspectionConfig(
         splits=run.splits,
         train_split=run.training.split,
         max_length=run.training.max_length,
         num_samples=run.samples,
         codec_samples=run.codec_samples,
     )
-    inspected = scan(run.data.dataset_specs(run.task), processor, look)
+    inspection = scan(run.data.dataset_specs(run.task), processor, settings)
 
     folder = create_run_folder(run.output_dir, to_yaml(run))
-    write_inspection_report(folder, inspected, inspection_warnings(inspected, look), run.model)
+    warnings = inspection_warnings(inspection, settings)
+    write_inspection_report(folder, inspection, warnings, run.model)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Predict what a training takes: memory, time, disk; which choices fit. Trains nothing."""
+"""Predict memory, time and disk space of a training run, without training."""
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Plan
@@ -12,19 +12,19 @@ from palitune.report.run_writer import create_run_folder
 
 @recipe(Plan)
 def plan(run: Plan) -> None:
-    told = AssumedLengths(run.prefix_tokens, run.suffix_tokens, run.examples)
-    workload = measure_workload(run.data, run.task, run.model, run.training, told)
+    assumed = AssumedLengths(run.prefix_tokens, run.suffix_tokens, run.examples)
+    workload = measure_workload(run.data, run.task, run.model, run.training, assumed)
 
     gpu = Gpu(run.gpu_memory, run.device_tflops, run.mfu, run.device_bandwidth)
-    planned = plan_training(
+    report = plan_training(
         run.model, run.adapter, run.training, workload, gpu, include_released_models=run.released
     )
-    calibrated = None
+    calibration = None
     if run.calibrate:
-        calibrated = calibrate_memory(run.model, run.adapter, run.training, workload)
+        calibration = calibrate_memory(run.model, run.adapter, run.training, workload)
 
     folder = create_run_folder(run.output_dir, to_yaml(run))
-    write_plan_report(folder, planned, calibrated)
+    write_plan_report(folder, report, calibration)
 
 
 if __name__ == "__main__":

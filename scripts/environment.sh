@@ -1,4 +1,4 @@
-# Sourced by `quickstart` and `test`: a virtual environment with the tested set of versions.
+# Virtual environment with the tested versions; sourced by `quickstart` and `test`.
 
 find_python() {
     local candidate
@@ -9,27 +9,27 @@ find_python() {
             return
         fi
     done
-    echo "Palitune needs Python 3.11 or newer; set PYTHON to one" >&2
+    echo "Palitune requires Python 3.11 or newer. Set PYTHON to its path." >&2
     return 1
 }
 
-# install_into FOLDER WHAT [PIP OPTION...]: pins everything by scripts/constraints.txt.
+# install_into FOLDER PACKAGE [PIP OPTION...]: pins all versions with scripts/constraints.txt.
 install_into() {
-    local folder=$1 what=$2 python
+    local folder=$1 package=$2 python
     shift 2
     if [ ! -x "$folder/bin/python" ]; then
         python=$(find_python)
-        echo "making $folder with $("$python" --version)"
+        echo "creating $folder with $("$python" --version)"
         "$python" -m venv "$folder"
     fi
     echo "installing into $folder (the first time takes minutes)"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
         --constraint scripts/constraints.txt 'torch==2.13.0'
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --constraint scripts/constraints.txt "$@" "$what"
+        --constraint scripts/constraints.txt "$@" "$package"
 }
 
-# The tests of pages need Chromium; root on a Debian gets it here, others are told.
+# The tests of HTML pages require Chromium, which is installed here for root on Debian.
 find_browser() {
     local name
     for name in chromium chromium-browser google-chrome google-chrome-stable; do
@@ -41,6 +41,6 @@ find_browser() {
         DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes chromium >/dev/null
         return
     fi
-    echo "Palitune's tests look at its pages with Chromium: install chromium or google-chrome" >&2
+    echo "The tests of HTML pages require Chromium. Install chromium or google-chrome." >&2
     return 1
 }

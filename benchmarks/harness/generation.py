@@ -1,7 +1,7 @@
-"""Answers of random PaliGemma 2 models to prompts about images: ours, and transformers' `generate`.
+"""Generation with random PaliGemma 2 models: ours, and `generate` of transformers.
 
-Random models never end an answer, so both sides are told when: every answer is as long as one of
-one to twelve objects with their boxes (an image of COCO has seven), and its last token is EOS.
+Random models never generate EOS, so the length of each answer is forced on both sides: the length
+of one to twelve objects with boxes (an image of COCO has seven), with EOS as last token.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from harness import training_steps
 from harness.training_steps import BOS, EOS, FIRST_TEXT_TOKEN, IMAGE_TOKEN, PAD, Batch, ModelSize
 
 PROMPT_LENGTHS = (9, 32, 14, 21, 12, 25, 17, 10)
-"""Tokens of each prompt."""
+"""Number of tokens of each prompt."""
 ANSWER_LENGTHS = (6, 66, 30, 18, 72, 12, 42, 24)
-"""Tokens of each answer: four of a box, a label and a separator or EOS for each object."""
+"""Number of tokens of each answer; six per object: box, label, and separator or EOS."""
 
 Generations = list[Hypothesis]
 
 
 def synthetic_prompts(size: ModelSize, rows: int, images: int, device: str) -> Batch:
-    """Left-padded prompts of random tokens; `images` of random pixels are asked about in turn."""
+    """Return left-padded prompts of random tokens, distributed over `images` random images."""
     random = torch.Generator().manual_seed(0)
     lengths = [size.image_tokens + PROMPT_LENGTHS[row] for row in range(rows)]
     batch = {"input_ids": torch.full((rows, max(lengths)), PAD)}
@@ -49,7 +49,7 @@ def synthetic_prompts(size: ModelSize, rows: int, images: int, device: str) -> B
 
 
 def difference(ours: Generations, theirs: Generations) -> str | None:
-    """Say where tokens differ, or their log-probabilities by more than float32's rounding."""
+    """Return the first difference of tokens, or of log-probabilities above rounding, or None."""
     for row, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         if mine.token_ids != other.token_ids:
             return f"answer {row} has other tokens"
@@ -60,7 +60,7 @@ def difference(ours: Generations, theirs: Generations) -> str | None:
 
 
 def _force_eos(scores: torch.Tensor, is_last: Sequence[bool]) -> torch.Tensor:
-    """Leave nothing but EOS where a token is the last of its answer, and anything else before."""
+    """Allow only EOS as last token of an answer, and only other tokens before."""
     last = torch.tensor(is_last, device=scores.device)[:, None]
     is_eos = torch.arange(scores.shape[1], device=scores.device) == EOS
     return scores.masked_fill(last != is_eos, float("-inf"))
@@ -96,7 +96,7 @@ class _FixedLengthProcessor(LogitsProcessor):  # type: ignore[misc]
 
 
 class Stock(training_steps.Stock):
-    """`generate` of transformers with PEFT's layers, as a stock recipe calls it."""
+    """`generate` of transformers with PEFT, as a stock recipe calls it."""
 
     def __init__(self, folder: Path, device: str, dtype: Dtype) -> None:
         super().__init__(folder, device, dtype)

@@ -1,4 +1,4 @@
-"""Measure two ways of doing the same, taking turns, and refuse a ratio where they differ."""
+"""Alternating timing of two implementations, with a ratio only if their results are equal."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PACKAGES = ("palitune", "torch", "transformers", "peft", "trl")
 TOLERANCE = 1e-5
 
 Result = tuple[float, dict[str, torch.Tensor]]
-"""A loss, and the gradient of every LoRA weight by its name."""
+"""A loss, and the gradient of every LoRA weight by name."""
 Step = Callable[[], Result]
 Times = tuple[float, float]
-"""Seconds of CPU and of wall clock."""
+"""Seconds of CPU time and of wall-clock time."""
 T = TypeVar("T")
 
 
 @dataclass
 class BenchmarkRow:
-    """A line of the table: how many times better we are, and what was asked for."""
+    """A line of the table: both results, their ratio with quartiles, and the goal of the ratio."""
 
     line: str
     unit: str
@@ -40,7 +40,7 @@ class BenchmarkRow:
     goal: float
     wall_ratio: float | None = None
     error: str | None = None
-    """Why there is no ratio."""
+    """Reason for a missing ratio."""
 
     @property
     def below_goal(self) -> bool:
@@ -48,7 +48,7 @@ class BenchmarkRow:
 
 
 def difference(ours: Result, theirs: Result) -> str | None:
-    """Say where two steps differ by more than `TOLERANCE` of the value, if anywhere."""
+    """Return the first relative difference of two steps above `TOLERANCE`, or None."""
     if abs(ours[0] - theirs[0]) > TOLERANCE * abs(theirs[0]):
         return f"losses differ: {ours[0]} and {theirs[0]}"
     if ours[1].keys() != theirs[1].keys():
@@ -69,11 +69,18 @@ def compare(
     *,
     find_difference: Callable[[T, T], str | None] | None,
 ) -> BenchmarkRow:
-    """Time both, in turns, each once unmeasured and checked; times of this process's CPU on a CPU.
+    """Time two functions alternately, after one call each whose results are compared.
 
-    The ratio is the median of the rounds' own, with its quartiles: a busy machine slows both sides
-    of a round. `differ` says where results differ; None, for 16-bit models, leaves the check out. 0
-    rounds do nothing else.
+    CPU time is compared on a CPU, wall-clock time on a GPU. The ratio is the median over the
+    rounds, because other load slows down both sides of a round.
+
+    Args:
+        line: Name of the line in the table.
+        ours: Our implementation.
+        theirs: The other implementation.
+        goal: Goal of the ratio.
+        rounds: Number of timed rounds; 0 only compares the results.
+        find_difference: Returns a difference of two results, or None; None skips the comparison.
     """
     results = ours(), theirs()
     if find_difference is not None and (error := find_difference(*results)):
@@ -81,9 +88,9 @@ def compare(
     if not rounds:
         return BenchmarkRow(line, "", 0, 0, 0, 0, 0, goal)
     measured = [time_alternating(ours, theirs, number) for number in range(rounds)]
-    judged = 1 if torch.cuda.is_available() else 0
-    pairs = [(mine[judged], other[judged]) for mine, other in measured]
-    row = summarize(line, "s" if judged else "CPU s", pairs, goal)
+    clock = 1 if torch.cuda.is_available() else 0
+    pairs = [(mine[clock], other[clock]) for mine, other in measured]
+    row = summarize(line, "s" if clock else "CPU s", pairs, goal)
     row.wall_ratio = statistics.median(other[1] / mine[1] for mine, other in measured)
     return row
 
@@ -91,16 +98,16 @@ def compare(
 def time_alternating(
     ours: Callable[[], Any], theirs: Callable[[], Any], round_index: int
 ) -> tuple[Times, Times]:
-    """Time both, ours first in rounds of an odd number."""
+    """Time two functions; ours is first in odd rounds."""
     first, second = (ours, theirs) if round_index % 2 else (theirs, ours)
-    one, two = _time(first), _time(second)
-    return (one, two) if round_index % 2 else (two, one)
+    times = _time(first), _time(second)
+    return times if round_index % 2 else (times[1], times[0])
 
 
 def summarize(
     line: str, unit: str, pairs: Sequence[tuple[float, float]], goal: float
 ) -> BenchmarkRow:
-    """The medians of what was measured, ours and theirs, and of the ratios of each round."""
+    """Return the medians of our and their values, and the median and quartiles of the ratios."""
     ratios = [theirs / ours for ours, theirs in pairs]
     quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     mine, other = (statistics.median(values) for values in zip(*pairs, strict=True))
@@ -109,7 +116,7 @@ def summarize(
 
 
 def mismatch_row(line: str, error: str, goal: float) -> BenchmarkRow:
-    """A line without a ratio."""
+    """Return a line without a ratio."""
     return BenchmarkRow(line, "", 0, 0, 0, 0, 0, goal, error=error)
 
 
@@ -127,7 +134,7 @@ def _synchronize() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Versions and hardware that the numbers belong to."""
+    """Return the versions and hardware of the results."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
     return {
         **{name: metadata.version(name) for name in PACKAGES},
@@ -144,25 +151,24 @@ def _cpu_name() -> str:
 
 
 def format_throughput(name: str, step: Step, samples: int, seconds: float) -> str:
-    """Say how fast a step is and how many floating-point operations it does."""
-    with FlopCounterMode(display=False) as counted:
+    """Return a line with the samples and floating-point operations per second of a step."""
+    with FlopCounterMode(display=False) as counter:
         step()
     peak = ""
     if torch.cuda.is_available():
-        peak = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most"
-    rate = counted.get_total_flops() / seconds / 1e12
+        peak = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB peak memory"
+    rate = counter.get_total_flops() / seconds / 1e12
     return f"{name}: {samples / seconds:.3g} samples/s, {rate:.3g} TFLOP/s{peak}"
 
 
 def markdown(rows: Sequence[BenchmarkRow], notes: Sequence[str] = ()) -> str:
-    """The table as it is shown and kept."""
-    told = environment()
+    """Return the table with the environment and the notes."""
     head = [
         "| line | theirs | ours | ratio | quartiles | wall | goal |",
         "|---|---|---|---|---|---|---|",
     ]
-    first = ", ".join(f"{name} {version}" for name, version in told.items())
-    return "\n".join([first, "", *head, *map(_format_row, rows), "", *notes]).rstrip()
+    versions = ", ".join(f"{name} {version}" for name, version in environment().items())
+    return "\n".join([versions, "", *head, *map(_format_row, rows), "", *notes]).rstrip()
 
 
 def _format_row(row: BenchmarkRow) -> str:
@@ -184,16 +190,16 @@ def finish(
     print(table)
     if output is not None:
         output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
-        written = {
+        report = {
             "environment": environment(),
             "rows": [asdict(row) for row in rows],
             "notes": list(notes),
         }
         output.with_suffix(".json").write_text(
-            json.dumps(written, indent=1) + "\n", encoding="utf-8"
+            json.dumps(report, indent=1) + "\n", encoding="utf-8"
         )
-    short = [row for row in rows if row.below_goal]
-    for row in short:
-        print(f"below its goal of {row.goal:g}x: {row.line}")
+    below_goal = [row for row in rows if row.below_goal]
+    for row in below_goal:
+        print(f"below the goal of {row.goal:g}x: {row.line}")
     unequal = any(row.error for row in rows)
-    return int(unequal or (check and bool(short)))
+    return int(unequal or (check and bool(below_goal)))

@@ -1,7 +1,7 @@
-"""Training steps of random PaliGemma 2 models: ours, and as others write them.
+"""Training steps of random PaliGemma 2 models: ours, and those of transformers, PEFT and TRL.
 
-Every step takes the same batch through the same weights and returns the mean loss over all suffix
-tokens with the gradient of every LoRA weight. `B` of LoRA is not zero, so that no gradient is.
+Every step uses the same batch and weights and returns the mean loss over all suffix tokens with the
+gradient of every LoRA weight. `B` of LoRA is not zero, so that no gradient is zero.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Device, Dtype, Local
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.models.loading import TORCH_DTYPES, load
-from palitune.models.paligemma import IGNORE_INDEX, normalize_pixels
+from palitune.models.paligemma import normalize_pixels
 
 from harness.paired_timing import Result
 
@@ -28,14 +29,14 @@ IMAGE_TOKEN, PAD, BOS, EOS = 3, 0, 2, 1
 FIRST_TEXT_TOKEN = 4
 PATCH_SIZE = 14
 PREFIX, SUFFIX = 32, 16
-"""Tokens of the prompt (with BOS) and of a suffix (with EOS)."""
+"""Number of tokens of the prompt (with BOS) and of a suffix (with EOS)."""
 
 Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a model is made of; the vision tower and the language model share nothing else."""
+    """Dimensions of the language model and of the vision tower."""
 
     vocabulary: int
     width: int
@@ -56,7 +57,7 @@ class ModelSize:
 
 
 SIZES = {
-    # As a step of the 3B at 224 px: language model : vision tower : head = 1 : 0.21 : 0.29.
+    # As in a step of the 3B at 224 px: language model : vision tower : head = 1 : 0.21 : 0.29.
     "proportions": ModelSize(11_712, 768, 2816, 4, 4, 2, 128, 512, 2176, 2, 8),
     # The real vocabulary, for memory.
     "vocabulary": ModelSize(257_216, 512, 2048, 2, 4, 2, 64, 256, 1024, 2, 4),
@@ -68,7 +69,7 @@ SIZES = {
 
 
 def save_random_model(size: ModelSize, folder: Path) -> Path:
-    """Write a model of random weights, scaled by fan-in, that can be loaded as any other."""
+    """Save a model with random weights, scaled by fan-in."""
     specials = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
     text = {
         "model_type": "gemma2",
@@ -114,7 +115,7 @@ def save_random_model(size: ModelSize, folder: Path) -> Path:
 
 
 def synthetic_batch(size: ModelSize, rows: int, suffixes: int, device: str, seed: int = 0) -> Batch:
-    """Rows of random tokens and pixels, without padding, each with so many suffixes."""
+    """Return rows of random tokens and pixels without padding, each with `suffixes` suffixes."""
     random = torch.Generator().manual_seed(seed)
     suffix = torch.randint(
         FIRST_TEXT_TOKEN, size.vocabulary, (rows, suffixes, SUFFIX), generator=random
@@ -137,12 +138,12 @@ def synthetic_batch(size: ModelSize, rows: int, suffixes: int, device: str, seed
 
 
 def unpack_suffixes(batch: Batch) -> Batch:
-    """The same suffixes, each in a row of its own with image and prompt."""
+    """Return the same suffixes, each in its own row with image and prompt."""
     types = batch["token_type_ids"]
     rows = []
     for number in range(1, int(types.max()) + 1):
-        kept = (types[0] == 0) | (types[0] == number)
-        rows.append({k: v[:, kept] for k, v in batch.items() if k != "pixel_values"})
+        is_kept = (types[0] == 0) | (types[0] == number)
+        rows.append({k: v[:, is_kept] for k, v in batch.items() if k != "pixel_values"})
     joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     joined["token_type_ids"] = joined["token_type_ids"].clamp(max=1)
     return joined | {"pixel_values": batch["pixel_values"].repeat(len(rows), 1, 1, 1)}
@@ -163,7 +164,7 @@ class Ours:
             self.network.gradient_checkpointing_enable({"use_reentrant": False})
 
     def with_vision_features(self, batch: Batch) -> Batch:
-        """The batch with the vision tower's output in place of the pixels."""
+        """Return the batch with the output of the vision tower instead of the pixels."""
         tower = self.network.get_base_model().model
         with torch.no_grad():
             features = tower.get_image_features(batch["pixel_values"]).last_hidden_state
@@ -200,7 +201,7 @@ class Stock:
 
 
 class Trl(Stock):
-    """The loss of TRL's SFTTrainer, given a right batch."""
+    """The loss of TRL's SFTTrainer on a correct batch."""
 
     def __init__(self, folder: Path, device: str, dtype: Dtype) -> None:
         from datasets import Dataset
@@ -236,8 +237,8 @@ def _randomize(network: Any) -> None:
     random = torch.Generator().manual_seed(1)
     for name, weight in sorted(network.named_parameters()):
         if "lora_" in name:
-            drawn = torch.randn(weight.shape, generator=random) * weight.shape[1] ** -0.5
-            weight.data.copy_(drawn * (0.1 if "lora_B" in name else 1))
+            values = torch.randn(weight.shape, generator=random) * weight.shape[1] ** -0.5
+            weight.data.copy_(values * (0.1 if "lora_B" in name else 1))
 
 
 def _backward(network: Any, loss: torch.Tensor) -> Result:

@@ -35,7 +35,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch import Tensor
 
-from palitune.codec import masks
+from palitune.codec import masks, tokens
 from palitune.codec.mask_vqvae import MaskVQVAE, load_mask_vqvae
 from palitune.records import Instance
 
@@ -159,13 +159,13 @@ class EmaCodebook:
 
     def __init__(self, network: MaskVQVAE, features: Tensor) -> None:
         self.book = network.codebook.data
-        self.book.copy_(sample_vectors(features, masks.NUM_CODES))
-        self.counts = torch.ones(masks.NUM_CODES)
+        self.book.copy_(sample_vectors(features, tokens.NUM_CODES))
+        self.counts = torch.ones(tokens.NUM_CODES)
         self.sums = self.book.clone()
 
     def update(self, features: Tensor, codes: Tensor) -> None:
         """Move the codes towards the vectors (n, depth) that were given them (n,)."""
-        chosen = F.one_hot(codes, masks.NUM_CODES).float()
+        chosen = F.one_hot(codes, tokens.NUM_CODES).float()
         self.counts.lerp_(chosen.sum(0), 1 - DECAY)
         self.sums.lerp_(chosen.T @ features, 1 - DECAY)
         forgotten = self.counts < DEAD_CODE_THRESHOLD * self.counts.mean()
@@ -283,9 +283,8 @@ def main() -> None:
 
     rounded = to_storage_dtypes(network)
     print(f"held-out IoU of the codec: {reconstruction_iou(network, judged):.4f}")
-    print(
-        f"held-out IoU of the rounded codec: {reconstruction_iou(load_mask_vqvae(rounded), judged):.4f}"
-    )
+    rounded_iou = reconstruction_iou(load_mask_vqvae(rounded), judged)
+    print(f"held-out IoU of the rounded codec: {rounded_iou:.4f}")
     save_file(rounded, told.output)
     print(f"{told.output}: {told.output.stat().st_size / 1e6:.2f} MB")
 

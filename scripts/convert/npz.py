@@ -37,12 +37,12 @@ QUERY_SCALARS = {(4608, 46): 144}
 
 
 class ConversionError(ValueError):
-    """A checkpoint that cannot be converted; its text names the array and the way out."""
+    """A checkpoint that cannot be converted; the message names the array and the remedy."""
 
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """Of a PaliGemma, as its arrays show them."""
+    """Dimensions of a PaliGemma model, derived from its arrays."""
 
     patch: int
     patches: int
@@ -94,7 +94,7 @@ class ModelSizes:
 
 @dataclass(frozen=True)
 class ConversionRule:
-    """What becomes of an array: its shape, and the names and tensors it turns into."""
+    """Expected shape of an array, and its conversion to named tensors."""
 
     shape: tuple[int, ...]
     convert_array: Callable[[Tensor], dict[str, Tensor]]
@@ -116,7 +116,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def conversion_rules(sizes: ModelSizes) -> dict[str, ConversionRule]:
-    """Give the rule of every array of a checkpoint."""
+    """Return the rule of every array of a checkpoint."""
     return {**_vision_rules(sizes), **_language_rules(sizes)}
 
 
@@ -250,7 +250,7 @@ def _merge_heads(array: Tensor) -> Tensor:
 
 
 def convert_arrays(arrays: Mapping[str, Tensor], sizes: ModelSizes) -> dict[str, Tensor]:
-    """Turn all arrays into transformers' tensors. Raises Fault where the two do not match."""
+    """Convert all arrays to the tensors of transformers. Raises ConversionError on a mismatch."""
     expected = conversion_rules(sizes)
     if odd := sorted(expected.keys() - arrays.keys()):
         raise ConversionError(f"{odd[0]} is missing; give the whole .npz of a PaliGemma")
@@ -269,7 +269,7 @@ def convert_arrays(arrays: Mapping[str, Tensor], sizes: ModelSizes) -> dict[str,
 
 
 def build_config(sizes: ModelSizes, tokenizer: Any, image_token: int) -> PaliGemmaConfig:
-    """Give the configuration that transformers' own conversion writes for these sizes."""
+    """Return the configuration that the conversion of transformers writes for these sizes."""
     specials = {f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in ("bos", "eos", "pad")}
     vocabulary = sizes.vocabulary
     if len(tokenizer) > vocabulary:
@@ -315,7 +315,7 @@ def build_config(sizes: ModelSizes, tokenizer: Any, image_token: int) -> PaliGem
 
 
 def convert(file: Path, folder: Path, processor_folder: Path) -> str:
-    """Write the folder and say what was converted."""
+    """Write the folder and print a summary."""
     arrays = read_npz(file)
     sizes = ModelSizes.from_arrays(arrays)
     tensors = convert_arrays(arrays, sizes)
@@ -345,10 +345,10 @@ def convert(file: Path, folder: Path, processor_folder: Path) -> str:
 
 
 def main(argv: list[str]) -> str | None:
-    """Convert one file; return what went wrong, if anything did."""
+    """Convert one file. Return an error message, or None."""
     parser = argparse.ArgumentParser(description="PaliGemma from big_vision's .npz to transformers")
     parser.add_argument("npz", type=Path, help="e.g. paligemma2-3b-pt-224.npz")
-    parser.add_argument("folder", type=Path, help="to be written")
+    parser.add_argument("folder", type=Path, help="output folder")
     parser.add_argument("--processor", type=Path, required=True, help="folder with tokenizer files")
     told = parser.parse_args(argv)
     try:

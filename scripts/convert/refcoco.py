@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 KEPT_KEYS = ("ref_id", "ann_id", "image_id", "category_id", "split")
-"""What is kept of a reference besides its sentences."""
+"""Fields of a reference to keep, in addition to its sentences."""
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Reads containers, texts and numbers, which need no class."""
+    """Unpickler of containers, texts and numbers only."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no reference needs")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not allowed")
 
     def persistent_load(self, key: Any) -> NoReturn:
-        raise pickle.UnpicklingError("it asks for an object outside the file")
+        raise pickle.UnpicklingError("it contains an object outside the file")
 
 
 def load_references(content: bytes) -> list[dict[str, Any]]:
     """Return the references in a pickle, as Python 2 or 3 wrote it.
 
-    Raises pickle.UnpicklingError where it holds anything but plain data.
+    Raises pickle.UnpicklingError for anything except plain data.
     """
     refs = RestrictedUnpickler(io.BytesIO(content), encoding="utf-8").load()
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
@@ -51,7 +51,7 @@ def load_references(content: bytes) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str]) -> str | None:
-    """Convert one file; return what went wrong, if anything did."""
+    """Convert one file. Return an error message, or None."""
     parser = argparse.ArgumentParser(description="RefCOCO references from pickle to JSON")
     parser.add_argument("pickle", type=Path, help='e.g. "refcoco/refs(unc).p"')
     parser.add_argument("json", type=Path, help="e.g. refcoco/refs.json")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from palitune import __version__
+from palitune import __version__, paths
 from palitune.cli import help
 from palitune.config import catalog
 from palitune.errors import INTERRUPTED, USAGE_ERROR, ConfigError, print_error, unknown_choice
@@ -61,7 +61,7 @@ def _launch_recipe(name: str, argv: list[str]) -> int:
 def _load_recipe(name: str) -> Callable[[Any], None]:
     """Import `recipes/<name>.py`, and with it torch and other heavy libraries."""
     gc.enable()
-    file = catalog.resource_dir("recipes") / f"{name}.py"
+    file = paths.resource_dir("recipes") / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"palitune.recipes.{name}", file)
     assert spec is not None
     assert spec.loader is not None

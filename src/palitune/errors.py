@@ -24,7 +24,7 @@ class ModelError(ValueError):
 
 
 class MetricError(DataError):
-    """A metric that cannot be computed here; the text is one sentence that names what is missing."""
+    """A metric that cannot be computed here; the text names what is missing."""
 
 
 class TrainingError(RuntimeError):
@@ -88,7 +88,8 @@ def unknown_key(key: str, valid: Iterable[object]) -> str:
     parent, _, last = key.rpartition(".")
     names = [str(name) for name in valid]
     place = f" of {parent}" if parent else ""
-    return f"there is no key '{key}'{did_you_mean(last, names)}; the keys{place} are {', '.join(names)}"
+    hint = did_you_mean(last, names)
+    return f"there is no key '{key}'{hint}; the keys{place} are {', '.join(names)}"
 
 
 def missing_choice(group: str, options: Iterable[str]) -> str:

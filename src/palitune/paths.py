@@ -1,10 +1,45 @@
-"""Where Palitune keeps what it has made and can make again."""
+"""The cache folder, the bundled resource folders, and atomic writes."""
 
 import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def cache_root() -> Path:
-    """Return `$PALITUNE_CACHE`, else `~/.cache/palitune`."""
-    chosen = os.environ.get("PALITUNE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "palitune"
+    """Return `$PALITUNE_CACHE`, by default `~/.cache/palitune`; its content can be rebuilt."""
+    variable = os.environ.get("PALITUNE_CACHE")
+    return Path(variable).expanduser() if variable else Path.home() / ".cache" / "palitune"
+
+
+def resource_dir(folder: str) -> Path:
+    """Return `conf` or `recipes`: in the package when installed, next to `src/` in a checkout."""
+    package = Path(__file__).parent
+    installed, checkout = package / folder, package.parents[1] / folder
+    return installed if installed.is_dir() else checkout
+
+
+@contextmanager
+def write_atomically(target: Path) -> Iterator[Path]:
+    """Yield a temporary path for a file or folder, and rename it to `target` at the end.
+
+    Other processes see `target` complete or not at all. A file replaces an older one. A folder that
+    already exists is kept, because another process has created it in the meantime. If the block
+    raises, the temporary file or folder is deleted and `target` stays as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        try:
+            temporary.replace(target)
+        except OSError:
+            if not (temporary.is_dir() and target.is_dir()):
+                raise
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)

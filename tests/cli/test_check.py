@@ -57,7 +57,7 @@ def test_a_fault_in_the_batches_ends_in_one_sentence(
     assert program.run(told) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
     assert said.startswith(
-        "palitune: token_type_ids are 1 on the prompt: it would be read causally"
+        "palitune: token_type_ids are 1 on the prefix: its attention would be causal"
     )
 
 
@@ -85,4 +85,4 @@ def test_a_suffix_that_does_not_fit_ends_in_one_sentence(
     told: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert program.run([*told, "training.max_length=66"]) == 1
-    assert "100.0% of the examples are longer" in capfd.readouterr().err
+    assert "100.0% of the examples exceed training.max_length" in capfd.readouterr().err

@@ -220,7 +220,7 @@ def test_an_installed_wheel_brings_its_recipes_and_configuration(
     installed: Path, tmp_path: Path
 ) -> None:
     assert palitune(folder=tmp_path, sources=installed).stdout == palitune(folder=tmp_path).stdout
-    code = "from palitune.config.catalog import resource_dir; print(resource_dir('conf'), resource_dir('recipes'))"
+    code = "from palitune.paths import resource_dir as at; print(at('conf'), at('recipes'))"
     found = python("-c", code, folder=tmp_path, sources=installed).stdout.split()
     assert found == [str(installed / "palitune" / name) for name in ("conf", "recipes")]
     for name in ("conf", "recipes"):
@@ -250,7 +250,7 @@ def test_an_editable_install_reads_the_configuration_of_the_checkout(tmp_path: P
     zipfile.ZipFile(tmp_path / built.stdout.split()[-1]).extractall(site)
     assert (site / "palitune" / "conf" / "finetune.yaml").is_file()
     code = f"import site; site.addsitedir({str(site)!r})\n" + (
-        "from palitune.config.catalog import resource_dir; print(resource_dir('conf'), resource_dir('recipes'))"
+        "from palitune.paths import resource_dir as at; print(at('conf'), at('recipes'))"
     )
     found = python("-c", code, folder=tmp_path, sources=tmp_path).stdout.split()
     assert found == [str(ROOT / name) for name in ("conf", "recipes")]

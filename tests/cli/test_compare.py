@@ -124,8 +124,12 @@ def test_runs_are_named_one_by_one_or_in_a_list(
 MISTAKES = {
     "nothing": ([], 2, "palitune: runs are missing: name the folders of runs, or of a sweep"),
     "a mistyped key": (["a", "basline=b"], 2, "palitune: there is no key 'basline' (did you mean"),
-    "no such folder": (["nowhere"], 1, "palitune: nowhere: there is no such folder"),
-    "one run": (["0_adapter.rank=8"], 1, "palitune: 0_adapter.rank=8: one run has nothing to be"),
+    "no such folder": (["nowhere"], 1, "palitune: nowhere does not exist"),
+    "one run": (
+        ["0_adapter.rank=8"],
+        1,
+        "palitune: 0_adapter.rank=8: a comparison needs at least two runs",
+    ),
     "no such baseline": (["."], 1, "palitune: baseline=x: no run has that folder or label"),
 }
 

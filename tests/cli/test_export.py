@@ -111,9 +111,9 @@ def test_a_bound_that_is_not_kept_ends_in_one_sentence_and_leaves_the_numbers(
     base = ["model=local", "model.path=base", "adapter.path=run/adapter"]
     said = complaint(capfd, *base, "max_logit_error=0", "output_dir=far")
     assert re.fullmatch(
-        r"palitune: the export's logits are up to \S+ standard deviations from those of base and "
-        r"adapter, more than max_logit_error=0; do not use far/model, or raise max_logit_error if parity.json there is "
-        r"good enough",
+        r"palitune: far/model: logits must differ from those of base model and adapter by at most "
+        r"max_logit_error=0 standard deviations, got \S+\. Do not use the export, or increase "
+        r"max_logit_error if its parity.json is acceptable\.",
         said,
     )
     parity = json.loads(Path("far/model/parity.json").read_text())
@@ -139,7 +139,7 @@ def test_an_image_of_ones_own_serves_and_a_quantized_export_is_reported_not_judg
 
 def test_mistakes_end_in_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     assert complaint(capfd, "model=tiny", code=2).startswith(
-        "palitune: adapter.path is missing: write adapter.path=FOLDER, or --run with the folder of"
+        "palitune: adapter.path is missing. Set adapter.path=FOLDER, or use --run with the run "
     )
     assert complaint(capfd, "model=tiny", "adapter.path=run/adapter").startswith(
         "palitune: the adapter was trained on base (paligemma2, 112 px), not on a paligemma of 112"

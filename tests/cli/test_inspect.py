@@ -76,14 +76,16 @@ def test_what_harms_is_found(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     shutil.copy(images / "train_01.png", images / "train_04.png")
     assert program.run(["inspect", *BOXES, "training.max_length=90", "task.max_new_tokens=9"]) == 0
     bad_ones = "\n".join(texts("bad"))
-    assert "1 image of test is in train, too, byte for byte: numbers on test will look" in bad_ones
+    assert (
+        "1 image of test is also in train, with identical bytes: metrics on test will" in bad_ones
+    )
     assert "detection, train: 1 bad row, the first: boxes/annotations/instances_train" in bad_ones
-    assert "of the examples exceed training.max_length=90, and training refuses" in bad_ones
+    assert "of the examples exceed training.max_length=90 and cannot be trained on" in bad_ones
     assert "of the suffixes are longer than task.max_new_tokens=9" in bad_ones
     assert "labels that differ in spelling only: 'Red' (1 objects), 'red' (" in bad_ones
     odd_ones = "\n".join(texts("odd"))
-    assert "1 image of train is there under another name, too" in odd_ones
-    assert "asked for, but never in the data: yellow" in odd_ones
+    assert "1 image of train is also there under another name" in odd_ones
+    assert "classes without objects: yellow" in odd_ones
     assert split("train")["bad_rows"] == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "✗ 1 image of test is in train, too" in said
@@ -112,7 +114,7 @@ def test_masks_have_a_ceiling_by_class_and_size(home: Path) -> None:
     labels = {c["class"] for c in ceiling["iou"]} - {"all"}
     assert labels <= {"red", "green", "blue"}
     page = Path("out/inspection.html").read_text()
-    assert page.count('<article class="card"') == 2
+    assert page.count('<article class="card') == 2
     assert "on 3 images drawn at random" in " ".join(page.split())
 
 
@@ -152,10 +154,10 @@ def test_only_the_processor_of_the_model_is_needed(tiny: Callable[[str], Path], 
 MISTAKES = {
     "a split that does not exist": (
         ["splits=[dev]", "data.path=boxes"],
-        "boxes: no split 'dev' (looked for ",
+        "boxes: no split 'dev' (searched for ",
     ),
-    "data that does not exist": (["data.path=boxs"], "data.path: boxs does not exist; give the "),
-    "a folder without annotations": (["data.path=empty"], "empty: no split 'train' (looked for "),
+    "data that does not exist": (["data.path=boxs"], "data.path: boxs does not exist. Set it "),
+    "a folder without annotations": (["data.path=empty"], "empty: no split 'train' (searched for "),
     "masks that were not asked for": (
         ["task=segmentation", "data.path=boxes"],
         "no row can be used, the first: boxes/annotations/instances_train.json, image id 0: object "
@@ -186,17 +188,17 @@ def test_the_page_loads_without_faults_and_its_samples_can_be_found(
         assert page.locator(".findings li").count() == len(inspected()["findings"])
         cards = page.locator("article.card:visible")
         assert cards.count() == 9
-        page.select_option("[name=kind]", "detection, test")
+        page.select_option("[name=part]", "detection, test")
         assert cards.count() == 3
         page.select_option("[name=label]", "red")
         for card in cards.all():
             assert "red" in card.get_attribute("data-labels")
-        page.select_option("[name=kind]", "")
+        page.select_option("[name=part]", "")
         page.select_option("[name=label]", "")
         for link in page.locator("nav a").all():
             target = link.get_attribute("href")
             assert page.locator(target).count() == 1
-        page.focus(".picture >> nth=0")
+        page.focus(".enlarge >> nth=0")
         page.keyboard.press("Enter")
         assert page.locator("article.large").count() == 1
         assert visit.broken_images() == []

@@ -51,7 +51,7 @@ def test_a_prompt_alone_predicts_boxes_on_a_folder(
 ) -> None:
     assert program.run(["predict", *DETECT, "output_dir=out"]) == 0
     said = " ".join(capfd.readouterr().out.split())
-    assert "answers read as detection (inferred from 'detect'; task=... overrides it)" in said
+    assert "answers parsed as detection (inferred from 'detect'; task=... overrides it)" in said
     assert "images: 5 of 5; other files skipped: 1" in said
 
     records = predictions()
@@ -155,7 +155,7 @@ def test_an_unreadable_image_stops_or_is_left_out(
     spoil_pixels(photos / "more/a.png")
     assert program.run(["predict", *DETECT]) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
-    assert said.endswith("is truncated; copy or save it anew (skip_unreadable=true leaves it out)")
+    assert said.endswith("is truncated; copy or save it again (skip_unreadable=true skips it)")
     assert program.run(["predict", *DETECT, "skip_unreadable=true", "output_dir=out"]) == 0
     assert [record["id"] for record in predictions()] == ["a.png", "c.jpg", "d.bmp"]
     skipped = Path("out/skipped.txt").read_text().splitlines()
@@ -172,7 +172,7 @@ def test_an_image_that_only_fails_when_it_is_decoded_ends_in_one_sentence(
     assert program.run(["predict", *told]) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
     assert said.startswith("palitune: images: b.png: image ")
-    assert said.endswith("(skip_unreadable=true leaves it out)")
+    assert said.endswith(". Set skip_unreadable=true to skip this image.")
 
 
 MISTAKES = {
@@ -194,12 +194,12 @@ MISTAKES = {
     "a task that has no prompt of its own": (
         ["images=photos", "task=vqa"],
         1,
-        "task=vqa: column 'question' is missing; this task needs it, or write prompt='...'",
+        "task=vqa: column 'question' is missing, but this task requires it, or write prompt='...'",
     ),
     "a task that does not know its classes": (
         ["images=photos", "task=detection"],
         1,
-        "task=detection: the data names no classes; say which with task.classes=[...], or write ",
+        "task=detection: the data has no list of classes. Set task.classes=[...], or write ",
     ),
     "a codec that does not exist": (
         ["images=photos", "task=segmentation", "task.codec=vae.npz", "prompt=segment 1"],
@@ -209,7 +209,7 @@ MISTAKES = {
     "an adapter that does not exist": (
         ["images=photos", "prompt=ocr", "adapter.path=nowhere"],
         1,
-        "nowhere/palitune.json is missing or unreadable; ",
+        "nowhere/palitune.json is missing or unreadable. ",
     ),
 }
 
@@ -244,12 +244,12 @@ def test_the_page_shows_finds_and_enlarges_by_keyboard(
         page.select_option("[name=label]", "")
         page.fill("[name=text]", "MORE/")
         assert visible.count() == 1
-        page.keyboard.press("Tab")  # from the search field to the first picture
+        page.keyboard.press("Tab")  # from the search field to the first button
         focused = page.evaluate("document.activeElement.className")
-        assert focused == "picture"
+        assert focused == "enlarge"
         page.keyboard.press("Enter")
         assert page.locator("article.large").count() == 1
-        assert page.locator("article.large .picture").get_attribute("aria-pressed") == "true"
+        assert page.locator("article.large .enlarge").get_attribute("aria-pressed") == "true"
         assert visit.overflow() <= 0
         page.fill("[name=text]", "")
         assert visit.broken_images() == []
@@ -280,6 +280,6 @@ def test_images_of_one_question_and_frames_of_a_video_stand_in_a_row(photos: Pat
 def test_the_page_holds_so_many_images_and_says_where_the_others_are(photos: Path) -> None:
     assert program.run(["predict", *DETECT, "max_shown=2", "output_dir=out"]) == 0
     page = Path("out/predictions.html").read_text()
-    assert page.count('<article class="card"') == 2
-    assert "The first 2 of 5; all: predictions.jsonl and drawn/." in page
+    assert page.count('<article class="card') == 2
+    assert "Showing 2 of 5 images; all are in predictions.jsonl and drawn/." in page
     assert len(predictions()) == 5

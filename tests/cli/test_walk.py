@@ -60,7 +60,7 @@ def test_a_coco_folder_is_trained_on_and_evaluated_from_an_installed_wheel(
         "training.json",
     }  # fmt: skip
     assert "report.html" in said
-    assert "mask: no suffix token sees a later one" in " ".join(said.split())
+    assert "mask: suffix tokens attend neither to later ones" in " ".join(said.split())
 
     again = [*data, *model, "adapter.path=run/adapter", "evaluation.num_workers=0"]
     palitune(installed, tmp_path, "evaluate", *again, "output_dir=judged")

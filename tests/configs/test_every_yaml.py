@@ -10,7 +10,7 @@ from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, ModelRecipeConfig, RecipeConfig
 from palitune.data.images.augmentation import AUGMENTATIONS
-from palitune.data.sources import SOURCES
+from palitune.data.registry import SOURCES
 from palitune.distributed.strategies import STRATEGIES
 from palitune.errors import ConfigError
 from palitune.models.adapters.config import ADAPTERS

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from palitune.data.benchmarks.source import Benchmark
-from palitune.data.sources import Source
+from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl

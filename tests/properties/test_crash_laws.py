@@ -1,4 +1,4 @@
-"""However a training is cut off, what it saved is whole, and what goes on from it is the same."""
+"""An interrupted training leaves valid checkpoints, and resuming gives the same weights."""
 
 import json
 import multiprocessing
@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,93 +27,92 @@ from palitune.models.adapters.config import Lora
 from palitune.models.config import Local
 from palitune.models.loading import load
 from palitune.records import Example
-from palitune.training.callbacks import RichProgressCallback
+from palitune.training.callbacks import LogFn, RichProgressCallback
 from palitune.training.config import Schedule, TrainingConfig
-from palitune.training.trainer import fit
+from palitune.training.data import TrainingData
+from palitune.training.train import train
 
 from support import kill_and_resume
 from support.tiny_models import build_tiny
 from support.toy_data import write_toy_jsonl
 
-Log = Callable[[dict[str, float], int], None]
 
-
-def trained(
-    base: Path, examples: Sequence[Example], folder: Path, log: Log | None = None, **told: Any
+def train_weights(
+    base: Path, examples: Sequence[Example], folder: Path, log: LogFn | None = None, **changes: Any
 ) -> dict[str, torch.Tensor]:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(7)
     network = Lora(rank=4).apply_to(load(Local(path=str(base))))
-    chosen: dict[str, Any] = {
-        "batch_size": 2, "micro_batch_size": 2, "max_steps": 6, "save_every": 2, "workers": 0,
-        "schedule": Schedule.constant, "learning_rate": 1e-2, "log_every": 4,
+    defaults: dict[str, Any] = {
+        "global_batch_size": 2, "micro_batch_size": 2, "max_steps": 6, "save_every": 2,
+        "num_workers": 0, "schedule": Schedule.constant, "learning_rate": 1e-2, "log_every": 4,
     }  # fmt: skip
-    settings = TrainingConfig(**(chosen | told))
-    visits = TrainingSet(examples, TargetSampling.first, 0)
+    settings = TrainingConfig(**(defaults | changes))
     collator = Collator(AutoProcessor.from_pretrained(base))
-    fit(network, collator, visits, settings, seed=0, folder=folder, log_fn=log)
+    data = TrainingData(TrainingSet(examples, TargetSampling.first, 0), collator)
+    train(network, data, settings, folder, log_fn=log)
     return {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that sees four patches: what is tried here does not depend on what it sees."""
+    """A model with four image patches, for speed."""
     return build_tiny(tmp_path_factory.mktemp("base"), "paligemma2", image_size=28)
 
 
 @pytest.fixture(scope="module")
-def whole(
+def uninterrupted(
     base: Path, examples: list[Example], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, torch.Tensor]:
-    """The weights that a training ends with which nothing happens to."""
-    return trained(base, examples, tmp_path_factory.mktemp("whole"))
+    """The weights of an uninterrupted training."""
+    return train_weights(base, examples, tmp_path_factory.mktemp("whole"))
 
 
-def kept(folder: Path) -> list[str]:
+def checkpoint_names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-def test_twenty_kills_change_no_weight_and_no_line_of_the_history(
+def test_twenty_kills_change_neither_weights_nor_history(
     base: Path, examples: list[Example], tmp_path: Path
 ) -> None:
-    told = tmp_path / "told.pickle"
-    told.write_bytes(pickle.dumps({"base": base, "examples": examples}))
+    inputs = tmp_path / "inputs.pickle"
+    inputs.write_bytes(pickle.dumps({"base": base, "examples": examples}))
     seed = random.randrange(10**6)
     done = subprocess.run(
-        [sys.executable, kill_and_resume.__file__, str(told), str(tmp_path), "20", str(seed)],
+        [sys.executable, kill_and_resume.__file__, str(inputs), str(tmp_path), "20", str(seed)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said == {"kills": 20, "ends": [0, 0]}, (seed, done.stderr)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result == {"kills": 20, "statuses": [0, 0]}, (seed, done.stderr)
     whole, killed = (
         load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "killed")
     )
     assert all(torch.equal(whole[name], weight) for name, weight in killed.items()), seed
     lines = [(tmp_path / run / "history.jsonl").read_text() for run in ("whole", "killed")]
     assert lines[0] == lines[1], seed
-    assert kept(tmp_path / "killed") == ["checkpoint-46", "checkpoint-48"]
+    assert checkpoint_names(tmp_path / "killed") == ["checkpoint-46", "checkpoint-48"]
 
 
-def test_sigterm_saves_the_step_at_work_and_nothing_is_lost(
-    base: Path, examples: list[Example], whole: dict[str, torch.Tensor], tmp_path: Path
+def test_sigterm_saves_the_current_step(
+    base: Path, examples: list[Example], uninterrupted: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    def end(numbers: dict[str, float], step: int) -> None:
-        if step == 4:  # as a scheduler does, tell every process of the run
+    def send_sigterm(entry: dict[str, float], step: int) -> None:
+        if step == 4:  # as a scheduler does, signal every process of the run
             for worker in multiprocessing.active_children():
                 os.kill(int(worker.pid or 0), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with preemption.handle_sigterm(), pytest.raises(preemption.Preempted, match="checkpoint-5"):
-        trained(base, examples, tmp_path, end, num_workers=1)
-    assert kept(tmp_path) == ["checkpoint-4", "checkpoint-5"]
-    resumed = trained(base, examples, tmp_path, resume="auto")
-    assert all(torch.equal(whole[name], weight) for name, weight in resumed.items())
+        train_weights(base, examples, tmp_path, send_sigterm, num_workers=1)
+    assert checkpoint_names(tmp_path) == ["checkpoint-4", "checkpoint-5"]
+    resumed = train_weights(base, examples, tmp_path, resume="auto")
+    assert all(torch.equal(uninterrupted[name], weight) for name, weight in resumed.items())
 
 
-def test_a_run_that_is_told_to_end_says_how_to_go_on_with_an_exit_code_of_its_own(
+def test_sigterm_gives_its_own_exit_code_and_a_hint_how_to_resume(
     base: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -122,16 +121,18 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on_with_an_exit_code_of_its_ow
     write_toy_jsonl(tmp_path / "toys")
     monkeypatch.chdir(tmp_path)
 
-    def end(self: RichProgressCallback, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def send_sigterm(
+        self: RichProgressCallback, args: Any, state: Any, control: Any, **_: Any
+    ) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(RichProgressCallback, "on_step_end", end)
-    told = [
+    monkeypatch.setattr(RichProgressCallback, "on_step_end", send_sigterm)
+    command = [
         "finetune", "task=vqa", "data=jsonl", "data.path=toys", "model=local",
-        f"model.path={base}", "training.global_batch_size=4", "training.num_workers=1", "output_dir=run",
-        "training.self_check=false", "evaluate_before=false",
+        f"model.path={base}", "training.global_batch_size=4", "training.num_workers=1",
+        "output_dir=run", "training.self_check=false", "evaluate_before=false",
     ]  # fmt: skip
-    assert program.run(told) == 75
+    assert program.run(command) == 75
     assert capfd.readouterr().err.splitlines()[-1] == (
         "palitune: ended by SIGTERM; the last good checkpoint is run/checkpoints/checkpoint-1; the "
         "same command goes on from the last checkpoint with training.resume=auto"
@@ -139,59 +140,62 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on_with_an_exit_code_of_its_ow
     assert not Path("run/adapter").exists()
 
 
-def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_taken(
+def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     base: Path,
     examples: list[Example],
-    whole: dict[str, torch.Tensor],
+    uninterrupted: dict[str, torch.Tensor],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    trained(base, examples, tmp_path)
+    train_weights(base, examples, tmp_path)
     damaged = tmp_path / "checkpoints/checkpoint-6/weights.safetensors"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
     with (tmp_path / "history.jsonl").open("a") as file:
-        file.write('{"step": 7, "lo')  # the power went here
-    resumed = trained(base, examples, tmp_path, resume="auto")
+        file.write('{"step": 7, "lo')  # interrupted by a power cut
+    resumed = train_weights(base, examples, tmp_path, resume="auto")
     assert caplog.messages == [
-        f"{damaged} is damaged: its checksum is another; going on from checkpoint-4 instead"
+        f"{damaged} is damaged (wrong checksum); resuming from checkpoint-4 instead"
     ]
-    assert all(torch.equal(whole[name], weight) for name, weight in resumed.items())
-    with pytest.raises(TrainingError, match="its place in the data is lost"):
-        trained(base, examples[:4], tmp_path, resume="auto", max_steps=8)
+    assert all(torch.equal(uninterrupted[name], weight) for name, weight in resumed.items())
+    with pytest.raises(TrainingError, match=r"Cannot resume from .*: examples was 5 and is now 4"):
+        train_weights(base, examples[:4], tmp_path, resume="auto", max_steps=8)
 
 
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
-    base: Path, examples: list[Example], whole: dict[str, torch.Tensor], tmp_path: Path
+def test_a_full_disk_ends_the_run_and_keeps_the_previous_checkpoint(
+    base: Path, examples: list[Example], uninterrupted: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fill_disk(numbers: dict[str, float], step: int) -> None:
+    def fill_disk(entry: dict[str, float], step: int) -> None:
         if step == 4:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
 
     try:
-        with pytest.raises(TrainingError) as told:
-            trained(base, examples, tmp_path, fill_disk)
+        with pytest.raises(TrainingError) as error:
+            train_weights(base, examples, tmp_path, fill_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     folder = tmp_path / "checkpoints"
-    assert str(told.value).startswith(f"{folder}/checkpoint-4 could not be written (")
-    assert "File too large" in str(told.value)
-    assert str(told.value).endswith(f"the last good checkpoint is {folder}/checkpoint-2")
-    assert kept(tmp_path) == ["checkpoint-2"]
-    resumed = trained(base, examples, tmp_path, resume="auto")
-    assert all(torch.equal(whole[name], weight) for name, weight in resumed.items())
+    assert str(error.value).startswith(f"{folder}/checkpoint-4 could not be written (")
+    assert "File too large" in str(error.value)
+    assert str(error.value).endswith(f"the last good checkpoint is {folder}/checkpoint-2")
+    assert checkpoint_names(tmp_path) == ["checkpoint-2"]
+    resumed = train_weights(base, examples, tmp_path, resume="auto")
+    assert all(torch.equal(uninterrupted[name], weight) for name, weight in resumed.items())
 
 
-def test_weights_that_are_not_numbers_are_never_saved(
-    base: Path, examples: list[Example], tmp_path: Path
-) -> None:
-    told: dict[str, Any] = {"learning_rate": 1e30, "warmup": 0.0, "save_every": 1, "log_every": 50}
-    with pytest.raises(TrainingError, match="not numbers any more at step") as fault:
-        trained(base, examples, tmp_path, **told)
+def test_nan_weights_are_never_saved(base: Path, examples: list[Example], tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "learning_rate": 1e30,
+        "warmup_ratio": 0.0,
+        "save_every": 1,
+        "log_every": 50,
+    }
+    with pytest.raises(TrainingError, match=r"training diverged at step .*weights") as error:
+        train_weights(base, examples, tmp_path, **settings)
     (last,) = (tmp_path / "checkpoints").iterdir()
-    assert str(fault.value).endswith(f"the last good checkpoint is {last}")
+    assert str(error.value).endswith(f"the last good checkpoint is {last}")
     saved = load_file(last / "weights.safetensors")
     assert all(bool(weight.isfinite().all()) for weight in saved.values())

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palitune.data.sources import SOURCES, Source
+from palitune.data.registry import SOURCES
+from palitune.data.sources.base import Source
 from palitune.records import Instance, Row
 from palitune.tasks.detection import Detection
 

@@ -1,5 +1,4 @@
-"""The law of the grammars: a model that knows nothing writes no answer that cannot be read, and one
-that answers well is not disturbed."""
+"""Grammars: an untrained model generates no malformed answer, and good answers do not change."""
 
 import itertools
 from collections.abc import Callable
@@ -31,12 +30,12 @@ from support.toy_data import toy_mask
 FAMILIES = ["paligemma", "paligemma2"]
 CLASSES = ("boat", "buoy", "boat house", "red boat", "traffic light", "bird's nest", "no. 7", "4")
 BYTES = build_processor().tokenizer
-OF_OBJECTS = [name for name, task in TASKS.items() if task.validity_metrics]
+OBJECT_TASKS = [name for name, task in TASKS.items() if task.validity_metrics]
 
 
 def prompts(task: Task, count: int, images: list[str]) -> list[Example]:
-    """Ask for every one, two and three of the classes, of one image after another."""
-    asked = (names for n in (1, 2, 3) for names in itertools.permutations(CLASSES, n))
+    """Return prompts for one, two and three of the classes, over the images in turn."""
+    prompted = (names for n in (1, 2, 3) for names in itertools.permutations(CLASSES, n))
     begin, between = f"{task.verb} " if isinstance(task, Detection) else "", boxes.OBJECT_SEPARATOR
     if task.name.startswith("referring"):
         between = " beside "
@@ -50,7 +49,7 @@ def prompts(task: Task, count: int, images: list[str]) -> list[Example]:
             reference=(),
             location="",
         )
-        for n, names in zip(range(count), asked, strict=False)
+        for n, names in zip(range(count), prompted, strict=False)
     ]
 
 
@@ -73,7 +72,7 @@ def answers(
 @pytest.mark.parametrize(("beams", "count"), [(1, 200), (3, 30)])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("name", "length"), [("detection", 30), ("segmentation", 60)])
-def test_an_untrained_model_writes_nothing_malformed(
+def test_an_untrained_model_generates_nothing_malformed(
     name: str,
     length: int,
     family: str,
@@ -83,10 +82,10 @@ def test_an_untrained_model_writes_nothing_malformed(
     examples: list[Example],
 ) -> None:
     task = TASKS[name]()
-    asked = prompts(task, count, [example.images[0] for example in examples])
-    found = 0
+    prompted = prompts(task, count, [example.images[0] for example in examples])
+    num_objects = 0
     for example, output in zip(
-        asked, answers(tiny(family), task, asked, beams, length), strict=True
+        prompted, answers(tiny(family), task, prompted, beams, length), strict=True
     ):
         value = task.parse(output.text, example.size, output.confidence)
         assert isinstance(value, tuple), output.text
@@ -94,17 +93,17 @@ def test_an_untrained_model_writes_nothing_malformed(
         assert output.finished
         labels = {i.label for i in value if isinstance(i, Instance)}
         assert labels <= set(example.prefix.removeprefix(f"{task.verb} ").split(" ; "))  # type: ignore[attr-defined]
-        found += len(value)
-    assert found >= count
+        num_objects += len(value)
+    assert num_objects >= count
 
 
-@pytest.mark.parametrize("name", sorted({*OF_OBJECTS} - {"detection", "segmentation"}))
-def test_neither_does_it_in_the_other_tasks_of_objects(
+@pytest.mark.parametrize("name", sorted({*OBJECT_TASKS} - {"detection", "segmentation"}))
+def test_an_untrained_model_generates_nothing_malformed_in_the_other_object_tasks(
     name: str, tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     for task in [TASKS[name](), *([TASKS[name](**LABELLED)] if "referring" in name else [])]:
-        asked = prompts(task, 20, [example.images[0] for example in examples])
-        for output in answers(tiny("paligemma2"), task, asked, 1, 40):
+        prompted = prompts(task, 20, [example.images[0] for example in examples])
+        for output in answers(tiny("paligemma2"), task, prompted, 1, 40):
             assert isinstance(task.parse(output.text, (160, 120)), tuple), output.text
             assert not task.count_malformed(output.text), output.text
             assert output.finished
@@ -114,7 +113,7 @@ LABELLED: dict[str, Any] = {"include_label": True, "include_verb": True}
 
 
 @pytest.mark.parametrize("ask", [PromptClasses.present, PromptClasses.some])
-def test_a_model_that_answers_well_gives_the_same_answers(ask: PromptClasses) -> None:
+def test_well_formed_answers_do_not_change_with_the_grammar(ask: PromptClasses) -> None:
     model, task = Tiny(), Detection(prompt_classes=ask)
     processor, network = load_processor(model), load(model)
     [part] = load_split(
@@ -124,12 +123,12 @@ def test_a_model_that_answers_well_gives_the_same_answers(ask: PromptClasses) ->
     batch = Collator(processor).collate_prompts(some)
     grammars = [task.grammar(example.prefix) for example in some]
     free = generate(network, processor.tokenizer, batch, 128)
-    kept = generate(network, processor.tokenizer, batch, 128, grammars=grammars)
+    constrained = generate(network, processor.tokenizer, batch, 128, grammars=grammars)
     well_formed = 0
-    for before, after, grammar in zip(free, kept, grammars, strict=True):
+    for before, after, grammar in zip(free, constrained, grammars, strict=True):
         assert grammar
-        machine = compile_grammar(processor.tokenizer, grammar)
-        if before.finished and accepts(machine, list(before.token_ids), len(processor.tokenizer)):
+        automaton = compile_grammar(processor.tokenizer, grammar)
+        if before.finished and accepts(automaton, list(before.token_ids), len(processor.tokenizer)):
             assert after.token_ids == before.token_ids
             well_formed += 1
         assert not task.count_malformed(after.text)
@@ -155,20 +154,20 @@ def rows(draw: st.DrawFn, count: st.SearchStrategy[int]) -> Row:
     )
 
 
-@pytest.mark.parametrize("name", OF_OBJECTS)
+@pytest.mark.parametrize("name", OBJECT_TASKS)
 @settings(max_examples=40)
 @given(data=st.data())
-def test_what_a_task_writes_keeps_to_its_own_grammar(name: str, data: st.DataObject) -> None:
-    about_one = name.startswith("referring")
-    options = {"include_label": st.booleans(), "include_verb": st.booleans()}
-    if not about_one:
-        options = {
-            "ask": st.sampled_from(PromptClasses),
+def test_the_targets_of_a_task_are_accepted_by_its_grammar(name: str, data: st.DataObject) -> None:
+    is_referring = name.startswith("referring")
+    strategies = {"include_label": st.booleans(), "include_verb": st.booleans()}
+    if not is_referring:
+        strategies = {
+            "prompt_classes": st.sampled_from(PromptClasses),
             "max_objects": st.none() | st.integers(1, 3),
         }
-    given_options = {} if name == "text_spotting" else data.draw(st.fixed_dictionaries(options))
-    task = TASKS[name](**given_options)
-    row = data.draw(rows(st.just(1) if about_one else st.integers(0, 4)))
+    options = {} if name == "text_spotting" else data.draw(st.fixed_dictionaries(strategies))
+    task = TASKS[name](**options)
+    row = data.draw(rows(st.just(1) if is_referring else st.integers(0, 4)))
     written = task.example(row)
     grammar = task.grammar(written.prefix)
     assert grammar is not None
@@ -176,6 +175,6 @@ def test_what_a_task_writes_keeps_to_its_own_grammar(name: str, data: st.DataObj
     assert accepts(compile_grammar(BYTES, grammar), ids, len(BYTES)), written.suffixes[0]
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {*OF_OBJECTS}))
-def test_tasks_of_text_have_no_grammar(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {*OBJECT_TASKS}))
+def test_text_tasks_have_no_grammar(name: str) -> None:
     assert TASKS[name]().grammar("ocr") is None

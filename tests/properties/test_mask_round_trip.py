@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palitune.codec import masks
-from palitune.codec.boxes import NUM_LOC_BINS
+from palitune.codec.tokens import NUM_LOC_BINS
 from palitune.records import Example, Instance, Mask, Row, Size
 from palitune.tasks import Task
 from palitune.tasks.detection import ObjectOrder, PromptClasses

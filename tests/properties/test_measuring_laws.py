@@ -1,4 +1,4 @@
-"""Measuring on the way: the best is what a training ends with, however it ends or goes on."""
+"""Validation during training: training ends with the best weights, also after a resume."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +19,19 @@ from palitune.models.config import Local
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.training.config import Schedule, TrainingConfig
-from palitune.training.trainer import fit
+from palitune.training.data import TrainingData
+from palitune.training.train import train as train_network
 
 Weights = dict[str, torch.Tensor]
 
 
 @dataclass
-class Trained:
-    """A network that has been trained with made-up scores, and its weights at each of them."""
+class TrainingRun:
+    """A trained network, and its weights at each validation."""
 
     network: Any
     folder: Path
-    measured: list[Weights] = field(default_factory=list)
+    validated_weights: list[Weights] = field(default_factory=list)
 
     @property
     def weights(self) -> Weights:
@@ -39,49 +40,52 @@ class Trained:
 
     @property
     def remarks(self) -> list[str]:
-        told: list[str] = json.loads((self.folder / "training.json").read_text())["remarks"]
-        return told
+        remarks: list[str] = json.loads((self.folder / "training.json").read_text())["remarks"]
+        return remarks
 
     def logged(self, name: str) -> dict[int, float]:
         lines = (self.folder / "history.jsonl").read_text().splitlines()
         return {e["step"]: e[name] for e in map(json.loads, lines) if name in e}
 
 
-def settings(**changed: Any) -> TrainingConfig:
+def training_config(**changes: Any) -> TrainingConfig:
     base: dict[str, Any] = {
-        "batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup": 0.0,
-        "schedule": Schedule.constant, "log_every": 1, "workers": 0, "suffixes": TargetSampling.first,
+        "global_batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-2, "warmup_ratio": 0.0,
+        "schedule": Schedule.constant, "log_every": 1, "num_workers": 0,
+        "target_sampling": TargetSampling.first,
         "validation_split": "validation", "eval_every": 2, "best_metric": "ocr/exact_match",
     }  # fmt: skip
-    return TrainingConfig(**(base | changed))
+    return TrainingConfig(**(base | changes))
 
 
-def trained(
+def train(
     base: Path,
     examples: Sequence[Example],
     folder: Path,
-    chosen: TrainingConfig,
+    settings: TrainingConfig,
     scores: Iterator[float],
     *,
     slices: Any = None,
-) -> Trained:
+) -> TrainingRun:
     torch.manual_seed(7)
     folder.mkdir(exist_ok=True)
     network = Lora(rank=4).apply_to(load(Local(path=str(base))))
-    run = Trained(network, folder)
+    run = TrainingRun(network, folder)
 
-    def measure() -> dict[str, float]:
-        run.measured.append(run.weights)
-        return {str(chosen.best_metric): next(scores)}
+    def validate() -> dict[str, float]:
+        run.validated_weights.append(run.weights)
+        return {str(settings.best_metric): next(scores)}
 
-    visits = TrainingSet(examples, chosen.target_sampling, 0)
+    training_set = TrainingSet(examples, settings.target_sampling, 0)
     collator = Collator(AutoProcessor.from_pretrained(base))
-    fit(network, collator, visits, chosen, seed=0, folder=folder, eval_fn=measure, slices=slices)
+    data = TrainingData(training_set, collator, (slices or {}).get("minitrain", ()))
+    validation = (slices or {}).get("minival")
+    train_network(network, data, settings, folder, validation=validation, eval_fn=validate)
     return run
 
 
-def same(one: Weights, other: Weights) -> bool:
-    return all(torch.equal(one[name], value) for name, value in other.items())
+def are_equal(first: Weights, second: Weights) -> bool:
+    return all(torch.equal(first[name], value) for name, value in second.items())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def same(one: Weights, other: Weights) -> bool:
     ],
 )
 @pytest.mark.parametrize("save_every", [None, 3, 5])
-def test_a_training_ends_with_the_weights_of_its_best_measurement(
+def test_training_ends_with_the_weights_of_its_best_validation(
     metric: str,
     scores: list[float],
     best: int,
@@ -103,101 +107,108 @@ def test_a_training_ends_with_the_weights_of_its_best_measurement(
     examples: list[Example],
     tmp_path: Path,
 ) -> None:
-    chosen = settings(max_steps=6, best_metric=metric, save_every=save_every, keep_checkpoints=1)
-    run = trained(tiny("paligemma"), examples, tmp_path, chosen, iter(scores))
-    assert same(run.weights, run.measured[best])
-    assert not any(same(run.weights, w) for i, w in enumerate(run.measured) if i != best)
+    settings = training_config(
+        max_steps=6, best_metric=metric, save_every=save_every, keep_checkpoints=1
+    )
+    run = train(tiny("paligemma"), examples, tmp_path, settings, iter(scores))
+    assert are_equal(run.weights, run.validated_weights[best])
+    assert not any(
+        are_equal(run.weights, weights)
+        for index, weights in enumerate(run.validated_weights)
+        if index != best
+    )
     step = 2 * (best + 1)
     assert run.remarks[0].startswith(f"the adapter is that of step {step}, the best of 3")
-    kept = load_file(tmp_path / f"checkpoints/checkpoint-{step}/weights.safetensors")
-    ended = run.weights
-    assert kept.keys() == ended.keys()
-    assert same(kept, ended)
+    saved = load_file(tmp_path / f"checkpoints/checkpoint-{step}/weights.safetensors")
+    assert saved.keys() == run.weights.keys()
+    assert are_equal(saved, run.weights)
 
 
-def test_a_share_of_the_run_measures_at_its_multiples(
+def test_a_fractional_eval_every_validates_at_its_multiples(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    chosen = settings(max_steps=8, eval_every=0.25)
-    run = trained(tiny("paligemma"), examples, tmp_path, chosen, iter([0.1, 0.2, 0.3, 0.4]))
+    settings = training_config(max_steps=8, eval_every=0.25)
+    run = train(tiny("paligemma"), examples, tmp_path, settings, iter([0.1, 0.2, 0.3, 0.4]))
     assert list(run.logged("validation/ocr/exact_match")) == [2, 4, 6, 8]
 
 
-def test_patience_ends_a_training_that_gets_no_better(
+def test_early_stopping_ends_training_without_improvement(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    chosen = settings(max_steps=20, early_stopping_patience=2)
-    run = trained(tiny("paligemma"), examples, tmp_path, chosen, iter([0.1, 0.9, 0.9, 0.2]))
+    settings = training_config(max_steps=20, early_stopping_patience=2)
+    run = train(tiny("paligemma"), examples, tmp_path, settings, iter([0.1, 0.9, 0.9, 0.2]))
     assert max(run.logged("loss")) == 8
-    assert same(run.weights, run.measured[1])
+    assert are_equal(run.weights, run.validated_weights[1])
     assert run.remarks[1].startswith("training stopped early at step 8 of 20: 2 measurements")
 
 
-def test_patience_counts_epochs_where_nothing_else_is_said(
+def test_early_stopping_counts_epochs_by_default(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    chosen = settings(epochs=9, global_batch_size=2, eval_every=None, early_stopping_patience=1)
-    run = trained(tiny("paligemma"), examples, tmp_path, chosen, iter([0.5, 0.1]))
+    settings = training_config(
+        epochs=9, global_batch_size=2, eval_every=None, early_stopping_patience=1
+    )
+    run = train(tiny("paligemma"), examples, tmp_path, settings, iter([0.5, 0.1]))
     assert max(run.logged("loss")) == 6  # five examples are three steps
-    assert same(run.weights, run.measured[0])
+    assert are_equal(run.weights, run.validated_weights[0])
 
 
-def test_a_resumed_training_knows_its_best_and_its_patience(
+def test_a_resumed_run_keeps_its_best_metric_and_patience(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    """Cut off at step 6, moved, and gone on with: it stops where the whole one does."""
+    """A run that is interrupted at step 6, moved and resumed stops where the full run does."""
     scores = [0.1, 0.9, 0.2, 0.3, 0.4]
     base = tiny("paligemma")
-    whole = trained(
+    full = train(
         base,
         examples,
-        tmp_path / "whole",
-        settings(max_steps=20, early_stopping_patience=3),
+        tmp_path / "full",
+        training_config(max_steps=20, early_stopping_patience=3),
         iter(scores),
     )
-    trained(
+    train(
         base,
         examples,
         tmp_path / "first",
-        settings(max_steps=6, early_stopping_patience=3),
+        training_config(max_steps=6, early_stopping_patience=3),
         iter(scores),
     )
     (tmp_path / "first").rename(tmp_path / "moved")
-    chosen = settings(max_steps=20, early_stopping_patience=3, resume="auto")
-    resumed = trained(base, examples, tmp_path / "moved", chosen, iter(scores[3:]))
-    assert max(resumed.logged("loss")) == max(whole.logged("loss")) == 10
-    assert len(resumed.measured) == 2
-    assert same(resumed.weights, whole.weights)
-    assert resumed.remarks == whole.remarks
+    settings = training_config(max_steps=20, early_stopping_patience=3, resume="auto")
+    resumed = train(base, examples, tmp_path / "moved", settings, iter(scores[3:]))
+    assert max(resumed.logged("loss")) == max(full.logged("loss")) == 10
+    assert len(resumed.validated_weights) == 2
+    assert are_equal(resumed.weights, full.weights)
+    assert resumed.remarks == full.remarks
 
-    again = trained(base, examples, tmp_path / "moved", chosen, iter([]))
-    assert same(again.weights, whole.weights)
-    assert again.remarks == whole.remarks
-    assert again.logged("loss") == resumed.logged("loss")
+    finished = train(base, examples, tmp_path / "moved", settings, iter([]))
+    assert are_equal(finished.weights, full.weights)
+    assert finished.remarks == full.remarks
+    assert finished.logged("loss") == resumed.logged("loss")
 
 
-def test_loss_and_perplexity_of_slices_are_logged_and_can_be_compared_by(
+def test_loss_and_perplexity_of_slices_are_logged_and_can_be_the_best_metric(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    chosen = settings(
+    settings = training_config(
         max_steps=6, best_metric="minival/loss", eval_loss_every=1, early_stopping_patience=9
     )
     slices = {
         "minitrain": [SimpleNamespace(name="ocr", examples=examples[:2])],
         "minival": [SimpleNamespace(name="ocr", examples=examples[2:])],
     }
-    plain = settings(max_steps=6)
-    run = trained(
-        tiny("paligemma"), examples[:2], tmp_path / "a", chosen, iter([0.0] * 3), slices=slices
+    without_slices = training_config(max_steps=6)
+    run = train(
+        tiny("paligemma"), examples[:2], tmp_path / "a", settings, iter([0.0] * 3), slices=slices
     )
     for slice_name in slices:
         assert list(run.logged(f"{slice_name}/loss")) == [0, 1, 2, 3, 4, 5, 6]
         assert list(run.logged(f"{slice_name}/ocr/perplexity")) == [0, 1, 2, 3, 4, 5, 6]
-    falling = run.logged("minitrain/loss")
-    assert falling[6] < falling[0]
-    compared = {step: run.logged("minival/loss")[step] for step in (2, 4, 6)}
-    best = min(compared, key=compared.__getitem__)
+    losses = run.logged("minitrain/loss")
+    assert losses[6] < losses[0]
+    validated = {step: run.logged("minival/loss")[step] for step in (2, 4, 6)}
+    best = min(validated, key=validated.__getitem__)
     assert run.remarks[0].startswith(f"the adapter is that of step {best}, the best of 3")
 
-    unwatched = trained(tiny("paligemma"), examples[:2], tmp_path / "b", plain, iter([0.0] * 3))
-    assert run.logged("loss") == unwatched.logged("loss")
+    plain = train(tiny("paligemma"), examples[:2], tmp_path / "b", without_slices, iter([0.0] * 3))
+    assert run.logged("loss") == plain.logged("loss")

@@ -1,4 +1,4 @@
-"""Quantized training stays training: the same gradients before and after an evaluation."""
+"""Quantized networks: gradients, dtypes, and which layers are quantized."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,26 +7,24 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from transformers import AutoProcessor
 
-from palitune import models
 from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TrainingSample
-from palitune.models import expanding
 from palitune.models.adapters.config import Qlora
 from palitune.models.config import Dtype, Local
+from palitune.models.lm_head import loss_positions
 from palitune.models.loading import load, load_for_training
 from palitune.records import Example
-from palitune.training.loss import loss_positions
 
 FAMILIES = ["paligemma", "paligemma2"]
 QUANTIZED = [Qlora(rank=4), Qlora(rank=4, bits=8)]
 Gradients = dict[str, torch.Tensor]
 
 
-def moved(model: Local, adapter: Qlora) -> Any:
-    """A network in training whose LoRA is not at its start, so that all of it has gradients."""
+def perturbed_network(model: Local, adapter: Qlora) -> Any:
+    """Return a network in training mode with random LoRA weights, so that all have gradients."""
     torch.manual_seed(0)
     network = load_for_training(model, adapter)
     with torch.no_grad():
@@ -45,7 +43,7 @@ def gradients(network: Any, batch: Batch) -> Gradients:
 
 
 def evaluate(network: Any, batch: Batch, prompts: Batch) -> None:
-    """What an evaluation in the middle of a training does: forward passes without gradients."""
+    """Run forward passes without gradients, as an evaluation during training does."""
     network.eval()
     with torch.inference_mode():
         network.generate(**prompts, max_new_tokens=3, do_sample=False)
@@ -56,10 +54,10 @@ def evaluate(network: Any, batch: Batch, prompts: Batch) -> None:
 
 @pytest.fixture
 def collated(tiny: Callable[[str], Path], examples: list[Example]) -> tuple[Batch, Batch]:
-    """A batch to train on and the prompts of the same examples; every tiny model reads both."""
+    """Return a training batch and the prompts of the same examples, for all tiny models."""
     collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma")))
-    visits = [TrainingSample(example, example.suffixes[0]) for example in examples]
-    return collator.collate_train(visits), collator.collate_prompts(examples)
+    samples = [TrainingSample(example, example.suffixes[0]) for example in examples]
+    return collator.collate_train(samples), collator.collate_prompts(examples)
 
 
 @pytest.mark.parametrize("adapter", QUANTIZED, ids=["nf4", "int8"])
@@ -71,10 +69,10 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(
     collated: tuple[Batch, Batch],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As on a CPU on which bitsandbytes would repack the weights for inference.
+    # Simulate a CPU on which bitsandbytes would repack the weights for inference.
     monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
     batch, prompts = collated
-    network = moved(Local(path=str(tiny(family))), adapter)
+    network = perturbed_network(Local(path=str(tiny(family))), adapter)
     before = gradients(network, batch)
     evaluate(network, batch, prompts)
     after = gradients(network, batch)
@@ -85,7 +83,7 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(
 @pytest.mark.parametrize(
     ("adapter", "bound"),
     # In training on a CPU, bitsandbytes multiplies int8 weights with activations in float; in
-    # evaluation it quantizes the activations too. 4-bit weights know no such difference.
+    # evaluation it quantizes the activations too. 4-bit layers compute the same in both modes.
     [(QUANTIZED[0], 0.0), (QUANTIZED[1], 0.03)],
     ids=["nf4", "int8"],
 )
@@ -93,7 +91,7 @@ def test_logits_are_the_same_in_training_and_evaluation(
     adapter: Qlora, bound: float, tiny: Callable[[str], Path], collated: tuple[Batch, Batch]
 ) -> None:
     batch, prompts = collated
-    network = moved(Local(path=str(tiny("paligemma2"))), adapter)
+    network = perturbed_network(Local(path=str(tiny("paligemma2"))), adapter)
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     training = network(**inputs).logits
     evaluate(network, batch, prompts)
@@ -105,16 +103,17 @@ def test_logits_are_the_same_in_training_and_evaluation(
 def test_gradient_checkpointing_changes_no_gradient_of_a_quantized_network(
     tiny: Callable[[str], Path], collated: tuple[Batch, Batch]
 ) -> None:
-    plain = gradients(moved(Local(path=str(tiny("paligemma2"))), QUANTIZED[0]), collated[0])
-    network = moved(Local(path=str(tiny("paligemma2"))), QUANTIZED[0])
+    plain = gradients(
+        perturbed_network(Local(path=str(tiny("paligemma2"))), QUANTIZED[0]), collated[0]
+    )
+    network = perturbed_network(Local(path=str(tiny("paligemma2"))), QUANTIZED[0])
     network.gradient_checkpointing_enable({"use_reentrant": False})
     for name, gradient in gradients(network, collated[0]).items():
         assert torch.equal(gradient, plain[name])
 
 
-@pytest.mark.parametrize("small", [0, expanding.MAX_CACHED_WEIGHTS])
 @pytest.mark.parametrize(
-    ("dtype", "compute_dtype", "wanted"),
+    ("dtype", "compute_dtype", "expected"),
     [
         (Dtype.fp32, Dtype.auto, torch.float32),
         (Dtype.fp32, Dtype.bf16, torch.bfloat16),
@@ -122,34 +121,27 @@ def test_gradient_checkpointing_changes_no_gradient_of_a_quantized_network(
         (Dtype.bf16, Dtype.fp32, torch.float32),
     ],
 )
-def test_four_bit_layers_multiply_in_the_dtype_asked_for(
+def test_four_bit_layers_multiply_in_the_requested_dtype(
     dtype: Dtype,
     compute_dtype: Dtype,
-    wanted: torch.dtype,
-    small: int,
+    expected: torch.dtype,
     tiny: Callable[[str], Path],
     collated: tuple[Batch, Batch],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used = set()
-    multiply, expand = bitsandbytes.matmul_4bit, expanding._dequantize_weight
+    multiply = bitsandbytes.matmul_4bit
 
-    def recording(inputs: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+    def record_dtype(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         used.add(inputs.dtype)
-        product: torch.Tensor = multiply(inputs, *rest, **options)
+        product: torch.Tensor = multiply(inputs, *args, **kwargs)
         return product
 
-    def recorded(weight: Params4bit) -> torch.Tensor:
-        whole = expand(weight)
-        used.add(whole.dtype)  # multiplied with as it is
-        return whole
-
-    monkeypatch.setattr(bitsandbytes, "matmul_4bit", recording)
-    monkeypatch.setattr(expanding, "_dequantize_weight", recorded)
-    monkeypatch.setattr(expanding, "MAX_CACHED_WEIGHTS", small)
+    monkeypatch.setattr(bitsandbytes, "matmul_4bit", record_dtype)
     model = Local(path=str(tiny("paligemma2")), dtype=dtype)
-    gradients(moved(model, Qlora(rank=4, compute_dtype=compute_dtype)), collated[0])
-    assert used == {wanted}
+    network = perturbed_network(model, Qlora(rank=4, compute_dtype=compute_dtype))
+    gradients(network, collated[0])
+    assert used == {expected}
 
 
 def test_four_bits_are_nf4_with_double_quantization(tiny: Callable[[str], Path]) -> None:
@@ -161,13 +153,13 @@ def test_four_bits_are_nf4_with_double_quantization(tiny: Callable[[str], Path])
 
 
 @pytest.mark.parametrize("adapter", QUANTIZED, ids=["nf4", "int8"])
-def test_vision_tower_projector_and_head_are_the_same_to_the_bit(
+def test_vision_tower_projector_and_head_are_not_quantized(
     adapter: Qlora, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     plain = dict(load(model).named_parameters())
     quantized = dict(load(model, adapter).named_parameters())
-    language = {f"{name}.weight" for name in models.target_modules(load(model), Qlora())}
+    language = {f"{name}.weight" for name in Qlora().target_modules(load(model))}
     assert quantized.keys() == plain.keys()
     for name in plain.keys() - language:
         assert torch.equal(quantized[name], plain[name])
@@ -183,7 +175,7 @@ def test_vision_tower_projector_and_head_are_the_same_to_the_bit(
     ],
     ids=["nf4", "int8"],
 )
-def test_the_outputs_of_quantized_layers_are_off_by_the_recorded_share(
+def test_the_error_of_quantized_layers_is_as_recorded(
     adapter: Qlora, kind: type, low: float, high: float, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
@@ -192,6 +184,6 @@ def test_the_outputs_of_quantized_layers_are_off_by_the_recorded_share(
     for name, module in quantized.named_modules():
         if isinstance(module, kind) and module.in_features == 64:
             with torch.no_grad():
-                wanted = plain.get_submodule(name)(inputs)
-                error = (module(inputs) - wanted).norm() / wanted.norm()
+                expected = plain.get_submodule(name)(inputs)
+                error = (module(inputs) - expected).norm() / expected.norm()
             assert low < error < high

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.codec.boxes import NUM_LOC_BINS
+from palitune.codec.tokens import NUM_LOC_BINS
 from palitune.errors import DataError
 from palitune.records import Example, Instance, Row
 from palitune.tasks import TASKS, Task

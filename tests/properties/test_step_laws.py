@@ -1,6 +1,6 @@
-"""One training step equals the plain one: loss and every LoRA gradient.
+"""One training step equals a reference: loss and every LoRA gradient.
 
-The plain one is transformers' `forward(labels=...)` with PEFT's layers, or one row per suffix.
+The reference is transformers' `forward(labels=...)` with PEFT's layers, or one row per suffix.
 """
 
 import json
@@ -45,7 +45,7 @@ def batch_of(base: Path, examples: list[Example]) -> Batch:
 
 
 def randomize(network: Any, seed: int = 3) -> None:
-    """Move the adapter off its start, where half of the gradients are zero."""
+    """Randomize the adapter, because half of its initial gradients are zero."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in sorted(network.named_parameters()):
         if "lora_" in name:
@@ -66,15 +66,15 @@ def step(network: Any, batch: Batch, reduction: LossReduction) -> tuple[float, G
     return float(loss.detach()), gradients(network)
 
 
-def assert_equal(found: tuple[float, Gradients], wanted: tuple[float, Gradients]) -> None:
-    assert found[0] == pytest.approx(wanted[0], rel=1e-5)
-    assert found[1].keys() == wanted[1].keys()
-    for name, gradient in wanted[1].items():
-        assert (found[1][name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+def assert_equal(actual: tuple[float, Gradients], expected: tuple[float, Gradients]) -> None:
+    assert actual[0] == pytest.approx(expected[0], rel=1e-5)
+    assert actual[1].keys() == expected[1].keys()
+    for name, gradient in expected[1].items():
+        assert (actual[1][name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
 def stock_step(base: Path, batch: Batch, adapter: Lora, capped: bool) -> tuple[float, Gradients]:
-    """What `forward(labels=...)` of transformers and PEFT's own layers make of the batch."""
+    """Return loss and gradients of transformers' `forward(labels=...)` with PEFT's own layers."""
     stock: Any = PaliGemmaForConditionalGeneration.from_pretrained(base)
     if not capped:
         stock.config.text_config.final_logit_softcapping = None
@@ -136,10 +136,10 @@ def annotated(examples: list[Example]) -> list[Example]:
     return [first, replace(examples[1], images=first.images), examples[2], examples[4]]
 
 
-def visits_of(examples: list[Example], how: TargetSampling) -> list[TrainingSample]:
-    """All suffixes of an example in one visit, or one after the other in visits of their own."""
-    if how is TargetSampling.all:
-        return [TrainingSet(examples, how, 0)[index] for index in range(len(examples))]
+def samples_of(examples: list[Example], sampling: TargetSampling) -> list[TrainingSample]:
+    """One sample per example with all its suffixes, or one sample per suffix."""
+    if sampling is TargetSampling.all:
+        return [TrainingSet(examples, sampling, 0)[index] for index in range(len(examples))]
     return [TrainingSample(example, suffix) for example in examples for suffix in example.suffixes]
 
 
@@ -166,15 +166,15 @@ def test_all_suffixes_in_one_row_equal_a_row_each(
     collator = Collator(AutoProcessor.from_pretrained(base))
     network = adapter.apply_to(load(Local(path=str(base)), adapter))
     randomize(network)
-    packed = collator.collate_train(visits_of(annotated, TargetSampling.all))
-    separate = collator.collate_train(visits_of(annotated, TargetSampling.first))
+    packed = collator.collate_train(samples_of(annotated, TargetSampling.all))
+    separate = collator.collate_train(samples_of(annotated, TargetSampling.first))
     assert (len(packed["input_ids"]), len(separate["input_ids"])) == (4, 9)
     assert len(packed["pixel_values"]) == len(separate["pixel_values"]) == 3
     assert_equal(step(network, packed, reduction), step(network, separate, reduction))
 
 
 def with_window(base: Path, folder: Path, window: int) -> Path:
-    """The same model with another sliding window, which PaliGemma 1 does not have."""
+    """Return the model with another sliding window; PaliGemma 1, which has none, is unchanged."""
     config = json.loads((base / "config.json").read_text())
     config["text_config"]["sliding_window"] = window
     if config["text_config"]["model_type"] == "gemma":
@@ -186,55 +186,54 @@ def with_window(base: Path, folder: Path, window: int) -> Path:
     return folder
 
 
-def begun(checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """Have DeepSpeed go on from a checkpoint of one process."""
+def deepspeed_resumed(checkpoint: Path, folder: Path) -> dict[str, Any]:
+    """Settings of a DeepSpeed run that resumes from a checkpoint of a single process."""
     return {"launch": DeepSpeed(), "checkpoint": str(checkpoint), "folder": folder}
 
 
-def test_all_suffixes_train_alike_at_once_in_pieces_and_on_two_processes(
+def test_training_on_all_suffixes_is_equal_with_accumulation_and_in_two_processes(
     tiny: Callable[[str], Path], annotated: list[Example], tmp_path: Path
 ) -> None:
-    """The weights after three steps, with rows of one, two and five suffixes.
+    """Weights after three steps are equal, with rows of one, two and five suffixes.
 
-    DeepSpeed goes on from the first of them, and leaves what one process leaves, also where all
-    weights are trained.
+    DeepSpeed resumes after the first step and gives the weights and the optimizer state of a single
+    process, also if all weights are trained.
     """
-    told: dict[str, Any] = {"base": tiny("paligemma2"), "examples": annotated}
-    whole = train_all(**told, micro_batch_size=4, folder=tmp_path / "whole")
-    pieces = train_all(**told, micro_batch_size=1, folder=tmp_path / "pieces")
-    full = told | {"adapter": Full()}
+    run: dict[str, Any] = {"base": tiny("paligemma2"), "examples": annotated}
+    whole = train_all(**run, micro_batch_size=4, folder=tmp_path / "whole")
+    pieces = train_all(**run, micro_batch_size=1, folder=tmp_path / "pieces")
+    full = run | {"adapter": Full()}
     all_weights = train_all(**full, micro_batch_size=4, folder=tmp_path / "full")
     at = "checkpoints/checkpoint-{}"
-    shares = [
-        told | {"launch": MultiProcess(), "folder": tmp_path / "processes"},
-        told | begun(tmp_path / "whole" / at.format(1), tmp_path / "deepspeed"),
-        full | begun(tmp_path / "full" / at.format(1), tmp_path / "deepspeed_full"),
+    runs = [
+        run | {"launch": MultiProcess(), "folder": tmp_path / "processes"},
+        run | deepspeed_resumed(tmp_path / "whole" / at.format(1), tmp_path / "deepspeed"),
+        full | deepspeed_resumed(tmp_path / "full" / at.format(1), tmp_path / "deepspeed_full"),
     ]
-    (tmp_path / "told.pickle").write_bytes(pickle.dumps(shares))
-    command = [sys.executable, train_all_suffixes.__file__, str(tmp_path / "told.pickle")]
+    (tmp_path / "runs.pickle").write_bytes(pickle.dumps(runs))
+    command = [sys.executable, train_all_suffixes.__file__, str(tmp_path / "runs.pickle")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    shared, by_deepspeed, all_by_deepspeed = (
-        torch.load(share["folder"] / "weights.pt") for share in shares
+    two_processes, by_deepspeed, all_by_deepspeed = (
+        torch.load(distributed["folder"] / "weights.pt") for distributed in runs
     )
-    for other, alone in (
+    for other, reference in (
         (pieces, whole),
-        (shared, whole),
+        (two_processes, whole),
         (by_deepspeed, whole),
         (all_by_deepspeed, all_weights),
     ):
-        assert other.keys() == alone.keys()
-        for name, weight in alone.items():
-            # Biases of keys have no gradient but rounding, which moves them by about 1e-6.
+        assert other.keys() == reference.keys()
+        for name, weight in reference.items():
+            # Key biases have no gradient except rounding errors, which move them by about 1e-6.
             rounding = 1e-5 if name.endswith("k_proj.bias") else 0
             assert (other[name] - weight).norm() <= 1e-4 * weight.norm() + rounding, name
-    for run, alone_in in (("deepspeed", "whole"), ("deepspeed_full", "full")):
-        ends = [
-            state_files.load_tree(tmp_path / at_end / at.format(3) / STATE_STEM)
-            for at_end in (run, alone_in)
+    for names in (("deepspeed", "whole"), ("deepspeed_full", "full")):
+        states = [
+            state_files.load_tree(tmp_path / name / at.format(3) / STATE_STEM) for name in names
         ]
-        torch.testing.assert_close(*(end["optimizer"] for end in ends), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(*(state["optimizer"] for state in states), rtol=1e-3, atol=1e-6)
 
 
 def test_an_image_that_occurs_twice_is_encoded_once(
@@ -248,12 +247,12 @@ def test_an_image_that_occurs_twice_is_encoded_once(
     assert batch["image_index"].tolist() == [0] * 5
     repeated = batch | {"pixel_values": batch["pixel_values"][batch["image_index"]]}
     del repeated["image_index"]
-    seen: list[int] = []
+    image_counts: list[int] = []
     tower = network.get_base_model().model.vision_tower
-    tower.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    tower.register_forward_pre_hook(lambda _, inputs: image_counts.append(len(inputs[0])))
     once = step(network, batch, LossReduction.example)
     assert_equal(once, step(network, repeated, LossReduction.example))
-    assert seen == [1, 5]
+    assert image_counts == [1, 5]
 
 
 def test_a_loss_over_prompt_or_image_positions_is_never_computed(

@@ -1,4 +1,4 @@
-"""Equivalences of training: accumulation, padding, resuming, and the loss it starts from."""
+"""Equivalences of training: gradient accumulation, padding, resuming, and the first loss."""
 
 import contextlib
 import json
@@ -11,62 +11,58 @@ import torch
 from transformers import AutoProcessor
 
 from palitune.data.collator import Collator
-from palitune.data.dataset import concatenate_datasets
-from palitune.data.dataset import load_split as load_data
+from palitune.data.dataset import load_split
 from palitune.data.images.augmentation import GeometricAugmentation
 from palitune.data.sources.coco import Coco
-from palitune.data.training_set import (
-    TargetSampling,
-    TrainingSample,
-    TrainingSet,
-    build_training_set,
-)
+from palitune.data.training_set import TargetSampling, TrainingSample, TrainingSet
 from palitune.errors import TrainingError
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Local
+from palitune.models.lm_head import loss_positions, token_losses
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.tasks.detection import Detection
 from palitune.training.config import LossReduction, Optimizer, Schedule, TrainingConfig
-from palitune.training.loss import loss_positions, token_losses, token_weights
-from palitune.training.trainer import fit
+from palitune.training.data import TrainingData, build_training_data
+from palitune.training.loss import token_weights
+from palitune.training.train import train
 
 from support.toy_data import write_toy_coco
 
 
 def settings(**changed: Any) -> TrainingConfig:
     base: dict[str, Any] = {
-        "batch_size": 4,
+        "global_batch_size": 4,
         "micro_batch_size": 4,
         "max_steps": 3,
         "learning_rate": 1e-2,
         "schedule": Schedule.constant,
-        "warmup": 0.0,
+        "warmup_ratio": 0.0,
         "log_every": 1,
-        "workers": 0,
-        "suffixes": TargetSampling.first,
+        "num_workers": 0,
+        "target_sampling": TargetSampling.first,
     }
     return TrainingConfig(**(base | changed))
 
 
-def history(folder: Path, logged: str) -> list[float]:
+def history(folder: Path, key: str) -> list[float]:
     lines = (folder / "history.jsonl").read_text().splitlines()
-    return [entry[logged] for entry in map(json.loads, lines) if logged in entry]
+    return [entry[key] for entry in map(json.loads, lines) if key in entry]
 
 
 def losses(folder: Path) -> list[float]:
     return history(folder, "loss")
 
 
-def trained(
-    base: Path, examples: Sequence[Example], folder: Path, chosen: TrainingConfig, seed: int = 0
+def train_weights(
+    base: Path, examples: Sequence[Example], folder: Path, chosen: TrainingConfig
 ) -> dict[str, torch.Tensor]:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(7)
     network = Lora(rank=4, targets=["language", "projector"]).apply_to(load(Local(path=str(base))))
     collator = Collator(AutoProcessor.from_pretrained(base))
-    visits = TrainingSet(examples, chosen.target_sampling, seed)
-    fit(network, collator, visits, chosen, seed=seed, folder=folder)
+    data = TrainingData(TrainingSet(examples, chosen.target_sampling, 0), collator)
+    train(network, data, chosen, folder)
     return {
         name: value.detach().clone()
         for name, value in network.named_parameters()
@@ -85,39 +81,39 @@ def test_one_batch_of_four_equals_four_of_one(
 ) -> None:
     once = settings(loss_reduction=reduction)
     four_times = settings(loss_reduction=reduction, micro_batch_size=1)
-    trained(tiny(family), examples[:4], tmp_path / "1x4", once)
-    trained(tiny(family), examples[:4], tmp_path / "4x1", four_times)
-    for logged in ("loss", "grad_norm"):
-        whole, pieces = (history(tmp_path / run, logged) for run in ("1x4", "4x1"))
+    train_weights(tiny(family), examples[:4], tmp_path / "1x4", once)
+    train_weights(tiny(family), examples[:4], tmp_path / "4x1", four_times)
+    for key in ("loss", "grad_norm"):
+        whole, pieces = (history(tmp_path / run, key) for run in ("1x4", "4x1"))
         assert len(whole) == 3
-        assert whole == pytest.approx(pieces, rel=2e-6), logged
+        assert whole == pytest.approx(pieces, rel=2e-6), key
 
 
 def test_the_first_logged_loss_is_the_mean_over_examples_of_their_token_means(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    trained(tiny("paligemma2"), examples[:4], tmp_path, settings(max_steps=1))
+    train_weights(tiny("paligemma2"), examples[:4], tmp_path, settings(max_steps=1))
     network = load(Local(path=str(tiny("paligemma2"))))
     collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma2")))
-    by_hand = []
+    expected = []
     for example in examples[:4]:
         batch = collator.collate_train([TrainingSample(example, example.suffixes[0])])
         labels = batch.pop("labels")
         with torch.no_grad():
             logits = network(**batch).logits[0, :-1]
-        kept = labels[0, 1:] != -100
-        nll = torch.nn.functional.cross_entropy(logits[kept], labels[0, 1:][kept])
-        by_hand.append(float(nll))
-    # The history rounds to four digits.
-    assert losses(tmp_path)[0] == pytest.approx(sum(by_hand) / 4, abs=1e-4)
+        labelled = labels[0, 1:] != -100
+        nll = torch.nn.functional.cross_entropy(logits[labelled], labels[0, 1:][labelled])
+        expected.append(float(nll))
+    # Losses in the history are rounded to four digits.
+    assert losses(tmp_path)[0] == pytest.approx(sum(expected) / 4, abs=1e-4)
 
 
 def test_gradient_checkpointing_changes_no_weight(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    plain = trained(tiny("paligemma2"), examples, tmp_path / "plain", settings())
+    plain = train_weights(tiny("paligemma2"), examples, tmp_path / "plain", settings())
     saving = settings(gradient_checkpointing=True)
-    recomputed = trained(tiny("paligemma2"), examples, tmp_path / "saving", saving)
+    recomputed = train_weights(tiny("paligemma2"), examples, tmp_path / "saving", saving)
     for name, value in plain.items():
         assert torch.allclose(value, recomputed[name], atol=1e-6), name
 
@@ -127,35 +123,33 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     group_by_length: bool, tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
     base = tiny("paligemma")
-    chosen: dict[str, Any] = {"batch_size": 2, "micro_batch_size": 1, "save_every": 2}
+    chosen: dict[str, Any] = {"global_batch_size": 2, "micro_batch_size": 1, "save_every": 2}
     chosen |= {"group_by_length": group_by_length}
-    chosen |= {"suffixes": TargetSampling.sample, "epochs": 2}
-    whole = trained(base, examples, tmp_path / "whole", settings(max_steps=6, **chosen))
+    chosen |= {"target_sampling": TargetSampling.sample, "epochs": 2}
+    whole = train_weights(base, examples, tmp_path / "whole", settings(max_steps=6, **chosen))
     halves = settings(max_steps=6, resume="auto", **chosen)
-    trained(base, examples, tmp_path / "halves", settings(max_steps=4, **chosen))
-    resumed = trained(base, examples, tmp_path / "halves", halves)
+    train_weights(base, examples, tmp_path / "halves", settings(max_steps=4, **chosen))
+    resumed = train_weights(base, examples, tmp_path / "halves", halves)
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
 
-def test_a_resumed_run_sees_the_views_that_an_uninterrupted_one_sees(
+def test_a_resumed_run_has_the_augmentation_of_an_uninterrupted_one(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    data = Coco(path=str(write_toy_coco(tmp_path / "boxes")))
-    parts = load_data(data, Detection(), "train")
+    source = Coco(path=str(write_toy_coco(tmp_path / "boxes")))
+    datasets = load_split(source, Detection(), "train")
     base = tiny("paligemma")
-    chosen: dict[str, Any] = {"batch_size": 4, "micro_batch_size": 2, "save_every": 2, "epochs": 2}
-    collator = Collator(AutoProcessor.from_pretrained(base))
+    chosen: dict[str, Any] = {"micro_batch_size": 2, "save_every": 2, "epochs": 2}
+    processor = AutoProcessor.from_pretrained(base)
 
     def train_for(steps: int, folder: Path, resume: str | None = None) -> list[float]:
         torch.manual_seed(7)
         network = Lora(rank=4).apply_to(load(Local(path=str(base))))
-        visits = build_training_set(
-            concatenate_datasets(parts), TargetSampling.first, 3, GeometricAugmentation()
-        )
-        how = settings(max_steps=steps, resume=resume, num_workers=1, **chosen)
-        fit(network, collator, visits, how, seed=3, folder=folder)
+        config = settings(max_steps=steps, resume=resume, num_workers=1, **chosen)
+        data = build_training_data(processor, datasets, config, GeometricAugmentation(), seed=3)
+        train(network, data, config, folder)
         return losses(folder)
 
     for folder in ("whole", "halves"):
@@ -170,7 +164,7 @@ def test_a_training_that_learns_lowers_the_loss_of_its_examples(
     optimizer: Optimizer, tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
     chosen = settings(max_steps=15, optimizer=optimizer)
-    trained(tiny("paligemma2"), examples[:4], tmp_path, chosen)
+    train_weights(tiny("paligemma2"), examples[:4], tmp_path, chosen)
     assert losses(tmp_path)[-1] < 0.5 * losses(tmp_path)[0]
 
 
@@ -190,14 +184,14 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule(
     tmp_path: Path,
 ) -> None:
     chosen = settings(max_steps=6, warmup_ratio=2 / 6, schedule=schedule, learning_rate=1.0)
-    with contextlib.suppress(TrainingError):  # such a rate may well blow up; it is only watched
-        trained(tiny("paligemma"), examples[:1], tmp_path, chosen)
+    with contextlib.suppress(TrainingError):  # such a rate may diverge; only the schedule matters
+        train_weights(tiny("paligemma"), examples[:1], tmp_path, chosen)
     shares = history(tmp_path, "learning_rate")
     assert shares == pytest.approx(rates[: len(shares)], abs=1e-4)
     assert len(shares) > 3
 
 
-def test_the_best_measurement_is_what_the_network_ends_with(
+def test_the_network_ends_with_the_weights_of_the_best_validation(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
     base = tiny("paligemma")
@@ -210,27 +204,29 @@ def test_the_best_measurement_is_what_the_network_ends_with(
         best_metric="ocr/exact_match",
     )
     scores = iter([0.3, 0.9, 0.1])
-    seen: list[dict[str, torch.Tensor]] = []
+    weights_at_eval: list[dict[str, torch.Tensor]] = []
 
-    def measure() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         weights = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
-        seen.append(weights)
+        weights_at_eval.append(weights)
         return {"ocr/exact_match": next(scores)}
 
-    visits = TrainingSet(examples, TargetSampling.first, 0)
-    fit(network, collator, visits, chosen, seed=0, folder=tmp_path, eval_fn=measure)
-    ended = {n: p for n, p in network.named_parameters() if p.requires_grad}
-    assert all(torch.equal(ended[name], value) for name, value in seen[1].items())
+    data = TrainingData(TrainingSet(examples, TargetSampling.first, 0), collator)
+    train(network, data, chosen, tmp_path, eval_fn=evaluate)
+    final = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    assert all(torch.equal(final[name], value) for name, value in weights_at_eval[1].items())
     history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     measured = [e["validation/ocr/exact_match"] for e in history if len(e) and "loss" not in e]
     assert measured == [0.3, 0.9, 0.1]
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run(
+def test_a_nan_loss_ends_the_run(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainingError, match="the loss became"):
-        trained(tiny("paligemma"), examples, tmp_path, settings(learning_rate=1e30, max_steps=20))
+    with pytest.raises(TrainingError, match=r"training diverged at step \d+ \(loss"):
+        train_weights(
+            tiny("paligemma"), examples, tmp_path, settings(learning_rate=1e30, max_steps=20)
+        )
 
 
 def test_weights_of_a_row_do_not_depend_on_its_padding() -> None:

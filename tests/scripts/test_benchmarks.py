@@ -98,7 +98,7 @@ def test_check_names_the_lines_below_their_goal(
     fine = compare(side_by_side, "always enough", same, same, goal=0.0, rounds=3)
     assert side_by_side.finish([slow, fine], None, check=False) == 0
     assert side_by_side.finish([slow, fine], None, check=True) == 1
-    assert capsys.readouterr().out.count("below its goal of 1e+09x: never enough") == 2
+    assert capsys.readouterr().out.count("below the goal of 1e+09x: never enough") == 2
     assert side_by_side.finish([fine], None, check=True) == 0
 
 

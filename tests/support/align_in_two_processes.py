@@ -1,4 +1,4 @@
-"""Tune in two processes with NF4, and compare log-probabilities in each: a program of its own."""
+"""Program: run GRPO with NF4 in two processes and compare log-probabilities in each."""
 
 import json
 import pickle
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import AutoProcessor
 
-import palitune.alignment.run
+import palitune.alignment.methods
 import palitune.models.adapters.fast_lora
 import palitune.models.loading  # noqa: F401
 from palitune.alignment.config import AlignmentConfig, AlignmentMethod
@@ -26,17 +26,17 @@ from support.two_processes import run_in_two_processes
 
 
 def run_rank(base: Path, folder: Path) -> None:
-    """Do the part of one process."""
-    part = vqa_dataset(pickle.loads((folder / "examples.pickle").read_bytes()))
+    """Run one of the processes."""
+    dataset = vqa_dataset(pickle.loads((folder / "examples.pickle").read_bytes()))
     network, processor = (
         perturbed_network(Local(path=str(base)), Qlora(rank=4)),
         AutoProcessor.from_pretrained(base),
     )
-    how = AlignmentConfig(method=AlignmentMethod.grpo, num_generations=2, beta=0.1)
-    with record_log_probs() as seen:
-        train_with_zero_lr(network, processor, part, how, folder)
-    apart = log_prob_differences(network, processor, part, seen)
-    (folder / f"{collectives.rank()}.json").write_text(json.dumps(apart))
+    config = AlignmentConfig(method=AlignmentMethod.grpo, num_generations=2, beta=0.1)
+    with record_log_probs() as recorded:
+        train_with_zero_lr(network, processor, dataset, config, folder)
+    differences = log_prob_differences(network, processor, dataset, recorded)
+    (folder / f"{collectives.rank()}.json").write_text(json.dumps(differences))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ A recording before a change and one after it are equal if the change alters no b
 trained weight, generation, plan or composed configuration. Everything runs on one CPU thread in
 float32 from fixed seeds, without network access, in a few minutes.
 
-The file of renamed keys holds `{"keys": {"training.warmup_ratio": "training.warmup_share"}, "values":
+The file of renamed keys holds `{"keys": {"training.warmup": "training.warmup_ratio"}, "values":
 {"task": {"ocr": "reading"}}}`. Both apply to the first recording, in the sections `compose` and
 `plan`. A key is replaced wherever its components occur in a dotted key, and dropped if its new name
 is null; a value is replaced at every key that ends with the key given.
@@ -29,7 +29,7 @@ from typing import Any
 
 from snapshot_cases import OBJECT_CASES, TEXT_CASES, ellipse, write_toy_data
 
-from palitune.data.dataset import concatenate_datasets, load_training_split
+from palitune.data.dataset import ConcatDataset, load_training_split
 from palitune.models.loading import load_processor
 
 ENVIRONMENT = {
@@ -83,15 +83,20 @@ COLLATED: dict[str, list[str]] = {
     "text_spotting": ["task=text_spotting", *OBJECTS],
     "table_structure": ["task=table_structure", "data=jsonl", "data.path=tables.jsonl"],
     "detection, all": ["task=detection", *OBJECTS, "task.order=random"],
-    "detection, one": ["task=detection", *OBJECTS, "task.prompt_classes=one", "task.negative_ratio=0.5"],
-    "detection, some": ["task=detection", *OBJECTS, "task.prompt_classes=some", "task.min_box_side=14"],
+    "detection, one": [
+        "task=detection", *OBJECTS, "task.prompt_classes=one", "task.negative_ratio=0.5",
+    ],
+    "detection, some": [
+        "task=detection", *OBJECTS, "task.prompt_classes=some", "task.min_box_side=14",
+    ],
     "detection, noise": [
         "task=detection", *OBJECTS, "task.classes=[red,green,blue]", "task.pad_objects_to=5", LIGHT,
     ],
     "detection, light": ["task=detection", *OBJECTS, "task.prompt_classes=present", LIGHT],
     "referring_detection": ["task=referring_detection", *SINGLE],
     "referring_detection, light": [
-        "task=referring_detection", "task.include_verb=true", "task.include_label=true", *SINGLE, LIGHT,
+        "task=referring_detection", "task.include_verb=true", "task.include_label=true", *SINGLE,
+        LIGHT,
     ],
     "segmentation": ["task=segmentation", *PAGES],
     "segmentation, light": ["task=segmentation", *OBJECTS, LIGHT],
@@ -132,14 +137,16 @@ MASKS = [*SEGMENTATION, *RANDOM_MODEL, "evaluation.max_samples=4"]
 GENERATED: dict[str, list[str]] = {
     **{
         f"{name}, beams {beams}, grammar {grammar}": [
-            "evaluate", *prompts, f"evaluation.num_beams={beams}", f"evaluation.constrained_decoding={grammar}",
+            "evaluate", *prompts, f"evaluation.num_beams={beams}",
+            f"evaluation.constrained_decoding={grammar}",
         ]
         for name, prompts in (("mixture", PROMPTS), ("masks", MASKS))
         for beams in (1, 2)
         for grammar in ("false", "true")
     },
     "choices": [
-        "evaluate", "task=vqa", *OBJECTS, *TOY_SPLITS, *TINY, "evaluation.multiple_choice=loglikelihood",
+        "evaluate", "task=vqa", *OBJECTS, *TOY_SPLITS, *TINY,
+        "evaluation.multiple_choice=loglikelihood",
         "evaluation.perplexity=true", "evaluation.split=train",
     ],
     "prompted": ["predict", "images=images", "prompt=detect 1 ; 2 ; 3", *TINY],
@@ -199,7 +206,7 @@ def collate_examples(overrides: list[str]) -> Iterator[tuple[str, dict[str, Any]
     from palitune.data.training_set import build_training_set
 
     run: Any = compose(Finetune, [*overrides, *TINY, "output_dir=none", "seed=5"])
-    examples = concatenate_datasets(load_training_split(run.data, run.task, "train", run.seed))
+    examples = ConcatDataset(load_training_split(run.data, run.task, "train", run.seed))
     samples = build_training_set(examples, run.training.target_sampling, run.seed, run.augmentation)
     collator = Collator(load_processor(run.model), resize_backend=run.training.resize)
     indices = range(0, len(examples), max(1, len(examples) // 8))[:8]
@@ -310,7 +317,7 @@ def composed() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the configuration that each experiment composes to, with its chosen options."""
     import yaml
 
-    from palitune.config.catalog import resource_dir
+    from palitune.paths import resource_dir
 
     for file in sorted((resource_dir("conf") / "experiment").rglob("*.yaml")):
         text = command("finetune", f"experiment={file.stem}", "output_dir=none", "--cfg", "job")

@@ -1,4 +1,4 @@
-"""A headless browser for the pages that Palitune writes: what a person would see, asserted."""
+"""Headless browser for tests of pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,43 +9,45 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
-"""Widths and heights of a window, in CSS pixels."""
+"""Width and height of a window, in CSS pixels."""
 
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 class BrowserPage:
-    """An opened page and all that went wrong while it loaded."""
+    """Open page with its errors."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        """playwright's Page: `locator`, `click`, `screenshot` ..."""
+        """Page of playwright."""
         self.errors: list[str] = []
         """Console errors, uncaught exceptions, and requests that failed or left the machine."""
 
     def broken_images(self) -> list[str]:
-        """Return the alternative texts of the images that did not load."""
-        found: list[str] = self.page.evaluate(
+        """Return the alternative texts of images that did not load."""
+        texts: list[str] = self.page.evaluate(
             "async () => { const all = [...document.images];"
             " for (const image of all) { image.loading = 'eager';"
             " await image.decode().catch(() => null); }"
             " return all.filter(i => !i.complete || !i.naturalWidth).map(i => i.alt); }"
         )
-        return found
+        return texts
 
     def overflow(self) -> int:
         """Return by how many CSS pixels the page is wider than its window."""
-        wider: int = self.page.evaluate(
+        overflow: int = self.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
-        return wider
+        return overflow
 
 
 @contextmanager
 def open_page(file: Path, window: tuple[int, int] = DESKTOP) -> Iterator[BrowserPage]:
-    """Open a local page in headless Chromium; leaving closes it."""
+    """Open a local page in headless Chromium."""
     executable = next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
-    assert executable, "no Chromium found: scripts/test installs it, or `apt-get install chromium`"
+    assert executable, (
+        "Chromium is missing. Install it with scripts/test or `apt-get install chromium`."
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": window[0], "height": window[1]})
@@ -61,7 +63,7 @@ def open_page(file: Path, window: tuple[int, int] = DESKTOP) -> Iterator[Browser
             lambda request: (
                 None
                 if request.url.startswith(("file:", "data:", "blob:"))
-                else visit.errors.append(f"asked for {request.url}")
+                else visit.errors.append(f"requested {request.url}")
             ),
         )
         page.goto(file.absolute().as_uri())

@@ -1,4 +1,4 @@
-"""Made-up run folders that differ in what a test wants, with numbers that their answers give."""
+"""Generated run folders for comparisons, with metrics computed from their predictions."""
 
 import json
 from collections.abc import Sequence
@@ -44,20 +44,36 @@ def write_run(
     shift: int = 0,
     reverse_order: bool = False,
 ) -> Path:
-    """Write a run that gave these answers (None: malformed) to as many examples, an image each.
+    """Write a run folder with one example and one image per answer.
 
-    `shift` starts at a later example; `backwards` only turns the order of the file around.
+    Args:
+        folder: The folder.
+        answers: Predicted answers; None: malformed.
+        metrics: Metrics to compute.
+        part: Name of the part.
+        split: Name of the split.
+        recipe: Recipe of the run.
+        rank: Rank of the adapter.
+        adapter: Path of a loaded adapter, as YAML.
+        data: Path of the data.
+        limit: `evaluation.max_samples`, as YAML.
+        torch: Version of torch.
+        prefix: Prompt of all examples.
+        shift: Number of the first example.
+        reverse_order: Whether `predictions.jsonl` is in reverse order.
     """
-    judges = [METRICS[name]() for name in metrics]
+    computed = [METRICS[name]() for name in metrics]
     records: list[dict[str, Any]] = []
-    for place, answer in enumerate(answers):
-        name, reference = f"page-{place + shift}", REFERENCES[(place + shift) % len(REFERENCES)]
+    for number, answer in enumerate(answers, start=shift):
+        name, reference = f"page-{number}", REFERENCES[number % len(REFERENCES)]
         example = Example(
             id=name, images=(f"{name}.png",), size=(112, 112), prefix=prefix, suffixes=(),
             reference=(reference,), location=name,
         )  # fmt: skip
         prediction = Prediction(id=name, text=answer or "<loc>", value=answer)
-        scores = {k: v for judge in judges for k, v in judge.update(example, prediction).items()}
+        scores = {
+            k: v for metric in computed for k, v in metric.update(example, prediction).items()
+        }
         records.append(
             {
                 "id": name, "part": part, "images": list(example.images), "size": [112, 112],
@@ -65,17 +81,17 @@ def write_run(
                 "reference": [reference], "scores": scores, "malformed": answer is None,
             }
         )  # fmt: skip
-    numbers = {name: value for judge in judges for name, value in judge.compute().items()}
-    numbers["malformed"] = sum(answer is None for answer in answers) / len(answers)
+    values = {name: value for metric in computed for name, value in metric.compute().items()}
+    values["malformed"] = sum(answer is None for answer in answers) / len(answers)
     blocks = [
-        judge.compute_weighted(counts)
-        for judge in judges
+        metric.compute_weighted(counts)
+        for metric in computed
         for counts in bootstrap_counts(range(len(answers)))
     ]
-    spread = {
-        name: confidence_interval(np.asarray(values))
+    intervals = {
+        name: confidence_interval(np.asarray(resampled))
         for block in blocks
-        for name, values in block.items()
+        for name, resampled in block.items()
     }
     folder.mkdir(parents=True)
     lines = [json.dumps(record) + "\n" for record in (records[::-1] if reverse_order else records)]
@@ -86,8 +102,10 @@ def write_run(
                 "split": split,
                 "examples": {part: len(answers)},
                 "before": None,
-                "after": {f"{part}/{name}": value for name, value in numbers.items()},
-                "intervals": {"after": {f"{part}/{name}": ends for name, ends in spread.items()}},
+                "after": {f"{part}/{name}": value for name, value in values.items()},
+                "intervals": {
+                    "after": {f"{part}/{name}": ends for name, ends in intervals.items()}
+                },
             }
         )
     )
@@ -108,30 +126,10 @@ def write_run(
 
 
 WEAK_ANSWERS: tuple[str | None, ...] = (
-    "73",
-    "7",
-    None,
-    "2",
-    "5",
-    "50",
-    "11",
-    "9",
-    "3",
-    "6",
-    "10",
-    "0",
+    *("73", "7", None, "2", "5", "50"),
+    *("11", "9", "3", "6", "10", "0"),
 )
 STRONG_ANSWERS: tuple[str | None, ...] = (
-    "73",
-    "4",
-    "918",
-    "22",
-    "6",
-    "50",
-    "81",
-    "9",
-    "37",
-    "64",
-    "10",
-    "0",
+    *("73", "4", "918", "22", "6", "50"),
+    *("81", "9", "37", "64", "10", "0"),
 )

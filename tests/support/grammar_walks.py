@@ -1,4 +1,4 @@
-"""Ways through a compiled grammar: the tokens it allows, and answers that keep to it at random."""
+"""Walks through a compiled grammar: allowed tokens, accepted answers, random answers."""
 
 import random
 from collections.abc import Collection
@@ -12,20 +12,20 @@ from palitune.models.generation.constraints import AutomatonState, GrammarAutoma
 def allowed_token_ids(
     automaton: GrammarAutomaton, state: AutomatonState | None, remaining: int, vocab_size: int
 ) -> set[int]:
-    """Return the numbers, of a vocabulary of `tokens`, that may come next."""
-    numbers = torch.arange(vocab_size)
+    """Return the ids, in a vocabulary of `vocab_size` tokens, that may come next."""
+    ids = torch.arange(vocab_size)
     return {
         token
-        for piece in automaton.allowed_tokens(state, remaining)
-        for token in numbers[piece].tolist()
+        for indices in automaton.allowed_tokens(state, remaining)
+        for token in ids[indices].tolist()
     }
 
 
 def accepts(automaton: GrammarAutomaton, ids: list[int], vocab_size: int) -> bool:
-    """Tell whether an answer of these tokens and EOS keeps to the grammar, with room to spare."""
+    """Return whether the grammar accepts an answer of these tokens and EOS, with ample tokens."""
     state: AutomatonState | None = AutomatonState()
-    for written, token in enumerate([*ids, automaton.eos_token_id]):
-        if token not in allowed_token_ids(automaton, state, 10_000 - written, vocab_size):
+    for length, token in enumerate([*ids, automaton.eos_token_id]):
+        if token not in allowed_token_ids(automaton, state, 10_000 - length, vocab_size):
             return False
         state = automaton.advance(state, token)
     return state is None
@@ -38,23 +38,23 @@ def random_answer(
     rng: random.Random,
     preferred: Collection[int] = (),
 ) -> list[int]:
-    """Write an answer of at most `limit` tokens, EOS included, at random; it is without its EOS.
+    """Return a random answer of at most `max_new_tokens` tokens, EOS included, without its EOS.
 
-    `liked` tokens are taken more often.
+    `preferred` tokens are selected more often.
     """
     state: AutomatonState | None = AutomatonState()
-    written: list[int] = []
-    while len(written) < max_new_tokens:
-        open_ = sorted(
-            allowed_token_ids(automaton, state, max_new_tokens - len(written), vocab_size)
+    generated: list[int] = []
+    while len(generated) < max_new_tokens:
+        allowed = sorted(
+            allowed_token_ids(automaton, state, max_new_tokens - len(generated), vocab_size)
         )
-        few = [token for token in open_ if token in preferred]
-        token = rng.choice(few if few and rng.random() < 0.3 else open_)
+        candidates = [token for token in allowed if token in preferred]
+        token = rng.choice(candidates if candidates and rng.random() < 0.3 else allowed)
         if token == automaton.eos_token_id:
-            return written
-        written.append(token)
+            return generated
+        generated.append(token)
         state = automaton.advance(state, token)
-    raise AssertionError(f"an answer was cut: {written}")
+    raise AssertionError(f"an answer was truncated: {generated}")
 
 
 def decode(tokenizer: Any, ids: list[int]) -> str:

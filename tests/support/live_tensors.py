@@ -1,4 +1,4 @@
-"""Bytes of all tensors that are made and still alive, and the most there ever were."""
+"""Current and peak bytes of the tensors that operations allocate."""
 
 import weakref
 from typing import Any
@@ -9,9 +9,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts what operations under it allocate; what was there before does not count.
+    """Counts allocations inside this context; tensors that existed before are not counted.
 
-    What a kernel takes for itself is not seen, but for the exponentials that logsumexp makes.
+    Temporary buffers of kernels are not visible, except the exponentials of logsumexp.
     """
 
     def __init__(self) -> None:
@@ -20,11 +20,11 @@ class LiveTensors(TorchDispatchMode):
         self.current_bytes = self.peak_bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {one.untyped_storage()._cdata for one in tensor_leaves((args, kwargs))}
+        inputs = {leaf.untyped_storage()._cdata for leaf in tensor_leaves((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for one in tensor_leaves(result):
-            storage = one.untyped_storage()
-            if storage._cdata not in self.sizes and storage._cdata not in given:
+        for leaf in tensor_leaves(result):
+            storage = leaf.untyped_storage()
+            if storage._cdata not in self.sizes and storage._cdata not in inputs:
                 self.sizes[storage._cdata] = storage.nbytes()
                 self.current_bytes += storage.nbytes()
                 self.peak_bytes = max(self.peak_bytes, self.current_bytes)

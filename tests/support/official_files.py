@@ -215,8 +215,10 @@ def countbenchqa(folder: Path) -> None:
     rows = [{"image": image, "text": "four pigs", "number": 4, "image_url": "u"},
             {"image": None, "text": "two cars", "number": 2, "image_url": "v"}]  # fmt: skip
     parquet.write_table(pa.Table.from_pylist(rows), folder / "train-00000-of-00001.parquet")
-    asked = ["How many pigs are there in the image?", "How many cars are there in the image?"]
-    write_file(folder / "countbench_paired_questions.json", [{"question": text} for text in asked])
+    questions = ["How many pigs are there in the image?", "How many cars are there in the image?"]
+    write_file(
+        folder / "countbench_paired_questions.json", [{"question": text} for text in questions]
+    )
 
 
 def scienceqa(folder: Path) -> None:
@@ -283,8 +285,8 @@ def _remote_sensing(folder: Path, images: str, ending: str, *prefixes: str) -> N
         questions: list[Any] = [{"id": 90, "active": False}]
         answers: list[Any] = [{"id": 90, "active": False}]
         for number, (kind, answer) in enumerate(kinds.items(), 10 * start):
-            asked = {"id": number, "img_id": 5, "type": kind, "question": f"Is it {kind}?"}
-            questions.append(asked | {"answers_ids": [number + 50], "active": True})
+            question = {"id": number, "img_id": 5, "type": kind, "question": f"Is it {kind}?"}
+            questions.append(question | {"answers_ids": [number + 50], "active": True})
             replied = {"id": number + 50, "question_id": number, "answer": answer}
             answers.append(replied | {"active": True})
         write_file(folder / f"{prefix}_questions.json", {"questions": questions})
@@ -535,8 +537,8 @@ def activitynet_captions(folder: Path) -> None:
 def activitynet_qa(folder: Path) -> None:
     for split in ("train", "val", "test"):
         write_video(folder / f"videos/v_{split}.mp4", 4)
-        asked = {"video_name": split, "question": "is he wet", "question_id": f"{split}_1"}
-        write_file(folder / f"{split}_q.json", [asked])
+        question = {"video_name": split, "question": "is he wet", "question_id": f"{split}_1"}
+        write_file(folder / f"{split}_q.json", [question])
         answer = {"answer": "yes", "type": 3, "question_id": f"{split}_1"}
         write_file(folder / f"{split}_a.json", [answer])
 
@@ -559,17 +561,17 @@ def msrvtt_captions(folder: Path) -> None:
 def msrvtt_qa(folder: Path) -> None:
     for number, split in enumerate(("train", "val", "test")):
         write_video(folder / f"TrainValVideo/video{number}.mp4", 4)
-        asked = {"id": number, "video_id": number, "category_id": 14,
+        question = {"id": number, "video_id": number, "category_id": 14,
                  "question": "what is a man doing?", "answer": "singing"}  # fmt: skip
-        write_file(folder / f"{split}_qa.json", [asked])
+        write_file(folder / f"{split}_qa.json", [question])
 
 
 def msvd_qa(folder: Path) -> None:
     write_video(folder / "YouTubeClips/-4wsuPCjDBc_5_15.avi", 4)
     write_file(folder / "youtube_mapping.txt", "-4wsuPCjDBc_5_15 vid1\n")
     for number, split in enumerate(("train", "val", "test")):
-        asked = {"id": number, "video_id": 1, "question": "who eats?", "answer": "squirrel"}
-        write_file(folder / f"{split}_qa.json", [asked])
+        question = {"id": number, "video_id": 1, "question": "who eats?", "answer": "squirrel"}
+        write_file(folder / f"{split}_qa.json", [question])
 
 
 def vatex(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Made-up run folders: drawn images, curves, scores, masks; malformed and hostile answers."""
+"""Generated run folders with images, curves and scores, and malformed and hostile texts."""
 
 import json
 import math
@@ -58,9 +58,11 @@ def make_run(folder: Path, count: int) -> Path:
 def _ocr_record(images: Path, index: int, rng: random.Random) -> dict[str, Any]:
     text = "".join(str(rng.randrange(10)) for _ in range(rng.randint(1, 3)))
     page = Image.new("RGB", (112, 112), (rng.randint(215, 255),) * 3)
-    for place, digit in enumerate(text):
-        at = (8 + 35 * place, rng.choice((8, 60)))
-        ImageDraw.Draw(page).text(at, digit, fill=(30, 30, 40), font=ImageFont.load_default(38))
+    for index_of_digit, digit in enumerate(text):
+        position = (8 + 35 * index_of_digit, rng.choice((8, 60)))
+        ImageDraw.Draw(page).text(
+            position, digit, fill=(30, 30, 40), font=ImageFont.load_default(38)
+        )
     path = images / f"page-{index:03d}.png"
     page.save(path)
     after = text if rng.random() < 0.6 else text[:-1] + str(rng.randrange(10))
@@ -90,16 +92,20 @@ def _detection_record(images: Path, index: int, rng: random.Random) -> dict[str,
         ImageDraw.Draw(scene).ellipse(box, fill=fill, outline="white")
         reference.append({"label": label, "box": box})
     path = images / f"scene-{index:03d}.jpg"
-    if index != 2:  # the third image has been deleted since
+    if index != 2:  # the third image is missing
         scene.save(path)
-    found = [_jitter_instance(box, 6, rng) for box in reference if rng.random() < 0.85]
-    lost = [_jitter_instance(box, 60, rng) for box in reference if rng.random() < 0.5]
+    predicted = [_jitter_instance(box, 6, rng) for box in reference if rng.random() < 0.85]
+    predicted_before = [_jitter_instance(box, 60, rng) for box in reference if rng.random() < 0.5]
     example = _example_fields(
         f"scene-{index:03d}", "detection", path, size, "detect boat ; buoy ; gull", reference
     )
-    f1 = 2 * len(found) / (len(found) + len(reference))
-    after = _prediction_fields("<loc0100><loc0200><loc0300><loc0400> boat", found, {"f1@.5": f1})
-    before = _prediction_fields("<loc0100><loc0200>", lost, {"f1@.5": 0.1 * len(lost)})
+    f1 = 2 * len(predicted) / (len(predicted) + len(reference))
+    after = _prediction_fields(
+        "<loc0100><loc0200><loc0300><loc0400> boat", predicted, {"f1@.5": f1}
+    )
+    before = _prediction_fields(
+        "<loc0100><loc0200>", predicted_before, {"f1@.5": 0.1 * len(predicted_before)}
+    )
     if index % 7 == 1:
         after = _prediction_fields("<loc0001> ; \u202e boat\x00 " + HOSTILE, None, {"f1@.5": 0.0})
     return {"example": example, "after": after, "before": before}
@@ -136,14 +142,14 @@ def _history(rng: random.Random) -> list[dict[str, float]]:
         rate = 2e-4 * min(1.0, step / 50) * 0.5 * (1 + math.cos(math.pi * step / 1000))
         records.append({"step": step, "epoch": step / 250, "loss": loss, "learning_rate": rate})
         if step % 125 < 10:
-            learnt = 1 - math.exp(-step / 300)
+            progress = 1 - math.exp(-step / 300)
             records.append(
                 {
                     "step": step,
-                    "validation/ocr/exact_match": 0.62 * learnt,
-                    "validation/detection/f1@.5": 0.1 + 0.7 * learnt,
-                    "validation/detection/AP50": 0.05 + 0.6 * learnt,
-                    "validation/detection/AP": 0.02 + 0.4 * learnt,
+                    "validation/ocr/exact_match": 0.62 * progress,
+                    "validation/detection/f1@.5": 0.1 + 0.7 * progress,
+                    "validation/detection/AP50": 0.05 + 0.6 * progress,
+                    "validation/detection/AP": 0.02 + 0.4 * progress,
                     "validation/detection/APs": math.nan,
                 }
             )
@@ -164,10 +170,12 @@ def _metrics(count: int) -> dict[str, Any]:
         "after": {name: [value * 0.96, value * 1.03] for name, value in after.items()},
         "difference": {name: [value - 0.031, value + 0.033] for name, value in change.items()},
     }
-    kinds = {"1": 0.9, "2": 0.7, "3": 0.412}
+    factors = {"1": 0.9, "2": 0.7, "3": 0.412}
     slices = {
         side: {
-            "ocr": {"digits": {k: {"examples": 7, "exact_match": v * f} for k, v in kinds.items()}}
+            "ocr": {
+                "digits": {k: {"examples": 7, "exact_match": v * f} for k, v in factors.items()}
+            }
         }
         for side, f in (("before", 0.5), ("after", 1.0))
     }
@@ -183,7 +191,7 @@ def _metrics(count: int) -> dict[str, Any]:
 
 
 def make_noisy_run(folder: Path, count: int) -> Path:
-    """Write a run folder of `count` examples of boxes on images that cannot be compressed."""
+    """Write a run folder of `count` examples with boxes on incompressible images."""
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (10, 150, 200, 3), np.uint8)
     for number, pixels in enumerate(noise):
@@ -207,22 +215,22 @@ def make_noisy_run(folder: Path, count: int) -> Path:
 
 
 def make_small_run(
-    folder: Path, part: str, records: list[dict[str, Any]], numbers: dict[str, float | None]
+    folder: Path, part: str, records: list[dict[str, Any]], metrics: dict[str, float | None]
 ) -> Path:
-    """Write what an evaluation of one part writes, a record per example."""
+    """Write the run folder of an evaluation of one part, with a record per example."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = [
+    rows = [
         {"id": str(index), "part": part, "images": [], "size": [1, 1], "prefix": part, "scores": {}}
         | record
         for index, record in enumerate(records)
     ]
-    written = "".join(json.dumps(record) + "\n" for record in whole)
-    (folder / "predictions.jsonl").write_text(written)
-    metrics = {
+    lines = "".join(json.dumps(record) + "\n" for record in rows)
+    (folder / "predictions.jsonl").write_text(lines)
+    content = {
         "split": "test",
         "examples": {part: len(records)},
         "before": None,
-        "after": {f"{part}/{name}": value for name, value in numbers.items()},
+        "after": {f"{part}/{name}": value for name, value in metrics.items()},
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "metrics.json").write_text(json.dumps(content))
     return folder

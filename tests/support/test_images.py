@@ -1,4 +1,4 @@
-"""Pictures drawn of what people have, and files of every kind that they keep them in."""
+"""Generated images, and files of every supported format."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def photo(width: int, height: int) -> Image.Image:
-    """Soft coloured shapes of many sizes under a little grain."""
+    """Return soft colored shapes of several sizes with a little noise."""
     grain = np.random.default_rng(0).integers(-6, 7, (height, width, 3), np.int16)
     for size in (200, 50, 12):
         coarse = noise(max(width // size, 2), max(height // size, 2))
@@ -23,13 +23,13 @@ def photo(width: int, height: int) -> Image.Image:
 
 
 def text_page(width: int, height: int) -> Image.Image:
-    """Lines of black text on yellowish paper."""
-    shown = Image.new("RGB", (width, height), (250, 249, 240))
-    pen = ImageDraw.Draw(shown)
+    """Return lines of black text on yellowish paper."""
+    page = Image.new("RGB", (width, height), (250, 249, 240))
+    canvas = ImageDraw.Draw(page)
     for number, y in enumerate(range(4, height, 14)):
         line = f"{number}. Total amount due: {number * 7919 % 10000} EUR; "
-        pen.text((4, y), line * (width // 200 + 1), fill="black")
-    return shown
+        canvas.text((4, y), line * (width // 200 + 1), fill="black")
+    return page
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -38,13 +38,13 @@ def gradient(width: int, height: int) -> Image.Image:
 
 
 def checkerboard(width: int, height: int) -> Image.Image:
-    """Black and white pixels side by side: what is hardest to resize."""
-    drawn = np.random.default_rng(1).integers(0, 2, (height, width), np.uint8) * 255
-    return Image.fromarray(drawn).convert("RGB")
+    """Return random black and white pixels, which depend most on the resize algorithm."""
+    pixels = np.random.default_rng(1).integers(0, 2, (height, width), np.uint8) * 255
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def save_all_formats(folder: Path) -> dict[str, Path]:
-    """Write a file of every kind; return them by what they are."""
+    """Write an image file of every format; return the paths by description."""
     frames = {"save_all": True, "append_images": [text_page(90, 50)]}
     kinds: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "small photo": (photo(60, 41), "png", {}),
@@ -69,7 +69,10 @@ def save_all_formats(folder: Path) -> dict[str, Path]:
         "progressive jpeg": (photo(333, 222), "jpg", {"progressive": True}),
         "several jpegs": (photo(90, 50), "mpo", frames),
         **{f"jpeg {n}": (text_page(331, 227), "jpg", {"subsampling": n}) for n in range(3)},
-        **{f"turned {n}": (photo(333, 222), "jpg", {"exif": _exif_with_orientation(n)}) for n in (2, 3, 6, 7)},
+        **{
+            f"turned {n}": (photo(333, 222), "jpg", {"exif": _exif_with_orientation(n)})
+            for n in (2, 3, 6, 7)
+        },
         "turned png": (photo(120, 222), "png", {"exif": _exif_with_orientation(6)}),
     }  # fmt: skip
     files = {}

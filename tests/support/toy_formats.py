@@ -1,4 +1,4 @@
-"""The toy data set of `toy_data` in every format that can hold boxes or masks."""
+"""The toy data set of `toy_data` in every format with boxes or masks."""
 
 import io
 import json
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
-from pycocotools import mask as runs
+from pycocotools import mask as coco_mask
 
-from palitune.data.sources import Source
+from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.coco import Coco
-from palitune.data.sources.instance_masks import InstanceMasks, MaskLayout
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.masks.instance import InstanceMasks, MaskLayout
+from palitune.data.sources.masks.semantic import InstanceDefinition, SemanticMasks
 from palitune.data.sources.parquet import Parquet
 from palitune.data.sources.refcoco import RefCoco
-from palitune.data.sources.semantic_masks import InstanceDefinition, SemanticMasks
 from palitune.data.sources.voc import Voc
 from palitune.data.sources.webdataset import WebDataset
 from palitune.data.sources.yolo import Yolo
@@ -34,7 +34,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class ToyFormat:
-    """A way to write the toy data set, and what it cannot carry."""
+    """A format of the toy data set and its limitations."""
 
     name: str
     write: Callable[[Path], None]
@@ -42,7 +42,7 @@ class ToyFormat:
     settings: dict[str, Any] = field(default_factory=dict)
     carries_masks: bool = True
     carries_classes: bool = True
-    """A row names every class, also those that its image does not show."""
+    """A row contains all classes, not only those of its image."""
 
     def open_source(self, folder: Path, *, masks: bool) -> Source:
         wanted = {"masks": masks} if self.carries_masks else {}
@@ -66,7 +66,7 @@ def object_mask(toy_object: Object) -> Any:
 
 
 def compressed_rle(toy_object: Object) -> Object:
-    encoded = runs.encode(np.asfortranarray(object_mask(toy_object)))
+    encoded = coco_mask.encode(np.asfortranarray(object_mask(toy_object)))
     return {"size": [SIZE[1], SIZE[0]], "counts": encoded["counts"].decode()}
 
 
@@ -78,7 +78,7 @@ def uncompressed_rle(toy_object: Object) -> Object:
 
 
 def cxcywh_fractions(toy_object: Object) -> list[float]:
-    """Centre, width and height with six decimals, as tools write them."""
+    """Center, width and height with six decimals, as tools write them."""
     x0, y0, x1, y1 = toy_object["box"]
     sides = (
         (x0 + x1) / 2 / SIZE[0],
@@ -148,15 +148,15 @@ def write_coco(folder: Path, mask: Callable[[Object], Any]) -> None:
 
 
 def write_roboflow_coco(folder: Path) -> None:
-    """Images beside their `_annotations.coco.json`, a folder per split; validation is `valid`."""
+    """Images next to their `_annotations.coco.json`, a folder per split; validation is `valid`."""
     for split in SPLITS:
-        place = folder / {"validation": "valid"}.get(split, split)
+        subfolder = folder / {"validation": "valid"}.get(split, split)
         content = coco_content(folder, split, lambda written: [box_polygon(written)])
-        place.mkdir(parents=True)
+        subfolder.mkdir(parents=True)
         for index in range(SPLITS[split]):
             name = Path(draw_toy_image(folder, split, index))
-            (folder / name).rename(place / name.name)
-        (place / "_annotations.coco.json").write_text(json.dumps(content))
+            (folder / name).rename(subfolder / name.name)
+        (subfolder / "_annotations.coco.json").write_text(json.dumps(content))
 
 
 def yolo_line(toy_object: Object, *, polygons: bool) -> str:
@@ -173,16 +173,16 @@ def write_yolo(folder: Path, *, polygons: bool, roboflow: bool = False) -> None:
     description["names"] = CLASSES if roboflow else dict(enumerate(CLASSES))
     for split in SPLITS:
         key = {"validation": "val"}.get(split, split)
-        place = {"validation": "valid"}.get(split, split)
-        inside = f"{place}/{{}}" if roboflow else f"{{}}/{place}"
-        description[key] = ("../" if roboflow else "") + inside.format("images")
+        subfolder = {"validation": "valid"}.get(split, split)
+        template = f"{subfolder}/{{}}" if roboflow else f"{{}}/{subfolder}"
+        description[key] = ("../" if roboflow else "") + template.format("images")
         for what in ("images", "labels"):
-            (folder / inside.format(what)).mkdir(parents=True)
+            (folder / template.format(what)).mkdir(parents=True)
         for index, objects in split_images(split):
             name = Path(draw_toy_image(folder, split, index))
-            (folder / name).rename(folder / inside.format("images") / name.name)
+            (folder / name).rename(folder / template.format("images") / name.name)
             lines = [yolo_line(written, polygons=polygons) for written in objects]
-            labels = folder / inside.format("labels") / f"{name.stem}.txt"
+            labels = folder / template.format("labels") / f"{name.stem}.txt"
             labels.write_text("\n".join(lines))
     (folder / "data.yaml").write_text(yaml.safe_dump(description))
 
@@ -199,14 +199,14 @@ def voc_xml(name: str, objects: list[Object], offset: int = 0) -> str:
 
 
 def write_voc(folder: Path, *, roboflow: bool) -> None:
-    """The devkit's folders with boxes from pixel 1 on; or images and XML in a folder per split."""
+    """Write the devkit layout with one-based boxes, or one folder of images and XML per split."""
     for split in SPLITS:
-        beside = folder / {"validation": "valid"}.get(split, split)
-        pictures = beside if roboflow else folder / "JPEGImages"
-        files = beside if roboflow else folder / "Annotations"
+        split_folder = folder / {"validation": "valid"}.get(split, split)
+        pictures = split_folder if roboflow else folder / "JPEGImages"
+        files = split_folder if roboflow else folder / "Annotations"
         lists = folder / "ImageSets" / "Main"
-        for place in (pictures, files) if roboflow else (pictures, files, lists):
-            place.mkdir(parents=True, exist_ok=True)
+        for subfolder in (pictures, files) if roboflow else (pictures, files, lists):
+            subfolder.mkdir(parents=True, exist_ok=True)
         names = []
         for index, objects in split_images(split):
             name = Path(draw_toy_image(folder, split, index))
@@ -220,7 +220,7 @@ def write_voc(folder: Path, *, roboflow: bool) -> None:
 
 
 def write_parquet_table(folder: Path, *, arrow: bool) -> None:
-    """As the hub stores detection data: images in the table, numbered categories with names."""
+    """Write tables as on the hub: embedded images, numeric categories with names."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -264,9 +264,9 @@ def write_shards(folder: Path) -> None:
                         archive.add(folder / name, Path(name).name)
                         found = [{**written, "mask": box_polygon(written)} for written in objects]
                         content = json.dumps({"id": name, "instances": found}).encode()
-                        told = tarfile.TarInfo(Path(name).with_suffix(".json").name)
-                        told.size = len(content)
-                        archive.addfile(told, io.BytesIO(content))
+                        member = tarfile.TarInfo(Path(name).with_suffix(".json").name)
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
 
 
 def save_label_image(numbers: Any, file: Path, *, palette: bool = False) -> None:
@@ -301,7 +301,7 @@ def write_label_images(folder: Path, kind: str) -> None:
 
 
 def write_refcoco(folder: Path) -> None:
-    """One expression per object; numbers go on from split to split, as in the official files."""
+    """Write one expression per object; ids continue across splits, as in the official files."""
     refs, whole = [], None
     for split in SPLITS:
         content = coco_content(folder, split, lambda written: [box_polygon(written)])
@@ -328,7 +328,7 @@ def write_refcoco(folder: Path) -> None:
 FORMATS = [
     ToyFormat("jsonl", write_jsonl, Jsonl, carries_classes=False),
     ToyFormat(
-        "jsonl, centres in fractions",
+        "jsonl, centers in fractions",
         lambda folder: write_jsonl(folder, cxcywh_fractions, relative_polygon),
         Jsonl,
         {"box_format": BoxFormat.cxcywh, "normalized": True, "classes": CLASSES},
@@ -381,13 +381,13 @@ FORMATS = [
         "semantic masks",
         lambda folder: write_label_images(folder, "semantic"),
         SemanticMasks,
-        {"first": 1, "instances": InstanceDefinition.components},
+        {"first_class_id": 1, "instances": InstanceDefinition.components},
     ),
     ToyFormat(
         "instance masks, ids",
         lambda folder: write_label_images(folder, "ids"),
         InstanceMasks,
-        {"first": 1, "divisor": 1000},
+        {"first_class_id": 1, "divisor": 1000},
     ),
     ToyFormat(
         "instance masks, files",

@@ -1,6 +1,6 @@
-"""Train with `target_sampling=all`; as a program, in two processes, as a test has told.
+"""Train with `target_sampling=all`; as a program, in two processes.
 
-train_all_suffixes.py TOLD.pickle
+train_all_suffixes.py RUNS.pickle
 """
 
 import pickle
@@ -21,7 +21,8 @@ from palitune.models.config import Local
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.training.config import Schedule, TrainingConfig
-from palitune.training.trainer import fit
+from palitune.training.data import TrainingData
+from palitune.training.train import train
 
 from support.two_processes import run_in_two_processes
 
@@ -35,7 +36,7 @@ def train_all(
     checkpoint: str | None = None,
     adapter: AdapterConfig | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Return the adapter's weights after three steps of four examples."""
+    """Return the trained weights after three steps of four examples."""
     torch.manual_seed(0)
     network = (adapter or Lora(rank=4)).apply_to(load(Local(path=str(base)), adapter))
     settings = TrainingConfig(
@@ -53,13 +54,13 @@ def train_all(
     )
     folder.mkdir(exist_ok=True, parents=True)
     collator = Collator(AutoProcessor.from_pretrained(base))
-    visits = TrainingSet(examples, TargetSampling.all, 0)
-    fit(network, collator, visits, settings, launch, seed=0, folder=folder)
+    data = TrainingData(TrainingSet(examples, TargetSampling.all, 0), collator)
+    train(network, data, settings, folder, launch=launch)
     return {name: p.data for name, p in network.named_parameters() if p.requires_grad}
 
 
 def run_rank(folder: Path, launch: Strategy, **train_args: Any) -> None:
-    """Do the part of one process."""
+    """Run one of the processes."""
     launch.init_process()
     weights = train_all(**train_args, micro_batch_size=1, folder=folder, launch=launch)
     if collectives.is_main_process():
@@ -67,6 +68,6 @@ def run_rank(folder: Path, launch: Strategy, **train_args: Any) -> None:
 
 
 if __name__ == "__main__":
-    for told in pickle.loads(Path(sys.argv[1]).read_bytes()):
-        if not run_in_two_processes(partial(run_rank, **told)):
-            sys.exit(f"{told['launch'].name} failed")
+    for run in pickle.loads(Path(sys.argv[1]).read_bytes()):
+        if not run_in_two_processes(partial(run_rank, **run)):
+            sys.exit(f"{run['launch'].name} failed")

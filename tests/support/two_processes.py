@@ -1,4 +1,4 @@
-"""Do something in two processes that are forked off, so that what takes long is imported once."""
+"""Run a function in two forked processes, so that slow imports happen once."""
 
 import os
 import socket
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 def run_in_two_processes(fn: Callable[[], None]) -> bool:
-    """Tell whether both came to their end; nothing may have been computed before."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    """Return whether both succeeded. Torch must not have computed anything before the fork."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
     children = []
     for rank in range(2):
         if (child := os.fork()) == 0:

@@ -36,11 +36,13 @@ OBJECTS = st.lists(INSTANCES, max_size=3).map(tuple)
 
 
 @given(st.none() | st.text() | OBJECTS | st.lists(st.text(), max_size=3).map(tuple))
-def test_a_value_survives_json(value: Value | Reference | None) -> None:
+def test_a_value_is_the_same_after_a_round_trip_through_json(
+    value: Value | Reference | None,
+) -> None:
     assert value_from_json(json.loads(json.dumps(value_to_json(value)))) == value
 
 
-def test_an_instance_is_written_with_what_is_set() -> None:
+def test_the_json_of_an_instance_has_the_fields_that_are_set() -> None:
     plain = Instance("boat", (1, 2, 3, 4))
     assert instance_to_json(plain) == {"label": "boat", "box": [1, 2, 3, 4]}
     scored = Instance("boat", (1, 2, 3, 4), score=0.5, crowd=True)
@@ -53,7 +55,7 @@ def test_an_instance_is_written_with_what_is_set() -> None:
     assert instance_from_json(instance_to_json(scored)) == scored
 
 
-def test_masks_are_compared() -> None:
+def test_instances_are_equal_only_if_their_masks_are() -> None:
     mask = np.eye(3, dtype=bool)
     boat = Instance("boat", (0, 0, 3, 3), mask=mask)
     assert boat == Instance("boat", (0, 0, 3, 3), mask=mask.copy())
@@ -63,17 +65,17 @@ def test_masks_are_compared() -> None:
     assert len({boat, Instance("boat", (0, 0, 3, 3), mask=mask.copy())}) == 1
 
 
-def test_a_mask_is_written_as_coco_writes_run_lengths() -> None:
+def test_a_mask_is_written_as_coco_rle() -> None:
     mask = np.zeros((4, 3), dtype=bool)
     mask[1:3, 1] = True  # in columns: 5 outside, 2 inside, 5 outside
-    written = instance_to_json(Instance("boat", (1, 1, 2, 3), mask=mask))["mask"]
-    assert written == {"size": [4, 3], "counts": "525"}
-    assert coco_mask.area(written) == 2
-    assert np.array_equal(mask_from_json(written), mask)
+    rle = instance_to_json(Instance("boat", (1, 1, 2, 3), mask=mask))["mask"]
+    assert rle == {"size": [4, 3], "counts": "525"}
+    assert coco_mask.area(rle) == 2
+    assert np.array_equal(mask_from_json(rle), mask)
     assert np.array_equal(mask_from_json(mask_to_json(mask)), mask)
 
 
-def test_the_nouns_cannot_be_changed() -> None:
+def test_records_are_immutable() -> None:
     prediction = Prediction(id="1", text="boat", value="boat")
     with pytest.raises(dataclasses.FrozenInstanceError):
         prediction.text = "ship"  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""`samples.jsonl`: what was sampled at a few moments of a run, for the report."""
+"""`samples.jsonl`: generations at a few steps of a run, for the report."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,23 +7,23 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from palitune.alignment.reward_scoring import ScoredCompletion, group_to_json
+from palitune.alignment.reward_scoring import CompletionGroup, group_to_json
 from palitune.distributed import collectives
 from palitune.training.callbacks import truncate_history
 
 SAMPLES_FILE = "samples.jsonl"
 NUM_LOGGED_STEPS = 6
-"""Of a run, evenly spaced, the first and the last step among them."""
+"""Evenly spaced over the run, including the first and the last step."""
 
 
 class CompletionLogCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes the answers to some prompts of a step; `latest` gives those of the last one."""
+    """Append the generations for the first prompts of a step to `samples.jsonl`."""
 
     def __init__(
         self,
         folder: Path,
         num_prompts: int,
-        latest_completions: Callable[[], Sequence[Sequence[ScoredCompletion]]],
+        latest_completions: Callable[[], Sequence[CompletionGroup]],
     ) -> None:
         self.file = folder / SAMPLES_FILE
         self.num_prompts = num_prompts
@@ -35,21 +35,18 @@ class CompletionLogCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if collectives.is_main_process() and state.global_step in steps_to_log(state.max_steps):
-            append_completions(
-                self.file, self.latest_completions()[: self.num_prompts], state.global_step
-            )
+            groups = self.latest_completions()[: self.num_prompts]
+            append_completions(self.file, groups, state.global_step)
 
 
-def append_completions(file: Path, groups: Sequence[Sequence[ScoredCompletion]], step: int) -> None:
-    """Write a line per prompt."""
-    with file.open("a", encoding="utf-8") as opened:
+def append_completions(path: Path, groups: Sequence[CompletionGroup], step: int) -> None:
+    """Append one line per prompt."""
+    with path.open("a", encoding="utf-8") as file:
         for group in groups:
-            opened.write(json.dumps(group_to_json(group, step)) + "\n")
+            file.write(json.dumps(group_to_json(group, step)) + "\n")
 
 
 def steps_to_log(max_steps: int) -> set[int]:
-    """Choose the steps whose answers are kept."""
-    return {
-        1 + round(number * (max_steps - 1) / (NUM_LOGGED_STEPS - 1))
-        for number in range(NUM_LOGGED_STEPS)
-    }
+    """Return the steps whose generations are logged."""
+    last = NUM_LOGGED_STEPS - 1
+    return {1 + round(index * (max_steps - 1) / last) for index in range(NUM_LOGGED_STEPS)}

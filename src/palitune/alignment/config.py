@@ -1,19 +1,24 @@
-"""What is told of preferences and rewards: one field, one sentence, one default."""
+"""Settings for GRPO, RLOO and DPO."""
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from palitune.errors import check_ranges
 
 SAMPLED_PAIRS = "sampled"
 
 
 class AlignmentMethod(Enum):
     grpo = "grpo"
-    """Several answers to each prompt are sampled; those above the group's mean reward become
-    likelier, in units of the group's spread."""
+    """Sample several generations per prompt; raise the probability of those above the group's mean
+    reward, in units of the group's standard deviation."""
     rloo = "rloo"
-    """The same, each answer against the mean reward of the others of its group."""
+    """Like grpo, but compare each generation with the mean reward of the others in its group."""
     dpo = "dpo"
-    """Of pairs of answers the chosen one becomes likelier than the rejected one."""
+    """Raise the probability of the chosen text of a pair relative to the rejected one."""
 
 
 DEFAULT_BETAS = {AlignmentMethod.grpo: 0.04, AlignmentMethod.rloo: 0.05, AlignmentMethod.dpo: 0.1}
@@ -21,55 +26,40 @@ DEFAULT_BETAS = {AlignmentMethod.grpo: 0.04, AlignmentMethod.rloo: 0.05, Alignme
 
 @dataclass(kw_only=True)
 class AlignmentConfig:
-    """How a model is tuned beyond its targets; what is rewarded is said in `task.reward_weights`."""
+    """Preference and reward tuning; `task.reward_weights` sets the reward."""
 
     method: AlignmentMethod = AlignmentMethod.grpo
-    """grpo | rloo (rewards of sampled answers) | dpo (pairs of answers)."""
-    num_generations: int = 8
-    """Answers that are sampled for one prompt; training.global_batch_size counts answers, so with grpo and
-    rloo it is a multiple of this."""
-    temperature: float = 1.0
-    """Of sampling; grpo and rloo train the probabilities at this temperature, too. Lower it where
-    sampled answers are much worse than the likeliest, as after label smoothing."""
-    beta: float | None = None
-    """Weight that keeps the model near what it was (TRL's beta); null: 0.04 for grpo, 0.05 for
+    """GRPO or RLOO (rewards of sampled generations), or DPO (preference pairs)."""
+    num_generations: Annotated[int, Ge(2)] = 8
+    """Generations per prompt (TRL's num_generations). With grpo and rloo training.global_batch_size
+    counts generations over all devices and must be a multiple of it."""
+    temperature: Annotated[float, Gt(0)] = 1.0
+    """Sampling temperature (TRL's temperature); grpo and rloo also train the probabilities at it.
+    Lower it if sampled generations are much worse than greedy ones, e.g. after label smoothing."""
+    beta: Annotated[float | None, Ge(0)] = None
+    """Weight of the divergence from the initial model (TRL's beta); null: 0.04 for grpo, 0.05 for
     rloo, 0.1 for dpo."""
-    epsilon: float = 0.2
-    """Most by which the probability of a sampled answer, as a ratio, counts in one step; grpo and
-    rloo."""
-    pairs: str = "sampled"
-    """Of dpo: `sampled` (the best and the worst of a group by reward), or a file of JSON Lines with
-    image, prefix, chosen and rejected."""
-    sampled_prompts: int = 1000
-    """Prompts that are asked for sampled pairs, at most, each once."""
-    margin: float = 0.1
-    """Least difference of rewards between chosen and rejected in a sampled pair."""
-    log_completions: int = 4
-    """Prompts whose sampled answers the report shows, at each of six moments of the run."""
+    epsilon: Annotated[float, Gt(0), Lt(1)] = 0.2
+    """Clipping range of the probability ratio (TRL's epsilon); grpo and rloo."""
+    pairs: str = SAMPLED_PAIRS
+    """Preference pairs of dpo: `sampled` (the generations of a prompt with the highest and the
+    lowest reward), or a JSON Lines file with image, prefix, chosen and rejected."""
+    sampled_prompts: Annotated[int, Ge(1)] = 1000
+    """Maximum prompts to sample pairs from; each is used once."""
+    margin: Annotated[float, Gt(0), Le(1)] = 0.1
+    """Minimum difference of rewards between chosen and rejected in a sampled pair."""
+    num_completions_to_print: Annotated[int, Ge(0)] = 4
+    """Prompts with generations to show in the report at each of six steps of the run (TRL prints
+    them)."""
 
     def __post_init__(self) -> None:
-        if self.num_generations < 2:
-            raise ValueError(
-                f"num_generations must be at least 2 answers, not {self.num_generations}"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
-        if not 0 < self.epsilon < 1:
-            raise ValueError(f"epsilon must lie between 0 and 1, not {self.epsilon}")
-        if not 0 < self.margin <= 1:
-            raise ValueError(f"margin must be in (0, 1], not {self.margin}: rewards are, too")
-        if self.sampled_prompts < 1:
-            raise ValueError(f"sampled_prompts must be at least 1, not {self.sampled_prompts}")
-        if self.log_completions < 0:
-            raise ValueError(f"log_completions must be at least 0, not {self.log_completions}")
-        if self.beta is not None and self.beta < 0:
-            raise ValueError(f"beta must be at least 0, not {self.beta}")
+        check_ranges(self)
         if self.beta == 0 and self.method is AlignmentMethod.dpo:
-            raise ValueError("beta must be above 0 with dpo")
+            raise ValueError("beta must be above 0 with method=dpo, got 0.")
         if self.method is not AlignmentMethod.dpo and self.pairs != SAMPLED_PAIRS:
-            raise ValueError(f"pairs={self.pairs} is of method=dpo; {self.method.value} samples")
+            raise ValueError(f"pairs={self.pairs} requires method=dpo, got {self.method.value}.")
 
     @property
     def effective_beta(self) -> float:
-        """What `beta` comes to."""
+        """`beta`, or the default of the method."""
         return DEFAULT_BETAS[self.method] if self.beta is None else self.beta

@@ -1,6 +1,6 @@
-"""Pairs of answers to one prompt, one of them chosen: out of a file, or sampled and ranked.
+"""Preference pairs of DPO, read from a file or selected from sampled generations.
 
-A file holds JSON Lines with `image` (or `images`), `prefix`, `chosen` and `rejected`.
+A file contains JSON Lines with `image` (or `images`), `prefix`, `chosen` and `rejected`.
 """
 
 import json
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palitune.alignment.reward_scoring import ScoredCompletion
-from palitune.data.collator import IGNORE_INDEX, Batch, Collator, expand_image_index
+from palitune.alignment.reward_scoring import CompletionGroup, ScoredCompletion
+from palitune.data.collator import Batch, Collator, expand_image_index
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
+from palitune.models.lm_head import IGNORE_INDEX
+from palitune.paths import write_atomically
 from palitune.records import Example
 
 PAIRS_FILE = "pairs.jsonl"
-"""What sampled pairs are written to, in the run folder."""
+"""Sampled pairs in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class PreferencePair:
 
 
 def read_pairs(file: Path) -> list[PreferencePair]:
-    """Read all pairs of a file. Raises DataError, naming the line, for one that is none."""
+    """Read all pairs of a file. Raises DataError, with its line, for an invalid one."""
     if not file.is_file():
-        raise DataError(f"pairs: there is no file {file}; name one, or sample with pairs=sampled")
+        raise DataError(f"pairs: file {file} does not exist. Set another one, or pairs=sampled.")
     source = Jsonl(path=str(file), columns={"suffix": "chosen", "answers": "rejected"})
     pairs: list[PreferencePair] = []
     for row in source.read(file, "train"):
@@ -41,43 +43,41 @@ def read_pairs(file: Path) -> list[PreferencePair]:
                 raise DataError(
                     f"{row.location}: column '{source.columns.get(name, name)}' is missing"
                 )
-        prefix, chosen, several = row.prefix or "", row.suffix or "", row.answers or ()
+        prefix, chosen = row.prefix or "", row.suffix or ""
         example = Example(
             id=row.id, images=row.images, size=row.size, prefix=prefix, suffixes=(chosen,),
             reference=(chosen,), location=row.location,
         )  # fmt: skip
-        for rejected in several:
+        for rejected in row.answers or ():
             if chosen.strip() == rejected.strip():
                 raise DataError(
-                    f"{row.location}: chosen and rejected are both {chosen!r}, which tells nothing; "
-                    "drop the row"
+                    f"{row.location}: chosen and rejected are both {chosen!r}. Remove the row."
                 )
             pairs.append(PreferencePair(example, chosen, rejected))
     if not pairs:
-        raise DataError(f"{file} holds no pairs; write one object per line")
+        raise DataError(f"{file} contains no pairs. Write one JSON object per line.")
     return pairs
 
 
 def write_pairs(file: Path, pairs: Sequence[tuple[ScoredCompletion, ScoredCompletion]]) -> None:
-    """Write sampled pairs, (chosen, rejected) each, as `read` reads them."""
+    """Write sampled pairs (chosen, rejected) in the form that `read_pairs` reads."""
     lines = [json.dumps(_to_json(*pair)) + "\n" for pair in pairs]
-    aside = file.with_name(f".{file.name}.new")
-    aside.write_text("".join(lines), encoding="utf-8")
-    aside.replace(file)
+    with write_atomically(file) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def select_pairs(
-    groups: Sequence[Sequence[ScoredCompletion]], min_margin: float
+    groups: Sequence[CompletionGroup], min_margin: float
 ) -> Iterator[tuple[ScoredCompletion, ScoredCompletion]]:
-    """Yield the best and the worst answer of each group where they are so far apart."""
+    """Yield the generations of highest and lowest reward of each group if they differ enough."""
     for group in groups:
-        best, worst = (choose(group, key=lambda one: one.reward) for choose in (max, min))
+        best, worst = (choose(group, key=lambda item: item.reward) for choose in (max, min))
         if best.reward - worst.reward >= min_margin:
             yield best, worst
 
 
 class PairCollator:
-    """Makes a batch of pairs: all chosen answers, then all rejected ones, as TRL wants them."""
+    """Collates pairs as TRL requires: all chosen texts first, then all rejected ones."""
 
     def __init__(self, collator: Collator, pairs: Sequence[PreferencePair]) -> None:
         self.collator = collator

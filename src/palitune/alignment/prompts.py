@@ -1,7 +1,7 @@
-"""The prompts of a whole run in the order in which they are trained on.
+"""Prompts of a whole run in training order.
 
-The order depends on the data and the seed only, and that of a longer run begins with it, so that an
-interrupted run finds its place by the number of the step.
+The order depends only on the data and the seed, and a longer run starts with the order of a shorter
+one, so that an interrupted run can be resumed by the number of its step.
 """
 
 import random
@@ -13,13 +13,12 @@ from palitune.data.training_set import TrainingSample, TrainingSet
 
 
 class PromptOrder:
-    """Epoch after epoch of visits."""
+    """Training samples of successive epochs, `num_prompts` in total."""
 
     def __init__(self, training_set: TrainingSet, num_prompts: int) -> None:
-        """`count`: how many prompts there are in the run."""
         self.training_set = training_set
         self._epoch_starts: list[int] = []
-        """Where each epoch begins."""
+        """Position of the first prompt of each epoch."""
         self._indices: list[int] = []
         while len(self._indices) < num_prompts:
             self._epoch_starts.append(len(self._indices))
@@ -34,17 +33,17 @@ class PromptOrder:
         return self.training_set[self._indices[index]]
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
 def _epoch_indices(training_set: TrainingSet, epoch: int) -> list[int]:
-    """The order of the visits of one epoch."""
+    """Return the order of one epoch."""
     training_set.set_epoch(epoch)
     if training_set.mixture_schedule:
-        return list(WeightedMixtureSampler(training_set, training_set.mixture_schedule))
+        return list(WeightedMixtureSampler(training_set))
     return shuffled_indices(len(training_set), training_set.seed, epoch)
 
 
 def shuffled_indices(size: int, seed: int, epoch: int) -> list[int]:
-    """The numbers below `count`, in an order of their own in every epoch."""
+    """Return a permutation of the numbers below `size`, another one in every epoch."""
     return random.Random(f"prompts:{seed}:{epoch}").sample(range(size), size)

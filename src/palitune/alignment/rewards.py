@@ -1,8 +1,8 @@
-"""What an answer is worth, in [0, 1], by the metrics of its task: what `palitune align` trains for.
+"""Rewards of a generation in [0, 1], computed with the metrics of its task.
 
-A reward has the name of the metric whose score of one example it is (of an error rate, what is
-missing to 1). Besides there are `mean_iou` and `mean_mask_iou`, which grow with every pixel that an
-object is nearer to its place, and `valid`, which only asks whether all of an answer can be read.
+A reward has the name of a metric and is its score of one example, or 1 minus an error rate. Further
+rewards are `mean_iou` and `mean_mask_iou`, which increase with every pixel that an object moves
+towards its reference, and `valid`, which is 1 if all of the generation can be parsed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,52 +17,53 @@ RewardFn = Callable[[Prediction, Example], float]
 
 
 class TaskReward:
-    """The rewards of one task, ready to judge; `examples` are those that it learns from."""
+    """The reward of a task: a weighted mean of components."""
 
     def __init__(self, task: Task, examples: Sequence[Example]) -> None:
+        """`examples`: the training examples, from which CIDEr-D takes its word frequencies."""
         self.task = task
         self.weights: Mapping[str, float] = task.reward_weights or default_rewards(task.metrics)
         self._reward_fns = {name: _make_reward_fn(name, task, examples) for name in self.weights}
 
     def check_applicable(self, example: Example) -> None:
-        """Refuse what cannot judge an answer of the task. Raises DataError."""
+        """Raise DataError if a component cannot score generations of the task."""
         if not self.weights:
             raise DataError(
-                f"task {self.task.name}: none of its metrics is a reward; name what its answers "
-                "are worth in task.reward_weights, e.g. 'task.reward_weights={valid: 1}'"
+                f"task {self.task.name}: none of its metrics is a reward. Set task.reward_weights, "
+                "e.g. 'task.reward_weights={valid: 1}'."
             )
         target = self.parse_prediction(example.suffixes[0], example)
         for name, score in self._reward_fns.items():
             try:
                 score(target, example)
-            except TypeError as fault:
+            except TypeError as error:
                 raise DataError(
-                    f"{example.location}: the reward {name} cannot judge answers of task "
-                    f"{self.task.name} ({fault}); choose others in task.reward_weights"
-                ) from fault
+                    f"{example.location}: the reward {name} cannot score generations of task "
+                    f"{self.task.name} ({error}). Set others in task.reward_weights."
+                ) from error
 
     def __call__(self, prediction: Prediction, example: Example) -> float:
         """Return the weighted mean of the components."""
         return self.combine(self.components(prediction, example))
 
     def components(self, prediction: Prediction, example: Example) -> dict[str, float]:
-        """Return every reward by name. Raises DataError for one that is none."""
-        found = {name: score(prediction, example) for name, score in self._reward_fns.items()}
-        for name, value in found.items():
+        """Return every component by name. Raises DataError for a value outside [0, 1]."""
+        values = {name: score(prediction, example) for name, score in self._reward_fns.items()}
+        for name, value in values.items():
             if not 0 <= value <= 1:
                 raise DataError(
-                    f"{example.location}: the reward {name} of {prediction.text!r} is {value}, and "
-                    "rewards lie in [0, 1]; choose others in task.reward_weights"
+                    f"{example.location}: the reward {name} must be at least 0 and at most 1, got "
+                    f"{value} for {prediction.text!r}. Set others in task.reward_weights."
                 )
-        return found
+        return values
 
     def combine(self, components: Mapping[str, float]) -> float:
-        """Return the weighted mean of the components of one answer."""
+        """Return the weighted mean of the components of one generation."""
         weighted = sum(weight * components[name] for name, weight in self.weights.items())
         return weighted / sum(self.weights.values())
 
     def parse_prediction(self, text: str, example: Example) -> Prediction:
-        """Read an answer as the task does."""
+        """Parse a generation."""
         return Prediction(id=example.id, text=text, value=self.task.parse(text, example.size))
 
 
@@ -85,8 +86,8 @@ def _make_reward_fn(name: str, task: Task, examples: Sequence[Example]) -> Rewar
 
 
 def _metric_reward(name: str, prediction: Prediction, example: Example) -> float:
-    """Judge one answer by a metric; one that has no score for it gives 0."""
+    """Score one generation by a metric; 0 if the metric has no score for it."""
     metric = METRICS[name]()
     scores = metric.update(example, prediction) or next(iter(metric.per_example_scores()), {})
-    number, score = next(iter(scores.items()), (name, 0.0))
-    return score if higher_is_better(number) else max(0.0, 1.0 - score)
+    key, score = next(iter(scores.items()), (name, 0.0))
+    return score if higher_is_better(key) else max(0.0, 1.0 - score)

@@ -1,148 +1,131 @@
-"""Answers drawn at random from a model, before it is tuned by them."""
+"""Sampling of generations from the initial model for the preference pairs of DPO."""
 
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import torch
 from rich.progress import Progress
 from transformers import GenerationConfig
 
 from palitune.alignment import completion_log, preference_pairs
-from palitune.alignment.config import AlignmentConfig
 from palitune.alignment.prompts import PromptOrder
-from palitune.alignment.reward_scoring import RewardScorer, ScoredCompletion, group_by_prompt
-from palitune.data.collator import Collator, expand_image_index
+from palitune.alignment.reward_scoring import (
+    CompletionGroup,
+    RewardScorer,
+    ScoredCompletion,
+    group_by_prompt,
+)
+from palitune.alignment.run import AlignmentRun
+from palitune.data.collator import expand_image_index
 from palitune.data.training_set import TrainingSample
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
+from palitune.models.modes import inference_mode
 
 _log = logging.getLogger(__name__)
 
 
-def sample_pairs(
-    network: Any,
-    collator: Collator,
-    prompts: PromptOrder,
-    scorer: RewardScorer,
-    alignment_config: AlignmentConfig,
-    folder: Path,
-    *,
-    steps: int | None,
-    batch_size: int,
-    max_new_tokens: int,
-) -> None:
-    """Ask prompt after prompt until there are pairs for so many steps, and write them down.
+def sample_pairs(run: AlignmentRun) -> None:
+    """Sample generations until there are pairs for all steps; write the pairs to the run folder.
 
-    Raises TrainingError where all of them give fewer pairs than one step takes.
+    Raises TrainingError if all prompts give fewer pairs than one step requires.
     """
-    wanted = math.inf if steps is None else steps * batch_size
-    at_once = max(collectives.world_size(), batch_size // alignment_config.num_generations)
-    found: list[tuple[ScoredCompletion, ScoredCompletion]] = []
-    shown: list[Sequence[ScoredCompletion]] = []
-    asked = 0
+    config, settings, training_set = run.config, run.settings, run.data.training_set
+    prompts = PromptOrder(training_set, min(len(training_set), config.sampled_prompts))
+    scorer = RewardScorer(run.data.datasets)
+    prompts_per_round = max(
+        collectives.world_size(), settings.global_batch_size // config.num_generations
+    )
+    pairs: list[tuple[ScoredCompletion, ScoredCompletion]] = []
+    logged: list[CompletionGroup] = []
+    used = 0
     with Progress(transient=True, disable=not collectives.is_main_process()) as progress:
-        work = progress.add_task("sampling pairs", total=len(prompts))
-        while asked < len(prompts) and not collectives.any_rank(len(found) >= wanted):
-            batch = [prompts[at] for at in range(asked, min(asked + at_once, len(prompts)))]
-            own = batch[collectives.rank() :: collectives.world_size()]
-            scored = (
-                _sample_and_score(network, collator, own, scorer, alignment_config, max_new_tokens)
-                if own
-                else []
-            )
-            together = [group for each in collectives.gather_to_main(scored) for group in each]
-            found += preference_pairs.select_pairs(together, alignment_config.margin)
-            shown += together[: alignment_config.log_completions - len(shown)]
-            asked += len(batch)
-            progress.update(work, completed=asked)
-    collectives.run_on_main_process(
-        lambda: _write_sampled_pairs(
-            found, shown, asked, batch_size, wanted, alignment_config, folder
-        )
-    )
+        task = progress.add_task("sampling pairs", total=len(prompts))
+        while used < len(prompts) and not collectives.any_rank(len(pairs) >= _num_required(run)):
+            batch = [prompts[i] for i in range(used, min(used + prompts_per_round, len(prompts)))]
+            local_batch = batch[collectives.rank() :: collectives.world_size()]
+            local_groups = _sample_groups(run, scorer, local_batch) if local_batch else []
+            gathered = collectives.gather_to_main(local_groups)
+            groups = [group for rank_groups in gathered for group in rank_groups]
+            pairs += preference_pairs.select_pairs(groups, config.margin)
+            logged += groups[: config.num_completions_to_print - len(logged)]
+            used += len(batch)
+            progress.update(task, completed=used)
+    collectives.run_on_main_process(lambda: _write_pairs(run, pairs, logged, used))
 
 
-def _write_sampled_pairs(
-    sampled_pairs: Sequence[tuple[ScoredCompletion, ScoredCompletion]],
-    logged_groups: Sequence[Sequence[ScoredCompletion]],
+def _num_required(run: AlignmentRun) -> float:
+    """Return the number of pairs in all steps; infinity if the steps depend on the pairs."""
+    steps = run.settings.max_steps
+    return math.inf if steps is None else steps * run.settings.global_batch_size
+
+
+def _write_pairs(
+    run: AlignmentRun,
+    pairs: Sequence[tuple[ScoredCompletion, ScoredCompletion]],
+    logged: Sequence[CompletionGroup],
     num_prompts: int,
-    batch_size: int,
-    pairs_needed: float,
-    alignment_config: AlignmentConfig,
-    folder: Path,
 ) -> None:
-    """Write pairs and samples, and say how many pairs were found; too few are refused."""
-    said = (
-        f"{len(sampled_pairs)} of {num_prompts} prompts gave a pair, two of {alignment_config.num_generations} sampled answers whose "
-        f"rewards are {alignment_config.margin:g} apart"
+    """Write the pairs and some groups for the report. Raises TrainingError for too few pairs.
+
+    Args:
+        run: The run.
+        pairs: Chosen and rejected generations.
+        logged: Groups of generations for `samples.jsonl`.
+        num_prompts: Number of prompts that were used.
+    """
+    batch_size, required = run.settings.global_batch_size, _num_required(run)
+    message = (
+        f"{len(pairs)} of {num_prompts} prompts gave a pair, two of {run.config.num_generations} "
+        f"sampled generations whose rewards differ by at least {run.config.margin:g}"
     )
-    if len(sampled_pairs) < batch_size:
+    if len(pairs) < batch_size:
         raise TrainingError(
-            f"only {said}, and a step takes {batch_size} (training.global_batch_size): lower margin, "
-            "raise temperature, num_generations or sampled_prompts, or take another reward (task.reward_weights)"
+            f"only {message}, but a step requires {batch_size} (training.global_batch_size). Lower "
+            "margin, raise temperature, num_generations or sampled_prompts, or set another reward "
+            "(task.reward_weights)."
         )
-    if len(sampled_pairs) < pairs_needed < math.inf:
-        said += f"; each is learned from {pairs_needed / len(sampled_pairs):.1f} times"
-    _log.info(said)
-    preference_pairs.write_pairs(folder / preference_pairs.PAIRS_FILE, sampled_pairs)
-    (folder / completion_log.SAMPLES_FILE).unlink(missing_ok=True)
-    completion_log.append_completions(folder / completion_log.SAMPLES_FILE, logged_groups, step=0)
+    if len(pairs) < required < math.inf:
+        message += f"; each is used {required / len(pairs):.1f} times"
+    _log.info(message)
+    preference_pairs.write_pairs(run.folder / preference_pairs.PAIRS_FILE, pairs)
+    samples_file = run.folder / completion_log.SAMPLES_FILE
+    samples_file.unlink(missing_ok=True)
+    completion_log.append_completions(samples_file, logged, step=0)
 
 
-def _sample_and_score(
-    network: Any,
-    collator: Collator,
-    training_samples: Sequence[TrainingSample],
-    scorer: RewardScorer,
-    alignment_config: AlignmentConfig,
-    max_new_tokens: int,
-) -> list[Sequence[ScoredCompletion]]:
-    """Sample a group of answers to each prompt and judge them."""
-    texts = sample_completions(
-        network, collator, training_samples, alignment_config, max_new_tokens
-    )
+def _sample_groups(
+    run: AlignmentRun, scorer: RewardScorer, samples: Sequence[TrainingSample]
+) -> list[CompletionGroup]:
+    """Sample and score a group of generations for each prompt."""
+    group_size = run.config.num_generations
     scored = [
-        scorer.score(text, training_samples[row // alignment_config.num_generations])
-        for row, text in enumerate(texts)
+        scorer.score(text, samples[row // group_size])
+        for row, text in enumerate(_sample_texts(run, samples))
     ]
-    return group_by_prompt(scored, alignment_config.num_generations)
+    return group_by_prompt(scored, group_size)
 
 
-def sample_completions(
-    network: Any,
-    collator: Collator,
-    training_samples: Sequence[TrainingSample],
-    alignment_config: AlignmentConfig,
-    max_new_tokens: int,
-) -> list[str]:
-    """Draw `how.group` answers to each prompt, one prompt after the other."""
-    asked = [
-        visit.example for visit in training_samples for _ in range(alignment_config.num_generations)
-    ]
-    batch = expand_image_index(collator.collate_prompts(asked))
-    tokenizer = collator.tokenizer
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        written = network.generate(
+def _sample_texts(run: AlignmentRun, samples: Sequence[TrainingSample]) -> list[str]:
+    """Sample `num_generations` generations for each prompt, in the order of the prompts."""
+    network, collator, tokenizer = run.network, run.data.collator, run.data.collator.tokenizer
+    examples = [sample.example for sample in samples for _ in range(run.config.num_generations)]
+    batch = expand_image_index(collator.collate_prompts(examples))
+    with inference_mode(network):
+        sequences = network.generate(
             **{name: value.to(network.device) for name, value in batch.items()},
             generation_config=GenerationConfig(
                 do_sample=True,
-                temperature=alignment_config.temperature,
+                temperature=run.config.temperature,
                 top_k=0,
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=run.max_new_tokens,
                 suppress_tokens=[collator.image_token_id],
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             ),
         )
-    network.train(was_training)
-    answers = written[:, batch["input_ids"].shape[1] :].tolist()
     return [
         tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for ids in answers
+        for ids in sequences[:, batch["input_ids"].shape[1] :].tolist()
     ]

@@ -1,9 +1,10 @@
-"""TRL's trainers under PaliGemma's mask, with our checkpoints.
+"""TRL's trainers with PaliGemma's attention mask and our checkpoints.
 
-Left alone they stop at PaliGemma's prompts, show every answer to itself (they continue
-`token_type_ids` with zeros), and round adapters of quantized bases to bf16.
+Unchanged, they reject PaliGemma's prompts, use bidirectional attention on generations (they extend
+`token_type_ids` with zeros), and round adapters of quantized base models to bf16.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -14,77 +15,74 @@ from transformers import TrainerCallback
 from trl import DPOTrainer, GRPOTrainer, RLOOTrainer
 
 from palitune.alignment.prompts import PromptOrder
-from palitune.alignment.reward_scoring import RewardScorer, ScoredCompletion, group_by_prompt
+from palitune.alignment.reward_scoring import (
+    CompletionGroup,
+    RewardScorer,
+    ScoredCompletion,
+    group_by_prompt,
+)
 from palitune.data.collator import Batch, Collator, expand_image_index
 from palitune.training.callbacks import ALIGNMENT_PREFIX
 from palitune.training.trainer import EvaluatingTrainer
 
 LOGGED_NAMES = {
     "reward": "reward",
-    "reward_std": "reward_spread",
+    "reward_std": "reward_std",
     "kl": "kl",
     "entropy": "entropy",
-    "completions/mean_length": "length",
-    "completions/clipped_ratio": "unfinished",
-    "rewards/margins": "margin",
-    "rewards/accuracies": "preferred",
-    "logps/chosen": "log_probability_of_chosen",
-    "logps/rejected": "log_probability_of_rejected",
+    "completions/mean_length": "mean_length",
+    "completions/clipped_ratio": "clipped_ratio",
+    "rewards/margins": "reward_margins",
+    "rewards/accuracies": "reward_accuracies",
+    "logps/chosen": "logps_chosen",
+    "logps/rejected": "logps_rejected",
 }
-"""What is logged, by TRL's name: numbers of sampled answers, or of pairs."""
+"""Logged metrics of generations or pairs: TRL's name and the name in the history."""
 COMPONENT_PREFIX = "component/"
-"""What the names begin with under which TRL is told the components of the reward."""
+"""Prefix of the reward's components among TRL's metrics."""
 
 
 class AlignmentTrainer(EvaluatingTrainer):
-    """What all three have in common."""
+    """Common base of the trainers of all methods."""
 
     def __init__(self, *args: Any, model: Any, samples_per_epoch: int, **kwargs: Any) -> None:
-        """`visits`: how many prompts or pairs there are before they repeat."""
-        exact = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+        """`samples_per_epoch`: prompts or pairs per epoch; other arguments: EvaluatingTrainer."""
+        original = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(*args, model=model, **kwargs)
         for name, parameter in model.named_parameters():
-            if name in exact and parameter.dtype != exact[name].dtype:
-                parameter.data = exact[name].to(parameter.device)
+            if name in original and parameter.dtype != original[name].dtype:
+                parameter.data = original[name].to(parameter.device)
         self.samples_per_epoch = samples_per_epoch
 
-    def latest_completions(self) -> Sequence[Sequence[ScoredCompletion]]:
-        """The answers that were sampled last, by prompt; none where none are sampled."""
+    def latest_completions(self) -> Sequence[CompletionGroup]:
+        """Return the latest generations by prompt; none with DPO."""
         return []
 
     @property
     def data_order_settings(self) -> dict[str, int]:
-        told = {
-            "examples": self.samples_per_epoch,
-            "global_batch_size": self.settings.global_batch_size,
-        }
-        group = (
-            {"num_generations": self.num_generations} if hasattr(self, "num_generations") else {}
-        )
-        return told | group | {"seed": self.args.seed}
+        return super().data_order_settings | {"examples": self.samples_per_epoch}
 
     def evaluate_before_training(self) -> None:
-        """Measure what is begun with; where the best is kept, it may be that."""
+        """Evaluate the initial model, and save it as the best checkpoint so far."""
         if self._determine_best_metric(self.evaluate(), trial=None):
             self._save_checkpoint(self.model, trial=None)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log under our names, and leave out what was never a number."""
-        found = self._metrics["train"]
+        """Rename TRL's metrics; drop those that are not logged, and values that are NaN."""
+        trl_metrics = self._metrics["train"]
         self._metrics["train"] = defaultdict(list)
-        for theirs, values in found.items():
-            ours = LOGGED_NAMES.get(theirs) or (
-                f"reward_{theirs.removeprefix(COMPONENT_PREFIX)}"
-                if theirs.startswith(COMPONENT_PREFIX)
-                else None
-            )
-            if ours and (numbers := [value for value in values if value == value]):
-                self._metrics["train"][f"{ALIGNMENT_PREFIX}/{ours}"] = numbers
+        for trl_name, values in trl_metrics.items():
+            name = LOGGED_NAMES.get(trl_name)
+            if trl_name.startswith(COMPONENT_PREFIX):
+                name = f"reward_{trl_name.removeprefix(COMPONENT_PREFIX)}"
+            valid = [value for value in values if not math.isnan(value)]
+            if name and valid:
+                self._metrics["train"][f"{ALIGNMENT_PREFIX}/{name}"] = valid
         super().log(logs, start_time)
 
 
 class EvalBeforeTrainingCallback(TrainerCallback):  # type: ignore[misc]
-    """Measures before the first step; Trainer itself does on the way and after the last."""
+    """Evaluate before the first step; the Trainer does so during and after the training."""
 
     def __init__(self, trainer: AlignmentTrainer) -> None:
         self.trainer = trainer
@@ -95,10 +93,10 @@ class EvalBeforeTrainingCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class OnlineRLTrainer(AlignmentTrainer):
-    """Samples answers and has them judged: GRPO and RLOO alike.
+    """Samples generations and computes their rewards, for GRPO and RLOO.
 
-    A prompt is a plain text and the place of its example, so that TRL never enters its way for
-    images, which needs a chat template.
+    A row has the prefix as plain text and an index into `prompts`, so that TRL does not use its
+    code for images, which requires a chat template.
     """
 
     def __init__(
@@ -113,17 +111,21 @@ class OnlineRLTrainer(AlignmentTrainer):
         self.collator = collator
         self.scorer = scorer
         self.scored_completions: list[ScoredCompletion] = []
-        """The answers that were sampled last, in this process."""
+        """The latest generations of this process."""
         self._batch: Batch = {}
         super().__init__(*args, reward_funcs=self.compute_rewards, **kwargs)
 
-    def latest_completions(self) -> Sequence[Sequence[ScoredCompletion]]:
+    @property
+    def data_order_settings(self) -> dict[str, int]:
+        return super().data_order_settings | {"num_generations": self.num_generations}
+
+    def latest_completions(self) -> Sequence[CompletionGroup]:
         return group_by_prompt(self.scored_completions, self.num_generations)
 
     def compute_rewards(
         self, completion_ids: list[list[int]], prompt_index: list[int], log_metric: Any, **_: Any
     ) -> list[float]:
-        """Judge sampled answers, as TRL asks for it."""
+        """Compute rewards; a reward function in the form that TRL calls."""
         texts = [
             self.collator.tokenizer.decode(
                 ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -134,15 +136,15 @@ class OnlineRLTrainer(AlignmentTrainer):
             self.scorer.score(text, self.prompts[index])
             for text, index in zip(texts, prompt_index, strict=True)
         ]
-        for one in self.scored_completions:
-            for name, value in one.reward_components.items():
+        for completion in self.scored_completions:
+            for name, value in completion.reward_components.items():
                 log_metric(COMPONENT_PREFIX + name, value)
-        return [one.reward for one in self.scored_completions]
+        return [completion.reward for completion in self.scored_completions]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        visits = [self.prompts[row["prompt_index"]] for row in inputs]
-        examples = [visit.example for visit in visits]
-        prompts = self.collator.collate_prompts(examples, [visit.transforms for visit in visits])
+        samples = [self.prompts[row["prompt_index"]] for row in inputs]
+        examples = [sample.example for sample in samples]
+        prompts = self.collator.collate_prompts(examples, [sample.transforms for sample in samples])
         self._batch = expand_image_index(prompts)
         self._batch["pixel_values"] = self._batch["pixel_values"].to(self.accelerator.device)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -169,14 +171,13 @@ class OnlineRLTrainer(AlignmentTrainer):
         token_type_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """See the answer as training does: causal behind its prompt."""
+        """Compute log-probabilities with the mask of training: causal on the generation."""
         types = torch.zeros_like(input_ids)
         types[:, -logits_to_keep:] = 1
-        if pixel_values is None:  # before TRL has been given them
+        if pixel_values is None:  # not in the batch until it is returned to TRL
             pixel_values = self._batch["pixel_values"]
-            image = self.collator.image_token_id
-            marks = (input_ids == image).sum(1) // self.collator.tokens_per_image
-            num_images = marks.tolist()
+            image_tokens = (input_ids == self.collator.image_token_id).sum(1)
+            num_images = (image_tokens // self.collator.tokens_per_image).tolist()
         return super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args,
             pixel_values=pixel_values, num_images=num_images, token_type_ids=types, **kwargs,
@@ -197,7 +198,7 @@ class Dpo(AlignmentTrainer, DPOTrainer):  # type: ignore[misc]
 
 
 def remove_trl_state(network: Any) -> None:
-    """Take away what TRL has put on a network: the model as it was, and a head of its own."""
+    """Remove what TRL added to a network: the reference adapter and a patched forward."""
     if "ref" in network.peft_config:
         network.delete_adapter("ref")
     vars(network.get_base_model()).pop("forward", None)

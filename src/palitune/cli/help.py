@@ -12,10 +12,10 @@ from palitune.config.catalog import (
     options,
     recipes,
     resolve_option,
-    resource_dir,
     summary_line,
 )
 from palitune.errors import ConfigError, unknown_choice
+from palitune.paths import resource_dir
 
 
 def overview() -> str:

@@ -1,24 +1,24 @@
 """Boxes as `<loc>` text: `<locY0><locX0><locY1><locX1> label ; ...`, and back.
 
-Follows big_vision's `pp/proj/paligemma/segmentation.py`: y before x, a coordinate is
-`round(c / side * 1023)` (half to even) and is read back as `token / 1023 * side`. The public demo
-divides by 1024 instead, which moves a box by up to 0.1 % of the side; 1023 keeps the round trip.
+Follows big_vision's `pp/proj/paligemma/segmentation.py`: y before x; a coordinate is written as
+`round(c / side * 1023)` (half to even) and read as `token / 1023 * side`. The public demo divides
+by 1024 instead, which moves a box by up to 0.1 % of the side; 1023 keeps the round trip.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from palitune.codec.tokens import NUM_LOC_BINS
 from palitune.records import Box, Instance, Size
 
-NUM_LOC_BINS = 1024
 OBJECT_SEPARATOR = " ; "
 UNIT_SIZE = (1, 1)
-"""The size to give where only the form of a text matters."""
+"""Image size for callers that need only the syntax of a text."""
 
 _LOC_TOKEN = re.compile(r"<loc([0-9]{4})>")
 _SEG_TOKEN = re.compile(r"<seg([0-9]{3})>")
-# A run of <loc> tokens, perhaps <seg> tokens, and the label up to the next object or separator.
+# A run of <loc> tokens, optional <seg> tokens, and the label up to the next object or separator.
 _OBJECT_PATTERN = re.compile(
     r"(?P<locs>(?:<loc[0-9]{4}>\s*)+)(?P<segs>(?:<seg[0-9]{3}>\s*)*)"
     r"(?P<label>(?:(?!<loc[0-9]{4}>|<seg[0-9]{3}>|;).)*)",
@@ -27,22 +27,22 @@ _OBJECT_PATTERN = re.compile(
 _RESERVED_TEXT = re.compile(r";|<loc[0-9]{4}>|<seg[0-9]{3}>")
 
 ConfidenceFn = Callable[[int, int], float]
-"""Gives the model's confidence in the characters [start, end) of its own text."""
+"""Returns the model's confidence in the characters [start, end) of its own text."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a text held: the objects that could be read, and how many fragments could not."""
+    """Objects parsed from a text, and the number of malformed fragments."""
 
     instances: tuple[Instance, ...]
     malformed: int
 
 
 def encode_box(box: Box, size: Size) -> str:
-    """Write one box in pixels as four `<loc>` tokens; sides outside the image are clipped.
+    """Write one box in pixels as four `<loc>` tokens; coordinates outside the image are clipped.
 
-    A side that rounds to nothing is widened by one bin: a box of zero area cannot be read back.
-    Raises ValueError where the corners are swapped or not a number.
+    A side that rounds to zero is widened by one bin, because a box without area cannot be parsed.
+    Raises ValueError if the corners are swapped or not a number.
     """
     width, height = size
     x0, y0, x1, y1 = box
@@ -60,15 +60,21 @@ def encode(
     labelled: bool = True,
     shapes: Sequence[str] | None = None,
 ) -> str:
-    """Write instances in the given order.
+    """Write instances in order.
 
-    `size` is (width, height) in pixels, `shapes` what follows each box: its `<seg>` tokens. Raises
-    ValueError where an instance cannot be read back: an inverted box, a label with tokens or `;`
-    in it, and (where `labelled`) an empty label.
+    Args:
+        instances: Objects with boxes in pixels.
+        size: (width, height) of the image in pixels.
+        labelled: Whether every object must have a label.
+        shapes: `<seg>` tokens of each object.
+
+    Raises:
+        ValueError: An instance could not be parsed back: its box is inverted, its label contains
+            tokens or `;`, or its label is missing.
     """
     return OBJECT_SEPARATOR.join(
-        f"{encode_box(instance.box, size)}{shape} {_validate_label(instance.label, labelled)}".rstrip()
-        for instance, shape in zip(instances, shapes or [""] * len(instances), strict=True)
+        f"{encode_box(item.box, size)}{shape} {_validate_label(item.label, labelled)}".rstrip()
+        for item, shape in zip(instances, shapes or [""] * len(instances), strict=True)
     )
 
 
@@ -80,17 +86,22 @@ def decode(
     confidence: ConfidenceFn | None = None,
     score_of_label: bool = False,
 ) -> Decoded:
-    """Read every well-formed object out of a model's text, in order; never raises.
+    """Parse all well-formed objects of a generated text, in order; never raises.
 
-    Garbage between objects, a truncated tail, coordinates above 1023, a run of other than four
-    `<loc>`, an inverted or empty box, and (where `labelled`) a missing label each count as one
-    malformed fragment. `confidence` fills `Instance.score` from the span of the object's own text,
-    or of its label alone.
+    Malformed fragments are: text between objects, a truncated end, a coordinate above 1023, a run
+    of other than four `<loc>`, an inverted or empty box, and a missing label.
+
+    Args:
+        text: Generated text.
+        size: (width, height) of the image in pixels.
+        labelled: Whether every object must have a label.
+        confidence: Sets `Instance.score` from the characters of the object.
+        score_of_label: Compute the score from the characters of the label only.
     """
-    found, malformed = parse_objects(
+    objects, malformed = parse_objects(
         text, size, labelled=labelled, confidence=confidence, score_of_label=score_of_label
     )
-    return Decoded(tuple(instance for instance, _ in found), malformed)
+    return Decoded(tuple(instance for instance, _ in objects), malformed)
 
 
 def parse_objects(
@@ -101,8 +112,11 @@ def parse_objects(
     confidence: ConfidenceFn | None = None,
     score_of_label: bool = False,
 ) -> tuple[list[tuple[Instance, tuple[int, ...]]], int]:
-    """Do what `decode` does, and return each object with the numbers of its `<seg>` tokens."""
-    found: list[tuple[Instance, tuple[int, ...]]] = []
+    """Parse objects as `decode` does; return each with its `<seg>` codes, and the malformed count.
+
+    The arguments are those of `decode`.
+    """
+    objects: list[tuple[Instance, tuple[int, ...]]] = []
     malformed = 0
     end = 0
     for match in _OBJECT_PATTERN.finditer(text):
@@ -117,32 +131,33 @@ def parse_objects(
         if confidence is not None:
             start = match.start("label" if score_of_label else 0)
             score = confidence(start, match.start() + len(match[0].rstrip()))
-        segs = tuple(int(value) for value in _SEG_TOKEN.findall(match["segs"]))
-        found.append((Instance(label=label, box=box, score=score), segs))
-    return found, malformed + _is_garbage(text[end:])
+        codes = tuple(int(value) for value in _SEG_TOKEN.findall(match["segs"]))
+        objects.append((Instance(label=label, box=box, score=score), codes))
+    return objects, malformed + _is_garbage(text[end:])
 
 
 def is_valid_label(label: str) -> bool:
-    """Tell whether a label can be read back where a box precedes it."""
+    """Return whether a label after a box can be parsed back."""
     return not _RESERVED_TEXT.search(label) and label == label.strip()
 
 
 def _to_bins(low: float, high: float) -> tuple[int, int]:
-    first, last = (
-        min(max(round(side * (NUM_LOC_BINS - 1)), 0), NUM_LOC_BINS - 1) for side in (low, high)
-    )
+    last_bin = NUM_LOC_BINS - 1
+    first, last = (min(max(round(side * last_bin), 0), last_bin) for side in (low, high))
     if last > first:
         return first, last
-    return (first, first + 1) if first < NUM_LOC_BINS - 1 else (first - 1, first)
+    return (first, first + 1) if first < last_bin else (first - 1, first)
 
 
 def _validate_label(label: str, labelled: bool) -> str:
     if labelled and not label:
-        raise ValueError("an object has an empty label and could not be read back; name its class")
+        raise ValueError(
+            "an object has an empty label and could not be parsed back; name its class"
+        )
     if not is_valid_label(label):
         raise ValueError(
-            f"label {label!r} holds ';', a <loc>/<seg> token or outer spaces and could not be read "
-            "back; rename the class"
+            f"label {label!r} contains ';', a <loc>/<seg> token or outer spaces and could not be "
+            "parsed back; rename the class"
         )
     return label
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from palitune.errors import ConfigError, describe_range, did_you_mean
+from palitune.paths import resource_dir
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,6 @@ class FieldDoc:
     """The docstring under the field."""
     range: str = ""
     """Valid range in words, e.g. "at least 1"."""
-
-
-def resource_dir(folder: str) -> Path:
-    """Return `conf` or `recipes`: in the package if installed, next to `src/` in a checkout."""
-    package = Path(__file__).parents[1]
-    installed, checkout = package / folder, package.parents[1] / folder
-    return installed if installed.is_dir() else checkout
 
 
 def config_dirs(config_dir: str | None) -> list[Path]:

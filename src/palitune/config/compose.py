@@ -11,7 +11,7 @@ import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from palitune.config.catalog import config_dirs, options, resolve_option, resource_dir
+from palitune.config.catalog import config_dirs, options, resolve_option
 from palitune.config.config_store import NESTED_GROUPS, default_options, register_schemas
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
@@ -19,6 +19,7 @@ from palitune.config.overrides import check_single_value, parse_override, quote_
 from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig
 from palitune.distributed import collectives
 from palitune.errors import ConfigError, missing_choice, unknown_key
+from palitune.paths import resource_dir
 
 _logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Registration of schemas with Hydra, default options, and the resolver for `${reference_hparams:}`."""
+"""Schemas registered with Hydra, default options, and the resolver `${reference_hparams:}`."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -8,9 +8,9 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from palitune.config.catalog import resource_dir
 from palitune.config.recipes import GROUPS, RecipeConfig
 from palitune.models.adapters.config import Full
+from palitune.paths import resource_dir
 from palitune.training.reference_hparams import ReferenceHparams
 
 _CONFIG_STORE = ConfigStore.instance()

@@ -12,9 +12,9 @@ from palitune.config.runners import RUNNERS, RunnerConfig
 from palitune.config.search_space import SEARCHES, SearchConfig
 from palitune.data.images.augmentation import AUGMENTATIONS, Augmentation
 from palitune.data.images.video import VideoSampling
-from palitune.data.mixture import Mixture
-from palitune.data.sources import SOURCES
+from palitune.data.registry import SOURCES
 from palitune.data.sources.base import Data
+from palitune.data.sources.mixture import Mixture
 from palitune.distributed.strategies import STRATEGIES, Strategy
 from palitune.errors import check_ranges
 from palitune.evaluation.config import EvaluationConfig
@@ -184,7 +184,7 @@ class Plan(ModelRecipeConfig):
     released: bool = True
     """Also predict every released model at every resolution, with LoRA and QLoRA."""
     calibrate: bool = False
-    """Also load the weights, take one real step on this machine and compare it to the prediction."""
+    """Also load the weights, run one real step here and compare it with the prediction."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,7 +222,7 @@ class Predict(ModelRecipeConfig):
             raise ValueError("images must be a folder, a file or a pattern, or a list of them")
         if not (self.prompt or "").strip() and self.task is None:
             raise ValueError(
-                "prompt is missing: write e.g. prompt='detect boat', or choose a task with a prompt, "
+                "prompt is missing: write prompt='detect boat', or choose a task with a prompt, "
                 "e.g. task=detection 'task.classes=[boat]'"
             )
 
@@ -274,7 +274,17 @@ class Compare(RecipeConfig):
 
 RECIPE_CONFIGS: dict[str, type[RecipeConfig]] = {
     schema.name: schema
-    for schema in (Finetune, Align, Evaluate, Check, Inspect, Plan, Predict, Export, Compare)
+    for schema in (
+        Finetune,
+        Align,
+        Evaluate,
+        Check,
+        Inspect,
+        Plan,
+        Predict,
+        Export,
+        Compare,
+    )
 }
 """Configuration dataclass of each recipe by name."""
 

@@ -1,9 +1,9 @@
-"""Examples -> tensors: the only place that tokenizes.
+"""Collator: tokenizes examples, loads their images and pads them to batches.
 
-One row is `<image> * N  <bos> prefix \\n | suffix <eos>`, with prefix, newline and suffix tokenized
-each on its own, as big_vision does, so that a newline never merges with its neighbours. Training
-rows are padded on the right, because positions count from the left; prompts are padded on the left,
-because generation goes on at the right.
+A row is `<image> * N  <bos> prefix \\n | suffix <eos>`. Prefix, newline and suffix are tokenized
+separately, as in big_vision, so that the newline never merges with its neighbors. Training rows
+are padded on the right, because positions count from the left; prompts are padded on the left,
+because generation continues on the right.
 """
 
 from collections.abc import Hashable, Sequence
@@ -21,26 +21,36 @@ from palitune.data.images.resized_cache import ResizedImageCache
 from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.records import Box, Example, Size
 
 Batch = dict[str, torch.Tensor]
-"""input_ids, attention_mask, token_type_ids: (batch, tokens) int64; labels likewise, -100 where no
-loss is taken; pixel_values: (images, 3, height, width) uint8, the images of all rows in order. Of a
-batch in which images occur more than once, pixel_values holds each once, and image_index: (images
-of all rows,) int64 says in order which of them is meant. token_type_ids are 0 on image and
-prefix, 1 on the suffix, and k on the k-th where a row has several."""
+"""Tensors of a batch:
+
+- input_ids, attention_mask: (batch, tokens) int64.
+- token_type_ids: (batch, tokens) int64, 0 on image and prefix, k on the k-th suffix.
+- labels: (batch, tokens) int64, -100 where no loss is taken; training only.
+- pixel_values: (images, 3, height, width) uint8, the images of all rows in order.
+- image_index: (images of all rows,) int64, positions in pixel_values. Only if an image occurs
+  several times in the batch; pixel_values then has each image once."""
 
 _TokenBatch = dict[str, np.ndarray]
-"""A batch without images, while it is written: numpy is quicker at single rows."""
-
-IGNORE_INDEX = -100
+"""A batch without images; numpy is faster than torch for writing single rows."""
 
 SMALL_IMAGE_PIXELS, MAX_CACHED_IMAGES = 128 * 128, 4096
-"""Pixels of an image that is kept decoded, and how many are: 64 to 256 MiB at most."""
+"""Largest image that is cached after decoding, in pixels, and the number of cached images: 64 to
+256 MiB in total."""
 
 
 class Collator:
-    """Tokenizes and pads, and loads images; runs inside the data loader's workers."""
+    """Makes batches of examples; runs in the workers of the data loader.
+
+    Args:
+        processor: Processor of the model, for its tokenizer and image size.
+        max_length: Maximum tokens of a training row; None: unlimited.
+        resize_backend: Library that resizes images.
+        image_cache: Folder of the cache of resized images; None: no cache.
+    """
 
     def __init__(
         self,
@@ -67,83 +77,85 @@ class Collator:
         [self.newline_token_id] = self._tokenize(["\n"])
 
     def collate_train(self, samples: Sequence[TrainingSample]) -> Batch:
-        """Right-padded rows with labels on suffix and EOS.
+        """Return right-padded rows with labels on suffix and EOS.
 
-        Raises DataError for a row longer than `max_length`: a suffix is never cut.
+        Raises DataError for a row longer than `max_length`; suffixes are never truncated.
         """
-        prompts = self._prompt_token_ids([visit.example for visit in samples])
-        told = iter(
-            self._target_token_ids([suffix for visit in samples for suffix in visit.suffixes])
-        )
-        targets = [list(islice(told, len(visit.suffixes))) for visit in samples]
-        learned = [
-            self._target_labels(visit, own) for visit, own in zip(samples, targets, strict=True)
+        prompts = self._prompt_token_ids([sample.example for sample in samples])
+        suffixes = [suffix for sample in samples for suffix in sample.suffixes]
+        token_ids = iter(self._target_token_ids(suffixes))
+        targets = [list(islice(token_ids, len(sample.suffixes))) for sample in samples]
+        labels = [
+            self._target_labels(sample, ids) for sample, ids in zip(samples, targets, strict=True)
         ]
         lengths = [len(p) + sum(map(len, t)) for p, t in zip(prompts, targets, strict=True)]
-        for visit, length in zip(samples, lengths, strict=True):
-            self._check_length(visit.example, length)
+        for sample, length in zip(samples, lengths, strict=True):
+            self._check_length(sample.example, length)
         batch = self._empty_batch(len(samples), max(lengths))
         batch["labels"] = np.full_like(batch["input_ids"], IGNORE_INDEX)
-        for row, (prompt, suffixes) in enumerate(zip(prompts, targets, strict=True)):
+        for row, prompt in enumerate(prompts):
             end = len(prompt)
             batch["input_ids"][row, :end] = prompt
-            for number, target in enumerate(suffixes, start=1):
-                place = slice(end, end := end + len(target))
-                batch["input_ids"][row, place] = target
-                batch["labels"][row, place] = learned[row][number - 1]
-                batch["token_type_ids"][row, place] = number
+            pairs = zip(targets[row], labels[row], strict=True)
+            for number, (target, target_labels) in enumerate(pairs, start=1):
+                span = slice(end, end := end + len(target))
+                batch["input_ids"][row, span] = target
+                batch["labels"][row, span] = target_labels
+                batch["token_type_ids"][row, span] = number
             batch["attention_mask"][row, :end] = 1
-        return self._add_images(batch, [(visit.example, visit.transforms) for visit in samples])
+        return self._add_images(batch, [(sample.example, sample.transforms) for sample in samples])
 
     def collate_prompts(
         self, examples: Sequence[Example], transforms: Sequence[tuple[ImageTransform, ...]] = ()
     ) -> Batch:
-        """Left-padded prompts without suffix, for generation.
+        """Return left-padded prompts without suffix, for generation.
 
-        `views`: of the images of each example; empty: all are seen as they are.
+        Args:
+            examples: The examples.
+            transforms: For each example a transform per image; empty: no image is transformed.
         """
         prompts = self._prompt_token_ids(examples)
         batch = self._empty_batch(len(examples), max(map(len, prompts)))
         for row, prompt in enumerate(prompts):
             batch["input_ids"][row, -len(prompt) :] = prompt
             batch["attention_mask"][row, -len(prompt) :] = 1
-        looks = zip(examples, transforms or [()] * len(examples), strict=True)
-        return self._add_images(batch, list(looks))
+        pairs = zip(examples, transforms or [()] * len(examples), strict=True)
+        return self._add_images(batch, list(pairs))
 
     def num_tokens(self, example: Example, *, all_suffixes: bool = False) -> int:
-        """Tokens of the example with its longest suffix, or with all of them together; image tokens
-        and EOS included.
+        """Count the tokens of an example with its longest suffix, or with all suffixes in one row,
+        including image tokens and EOS.
         """
         [prompt] = self._prompt_token_ids([example])
         lengths = [len(target) for target in self._target_token_ids(example.suffixes)]
         return len(prompt) + (sum(lengths) if all_suffixes else max(lengths))
 
     def describe_image_tokens(self, example: Example) -> str:
-        """Say how many of an example's tokens are of images."""
+        """Describe how many of an example's tokens are image tokens."""
         count = len(example.images)
-        of_them = "image" if count == 1 else f"{count} images"
-        return f"{count * self.tokens_per_image} of them of its {of_them}"
+        images = "its image" if count == 1 else f"its {count} images"
+        return f"{count * self.tokens_per_image} of them for {images}"
 
     def load_pixels(self, path: str, transform: ImageTransform) -> torch.Tensor:
-        """(3, height, width) uint8: upright, RGB, what is seen of it resized to the square."""
-        made = partial(self._transformed_pixels, path, transform)
+        """Return the upright, transformed and resized image: (3, height, width) uint8, RGB."""
+        create = partial(self._transformed_pixels, path, transform)
         pixels = (
-            self.image_cache.get_or_create(path, made)
+            self.image_cache.get_or_create(path, create)
             if self.image_cache and transform == IDENTITY_TRANSFORM
-            else made()
+            else create()
         )
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _transformed_pixels(self, path: str, transform: ImageTransform) -> np.ndarray:
-        seen = transform.apply(
-            self._load_decoded(path), self.image_size, self.resample, self.resize_backend
+        image = self._load_decoded(path)
+        return np.array(
+            to_rgb(transform.apply(image, self.image_size, self.resample, self.resize_backend))
         )
-        return np.array(to_rgb(seen))
 
     def _load_decoded(self, path: str) -> Image.Image:
-        """Decode an image, and keep it if it is small: opening its file takes longer then."""
-        if (kept := self._decoded_images.get(path)) is not None:
-            return kept
+        """Decode an image and cache it if it is small: opening the file then takes longest."""
+        if (cached := self._decoded_images.get(path)) is not None:
+            return cached
         image = decode_image(path)
         if (
             image.width * image.height <= SMALL_IMAGE_PIXELS
@@ -154,32 +166,33 @@ class Collator:
 
     def _prompt_token_ids(self, examples: Sequence[Example]) -> list[list[int]]:
         bos: int = self.tokenizer.bos_token_id
-        told = self._tokenize([example.prefix for example in examples])
-        images = [self.tokens_per_image * len(example.images) for example in examples]
+        prefixes = self._tokenize([example.prefix for example in examples])
+        counts = [self.tokens_per_image * len(example.images) for example in examples]
         return [
             [*[self.image_token_id] * count, bos, *ids, *self.newline_token_id]
-            for count, ids in zip(images, told, strict=True)
+            for count, ids in zip(counts, prefixes, strict=True)
         ]
 
     def _target_token_ids(self, suffixes: Sequence[str]) -> list[list[int]]:
         return [[*ids, self.tokenizer.eos_token_id] for ids in self._tokenize(suffixes)]
 
     def _target_labels(self, sample: TrainingSample, targets: list[list[int]]) -> list[list[int]]:
-        """The labels of each target: IGNORED where the example is silent."""
-        if not (silent := sample.example.no_loss_spans):
+        """Return the labels of each target, IGNORE_INDEX in spans without loss."""
+        if not (spans := sample.example.no_loss_spans):
             return targets
-        told = self.tokenizer(sample.suffix, add_special_tokens=False, return_offsets_mapping=True)
-        hidden = [
-            any(start <= first and last <= end for start, end in silent)
-            for first, last in told["offset_mapping"]
+        encoded = self.tokenizer(
+            sample.suffix, add_special_tokens=False, return_offsets_mapping=True
+        )
+        ignored = [
+            any(start <= first and last <= end for start, end in spans)
+            for first, last in encoded["offset_mapping"]
         ]
         [target] = targets
-        return [
-            [IGNORE_INDEX if out else t for t, out in zip(target, [*hidden, False], strict=True)]
-        ]
+        pairs = zip(target, [*ignored, False], strict=True)  # EOS has a loss
+        return [[IGNORE_INDEX if ignore else token for token, ignore in pairs]]
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize texts, each on its own: many in one call take little longer than one."""
+        """Tokenize texts separately, in one call: many take little longer than one."""
         if not texts:
             return []
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -188,8 +201,9 @@ class Collator:
     def _check_length(self, example: Example, length: int) -> None:
         if self.max_length is not None and length > self.max_length:
             raise DataError(
-                f"{example.location}: the example has {length} tokens ({self.describe_image_tokens(example)}) "
-                f"and training.max_length is {self.max_length}; raise it or shorten the row"
+                f"{example.location}: the example has {length} tokens "
+                f"({self.describe_image_tokens(example)}), and training.max_length is "
+                f"{self.max_length}; raise it or shorten the row"
             )
 
     def _empty_batch(self, rows: int, width: int) -> _TokenBatch:
@@ -202,47 +216,46 @@ class Collator:
         tokens: _TokenBatch,
         examples_with_transforms: Sequence[tuple[Example, Sequence[ImageTransform]]],
     ) -> Batch:
-        """Load the images, equal ones once."""
+        """Load the images of all rows, equal ones once."""
         batch = {name: torch.from_numpy(array) for name, array in tokens.items()}
         loaded: dict[Hashable, torch.Tensor] = {}
-        wanted: list[Hashable] = []
-        for example, views in examples_with_transforms:
+        keys: list[Hashable] = []
+        for example, transforms in examples_with_transforms:
             for number, path in enumerate(example.images):
-                view = views[number] if views else IDENTITY_TRANSFORM
-                marked = (
-                    (example.marked_box, example.size)
-                    if example.marked_box and not number
-                    else None
-                )
-                key = path, view, marked
-                wanted.append(key)
+                transform = transforms[number] if transforms else IDENTITY_TRANSFORM
+                box = example.marked_box if number == 0 else None
+                key = path, transform, box and (box, example.size)
+                keys.append(key)
                 if key in loaded:
                     continue
                 try:
-                    loaded[key] = self.load_pixels(path, view)
-                except DataError as fault:
-                    raise DataError(f"{example.location}: {fault}") from fault
-                if marked:
-                    draw_box(loaded[key], *marked)
-        if len(loaded) < len(wanted):
-            order = list(loaded)
-            batch["image_index"] = torch.tensor([order.index(key) for key in wanted])
-            wanted = order
-        batch["pixel_values"] = torch.stack([loaded[key] for key in wanted])
+                    loaded[key] = self.load_pixels(path, transform)
+                except DataError as error:
+                    raise DataError(f"{example.location}: {error}") from error
+                if box:
+                    draw_box(loaded[key], box, example.size)
+        if len(loaded) < len(keys):
+            index = {key: number for number, key in enumerate(loaded)}
+            batch["image_index"] = torch.tensor([index[key] for key in keys])
+        batch["pixel_values"] = torch.stack(list(loaded.values()))
         return batch
 
 
 def expand_image_index(batch: Batch) -> Batch:
-    """Give every row images of its own, as whoever does not know `image_index` takes them."""
+    """Repeat shared images, so that pixel_values has the images of all rows in order."""
     order = batch.pop("image_index", None)
     return batch if order is None else batch | {"pixel_values": batch["pixel_values"][order]}
 
 
 def draw_box(pixels: torch.Tensor, box: Box, size: Size) -> None:
-    """Draw a red line, one pixel wide, around a box of an image that had `size` before.
+    """Draw a red box outline of one pixel into a resized image.
 
-    pixels: (3, height, width) uint8, changed in place. As TensorFlow's `draw_bounding_boxes`, with
-    which PaliGemma's WidgetCap transfer shows a widget.
+    It equals TensorFlow's `draw_bounding_boxes`, which PaliGemma's WidgetCap transfer uses.
+
+    Args:
+        pixels: (3, height, width) uint8, changed in place.
+        box: x0, y0, x1, y1 in pixels of the original image.
+        size: (width, height) of the original image.
     """
     _, height, width = pixels.shape
     columns = [int(box[corner] / size[0] * (width - 1)) for corner in (0, 2)]

@@ -1,9 +1,10 @@
-"""Examples on disk, memory-mapped; the parts of a run, and the training set out of them."""
+"""Data sets of a run: memory-mapped examples by component, and their concatenation."""
 
 import json
 import logging
 import operator
 import shutil
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import overload
 import pyarrow as pa
 
 from palitune.data.example_cache import RECORD_BATCH_SIZE, SCHEMA, ensure_cached
-from palitune.data.mixing import MixtureSchedule
+from palitune.data.mixture_schedule import MixtureSchedule
 from palitune.data.sources.base import Data, DatasetSpec, Source
 from palitune.data.sources.split_files import canonical_split
 from palitune.errors import DataError
@@ -24,32 +25,16 @@ from palitune.tasks import Task
 
 log = logging.getLogger(__name__)
 
-_PATH_COLUMNS = ("images", "place", "row")
-"""Columns that say where things lie."""
+_PATH_COLUMNS = ("images", "location", "row")
+"""Columns that contain paths."""
 
 
-class Examples(Sequence[Example]):
-    """The examples of one part and split, read from disk one by one as they are asked for.
+class _ExampleSequence(Sequence[Example], ABC):
+    """A sequence of examples that are read by position."""
 
-    A copy sent to another process carries the folder's name only.
-    """
-
-    def __init__(self, folder: Path, component: str, indices: Sequence[int] | None = None) -> None:
-        """`chosen`: lines of the examples that there are, in this order; None: all."""
-        self.folder = folder
-        self.component = component
-        self.indices = indices
-        self.skipped: list[str] = json.loads((folder / "skipped.json").read_text("utf-8"))
-        """A sentence for every bad row that was left out."""
-        self.dropped: list[str] = json.loads((folder / "left_out.json").read_text("utf-8"))
-        """A sentence for every setting of the task by which something was left out."""
-        stream = pa.ipc.open_stream(pa.memory_map(str(folder / "examples.arrow")))
-        self._batches = list(stream)
-        written: int = sum(batch.num_rows for batch in self._batches)
-        self._count = written if indices is None else len(indices)
-
-    def __len__(self) -> int:
-        return self._count
+    @abstractmethod
+    def _read(self, position: int) -> Example:
+        """Return the example at a position in [0, len)."""
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -58,51 +43,87 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        batch, line = self._batch_and_row(index)
-        columns = self._batches[batch].drop_columns("row").columns
-        cells = (column[line].as_py() for column in columns)
-        id_, images, width, height, prefix, suffixes, reference, place, *more = cells
-        attributes, choices, marked, silent = more
+        return self._read(self._position(index))
+
+    def _position(self, index: int) -> int:
+        """Return the position of an index, which may be negative."""
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        return index % len(self)
+
+
+class Examples(_ExampleSequence):
+    """The examples of one component and split, memory-mapped; each is decoded when it is read.
+
+    Pickling stores the folder, not the examples.
+
+    Args:
+        folder: Folder in the example cache.
+        component: Name of the component.
+        indices: Cached examples that the sequence consists of, in this order; None: all.
+    """
+
+    def __init__(self, folder: Path, component: str, indices: Sequence[int] | None = None) -> None:
+        self.folder = folder
+        self.component = component
+        self.indices = indices
+        self.skipped: list[str] = json.loads((folder / "skipped.json").read_text("utf-8"))
+        """A message for each bad row."""
+        self.dropped: list[str] = json.loads((folder / "dropped.json").read_text("utf-8"))
+        """A message for each reason why the task dropped something."""
+        self._batches = list(pa.ipc.open_stream(pa.memory_map(str(folder / "examples.arrow"))))
+        self._count = (
+            sum(batch.num_rows for batch in self._batches) if indices is None else len(indices)
+        )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _read(self, position: int) -> Example:
+        batch, offset = self._locate(position)
+        [columns] = batch.slice(offset, 1).drop_columns("row").to_pylist()
         return Example(
-            id=id_,
-            images=tuple(images),
-            size=(width, height),
-            prefix=prefix,
-            suffixes=tuple(suffixes),
-            reference=value_from_json(json.loads(reference)),
-            location=place,
+            id=columns["id"],
+            images=tuple(columns["images"]),
+            size=(columns["width"], columns["height"]),
+            prefix=columns["prefix"],
+            suffixes=tuple(columns["suffixes"]),
+            reference=value_from_json(json.loads(columns["reference"])),
+            location=columns["location"],
             component=self.component,
-            attributes=json.loads(attributes),
-            choices=tuple(choices),
-            marked_box=None if marked is None else tuple(marked),
-            no_loss_spans=tuple((start, end) for start, end in silent),
+            attributes=json.loads(columns["attributes"]),
+            choices=tuple(columns["choices"]),
+            marked_box=None if columns["marked_box"] is None else tuple(columns["marked_box"]),
+            no_loss_spans=tuple((start, end) for start, end in columns["no_loss_spans"]),
         )
 
     def row(self, index: int) -> Row:
-        """Return the row that the task wrote an example of."""
-        batch, line = self._batch_and_row(index)
-        return row_from_json(json.loads(self._batches[batch]["row"][line].as_py()))
+        """Return the row that the task wrote an example from."""
+        batch, offset = self._locate(self._position(index))
+        return row_from_json(json.loads(batch["row"][offset].as_py()))
 
     def subsample(self, count: int, seed: int) -> "Examples":
-        """Return `count` of the examples: those of the images that a draw puts first.
+        """Return a random selection of `count` examples.
 
-        More of them hold the fewer, and parts that share images draw the same ones.
+        A larger selection contains the smaller ones. The choice depends on the image file names, so
+        components that share images select the same ones.
         """
         names = ["|".join(Path(path).name for path in example.images) for example in self]
-        draws = [sha256(f"{seed}:{name}".encode("utf-8", "replace")).digest() for name in names]
-        order = sorted(range(len(self)), key=lambda index: (draws[index], index))
+        keys = [sha256(f"{seed}:{name}".encode("utf-8", "replace")).digest() for name in names]
+        order = sorted(range(len(self)), key=lambda index: (keys[index], index))
         return Examples(self.folder, self.component, order[:count])
 
-    def _batch_and_row(self, index: int) -> tuple[int, int]:
-        position = _normalize_index(index, len(self))
-        return divmod(
-            position if self.indices is None else self.indices[position], RECORD_BATCH_SIZE
-        )
+    def _locate(self, position: int) -> tuple[pa.RecordBatch, int]:
+        """Return the record batch of an example and its row in it."""
+        line = position if self.indices is None else self.indices[position]
+        batch, offset = divmod(line, RECORD_BATCH_SIZE)
+        return self._batches[batch], offset
 
     def fingerprint(self) -> str:
-        """Digest what the examples say: equal for equal data on any machine, in any folder.
+        """Return a digest of the examples that is the same on any machine and in any folder.
 
-        Everything counts but the images' pixels, for which the file names stand.
+        It covers all columns but the pixels of the images, which their file names stand for.
         """
         digest = sha256(repr(self.indices).encode() if self.indices is not None else b"")
         for batch in self._batches:
@@ -128,69 +149,63 @@ class TaskDataset:
     repeat: int
     """Visits to every example in one training epoch."""
     source: Source
-    """Where the examples come from."""
     split: str
     weight: float | None = None
-    """Instead of `repeat`: its share of the visits, relative to that of the others."""
+    """Instead of `repeat`: number of training samples relative to the other components."""
 
     @property
     def has_references(self) -> bool:
-        """Whether there are references to judge predictions by."""
         return bool(self.examples[0].suffixes)
 
 
-class ConcatDataset(Sequence[Example]):
-    """Several parts one after the other, each as often as its `repeat` says, or weighted."""
+class ConcatDataset(_ExampleSequence):
+    """Several data sets one after the other, each `repeat` times."""
 
     def __init__(self, datasets: list[TaskDataset]) -> None:
         self._datasets = datasets
-        self._ends = list(accumulate(len(part.examples) * part.repeat for part in datasets))
-        self.tasks = {part.name: part.task for part in datasets}
+        self._ends = list(
+            accumulate(len(dataset.examples) * dataset.repeat for dataset in datasets)
+        )
+        self.tasks = {dataset.name: dataset.task for dataset in datasets}
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        part, position, _ = self.locate(index)
-        return part.examples[position]
+    def _read(self, position: int) -> Example:
+        dataset, offset, _ = self.locate(position)
+        return dataset.examples[offset]
 
     def mixture_schedule(self, seed: int) -> MixtureSchedule | None:
-        """Return how an epoch is dealt out where the parts are weighted.
+        """Return the visits of each epoch if the components have weights.
 
-        Raises DataError where a part would go empty.
+        Raises DataError if the weight of a component gives it less than one sample per epoch.
         """
-        weights = [part.weight for part in self._datasets if part.weight is not None]
+        weights = [dataset.weight for dataset in self._datasets if dataset.weight is not None]
         if not weights:
             return None
-        for part, weight in zip(self._datasets, weights, strict=True):
+        for dataset, weight in zip(self._datasets, weights, strict=True):
             if weight * len(self) < sum(weights):
                 raise DataError(
-                    f"data.parts.{part.name}: by its weight it gets {weight / sum(weights):.1e} of "
-                    f"the {len(self)} visits of an epoch, less than one; raise it, or say weight=0"
+                    f"data.parts.{dataset.name}: its weight gives it {weight / sum(weights):.1e} "
+                    f"of the {len(self)} samples of an epoch, less than one; raise it, or set it "
+                    "to 0"
                 )
-        return MixtureSchedule([len(part.examples) for part in self._datasets], weights, seed)
+        sizes = [len(dataset.examples) for dataset in self._datasets]
+        return MixtureSchedule(sizes, weights, seed)
 
     def locate(self, index: int) -> tuple[TaskDataset, int, int]:
-        """Return the part that an example belongs to, its position there, and which of the part's
-        repeats this is.
-        """
-        position = _normalize_index(index, len(self))
+        """Return an example's data set, its position there, and the number of the repetition."""
+        position = self._position(index)
         number = bisect_right(self._ends, position)
-        part, start = self._datasets[number], self._ends[number - 1] if number else 0
-        copy, place = divmod(position - start, len(part.examples))
-        return part, place, copy
+        dataset, start = self._datasets[number], self._ends[number - 1] if number else 0
+        copy, offset = divmod(position - start, len(dataset.examples))
+        return dataset, offset, copy
 
 
 def load_split(
     data: Data, task: Task | None, split: str | None, *, allow_missing_references: bool = False
 ) -> list[TaskDataset]:
-    """Return the datasets of one split, from the example cache or built into it.
+    """Return the data sets of one split from the example cache, which is written if necessary.
 
     Args:
         data: A data source, or a mixture.
@@ -205,83 +220,73 @@ def load_split(
     if split is None:
         return []
     return [
-        _load_task_dataset(pairing, split, allow_missing_references)
-        for pairing in data.dataset_specs(task)
+        _load_task_dataset(spec, split, allow_missing_references)
+        for spec in data.dataset_specs(task)
     ]
 
 
 def load_training_split(data: Data, task: Task | None, split: str, seed: int) -> list[TaskDataset]:
-    """Return the parts that are learned from, with so many examples of each as are wanted.
+    """Return the data sets to train on, without components of weight 0.
 
-    Those are drawn by the seed. Raises as `load` does, and DataError where there are fewer.
+    Args:
+        data: A data source, or a mixture.
+        task: The task; None for a mixture, whose components have their own.
+        split: Name of the split.
+        seed: Seed of the selection of `shots` examples.
+
+    Raises:
+        DataError: The data is invalid, or has fewer examples than `shots`.
+        ValueError: Task and data do not fit together.
     """
-    parts = []
-    for pairing in data.dataset_specs(task):
-        if pairing.weight == 0:
+    datasets = []
+    for spec in data.dataset_specs(task):
+        if spec.weight == 0:
             continue
-        part = _load_task_dataset(pairing, split, allow_missing_references=False)
-        if pairing.shots is not None:
-            if pairing.shots > len(part.examples):
+        dataset = _load_task_dataset(spec, split, allow_missing_references=False)
+        if spec.shots is not None:
+            if spec.shots > len(dataset.examples):
                 raise DataError(
-                    f"data.parts.{part.name}.shots={pairing.shots}: split {split!r} has "
-                    f"{len(part.examples)} examples; ask for fewer, or for all of them with null"
+                    f"data.parts.{dataset.name}.shots must be at most {len(dataset.examples)}, the "
+                    f"examples of split {split!r}, got {spec.shots}. Set it lower, or to null for "
+                    "all."
                 )
-            part = replace(part, examples=part.examples.subsample(pairing.shots, seed))
-        if pairing.temperature is not None:
-            part = replace(part, weight=len(part.examples) ** (1 / pairing.temperature))
-        parts.append(part)
-    return parts
+            dataset = replace(dataset, examples=dataset.examples.subsample(spec.shots, seed))
+        if spec.temperature is not None:
+            dataset = replace(dataset, weight=len(dataset.examples) ** (1 / spec.temperature))
+        datasets.append(dataset)
+    return datasets
 
 
 def _load_task_dataset(
     spec: DatasetSpec, split: str, allow_missing_references: bool
 ) -> TaskDataset:
-    examples = _load_examples(spec, canonical_split(split), allow_missing_references)
+    split = canonical_split(split)
+    examples = _load_examples(spec, split, allow_missing_references)
     if skipped := examples.skipped:
         log.warning(
             "%s, %s: bad rows skipped: %d, the first: %s",
             spec.name, split, len(skipped), skipped[0],
         )  # fmt: skip
-    for sentence in examples.dropped:
-        log.warning("%s, %s: %s", spec.name, split, sentence)
-    return TaskDataset(
-        spec.name,
-        spec.task,
-        examples,
-        spec.repeat,
-        spec.source,
-        canonical_split(split),
-        spec.weight,
-    )
-
-
-def concatenate_datasets(datasets: list[TaskDataset]) -> ConcatDataset:
-    """Return the training set: the parts one after the other, repeated as they say."""
-    return ConcatDataset(datasets)
+    for message in examples.dropped:
+        log.warning("%s, %s: %s", spec.name, split, message)
+    return TaskDataset(spec.name, spec.task, examples, spec.repeat, spec.source, split, spec.weight)
 
 
 def _load_examples(spec: DatasetSpec, split: str, allow_missing_references: bool) -> Examples:
-    folder = ensure_cached(
-        spec.source, spec.task, split, allow_missing_references=allow_missing_references
-    )
-    examples = Examples(folder, spec.name)
-    if not all(Path(image).exists() for image in examples[0].images):
-        # The images have moved since: find them anew, or say which row lacks its image.
-        shutil.rmtree(folder, ignore_errors=True)
+    def load() -> Examples:
         folder = ensure_cached(
             spec.source, spec.task, split, allow_missing_references=allow_missing_references
         )
-        examples = Examples(folder, spec.name)
+        return Examples(folder, spec.name)
+
+    examples = load()
+    if not all(Path(image).exists() for image in examples[0].images):
+        # The images have moved: search them again, or report the row whose image is missing.
+        shutil.rmtree(examples.folder, ignore_errors=True)
+        examples = load()
     if not (allow_missing_references or examples[0].suffixes):
         raise DataError(
-            f"{examples[0].location}: split {split!r} holds prompts without references, and nothing "
-            "can be learned from or judged by it; `palitune evaluate` writes predictions for it"
+            f"{examples[0].location}: split {split!r} has prompts without references and cannot be "
+            "used for training or scoring; `palitune evaluate` writes predictions for it"
         )
     return examples
-
-
-def _normalize_index(index: int, count: int) -> int:
-    position = operator.index(index)
-    if not -count <= position < count:
-        raise IndexError(f"example {position} of {count}")
-    return position % count

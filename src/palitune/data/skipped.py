@@ -1,9 +1,9 @@
-"""What a task leaves out of its examples by its own settings: counted, and told with its places."""
+"""Counts of what a task drops from the examples, with the first locations."""
 
 from dataclasses import dataclass, field
 
 MAX_LISTED = 10
-"""Places that a sentence names."""
+"""Locations per message."""
 
 
 @dataclass
@@ -20,7 +20,7 @@ class SkipCounter:
     reasons: dict[str, _Reason] = field(default_factory=dict)
 
     def add(self, counts: dict[str, int], location: str) -> None:
-        """Take in the counts of one row, which stands at `place`."""
+        """Add the counts of one row by reason."""
         for name, count in counts.items():
             reason = self.reasons.setdefault(name, _Reason())
             reason.count += count
@@ -29,7 +29,7 @@ class SkipCounter:
                 reason.locations.append(f"{location} ({count})" if count > 1 else location)
 
     def messages(self) -> list[str]:
-        """Say how many were left out of how many rows, and where: a sentence per reason."""
+        """Return a sentence per reason."""
         return [
             f"left out: {reason.count} {name}, in {reason.rows} rows: {'; '.join(reason.locations)}"
             + ("; ..." if reason.rows > MAX_LISTED else "")

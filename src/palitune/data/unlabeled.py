@@ -1,4 +1,4 @@
-"""Images without annotations, each asked the same: for predictions."""
+"""Images without annotations and their prompts, for predictions."""
 
 import glob
 import os
@@ -16,144 +16,148 @@ from palitune.tasks.infer_task import TaskPrompt
 
 @dataclass(frozen=True)
 class UnlabeledImages:
-    """Image files by the name that tells them apart: their path in the folder that was named."""
+    """Image and video files by name: their path relative to their common folder."""
 
     files: dict[str, Path]
     num_other_files: int
-    """Files of the folders that are not images by their ending."""
+    """Other files in the same folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePrompts:
-    """A prompt per image."""
+    """Examples with a prompt and no reference."""
 
     examples: list[Example]
     unreadable: list[str]
-    """A sentence for every image that was left out."""
+    """A message for each skipped image."""
     num_images: int
-    """Images that were found."""
     num_other_files: int
-    """Files beside them that are not images."""
 
     def summary(self) -> str:
-        """Say how many images are asked, and what is left out."""
+        """Return a sentence with the number of used and skipped images."""
         sentence = f"images: {len(self.examples)} of {self.num_images}"
         if self.unreadable:
-            sentence += f", unreadable and left out: {len(self.unreadable)}"
+            sentence += f", unreadable and skipped: {len(self.unreadable)}"
         if len(self.examples) + len(self.unreadable) < self.num_images:
-            sentence += ", as evaluation.max_samples says"
+            sentence += ", limited by evaluation.max_samples"
         return sentence + (
             f"; other files skipped: {self.num_other_files}" if self.num_other_files else ""
         )
 
 
 def list_images(paths: Sequence[str]) -> UnlabeledImages:
-    """Find images and videos in folders with their subfolders, by patterns, and as files.
+    """Find images and videos by file, by pattern, and in folders with their subfolders.
 
-    Raises DataError where a place does not exist or nothing is an image.
+    Raises DataError if a path does not exist or there is no image.
     """
     files: dict[Path, None] = {}
     folders: list[str] = []
-    others = 0
-    for place in paths:
-        for found in _expand_path(place):
-            path = Path(os.path.abspath(found))
-            inside = list(walk_files(path)) if path.is_dir() else [path]
-            images = [f for f in inside if is_image(f)] if path.is_dir() else inside
-            others += len(inside) - len(images)
-            files |= dict.fromkeys(images)
-            folders.append(str(path if path.is_dir() else path.parent))
+    num_other_files = 0
+    for match in (match for path in paths for match in _expand_path(path)):
+        path = Path(os.path.abspath(match))
+        if path.is_dir():
+            candidates = list(walk_files(path))
+            images = [file for file in candidates if is_image(file)]
+            num_other_files += len(candidates) - len(images)
+        else:
+            images = [path]
+        files |= dict.fromkeys(images)
+        folders.append(str(path if path.is_dir() else path.parent))
     if not files:
         raise DataError(
-            f"images: {', '.join(paths)} holds no images (other files: {others}); they end in "
-            f"{', '.join(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)}"
+            f"images: {', '.join(paths)} has no images (other files: {num_other_files}); they end "
+            f"in {', '.join(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)}"
         )
-    above = os.path.commonpath(folders)
-    return UnlabeledImages({file.relative_to(above).as_posix(): file for file in files}, others)
+    root = os.path.commonpath(folders)
+    return UnlabeledImages(
+        {file.relative_to(root).as_posix(): file for file in files}, num_other_files
+    )
 
 
 def is_image(file: Path) -> bool:
-    """Tell by its ending whether a file is an image, or a video, whose frames are images."""
+    """Return whether a file is an image or a video by its extension."""
     return file.suffix.lower() in IMAGE_EXTENSIONS + VIDEO_EXTENSIONS
 
 
 def build_prompts(
     images: UnlabeledImages,
-    question: TaskPrompt,
+    prompt: TaskPrompt,
     *,
     max_samples: int | None,
     skip_unreadable: bool,
     multi_image: bool = False,
     video_sampling: VideoSampling | None = None,
 ) -> ImagePrompts:
-    """Ask each of the first `limit` images the question, or all of them as one (`together`).
+    """Return an example per image with the same prompt.
 
-    A video is asked by its `frames`. One that cannot be read raises DataError.
+    Args:
+        images: The image and video files.
+        prompt: The prompt with its task.
+        max_samples: Use the first N images; None: all.
+        skip_unreadable: Skip unreadable images instead of raising an error.
+        multi_image: Return one example with all images.
+        video_sampling: Frames of each video; None: the default settings.
+
+    Raises:
+        DataError: An image is unreadable, or all are.
     """
     video_sampling = video_sampling or VideoSampling()
-    asked = {name: [file] for name, file in list(images.files.items())[:max_samples]}
+    files_by_name = {name: [file] for name, file in list(images.files.items())[:max_samples]}
     if multi_image:
-        asked = {", ".join(asked): [file for files in asked.values() for file in files]}
+        files = [file for [file] in files_by_name.values()]
+        files_by_name = {", ".join(files_by_name): files}
     examples, unreadable = [], []
-    for name, files in asked.items():
+    for name, files in files_by_name.items():
         try:
-            seen = [path for file in files for path in _image_paths(file, video_sampling)]
-            examples.append(_build_example(name, seen, question))
-        except DataError as mistake:
-            unreadable.append(_skip_or_raise(mistake, skip_unreadable))
+            paths = [path for file in files for path in _image_paths(file, video_sampling)]
+            examples.append(_build_example(name, paths, prompt))
+        except DataError as error:
+            if not skip_unreadable:
+                raise DataError(f"{error} (skip_unreadable=true skips it)") from error
+            unreadable.append(str(error))
     if not examples:
         raise DataError(
             f"images: none of {len(unreadable)} can be read, the first: {unreadable[0]}"
         )
-    total = 1 if multi_image else len(images.files)
     return ImagePrompts(
         examples=examples,
         unreadable=unreadable,
-        num_images=total,
+        num_images=1 if multi_image else len(images.files),
         num_other_files=images.num_other_files,
     )
 
 
 def _image_paths(file: Path, video_sampling: VideoSampling) -> tuple[str, ...]:
-    return (
-        video_sampling.extract(str(file))
-        if file.suffix.lower() in VIDEO_EXTENSIONS
-        else (str(file),)
-    )
+    is_video = file.suffix.lower() in VIDEO_EXTENSIONS
+    return video_sampling.extract(str(file)) if is_video else (str(file),)
 
 
-def _build_example(name: str, images: Sequence[str], question: TaskPrompt) -> Example:
+def _build_example(name: str, images: Sequence[str], prompt: TaskPrompt) -> Example:
     from palitune.data.images.io import read_size
 
-    place = f"images: {name}"
-    if question.task.single_image_only and len(images) > 1:
-        raise DataError(multiple_images_message(place, len(images), question.task.name))
+    location = f"images: {name}"
+    if prompt.task.single_image_only and len(images) > 1:
+        raise DataError(multiple_images_message(location, len(images), prompt.task.name))
     sizes = [read_size(image) for image in images]
     return Example(
         id=name,
         images=tuple(images),
         size=sizes[0],
-        prefix=question.prompt,
+        prefix=prompt.prompt,
         suffixes=(),
         reference=(),
-        location=place,
-        component=question.task.name,
+        location=location,
+        component=prompt.task.name,
     )
 
 
-def _skip_or_raise(error: DataError, skip_unreadable: bool) -> str:
-    if not skip_unreadable:
-        raise DataError(f"{error} (skip_unreadable=true leaves it out)") from error
-    return str(error)
-
-
 def _expand_path(pattern: str) -> list[Path]:
-    """Return the file or folder, or the images and folders that a pattern matches, by name."""
+    """Return an existing path, or the sorted images and folders that match a pattern."""
     path = Path(pattern).expanduser()
     if path.exists():
         return [path]
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    found = sorted(match for match in matches if match.is_dir() or is_image(match))
-    if not found:
-        raise DataError(f"images: {pattern} does not exist; give a folder, a file or a pattern")
-    return found
+    paths = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    matches = sorted(match for match in paths if match.is_dir() or is_image(match))
+    if not matches:
+        raise DataError(f"images: {pattern} does not exist; use a folder, a file or a pattern")
+    return matches

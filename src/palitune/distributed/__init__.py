@@ -1,1 +1,1 @@
-"""Several processes: collectives, strategies, the launcher, and preemption."""
+"""Distributed runs: collectives, strategies, process launcher and preemption."""

@@ -1,7 +1,7 @@
-"""Several processes that do one run together, as `torchrun` and `accelerate launch` start them.
+"""Collectives over the processes that `torchrun`, `accelerate launch` or `palitune` started.
 
-A process alone is the first of one: everything here then costs nothing and imports no torch.
-Objects travel over gloo on the CPU, whatever carries the gradients.
+In a run of one process every function returns at once, without importing torch. Objects are sent
+over gloo on the CPU, whatever backend reduces the gradients.
 """
 
 import atexit
@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 TIMEOUT = timedelta(hours=12)
-"""How long processes wait for the first one, which may have much to judge."""
+"""Longest wait for another process; the main process may compute metrics for hours."""
 
 
 def world_size() -> int:
-    """Return how many processes do this run."""
+    """Return the number of processes of this run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -28,56 +28,56 @@ def rank() -> int:
 
 
 def is_main_process() -> bool:
-    """Tell whether this process is the one that writes files and speaks to the user."""
+    """Return whether this is process 0, which writes files and prints."""
     return rank() == 0
 
 
 def broadcast_from_main(value: T) -> T:
-    """Return the first process's value in every process."""
+    """Return the main process's value in every process."""
     if world_size() == 1:
         return value
     import torch.distributed
 
-    sent: list[Any] = [value]
-    torch.distributed.broadcast_object_list(sent, src=0, group=_gloo_group())
-    received: T = sent[0]
+    values: list[Any] = [value]
+    torch.distributed.broadcast_object_list(values, src=0, group=_gloo_group())
+    received: T = values[0]
     return received
 
 
 def run_on_main_process(fn: Callable[[], T]) -> T:
-    """Do some work in the first process only and return what it gives in every process.
+    """Call a function in the main process only and return its result in every process.
 
-    What it raises is raised in every process: else the others would wait for an answer.
+    An exception is raised in every process, so that none waits for a result that never comes.
     """
     if world_size() == 1:
         return fn()
-    done: Any = None
-    fault: Exception | None = None
+    result: Any = None
+    error: Exception | None = None
     if is_main_process():
         try:
-            done = fn()
+            result = fn()
         except Exception as raised:
-            fault = raised
+            error = raised
     received: T
-    received, fault = broadcast_from_main((done, fault))
-    if fault is not None:
-        raise fault
+    received, error = broadcast_from_main((result, error))
+    if error is not None:
+        raise error
     return received
 
 
 def any_rank(flag: bool) -> bool:
-    """Tell, in every process, whether any of them says so."""
+    """Return, in every process, whether the flag is set in any of them."""
     if world_size() == 1:
         return flag
     import torch
 
-    told = torch.tensor(int(flag))
-    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=_gloo_group())
-    return bool(told)
+    flags = torch.tensor(int(flag))
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX, group=_gloo_group())
+    return bool(flags)
 
 
 def gather_to_main(value: T) -> list[T]:
-    """Return the values of all processes, in their order, in the first; nothing in the others."""
+    """Return the values of all processes by rank in the main process, an empty list in others."""
     if world_size() == 1:
         return [value]
     import torch.distributed
@@ -88,7 +88,7 @@ def gather_to_main(value: T) -> list[T]:
 
 
 def _destroy_process_group() -> None:
-    """End the threads that talk to other processes; else they abort this one at its end."""
+    """Stop the communication threads, which would otherwise abort the process at its exit."""
     import torch.distributed
 
     if torch.distributed.is_initialized():
@@ -97,11 +97,11 @@ def _destroy_process_group() -> None:
 
 @cache
 def _gloo_group() -> Any:
-    """Join the other processes, with the backends of both kinds of device; return the group."""
+    """Initialize torch.distributed for CPU and GPU tensors if needed; return a gloo group."""
     import torch.distributed
 
     if not torch.distributed.is_initialized():
-        on_gpu = torch.cuda.is_available()
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        has_gpu = torch.cuda.is_available()
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
         atexit.register(_destroy_process_group)
     return torch.distributed.new_group(backend="gloo", timeout=TIMEOUT)

@@ -1,6 +1,6 @@
-"""SIGTERM is how a scheduler takes a machine back: the run ends, and may be started again.
+"""Preemption: a scheduler sends SIGTERM to reclaim a machine, and may requeue the run later.
 
-Within `postponed` it is only noted, so that what must not be torn is finished and saved first.
+Inside `defer_sigterm` the signal only sets a flag, so that the current step can be saved first.
 """
 
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Preempted(BaseException):
-    """The run is to end now; like KeyboardInterrupt it passes what handles faults."""
+    """The run must end now. Like KeyboardInterrupt, it passes through `except Exception`."""
 
 
 _requested = threading.Event()
@@ -19,27 +19,27 @@ _deferred = threading.Event()
 
 
 def preemption_requested() -> bool:
-    """Tell whether this process was asked to end."""
+    """Return whether this process received SIGTERM."""
     return _requested.is_set()
 
 
 @contextmanager
 def handle_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise Preempted in here; outside the main thread it stays what it is."""
+    """Raise Preempted on SIGTERM inside this context; no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _on_sigterm)
+    previous_handler = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
         _requested.clear()
 
 
 @contextmanager
 def defer_sigterm() -> Iterator[None]:
-    """Have SIGTERM only noted in here: whoever is at work looks at `asked`."""
+    """Only set `preemption_requested` on SIGTERM inside this context; the caller checks it."""
     _deferred.set()
     try:
         yield

@@ -1,103 +1,104 @@
-"""Which engine has several processes do a run together, and what it is told."""
+"""Distributed strategies (single process, DDP, FSDP, DeepSpeed) and their settings."""
 
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
 
 from palitune.distributed import collectives
-from palitune.errors import DataError
+from palitune.errors import DataError, check_ranges
 
 _ACCELERATE_ENV_VAR = "ACCELERATE_DYNAMO_MODE"
-"""What `accelerate launch` sets in whatever it starts, and nothing else sets."""
+"""Set by `accelerate launch` in the processes it starts, and by nothing else."""
 
 
 @dataclass(kw_only=True)
 class Strategy:
-    """One process, or those that torchrun or accelerate have started."""
+    """One process, or the processes that torchrun or accelerate have started (DDP)."""
 
     name: ClassVar[str] = "single"
     shards_frozen_layers: ClassVar[bool] = False
-    """Whether each process keeps only a share of the frozen layers while it trains."""
+    """Whether each process stores only a shard of the frozen layers during training."""
 
     def check_requirements(self) -> None:
-        """Raise DataError where something is missing that the engine needs."""
+        """Raise DataError if a library that the strategy requires is not installed."""
 
     def init_process(self) -> None:
-        """Make this process one of those that were asked for.
+        """Configure this process for the strategy.
 
-        Raises DataError where there are not as many, or where they were told of another engine.
+        Raises DataError if the number of processes, or accelerate's strategy, is another one.
         """
         by_accelerate = _ACCELERATE_ENV_VAR in os.environ and "WORLD_SIZE" not in os.environ
-        # Asked for several, accelerate says where they meet, and with --cpu then starts one.
+        # For several processes accelerate sets MASTER_PORT; with --cpu it then starts only one.
         if by_accelerate and "MASTER_PORT" in os.environ:
             raise DataError(
-                "accelerate launch was asked for several processes and started one, as it does "
-                "with --cpu; use launch=ddp or torchrun in its place"
+                "accelerate launch is configured for several processes but started one, as it does "
+                "with --cpu. Use launch=ddp or torchrun instead."
             )
         self._check_accelerate_strategy()
 
     def _check_accelerate_strategy(self) -> None:
-        for variable, told, ours in (
+        for variable, title, launch in (
             ("ACCELERATE_USE_FSDP", "FSDP", Fsdp.name),
             ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed", DeepSpeed.name),
         ):
             if os.environ.get(variable, "").lower() == "true" and variable not in self.env_vars():
                 raise DataError(
-                    f"accelerate launch was told to use {told}; say launch={ours}, and give it the "
-                    f"accelerate.yaml that a run with launch={ours} writes"
+                    f"accelerate is configured for {title}. Set launch={launch} and pass the "
+                    "accelerate.yaml written by such a run."
                 )
 
     def env_vars(self) -> dict[str, str]:
-        """What accelerate reads in the environment of every process."""
+        """Return the environment variables of every process that accelerate reads."""
         return {}
 
     def write_accelerate_config(self, folder: Path) -> None:
-        """Write what `accelerate launch` needs to start such a run; nothing for one process."""
+        """Write `accelerate.yaml`, with which `accelerate launch` starts the same processes."""
 
 
 @dataclass(kw_only=True)
 class MultiProcess(Strategy):
-    """Several processes, on one machine or on several, which share the work."""
+    """Data-parallel training in several processes on one or several machines (DDP)."""
 
     name: ClassVar[str] = "ddp"
 
-    nproc_per_node: int = 2
-    """On each machine; every one has a GPU of its own where there are GPUs."""
-    nnodes: int = 1
-    """Machines; each is given the same command, but for launch.node_rank."""
-    node_rank: int = 0
-    """The number of this machine, from 0."""
+    nproc_per_node: Annotated[int, Ge(1)] = 2
+    """Processes per machine (torchrun's name); on a machine with GPUs each uses one of them."""
+    nnodes: Annotated[int, Ge(1)] = 1
+    """Machines (torchrun's name); start the same command on each, with its own launch.node_rank."""
+    node_rank: Annotated[int, Ge(0)] = 0
+    """Number of this machine, from 0 (torchrun's name)."""
     master_addr: str = "localhost:29400"
-    """Host and free port of machine 0; read where there are several."""
+    """Host and free port of machine 0, HOST:PORT; used if there are several machines."""
 
     def __post_init__(self) -> None:
-        for name in ("nproc_per_node", "nnodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"launch.{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.node_rank < self.nnodes:
+        check_ranges(self, "launch")
+        if self.node_rank >= self.nnodes:
             raise ValueError(
-                f"launch.node_rank must be in 0 to {self.nnodes - 1}, not {self.node_rank}"
+                f"launch.node_rank must be below launch.nnodes={self.nnodes}, got {self.node_rank}."
             )
         if not self.master_addr.rpartition(":")[2].isdecimal():
-            raise ValueError(f"launch.master_addr must be HOST:PORT, not {self.master_addr}")
+            raise ValueError(f"launch.master_addr must be HOST:PORT, got {self.master_addr}.")
 
     @property
     def world_size(self) -> int:
-        """Processes on all machines."""
+        """Number of processes on all machines."""
         return self.nproc_per_node * self.nnodes
 
     def needs_launch(self) -> bool:
-        """Tell whether processes are to be started, which have not been."""
+        """Return whether the processes still have to be started."""
         return "WORLD_SIZE" not in os.environ and _ACCELERATE_ENV_VAR not in os.environ
 
     def init_process(self) -> None:
-        if (found := collectives.world_size()) != self.world_size:
+        if (started := collectives.world_size()) != self.world_size:
             raise DataError(
-                f"launch asks for {self.world_size} processes and {found} "
-                f"{'was' if found == 1 else 'were'} started; leave out torchrun or accelerate "
-                f"launch, or have it start {self.world_size} (accelerate launch --cpu always starts one)"
+                f"launch={self.name} requires {self.world_size} processes, but {started} "
+                f"{'was' if started == 1 else 'were'} started. Run without torchrun and accelerate "
+                f"launch, or start {self.world_size} processes (accelerate launch --cpu always "
+                "starts one)."
             )
         self._check_accelerate_strategy()
         os.environ |= self.env_vars()
@@ -105,17 +106,17 @@ class MultiProcess(Strategy):
     def write_accelerate_config(self, folder: Path) -> None:
         import yaml  # type: ignore[import-untyped]
 
-        how = f"accelerate launch --config_file {folder}/accelerate.yaml"
-        told = f"# {how} -m palitune RECIPE --run {folder}\n"
+        command = f"accelerate launch --config_file {folder}/accelerate.yaml"
+        header = f"# {command} -m palitune RECIPE --run {folder}\n"
         if self.nnodes > 1:
-            told += "# and on every other machine the same with its --machine_rank.\n"
+            header += "# On every other machine add --machine_rank=N to accelerate's options.\n"
         file = folder / "accelerate.yaml"
-        file.write_text(told + yaml.safe_dump(self.accelerate_config()), encoding="utf-8")
+        file.write_text(header + yaml.safe_dump(self.accelerate_config()), encoding="utf-8")
 
     def accelerate_config(self) -> dict[str, Any]:
-        """Say the same as a configuration of accelerate."""
+        """Return the equivalent configuration file of accelerate."""
         host, _, port = self.master_addr.rpartition(":")
-        met = {"main_process_ip": host, "main_process_port": int(port)} if self.nnodes > 1 else {}
+        main = {"main_process_ip": host, "main_process_port": int(port)} if self.nnodes > 1 else {}
         return {
             "compute_environment": "LOCAL_MACHINE",
             "distributed_type": "MULTI_GPU" if self.world_size > 1 else "NO",
@@ -124,14 +125,14 @@ class MultiProcess(Strategy):
             "machine_rank": self.node_rank,
             "rdzv_backend": "static",
             "same_network": True,
-            "mixed_precision": "no",  # the precision is the base's
-            **met,
+            "mixed_precision": "no",  # model.dtype and adapter settings define the precision
+            **main,
         }
 
 
 @dataclass(kw_only=True)
 class Fsdp(MultiProcess):
-    """The same, and each keeps only a share of the frozen layers while it trains (FSDP2)."""
+    """DDP that shards the frozen layers over the processes during training (FSDP2)."""
 
     name: ClassVar[str] = "fsdp"
     shards_frozen_layers: ClassVar[bool] = True
@@ -139,23 +140,26 @@ class Fsdp(MultiProcess):
 
 @dataclass(kw_only=True)
 class DeepSpeed(MultiProcess):
-    """The same, and each keeps only a share of the optimizer's memory (DeepSpeed's ZeRO)."""
+    """DDP that shards the optimizer state over the processes (DeepSpeed ZeRO)."""
 
     name: ClassVar[str] = "deepspeed"
 
     zero_stage: int = 2
-    """1: the optimizer's memory is shared out; 2: gradients, too."""
+    """ZeRO stage; 1: shard the optimizer state; 2: shard the gradients, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.zero_stage not in (1, 2):
             raise ValueError(
-                f"launch.zero_stage must be 1 or 2, not {self.zero_stage}; launch=fsdp shares out weights"
+                f"launch.zero_stage must be 1 or 2, got {self.zero_stage}. Set launch=fsdp to "
+                "shard weights."
             )
 
     def check_requirements(self) -> None:
         if find_spec("deepspeed") is None:
-            raise DataError("launch=deepspeed needs DeepSpeed: pip install 'palitune[deepspeed]'")
+            raise DataError(
+                "launch=deepspeed requires DeepSpeed: pip install 'palitune[deepspeed]'"
+            )
 
     def env_vars(self) -> dict[str, str]:
         return {
@@ -165,7 +169,7 @@ class DeepSpeed(MultiProcess):
         }
 
     def accelerate_config(self) -> dict[str, Any]:
-        how = {
+        zero = {
             "zero_stage": self.zero_stage,
             "zero3_init_flag": False,
             "deepspeed_multinode_launcher": "standard",
@@ -173,7 +177,7 @@ class DeepSpeed(MultiProcess):
         return {
             **super().accelerate_config(),
             "distributed_type": "DEEPSPEED",
-            "deepspeed_config": how,
+            "deepspeed_config": zero,
         }
 
 

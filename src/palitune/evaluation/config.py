@@ -1,13 +1,17 @@
-"""What an evaluation is told."""
+"""Settings for evaluation."""
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
 
 from palitune.data.images.resize import ResizeBackend
+from palitune.errors import check_ranges
 
 
 class Submission(Enum):
-    """The test server or official program that a file of results is written for."""
+    """The test server or official program that reads the result file."""
 
     docvqa = "docvqa"
     infovqa = "infovqa"
@@ -22,68 +26,54 @@ class Submission(Enum):
 
 
 class MultipleChoiceMode(Enum):
-    """How a question that brings its choices is answered."""
+    """How questions with a list of choices are answered."""
 
     generate = "generate"
-    """Freely, as any other: published numbers come from it."""
+    """By free generation, as in published results."""
     loglikelihood = "loglikelihood"
-    """By the choice that is the likeliest answer, all of them being scored in one pass."""
+    """By the choice with the highest log-probability; all choices are scored in one pass."""
 
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
     split: str = "test"
     """Split to evaluate on."""
-    max_samples: int | None = None
-    """First N examples of every part; null: all."""
-    batch_size: int = 16
-    """Prompts per generation batch, of each process."""
-    num_workers: int = 2
-    """Processes that decode images; 0: decode in the evaluating process."""
+    max_samples: Annotated[int | None, Ge(1)] = None
+    """Evaluate only the first N examples of each component (null: all)."""
+    batch_size: Annotated[int, Ge(1)] = 16
+    """Prompts per generation batch, per device."""
+    num_workers: Annotated[int, Ge(0)] = 2
+    """Data loader processes that decode images (0: decode in the main process)."""
     resize: ResizeBackend = ResizeBackend.exact
-    """How images are resized: exact | fast, as in `training.resize`."""
+    """Resize backend: exact | fast, as in `training.resize`."""
     image_cache: str | None = None
-    """Folder that keeps the resized images, as `training.image_cache`; the two may be one."""
-    num_beams: int = 1
-    """Answers that are followed at a time, the likeliest per token being given; 1: greedily."""
+    """Folder for resized images, as in `training.image_cache`; both can share one folder."""
+    num_beams: Annotated[int, Ge(1)] = 1
+    """Number of beams; the result is the beam with the highest log-probability per token
+    (1: greedy decoding)."""
     constrained_decoding: bool = False
-    """Keep answers of objects well-formed and their labels among those asked for; none is cut off
-    by `task.max_new_tokens`, but ends an object earlier. Off by default: published numbers come
-    from free generation, and what it garbles is to be seen."""
+    """Generate only well-formed objects with the labels in the prompt. An answer close to
+    `task.max_new_tokens` may contain one object fewer than would fit. Off by default, because
+    published results come from free generation."""
     multiple_choice: MultipleChoiceMode = MultipleChoiceMode.generate
-    """generate | loglikelihood: how questions are answered that bring their choices, as those of
-    A-OKVQA (multiple choice), AI2D and ScienceQA do; others are always answered freely. By
-    loglikelihood it is the choice with the highest log-probability, summed over its tokens and EOS and
-    not divided by their number: the probability that just this is answered."""
+    """How questions with choices (A-OKVQA multiple choice, AI2D, ScienceQA) are answered:
+    generate | loglikelihood. `loglikelihood` picks the choice with the highest log-probability,
+    summed over its tokens and EOS without length normalization. Other questions are always answered
+    by generation."""
     deduplicate: bool = False
-    """Leave an object out of an answer that repeats a surer one. Off by default: benchmarks count
-    it as a mistake. How many there are is told either way."""
-    duplicate_iou: float = 0.7
-    """Overlap of two boxes of one label, in (0, 1], from which on they are duplicates."""
-    bootstrap_samples: int = 1000
-    """Resampled test sets behind every 95 % interval; 0: no intervals."""
+    """Remove objects that repeat a more confident one before scoring. Off by default, because
+    benchmarks count duplicates as errors. The number of duplicates is reported in both cases."""
+    duplicate_iou: Annotated[float, Gt(0), Le(1)] = 0.7
+    """IoU from which two boxes with the same label count as duplicates."""
+    bootstrap_samples: Annotated[int, Ge(0)] = 1000
+    """Resampled test sets for the 95 % confidence intervals (0: no intervals)."""
     slices: bool = True
-    """Tell the numbers by length of the answer, class, size and number of objects, too."""
+    """Also report metrics by answer length, class, object size and number of objects."""
     perplexity: bool = False
-    """Tell how probable the model finds the references, too (one more pass over the examples)."""
+    """Also report the perplexity of the references (one more pass over the examples)."""
     submission: Submission | None = None
     """Write `submission.json` for a test server: docvqa | infovqa | stvqa | vqav2 | textvqa |
     vizwiz | coco_captions | coco_detection | coco_segmentation | refcoco."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"evaluation.batch_size must be at least 1, not {self.batch_size}")
-        if self.max_samples is not None and self.max_samples < 1:
-            raise ValueError(f"evaluation.max_samples must be at least 1, not {self.max_samples}")
-        if self.num_workers < 0:
-            raise ValueError(f"evaluation.num_workers must be at least 0, not {self.num_workers}")
-        if self.num_beams < 1:
-            raise ValueError(f"evaluation.num_beams must be at least 1, not {self.num_beams}")
-        if not 0 < self.duplicate_iou <= 1:
-            raise ValueError(
-                f"evaluation.duplicate_iou must be in (0, 1], not {self.duplicate_iou}"
-            )
-        if self.bootstrap_samples < 0:
-            raise ValueError(
-                f"evaluation.bootstrap_samples must be at least 0, not {self.bootstrap_samples}"
-            )
+        check_ranges(self, "evaluation")

@@ -1,13 +1,25 @@
-"""Evaluation of every task: generate, parse, score."""
+"""Evaluation of datasets: generate predictions and compute metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rich.progress import Progress
+
+from palitune.data.collator import Collator
 from palitune.data.dataset import TaskDataset
-from palitune.evaluation.config import EvaluationConfig
-from palitune.evaluation.inference import generate_predictions
+from palitune.distributed import collectives
+from palitune.errors import DataError
+from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
+from palitune.evaluation.inference import (
+    make_collator,
+    make_progress,
+    predict_batches,
+    split_batches,
+)
+from palitune.evaluation.partial_predictions import PredictionCache
 from palitune.evaluation.scoring import Results, score_predictions
+from palitune.records import Prediction
 
 
 def evaluate(
@@ -18,12 +30,20 @@ def evaluate(
     *,
     title: str = "",
 ) -> Results:
-    """Generate an answer to every example of every part and judge it by the part's own metrics.
+    """Generate a prediction for every example and compute the metrics of each dataset.
 
-    `title` names the progress line. Where several processes evaluate, all of them get the results.
+    Args:
+        network: Model with or without adapter.
+        processor: Processor of the model.
+        datasets: Datasets with their tasks.
+        settings: Evaluation settings.
+        title: Suffix of the progress label.
+
+    Returns:
+        The results, on every rank.
     """
-    answers = generate_predictions(network, processor, datasets, settings, title=title)
-    return score_predictions(datasets, answers, settings)
+    predictions = generate_predictions(network, processor, datasets, settings, title=title)
+    return score_predictions(datasets, predictions, settings)
 
 
 def make_validation_fn(
@@ -36,10 +56,118 @@ def make_validation_fn(
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that computes the validation metrics during training.
 
-    It evaluates `max_samples` examples per dataset, without confidence intervals and slices.
-    Without datasets the result is None.
+    It computes neither confidence intervals nor slices.
+
+    Args:
+        network: The model in training.
+        processor: Processor of the model.
+        datasets: Validation datasets. If there are none, the result is None.
+        settings: Evaluation settings.
+        max_samples: Examples to evaluate per dataset.
     """
     if not datasets:
         return None
     limited = replace(settings, max_samples=max_samples, bootstrap_samples=0, slices=False)
     return lambda: evaluate(network, processor, datasets, limited, title="validation").metrics
+
+
+def generate_predictions(
+    network: Any,
+    processor: Any,
+    datasets: Sequence[TaskDataset],
+    settings: EvaluationConfig,
+    *,
+    prediction_cache: PredictionCache | None = None,
+    title: str = "",
+) -> list[list[Prediction]]:
+    """Generate a prediction for the first `max_samples` examples of every dataset.
+
+    Args:
+        network: Model with or without adapter.
+        processor: Processor of the model.
+        datasets: Datasets with their tasks.
+        settings: Evaluation settings.
+        prediction_cache: Predictions of an interrupted evaluation, which are not generated again;
+            new predictions are added to it.
+        title: Suffix of the progress label.
+
+    Returns:
+        Predictions by dataset, in the order of the examples; empty lists on other ranks than 0.
+
+    Raises:
+        DataError: If an image cannot be decoded, or if `multiple_choice=loglikelihood` is set and
+            no example has choices.
+    """
+    _check_multiple_choice(datasets, settings)
+    collator = make_collator(processor, settings)
+    predictions = []
+    with make_progress() as progress:
+        for dataset in datasets:
+            label = " ".join(["evaluating", dataset.name, title]).rstrip()
+            predictions.append(
+                _predict_dataset(
+                    network, collator, dataset, settings, prediction_cache, progress, label
+                )
+            )
+    return predictions
+
+
+def num_examples(dataset: TaskDataset, settings: EvaluationConfig) -> int:
+    """Return the number of examples to evaluate: the first ones up to `max_samples`."""
+    return min(settings.max_samples or len(dataset.examples), len(dataset.examples))
+
+
+def _check_multiple_choice(datasets: Sequence[TaskDataset], settings: EvaluationConfig) -> None:
+    if settings.multiple_choice is MultipleChoiceMode.generate:
+        return
+    if not any(
+        dataset.task.choice_suffixes(dataset.examples[index])
+        for dataset in datasets
+        for index in range(num_examples(dataset, settings))
+    ):
+        raise DataError(
+            f"{datasets[0].examples[0].location}: evaluation.multiple_choice=loglikelihood needs "
+            "examples with choices, but no example has any. Set "
+            "evaluation.multiple_choice=generate."
+        )
+
+
+def _predict_dataset(
+    network: Any,
+    collator: Collator,
+    dataset: TaskDataset,
+    settings: EvaluationConfig,
+    prediction_cache: PredictionCache | None,
+    progress: Progress,
+    label: str,
+) -> list[Prediction]:
+    """Generate the predictions that the cache lacks. Return all of them on rank 0."""
+    examples, count = dataset.examples, num_examples(dataset, settings)
+    if collator.image_cache:
+        collator.image_cache.check_disk_space(examples[:count])
+    cached = prediction_cache.predictions.get(dataset.name, {}) if prediction_cache else {}
+    predictions = dict(cached)
+    cached_ids = collectives.broadcast_from_main(set(predictions))
+    batches = [
+        batch
+        for batch in split_batches(count, settings.batch_size)
+        if not cached_ids or not cached_ids >= {examples[index].id for index in batch}
+    ]
+    task_id = progress.add_task(label, total=sum(map(len, batches)))
+    for batch, results in predict_batches(
+        network,
+        collator,
+        dataset.task,
+        examples,
+        batches,
+        settings,
+        with_references=settings.perplexity and dataset.has_references,
+    ):
+        new = [result for result in results if isinstance(result, Prediction)]
+        predictions |= {prediction.id: prediction for prediction in new}
+        if prediction_cache:
+            prediction_cache.add(dataset.name, [examples[index] for index in batch], new)
+        progress.advance(task_id, len(batch))
+    if not collectives.is_main_process():
+        return []
+    return [predictions[examples[index].id] for index in range(count)]

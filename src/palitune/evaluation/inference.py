@@ -1,7 +1,7 @@
-"""A model's answers to all examples: batches -> generate -> parse, in one process or several.
+"""Batched inference on one or several processes: load a batch, generate, parse.
 
-Batches are cut as if one process did them all and are dealt out in turn, so that the number of
-processes changes no number; likewise an interrupted evaluation goes on with the same batches.
+Batches are formed as for one process and then distributed over the ranks, so the number of
+processes does not change any prediction. A resumed evaluation uses the same batches.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,205 +20,202 @@ from rich.progress import (
 from torch.utils.data import DataLoader
 
 from palitune.data.collator import Batch, Collator
-from palitune.data.dataset import TaskDataset
 from palitune.distributed import collectives
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
-from palitune.evaluation.partial_predictions import PredictionCache
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
-from palitune.evaluation.prediction_records import PredictionRecord, PredictionsByDataset
-from palitune.models.generation.generate import Generation, generate
-from palitune.records import Example
+from palitune.models.generation.generate import generate
+from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
-_PROGRESS_COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TextColumn("left"),
-    TimeRemainingColumn(),
-)
+
+def make_collator(processor: Any, settings: EvaluationConfig) -> Collator:
+    """Return a collator with the resize backend and the image cache of the settings."""
+    return Collator(processor, resize_backend=settings.resize, image_cache=settings.image_cache)
 
 
-def generate_predictions(
+def make_progress() -> Progress:
+    """Return a progress bar that is shown on the main process only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        transient=True,
+        disable=not collectives.is_main_process(),
+    )
+
+
+def split_batches(count: int, batch_size: int) -> list[list[int]]:
+    """Split the indices 0 to count - 1 into batches."""
+    starts = range(0, count, batch_size)
+    return [list(range(start, min(start + batch_size, count))) for start in starts]
+
+
+def predict_batches(
     network: Any,
-    processor: Any,
-    datasets: Sequence[TaskDataset],
+    collator: Collator,
+    task: Task,
+    examples: Sequence[Example],
+    batches: Sequence[list[int]],
     settings: EvaluationConfig,
     *,
-    prediction_cache: PredictionCache | None = None,
-    title: str = "",
-) -> PredictionsByDataset:
-    """Generate an answer to every example of every part; those in the journal are there already.
+    with_references: bool = False,
+    skip_unreadable: bool = False,
+) -> Iterator[tuple[list[int], list[Prediction | DataError]]]:
+    """Distribute batches over the processes and yield their results on rank 0, in order.
 
-    `title` names the progress line. Raises DataError where choices are to be compared and no task
-    knows any.
+    Args:
+        network: Model with or without adapter.
+        collator: Makes the batches, in the workers of the data loader.
+        task: Task of the examples.
+        examples: All examples of a dataset.
+        batches: Indices of the examples of each batch.
+        settings: Evaluation settings.
+        with_references: Also compute the log-likelihood of the references.
+        skip_unreadable: Return the DataError of an image that cannot be decoded as a result. If
+            False, it is raised on every rank.
+
+    Yields:
+        The indices of a batch and its results, errors first.
     """
-    _check_multiple_choice(datasets, settings)
-    collator = Collator(processor, resize_backend=settings.resize, image_cache=settings.image_cache)
-    kept: dict[str, dict[str, PredictionRecord]] = (
-        prediction_cache.predictions if prediction_cache else {}
+    world_size = collectives.world_size()
+    loader: Iterable[_LoadedBatch] = DataLoader(
+        examples,  # type: ignore[arg-type]
+        batch_sampler=batches[collectives.rank() :: world_size],
+        collate_fn=partial(_load_batch, collator, task, settings, with_references),
+        num_workers=settings.num_workers if len(batches) > 1 else 0,
     )
-    with Progress(
-        *_PROGRESS_COLUMNS, transient=True, disable=not collectives.is_main_process()
-    ) as progress:
-        answers = []
-        for part in datasets:
-            known = dict(kept.get(part.name, {}))
-            if collator.image_cache:
-                collator.image_cache.check_disk_space(part.examples[: num_examples(part, settings)])
-            batches = _pending_batches(part, settings, collectives.broadcast_from_main(set(known)))
-            own = batches[collectives.rank() :: collectives.world_size()]
-            written = _predict_batches(network, collator, part, own, settings)
-            label = " ".join(["evaluating", part.name, title]).rstrip()
-            tracked = progress.add_task(label, total=sum(map(len, batches)))
-            for start in range(0, len(batches), collectives.world_size()):
-                turn = batches[start : start + collectives.world_size()]
-                # The last turn may be too short for all; who has nothing to do sends nothing.
-                for batch, done in zip(
-                    turn, collectives.gather_to_main(next(written, [])), strict=False
-                ):
-                    examples = [part.examples[index] for index in batch]
-                    known |= {one.id: a for one, a in zip(examples, done, strict=True)}
-                    if prediction_cache:
-                        prediction_cache.add(part.name, examples, done)
-                    progress.advance(tracked, len(batch))
-            ids = (part.examples[index].id for index in range(num_examples(part, settings)))
-            answers.append([known[key] for key in ids] if collectives.is_main_process() else [])
-    return answers
-
-
-def _check_multiple_choice(datasets: Sequence[TaskDataset], settings: EvaluationConfig) -> None:
-    if settings.multiple_choice is MultipleChoiceMode.generate:
-        return
-    judgings = ((part, index) for part in datasets for index in range(num_examples(part, settings)))
-    if not any(part.task.choice_suffixes(part.examples[index]) for part, index in judgings):
-        raise DataError(
-            f"{datasets[0].examples[0].location}: evaluation.multiple_choice=loglikelihood needs examples with "
-            "choices, and neither this one nor any other has some; set evaluation.multiple_choice=generate"
-        )
-
-
-def num_examples(dataset: TaskDataset, settings: EvaluationConfig) -> int:
-    """Return how many examples of a part are judged: the first ones."""
-    return min(settings.max_samples or len(dataset.examples), len(dataset.examples))
-
-
-def _pending_batches(
-    dataset: TaskDataset, settings: EvaluationConfig, cached_ids: set[str]
-) -> list[list[int]]:
-    """Cut the examples into batches; leave out those whose answers are all known."""
-    count = num_examples(dataset, settings)
-    starts = range(0, count, settings.batch_size)
-    batches = [list(range(start, min(start + settings.batch_size, count))) for start in starts]
-    if not cached_ids:
-        return batches
-    return [batch for batch in batches if not cached_ids >= {dataset.examples[i].id for i in batch}]
+    predicted = (
+        _predict_batch(network, collator.tokenizer, task, loaded, settings) for loaded in loader
+    )
+    for start in range(0, len(batches), world_size):
+        # In the last round some ranks have no batch and send an empty list.
+        results = collectives.gather_to_main(next(predicted, []))
+        if not skip_unreadable:
+            errors = [
+                result for batch in results for result in batch if isinstance(result, DataError)
+            ]
+            if error := collectives.broadcast_from_main(next(iter(errors), None)):
+                raise error
+        yield from zip(batches[start : start + world_size], results, strict=False)
 
 
 @dataclass(frozen=True)
-class _InferenceBatch:
-    """Some examples, as a worker loads them."""
+class _LoadedBatch:
+    """The tensors of some examples, made by a worker of the data loader."""
 
+    examples: list[Example]
+    """Examples with readable images."""
     choice_examples: list[Example]
-    """Those that are answered by the likeliest of their choices."""
+    """Examples that are answered by their most likely choice; the others by generation."""
     choice_batch: Batch | None
     prompt_examples: list[Example]
-    """The others, which are answered freely."""
     prompt_batch: Batch | None
-    order: list[int]
-    """Of each example, its place among both, the first ones first."""
-    references: list[Batch]
-    """Of all examples, where these are wanted."""
+    reference_batches: list[Batch]
+    """Batches of all references; empty unless their log-likelihood is computed."""
+    errors: list[DataError]
 
 
-def _predict_batches(
-    network: Any,
+def _load_batch(
     collator: Collator,
-    dataset: TaskDataset,
-    batches: list[list[int]],
+    task: Task,
     settings: EvaluationConfig,
-) -> Iterator[list[PredictionRecord]]:
-    """Yield the answers to each batch."""
-    loader: Iterable[tuple[Sequence[Example], _InferenceBatch]] = DataLoader(
-        dataset.examples,  # type: ignore[arg-type]
-        batch_sampler=batches,
-        collate_fn=partial(_collate, collator, dataset, settings),
-        num_workers=settings.num_workers if len(batches) > 1 else 0,
-    )
-    for examples, loaded in loader:
-        answers = pick_choices(network, dataset.task, loaded.choice_examples, loaded.choice_batch)
-        if loaded.prompt_batch is not None:
-            written = generate_batch(
-                network,
-                collator.tokenizer,
-                loaded.prompt_batch,
-                loaded.prompt_examples,
-                dataset.task,
-                settings,
-            )
-            answers += map(
-                partial(_parse_generation, dataset.task), loaded.prompt_examples, written
-            )
-        answers = [answers[place] for place in loaded.order]
-        if loaded.references:
-            found = reference_likelihoods(network, examples, loaded.references)
-            pairs = zip(answers, found, strict=True)
-            answers = [replace(answer, likelihood=likelihood) for answer, likelihood in pairs]
-        yield answers
+    with_references: bool,
+    examples: Sequence[Example],
+) -> _LoadedBatch:
+    """Collate examples without those whose images cannot be decoded."""
+    collate = partial(_collate, collator, task, settings, with_references)
+    try:
+        return collate(list(examples), [])
+    except DataError:
+        errors = {example.id: _decode_error(collator, example) for example in examples}
+    readable = [example for example in examples if errors[example.id] is None]
+    return collate(readable, [error for error in errors.values() if error])
 
 
 def _collate(
     collator: Collator,
-    dataset: TaskDataset,
-    settings: EvaluationConfig,
-    examples: Sequence[Example],
-) -> tuple[Sequence[Example], _InferenceBatch]:
-    by_likelihood = settings.multiple_choice is MultipleChoiceMode.loglikelihood
-    is_choice = [
-        by_likelihood and bool(dataset.task.choice_suffixes(example)) for example in examples
-    ]
-    places = sorted(range(len(examples)), key=lambda index: not is_choice[index])
-    choosing = [examples[index] for index in places if is_choice[index]]
-    asked = [examples[index] for index in places if not is_choice[index]]
-    with_references = settings.perplexity and dataset.has_references
-    return examples, _InferenceBatch(
-        choice_examples=choosing,
-        choice_batch=collate_choices(collator, dataset.task, choosing),
-        prompt_examples=asked,
-        prompt_batch=collator.collate_prompts(asked) if asked else None,
-        order=[places.index(index) for index in range(len(examples))],
-        references=reference_batches(collator, examples) if with_references else [],
-    )
-
-
-def _parse_generation(task: Task, example: Example, generation: Generation) -> PredictionRecord:
-    return PredictionRecord(
-        text=generation.text,
-        value=task.parse(generation.text, example.size, generation.confidence),
-        finished=generation.finished,
-        confidence=generation.confidence(0, len(generation.text)),
-    )
-
-
-def generate_batch(
-    network: Any,
-    tokenizer: Any,
-    prompts: Batch,
-    examples: Sequence[Example],
     task: Task,
     settings: EvaluationConfig,
-) -> list[Generation]:
-    """Continue the prompts of examples as task and settings say."""
-    by_grammar = settings.constrained_decoding or task.requires_grammar
-    grammars = [task.grammar(example.prefix) for example in examples] if by_grammar else None
-    return generate(
+    with_references: bool,
+    examples: list[Example],
+    errors: list[DataError],
+) -> _LoadedBatch:
+    choice_examples: list[Example] = []
+    if settings.multiple_choice is MultipleChoiceMode.loglikelihood:
+        choice_examples = [example for example in examples if task.choice_suffixes(example)]
+    choice_ids = {example.id for example in choice_examples}
+    prompt_examples = [example for example in examples if example.id not in choice_ids]
+    return _LoadedBatch(
+        examples=examples,
+        choice_examples=choice_examples,
+        choice_batch=collate_choices(collator, task, choice_examples),
+        prompt_examples=prompt_examples,
+        prompt_batch=collator.collate_prompts(prompt_examples) if prompt_examples else None,
+        reference_batches=reference_batches(collator, examples)
+        if with_references and examples
+        else [],
+        errors=errors,
+    )
+
+
+def _decode_error(collator: Collator, example: Example) -> DataError | None:
+    """Return the error of an image that cannot be decoded."""
+    try:
+        collator.collate_prompts([example])
+    except DataError as error:
+        return error
+    return None
+
+
+def _predict_batch(
+    network: Any, tokenizer: Any, task: Task, loaded: _LoadedBatch, settings: EvaluationConfig
+) -> list[Prediction | DataError]:
+    """Return the errors and the predictions of a batch, these in the order of its examples."""
+    predictions = pick_choices(network, task, loaded.choice_examples, loaded.choice_batch)
+    if loaded.prompt_batch is not None:
+        predictions += _generate_batch(
+            network, tokenizer, task, loaded.prompt_examples, loaded.prompt_batch, settings
+        )
+    by_id = {prediction.id: prediction for prediction in predictions}
+    predictions = [by_id[example.id] for example in loaded.examples]
+    if loaded.reference_batches:
+        likelihoods = reference_likelihoods(network, loaded.examples, loaded.reference_batches)
+        predictions = [
+            replace(prediction, likelihood=likelihood)
+            for prediction, likelihood in zip(predictions, likelihoods, strict=True)
+        ]
+    return [*loaded.errors, *predictions]
+
+
+def _generate_batch(
+    network: Any,
+    tokenizer: Any,
+    task: Task,
+    examples: Sequence[Example],
+    prompts: Batch,
+    settings: EvaluationConfig,
+) -> list[Prediction]:
+    constrained = settings.constrained_decoding or task.requires_grammar
+    generations = generate(
         network,
         tokenizer,
         prompts,
         task.max_new_tokens,
         num_beams=settings.num_beams,
-        grammars=grammars,
+        grammars=[task.grammar(example.prefix) for example in examples] if constrained else None,
     )
+    return [
+        Prediction(
+            id=example.id,
+            text=generation.text,
+            value=task.parse(generation.text, example.size, generation.confidence),
+            finished=generation.finished,
+            confidence=generation.confidence(0, len(generation.text)),
+        )
+        for example, generation in zip(examples, generations, strict=True)
+    ]

@@ -1,65 +1,73 @@
-"""How much of what a model wrote as objects could not be used: garbled, repeated, not asked for."""
-
-from dataclasses import dataclass, field
+"""Rates of unusable output: malformed or truncated text, duplicate and unknown objects."""
 
 import numpy as np
 
 from palitune.evaluation.config import EvaluationConfig
-from palitune.metrics.base import FloatArray, ResampleCounts, ratio
+from palitune.evaluation.resampling import PerExampleMetric
+from palitune.metrics.base import FloatArray, ResampleCounts, ratio, weighted_mean
 from palitune.metrics.objects.duplicates import find_duplicates
 from palitune.records import Example, Instance, Value
 from palitune.tasks import Task
 
 VALIDITY_METRICS = ("malformed_fragments", "duplicates", "unknown_label")
-"""Of everything written, the share that no object could be read from; of the objects, the share
-that repeats another one (see `evaluation.duplicate_iou`), and whose label was not asked for."""
+"""Share of the generated fragments that cannot be parsed as an object; share of the objects that
+repeat another one (`evaluation.duplicate_iou`); share whose label is not in the prompt."""
 
 
-@dataclass
-class ObjectValidity:
-    """Count over all examples of a part; NaN where the model wrote nothing to count."""
+class OutputValidity(PerExampleMetric):
+    """Shares of the texts that are malformed, and that are cut off at `task.max_new_tokens`."""
 
-    task: Task
-    settings: EvaluationConfig
-    example_counts: list[tuple[int, ...]] = field(default_factory=list)
-    """Of each example: fragments unreadable and in all, repeated objects, objects in all, those of
-    an unknown label, and those whose label could be judged."""
+    def update(self, malformed: bool, truncated: bool) -> None:
+        self.rows.append((malformed, truncated))
+
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
+        malformed, truncated = np.array(self.rows, float).reshape(-1, 2).T
+        return {
+            "malformed": weighted_mean(counts, malformed),
+            "unfinished": weighted_mean(counts, truncated),
+        }
+
+
+class ObjectValidity(PerExampleMetric):
+    """Shares of the generated objects, by `VALIDITY_METRICS`; NaN if nothing was generated.
+
+    A row has three pairs: malformed fragments and all fragments, duplicates and objects, unknown
+    labels and objects with a label that could be checked.
+    """
+
+    def __init__(self, task: Task, settings: EvaluationConfig) -> None:
+        super().__init__()
+        self.task, self.settings = task, settings
 
     def count_and_deduplicate(
         self, example: Example, text: str, value: Value | None
     ) -> Value | None:
-        """Count what an answer holds; return its value, without duplicates if the settings say so.
+        """Count the objects of a prediction. Return its value, deduplicated if so configured.
 
-        Where a prompt tells no labels, none can be unknown.
+        Without labels in the prompt no label counts as unknown.
         """
         if not self.task.validity_metrics:
             return value
-        found = [i for i in value or () if isinstance(i, Instance)]
-        unreadable = self.task.count_malformed(text)
-        repeated = find_duplicates(found, self.settings.duplicate_iou)
+        objects = [i for i in value or () if isinstance(i, Instance)]
+        num_malformed = self.task.count_malformed(text)
+        is_duplicate = find_duplicates(objects, self.settings.duplicate_iou)
         grammar = self.task.grammar(example.prefix)
-        known = grammar.labels if grammar else None
-        unknown = sum(i.label not in known for i in found) if known else 0
-        self.example_counts.append(
+        labels = grammar.labels if grammar else None
+        num_unknown = sum(i.label not in labels for i in objects) if labels else 0
+        self.rows.append(
             (
-                *(unreadable, unreadable + len(found)),
-                *(sum(repeated), len(found)),
-                *(unknown, len(found) if known else 0),
+                *(num_malformed, num_malformed + len(objects)),
+                *(sum(is_duplicate), len(objects)),
+                *(num_unknown, len(objects) if labels else 0),
             )
         )
         if value is None or not self.settings.deduplicate:
             return value
-        return tuple(i for i, again in zip(found, repeated, strict=True) if not again)
-
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.example_counts))))
-        return {name: float(share[0]) for name, share in numbers.items()}
+        return tuple(i for i, repeated in zip(objects, is_duplicate, strict=True) if not repeated)
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         if not self.task.validity_metrics:
             return {}
-        sums = (
-            counts @ np.array(self.example_counts, float).reshape(-1, 2 * len(VALIDITY_METRICS))
-        ).T
-        shares = dict(zip(VALIDITY_METRICS, zip(sums[::2], sums[1::2], strict=True), strict=True))
-        return {name: ratio(*shares[name]) for name in self.task.validity_metrics}
+        sums = (counts @ np.array(self.rows, float).reshape(-1, 2 * len(VALIDITY_METRICS))).T
+        shares = dict(zip(VALIDITY_METRICS, map(ratio, sums[::2], sums[1::2]), strict=True))
+        return {name: shares[name] for name in self.task.validity_metrics}

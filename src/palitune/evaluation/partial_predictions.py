@@ -1,7 +1,7 @@
-"""`predictions.jsonl` while an evaluation is under way: what is in it need not be generated again.
+"""The partial `predictions.jsonl` of a running evaluation, from which an interrupted one resumes.
 
-Every line carries the origin of its answer: a digest of everything that the answer follows from.
-The finished file, written once all answers are judged, has none; it is never gone on with.
+Each line has an `origin`: a digest of everything that determines the prediction. The finished file,
+written after scoring, has no origin and is never resumed.
 """
 
 import json
@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palitune import __version__
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
-from palitune.evaluation.prediction_records import (
-    PredictionRecord,
-    from_json_record,
-    to_json_line,
-    to_json_record,
-)
-from palitune.records import Example
+from palitune.records import Example, Prediction, prediction_from_json, prediction_to_json
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -32,33 +26,33 @@ log = logging.getLogger(__name__)
 PREDICTIONS_FILE = "predictions.jsonl"
 
 _SETTINGS_NOT_IN_SIGNATURE = {
-    "split", "max_samples", "batch_size", "num_workers", "image_cache", "bootstrap_samples", "slices", "submission",
-    "deduplicate", "duplicate_iou",
+    "split", "max_samples", "batch_size", "num_workers", "image_cache", "bootstrap_samples",
+    "slices", "submission", "deduplicate", "duplicate_iou",
 }  # fmt: skip
-"""Settings that change no answer; the split is told by the examples."""
+"""Settings that do not change a prediction; the split is part of the examples."""
 
 
 def run_signature(
     datasets: "Sequence[TaskDataset]", settings: EvaluationConfig, model_settings: Sequence[Any]
 ) -> str:
-    """Digest what answers follow from: examples, tasks, settings, and what loads the network.
+    """Return a digest of everything that determines the predictions.
 
-    `made_with` are the settings of model and adapter; the files in the folders that they name
-    count by size and time.
+    Args:
+        datasets: Evaluated datasets with their tasks.
+        settings: Evaluation settings.
+        model_settings: Settings of model and adapter. Files in the folder of their `path` count by
+            size and modification time.
     """
-    told = {
+    content = {
         "version": __version__,
-        "examples": [[part.name, part.examples.folder.name] for part in datasets],
-        "tasks": [asdict(part.task) for part in datasets],
+        "examples": [[dataset.name, dataset.examples.folder.name] for dataset in datasets],
+        "tasks": [asdict(dataset.task) for dataset in datasets],
         "evaluation": {
             k: v for k, v in asdict(settings).items() if k not in _SETTINGS_NOT_IN_SIGNATURE
         },
-        "made_with": [
-            [type(one).__name__, asdict(one), _file_stats(one)] for one in model_settings
-        ],
+        "made_with": [[type(s).__name__, asdict(s), _file_stats(s)] for s in model_settings],
     }
-    written = json.dumps(told, sort_keys=True, default=str)
-    return sha256(written.encode()).hexdigest()[:16]
+    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _file_stats(settings: Any) -> list[tuple[str, int, int]]:
@@ -68,72 +62,59 @@ def _file_stats(settings: Any) -> list[tuple[str, int, int]]:
 
 
 class PredictionCache:
-    """The answers of one evaluation so far, by part and id."""
+    """The predictions of an evaluation so far, by dataset name and example id."""
 
     def __init__(self, file: Path, signature: str) -> None:
-        """Read what an interrupted evaluation left.
+        """Read the partial file of an interrupted evaluation, if there is one.
 
-        Raises DataError where it is of another origin, or no longer whole.
+        Raises DataError if it has another signature or is not JSON lines.
         """
         self.file, self.signature = file, signature
-        self.predictions: dict[str, dict[str, PredictionRecord]] = {}
+        self.predictions: dict[str, dict[str, Prediction]] = {}
         for record in _read_records(file, signature):
-            self.predictions.setdefault(record["part"], {})[record["id"]] = from_json_record(record)
+            prediction = prediction_from_json(record)
+            self.predictions.setdefault(record["part"], {})[prediction.id] = prediction
         if count := sum(map(len, self.predictions.values())):
-            log.info("going on with the %d answers in %s", count, file)
+            log.info("resuming with %d predictions from %s", count, file)
 
     def add(
-        self, component: str, examples: Sequence[Example], predictions: Sequence[PredictionRecord]
+        self, component: str, examples: Sequence[Example], predictions: Sequence[Prediction]
     ) -> None:
-        """Write some answers, so that they outlive this process."""
-        start = not any(self.predictions.values())
-        records = (
-            to_json_record(component, *pair) for pair in zip(examples, predictions, strict=True)
-        )
+        """Append predictions to the file."""
+        mode = "a" if any(self.predictions.values()) else "w"
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("w" if start else "a", encoding="utf-8") as file:
-            file.writelines(
-                to_json_line({**record, "origin": self.signature}) for record in records
-            )
-        answered = zip((example.id for example in examples), predictions, strict=True)
-        self.predictions.setdefault(component, {}).update(answered)
+        with self.file.open(mode, encoding="utf-8") as file:
+            for example, prediction in zip(examples, predictions, strict=True):
+                record = prediction_to_json(prediction, example, component)
+                record["origin"] = self.signature
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        by_id = {prediction.id: prediction for prediction in predictions}
+        self.predictions.setdefault(component, {}).update(by_id)
 
 
 def _read_records(file: Path, signature: str) -> list[dict[str, Any]]:
-    """Return the records of an interrupted evaluation, none where there is no such file.
+    """Return the records of an interrupted evaluation, none if there is no such file.
 
-    A last line that was not written to its end is cut off.
+    An incomplete last line is removed from the file.
     """
     if not file.is_file():
         return []
-    written = file.read_bytes()
-    whole = written[: written.rfind(b"\n") + 1]
+    content = file.read_bytes()
+    complete = content[: content.rfind(b"\n") + 1]
     try:
-        records = [json.loads(text) for text in whole.splitlines()]
+        records = [json.loads(line) for line in complete.splitlines()]
         origins = {record.get("origin") for record in records}
-    except (ValueError, AttributeError) as mistake:
+    except (ValueError, AttributeError) as error:
         raise DataError(
-            f"{file}: not lines of JSON ({mistake}); delete it or name another output_dir"
-        ) from mistake
+            f"{file} is not a JSON lines file ({error}). Delete it or set another output_dir."
+        ) from error
     if not records or origins == {None}:
         return []
     if origins != {signature}:
         raise DataError(
-            f"{file} is a part of an evaluation with another model, adapter, data, task or "
-            "setting; go on with that one, delete the file, or name another output_dir"
+            f"{file} is part of an evaluation with another model, adapter, data, task or setting. "
+            "Resume that evaluation, delete the file, or set another output_dir."
         )
-    if len(whole) < len(written):
-        file.write_bytes(whole)
+    if len(complete) < len(content):
+        file.write_bytes(complete)
     return records
-
-
-def open_prediction_cache(
-    output_dir: str,
-    datasets: "Sequence[TaskDataset]",
-    settings: EvaluationConfig,
-    model_settings: Sequence[Any],
-) -> "PredictionCache":
-    """Open the answers of an evaluation so far; see `palitune.evaluation.partial_predictions`."""
-    return PredictionCache(
-        Path(output_dir) / PREDICTIONS_FILE, run_signature(datasets, settings, model_settings)
-    )

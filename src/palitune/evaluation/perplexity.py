@@ -1,88 +1,66 @@
-"""How probable a model finds the references: teacher-forced, suffix and EOS, prompt given.
+"""Perplexity of the references under teacher forcing, given image and prompt.
 
-The log-probability of an example is the mean over the tokens of all its references. `perplexity`
-is that of the whole set: e to the negative log-probability per token, every token weighing the
-same; it is 1 where the model is sure of every token. Models with other tokens cannot be compared
-by it.
+The log-probability of an example is the mean over the tokens (suffix and EOS) of all its
+references. The perplexity of a dataset is exp(-mean log-probability per token), where every token
+has the same weight. Models with different tokenizers cannot be compared by perplexity.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
+from palitune.evaluation.resampling import PerExampleMetric
 from palitune.metrics.base import FloatArray, ResampleCounts, ratio
-from palitune.records import Example
+from palitune.records import Example, Likelihood
 
 
-class Likelihood(NamedTuple):
-    """The references of one example under a model."""
-
-    log_prob: float
-    """Sum over the tokens."""
-    tokens: int
-
-
-class Perplexity:
-    """Gather likelihoods into a number, as a metric does."""
-
-    def __init__(self) -> None:
-        self.likelihoods: list[Likelihood] = []
+class Perplexity(PerExampleMetric):
+    """Perplexity of a dataset; one row per example: log-probability and number of tokens."""
 
     def update(self, likelihood: Likelihood) -> dict[str, float]:
-        """Take in one example and return its log-probability per token."""
-        self.likelihoods.append(likelihood)
-        return {"log_prob": likelihood.log_prob / likelihood.tokens}
-
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.likelihoods))))
-        return {name: float(value[0]) for name, value in numbers.items()}
+        """Add an example and return its log-probability per token."""
+        self.rows.append(likelihood)
+        return {"log_prob": likelihood.log_prob / likelihood.num_tokens}
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        log_probs, tokens = (counts @ np.array(self.likelihoods, float).reshape(-1, 2)).T
-        perplexity: FloatArray = np.exp(-ratio(log_probs, tokens))
+        log_probs, num_tokens = (counts @ np.array(self.rows, float).reshape(-1, 2)).T
+        perplexity: FloatArray = np.exp(-ratio(log_probs, num_tokens))
         return {"perplexity": perplexity}
 
 
 def reference_batches(collator: Any, examples: Sequence[Example]) -> list[Any]:
-    """Make the batches of every reference of some examples; as many rows in each as examples."""
+    """Return batches of all references of the examples, with at most `len(examples)` rows each."""
     from palitune.data.training_set import TrainingSample
 
-    visits = [
+    samples = [
         TrainingSample(example, suffix) for example in examples for suffix in example.suffixes
     ]
-    starts = range(0, len(visits), len(examples))
-    return [collator.collate_train(visits[start : start + len(examples)]) for start in starts]
+    starts = range(0, len(samples), len(examples))
+    return [collator.collate_train(samples[start : start + len(examples)]) for start in starts]
 
 
 def reference_likelihoods(
     network: Any, examples: Sequence[Example], batches: Iterable[Any]
 ) -> list[Likelihood]:
-    """Return the likelihood of each example; `batches` come from `reference_batches`."""
-    rows = [row for batch in batches for row in _row_log_probs(network, batch)]
-    found = []
+    """Return the log-likelihood of each example; `batches` come from `reference_batches`."""
+    rows = iter([row for batch in batches for row in _row_log_probs(network, batch)])
+    likelihoods = []
     for example in examples:
-        own, rows = rows[: len(example.suffixes)], rows[len(example.suffixes) :]
-        log_probs, tokens = zip(*own, strict=True)
-        found.append(Likelihood(sum(log_probs), sum(tokens)))
-    return found
+        log_probs, num_tokens = zip(*islice(rows, len(example.suffixes)), strict=True)
+        likelihoods.append(Likelihood(sum(log_probs), sum(num_tokens)))
+    return likelihoods
 
 
 def _row_log_probs(network: Any, batch: dict[str, Any]) -> list[tuple[float, int]]:
-    """Return the log-probability and the number of the labels of every row."""
+    """Return the log-probability and the number of labels of every row."""
     import torch
 
-    from palitune.training.loss import loss_positions, token_losses
+    from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+    from palitune.models.modes import inference_mode
 
-    labels = batch["labels"]
-    positions = loss_positions(labels)
-    inputs = {k: v.to(network.device) for k, v in batch.items() if k != "labels"}
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        logits = network(**inputs, logits_to_keep=positions.to(network.device)).logits
-        targets = labels[:, 1:][positions[:, :-1]].to(logits.device)
-        losses = token_losses(logits, targets).double().cpu()
-    network.train(was_training)
-    of_rows = torch.split(losses, positions.sum(dim=1).tolist())
-    return [(-float(one.sum()), len(one)) for one in of_rows]
+    with inference_mode(network):
+        losses = token_losses(*teacher_forced_logits(network, batch)).double().cpu()
+    losses_by_row = torch.split(losses, loss_positions(batch["labels"]).sum(dim=1).tolist())
+    return [(-float(row.sum()), len(row)) for row in losses_by_row]

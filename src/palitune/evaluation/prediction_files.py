@@ -1,29 +1,33 @@
-"""Predictions out of files: of an earlier evaluation, or made elsewhere.
+"""Predictions from a file: of an earlier evaluation, or of another program.
 
-A file is what a run wrote (its folder or its `predictions.jsonl`), lines of `{"id", "text"}` (with
-`"part"` where there are several), or a JSON list of results as test servers take them: see
-`palitune.evaluation.submissions`. Text is read by the task as if the model had written it. What a
-run wrote is taken as it was read then, so that it gives the same numbers to the last digit.
+The file is one of
+
+- a run folder or its `predictions.jsonl`, whose parsed values are used as they are, so the metrics
+  are exactly those of the run;
+- JSON lines of `{"id", "text"}`, with `"part"` if there are several datasets. The task parses the
+  text like generated text;
+- a JSON list of results for a test server (see `palitune.evaluation.submissions`).
 """
 
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.partial_predictions import PREDICTIONS_FILE
-from palitune.evaluation.prediction_records import (
-    PredictionRecord,
-    PredictionsByDataset,
-    from_json_record,
+from palitune.records import (
+    Example,
+    Instance,
+    Mask,
+    Prediction,
+    mask_to_json,
+    prediction_from_json,
 )
-from palitune.records import Example, Instance, Mask, mask_from_json
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -31,247 +35,245 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEXT_KEYS = ("text", "answer", "caption")
-"""Names that the text of a prediction may have."""
+"""Accepted keys of the text of a prediction."""
 ID_KEYS = ("id", "question_id", "questionId", "image_id", "image")
-"""Names that the id of its example may have; `image` is the name of the image file."""
+"""Accepted keys of the example id; `image` is the name of the image file."""
 
 
 @dataclass(frozen=True)
 class _PredictionEntry:
-    """One prediction of a file."""
+    """One entry of a file of predictions."""
 
     location: str
+    """`file:line` or `file, entry N`, for messages."""
     fields: dict[str, Any]
 
 
 def load_predictions(
     path: str | Path, datasets: "Sequence[TaskDataset]", settings: EvaluationConfig
-) -> PredictionsByDataset:
-    """Return the answers of a file to the first examples of every part.
+) -> list[list[Prediction]]:
+    """Load predictions for the first `max_samples` examples of every dataset.
 
-    An example without a prediction gets an empty one that says so; of a list of objects it is
-    one without objects. Raises DataError for a prediction of no example, two of one, and for a
-    file that is none of those described above.
+    An example without an entry gets an empty prediction marked as missing. In a list of objects, it
+    gets a prediction without objects.
+
+    Args:
+        path: A file of predictions, or a run folder.
+        datasets: Datasets with their tasks.
+        settings: Evaluation settings.
+
+    Raises:
+        DataError: If an entry belongs to no example, an example has two entries, or the file has
+            another format.
     """
     file = Path(path)
     if file.is_dir():
         file /= PREDICTIONS_FILE
-    entries = list(_read_entries(file))
-    by_part: dict[str, list[_PredictionEntry]] = {part.name: [] for part in datasets}
-    for entry in entries:
-        by_part[_find_component(entry, by_part)].append(entry)
-    answers = [_dataset_predictions(file, part, by_part[part.name], settings) for part in datasets]
-    for part, found in zip(datasets, answers, strict=True):
-        if missing := sum(answer.missing for answer in found):
+    entries_by_dataset: dict[str, list[_PredictionEntry]] = {d.name: [] for d in datasets}
+    for entry in _read_entries(file):
+        entries_by_dataset[_dataset_name(entry, list(entries_by_dataset))].append(entry)
+    predictions = []
+    for dataset in datasets:
+        predicted = _dataset_predictions(dataset, entries_by_dataset[dataset.name], settings)
+        if num_missing := sum(prediction.missing for prediction in predicted):
             log.warning(
-                "%s: %d of %d examples have no prediction in %s; they count as empty ones",
-                part.name, missing, len(found), file,
+                "%s: %d of %d examples have no prediction in %s and are scored as empty",
+                dataset.name, num_missing, len(predicted), file,
             )  # fmt: skip
-    return answers
+        predictions.append(predicted)
+    return predictions
 
 
 def _read_entries(file: Path) -> Iterator[_PredictionEntry]:
     try:
-        written = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as mistake:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"predictions: {file} cannot be read ({mistake}); give a file of predictions, or the "
-            "folder of a run that has one"
-        ) from mistake
-    is_list = written.lstrip().startswith("[")
-    lines = [written] if is_list else written.split("\n")
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
-        try:
-            parsed = json.loads(text)
-        except ValueError as mistake:
-            place = file if is_list else f"{file}:{number}"
-            raise DataError(
-                f"{place}: not JSON ({mistake}); was it written to its end?"
-            ) from mistake
-        if not is_list:
-            yield _PredictionEntry(f"{file}:{number}", _check_is_object(parsed, f"{file}:{number}"))
-            continue
-        for index, entry in enumerate(parsed, start=1):
-            place = f"{file}, entry {index}"
-            yield _PredictionEntry(place, _check_is_object(entry, place))
-    if not written.strip():
-        raise DataError(f"{file}: there are no predictions in it; was it written to its end?")
+            f"predictions: cannot read {file} ({error}). Set a file of predictions or a run folder "
+            "with one."
+        ) from error
+    if not content.strip():
+        raise DataError(f"{file} contains no predictions. It may be incomplete.")
+    if content.lstrip().startswith("["):
+        for number, entry in enumerate(_parse_json(content, str(file)), start=1):
+            yield _to_entry(entry, f"{file}, entry {number}")
+        return
+    for number, line in enumerate(content.split("\n"), start=1):
+        if line.strip():
+            location = f"{file}:{number}"
+            yield _to_entry(_parse_json(line, location), location)
 
 
-def _check_is_object(parsed: Any, location: str) -> dict[str, Any]:
+def _parse_json(text: str, location: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(
+            f"{location}: invalid JSON ({error}). The file may be incomplete."
+        ) from error
+
+
+def _to_entry(parsed: Any, location: str) -> _PredictionEntry:
     if not isinstance(parsed, dict):
-        raise DataError(f'{location}: not a prediction; write {{"id": "7", "text": "two"}}')
-    return parsed
+        raise DataError(
+            f'{location}: a prediction must be a JSON object, e.g. {{"id": "7", "text": "two"}}.'
+        )
+    return _PredictionEntry(location, parsed)
 
 
-def _find_component(entry: _PredictionEntry, components: dict[str, Any]) -> str:
-    names = list(components)
-    part = entry.fields.get("part", names[0] if len(names) == 1 else None)
-    if part in components or (len(names) == 1 and isinstance(part, str)):
-        return part if part in components else names[0]
-    raise DataError(
-        f"{entry.location}: 'part' has to name the data set of the prediction; it is one of "
-        f"{', '.join(names)}"
-    )
+def _dataset_name(entry: _PredictionEntry, names: list[str]) -> str:
+    """Return the dataset of an entry. With a single dataset any `part` is accepted."""
+    name = entry.fields.get("part", names[0] if len(names) == 1 else None)
+    if len(names) == 1 and isinstance(name, str):
+        return names[0]
+    if name not in names:
+        raise DataError(
+            f"{entry.location}: 'part' must be the dataset of the prediction, one of "
+            f"{', '.join(names)}, got {name!r}."
+        )
+    return str(name)
 
 
 def _dataset_predictions(
-    file: Path,
-    dataset: "TaskDataset",
-    entries: Sequence[_PredictionEntry],
-    settings: EvaluationConfig,
-) -> list[PredictionRecord]:
-    examples = dataset.examples
-    count = min(settings.max_samples or len(examples), len(examples))
-    names = _DatasetLookup(dataset)
-    grouped: dict[str, list[_PredictionEntry]] = {}
+    dataset: "TaskDataset", entries: Sequence[_PredictionEntry], settings: EvaluationConfig
+) -> list[Prediction]:
+    lookup = _DatasetLookup(dataset)
+    entries_by_id: dict[str, list[_PredictionEntry]] = {}
     for entry in entries:
-        grouped.setdefault(names.example_id(entry), []).append(entry)
-    # A list of objects has no entry for an image that nothing was found in.
+        entries_by_id.setdefault(lookup.example_id(entry), []).append(entry)
+    # A list of objects has no entry for an image without objects.
     lists_objects = all("category_id" in entry.fields for entry in entries) and not isinstance(
         dataset.task.parse("", (1, 1)), str
     )
-    found: list[PredictionRecord] = []
-    for index in range(count):
-        example = examples[index]
-        own = grouped.get(example.id, [])
-        if own and all("category_id" in entry.fields for entry in own):
-            found.append(_parse_objects(own, example, names))
-        elif len(own) > 1:
-            raise DataError(
-                f"{own[1].location}: example {example.id!r} of {dataset.name} has a prediction already, "
-                f"at {own[0].location}; keep one"
-            )
-        elif own and ("bbox" in own[0].fields or "segmentation" in own[0].fields):
-            found.append(_parse_objects(own, example, names))
-        elif own:
-            found.append(_parse_entry(own[0], dataset, example))
+    predictions = []
+    for index in range(min(settings.max_samples or len(dataset.examples), len(dataset.examples))):
+        example = dataset.examples[index]
+        if example_entries := entries_by_id.get(example.id):
+            predictions.append(_parse_entries(example_entries, example, lookup))
         else:
             value = dataset.task.parse("", example.size)
-            found.append(PredictionRecord(text="", value=value, missing=not lists_objects))
-    return found
+            predictions.append(
+                Prediction(id=example.id, text="", value=value, missing=not lists_objects)
+            )
+    return predictions
 
 
-def _parse_entry(
-    entry: _PredictionEntry, dataset: "TaskDataset", example: Example
-) -> PredictionRecord:
-    if "prediction" in entry.fields:
+def _parse_entries(
+    entries: Sequence[_PredictionEntry], example: Example, lookup: "_DatasetLookup"
+) -> Prediction:
+    """Parse all entries of one example."""
+    first = entries[0]
+    if all("category_id" in entry.fields for entry in entries) or (
+        len(entries) == 1 and ("bbox" in first.fields or "segmentation" in first.fields)
+    ):
+        instances = tuple(_parse_instance(entry, example, lookup) for entry in entries)
+        return Prediction(id=example.id, text="", value=instances)
+    if len(entries) > 1:
+        raise DataError(
+            f"{entries[1].location}: example {example.id!r} of {lookup.dataset.name} already has a "
+            f"prediction at {first.location}. Keep one of them."
+        )
+    if "prediction" in first.fields:
         try:
-            return from_json_record(entry.fields)
-        except (KeyError, TypeError, ValueError) as mistake:
+            return prediction_from_json(first.fields | {"id": example.id})
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{entry.location}: the record lacks {mistake}; run the evaluation again"
-            ) from mistake
-    texts = [entry.fields[name] for name in TEXT_KEYS if isinstance(entry.fields.get(name), str)]
+                f"{first.location}: invalid record, {error} is missing or invalid. Run the "
+                "evaluation again."
+            ) from error
+    texts = [first.fields[key] for key in TEXT_KEYS if isinstance(first.fields.get(key), str)]
     if len(texts) != 1:
         raise DataError(
-            f"{entry.location}: a prediction needs one text, called {', '.join(TEXT_KEYS[:-1])} or "
-            f"{TEXT_KEYS[-1]}"
+            f"{first.location}: a prediction must have exactly one of the keys "
+            f"{', '.join(TEXT_KEYS)} with a string."
         )
-    return PredictionRecord(text=texts[0], value=dataset.task.parse(texts[0], example.size))
-
-
-def _parse_objects(
-    entries: Sequence[_PredictionEntry], example: Example, lookup: "_DatasetLookup"
-) -> PredictionRecord:
-    """Read all results of one image."""
-    value = tuple(_parse_instance(entry, example, lookup) for entry in entries)
-    return PredictionRecord(text="", value=value)
+    value = lookup.dataset.task.parse(texts[0], example.size)
+    return Prediction(id=example.id, text=texts[0], value=value)
 
 
 def _parse_instance(
     entry: _PredictionEntry, example: Example, lookup: "_DatasetLookup"
 ) -> Instance:
-    content = entry.fields
-    mask = _parse_mask(entry, example) if content.get("segmentation") else None
+    fields = entry.fields
+    mask = _parse_mask(entry, example) if fields.get("segmentation") else None
     try:
-        x, y, width, height = content["bbox"] if "bbox" in content else _mask_bbox(mask)
+        from_mask = mask is not None and "bbox" not in fields
+        x, y, width, height = _bbox(mask) if from_mask else fields["bbox"]
         box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
-        score = content.get("score")
+        score = fields.get("score")
         score = None if score is None else float(score)
-    except (TypeError, ValueError) as mistake:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{entry.location}: bbox {content.get('bbox')!r} must be [x, y, width, height] in pixels "
-            f"and score {content.get('score')!r} a number"
-        ) from mistake
+            f"{entry.location}: bbox must be [x, y, width, height] in pixels and score a number, "
+            f"got bbox {fields.get('bbox')!r} and score {fields.get('score')!r}."
+        ) from error
     return Instance(lookup.class_name(entry), box, mask=mask, score=score)
 
 
 def _parse_mask(entry: _PredictionEntry, example: Example) -> Mask:
     """Read polygons or run lengths; those of a prediction may be empty."""
-    from palitune.data.sources.mask_formats import parse_segmentation
+    from palitune.data.sources.masks.formats import parse_segmentation
 
-    written = entry.fields["segmentation"]
-    if isinstance(written, dict) and isinstance(written.get("counts"), str):
-        if written.get("size") == [example.size[1], example.size[0]]:
-            return mask_from_json(written)
-        raise DataError(
-            f"{entry.location}: segmentation has the size {written.get('size')}, the image "
-            f"{[example.size[1], example.size[0]]} (height, width); write it anew"
-        )
-    return parse_segmentation(written, example.size, entry.location)
+    return parse_segmentation(
+        entry.fields["segmentation"], example.size, entry.location, allow_empty=True
+    )
 
 
-def _mask_bbox(mask: Any) -> tuple[float, float, float, float]:
-    """Return x, y, width and height of what a mask covers."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return 0.0, 0.0, 0.0, 0.0
-    x, y = float(columns[0]), float(rows[0])
-    return x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y
+def _bbox(mask: Any) -> list[float]:
+    """Return x, y, width and height of the bounding box of a mask; zeros for an empty one."""
+    from pycocotools import mask as coco_mask
+
+    bbox: list[float] = coco_mask.toBbox(mask_to_json(mask)).tolist()
+    return bbox
 
 
 class _DatasetLookup:
-    """The examples and classes of a part by the names that files have for them."""
+    """Example ids and class names of a dataset by the ids in files of predictions."""
 
     def __init__(self, dataset: "TaskDataset") -> None:
         self.dataset = dataset
         self.example_ids = {dataset.examples[index].id for index in range(len(dataset.examples))}
-        self._example_id_by_image: dict[str, str] = {}
-        self._class_name_by_id: dict[str, str] = {}
 
     def example_id(self, entry: _PredictionEntry) -> str:
-        """Return the id of the example that a prediction is for."""
-        content = entry.fields
-        if "ref_id" in content:
-            found = f"{content['ref_id']}-{content.get('sent_id')}"
+        """Return the id of the example of an entry."""
+        fields = entry.fields
+        if "ref_id" in fields:
+            example_id = f"{fields['ref_id']}-{fields.get('sent_id')}"
         else:
-            name = next((name for name in ID_KEYS if name in content), None)
-            if name is None:
-                raise DataError(f"{entry.location}: a prediction needs an id, called {ID_KEYS[0]}")
-            found = str(content[name])
-            if name == "image":
-                found = self._load_example_id_by_image().get(Path(found).name, found)
-        if found not in self.example_ids:
+            key = next((key for key in ID_KEYS if key in fields), None)
+            if key is None:
+                raise DataError(
+                    f"{entry.location}: the prediction has no id. Add the key {ID_KEYS[0]!r}."
+                )
+            example_id = str(fields[key])
+            if key == "image":
+                example_id = self._id_by_image.get(Path(example_id).name, example_id)
+        if example_id not in self.example_ids:
             raise DataError(
-                f"{entry.location}: id {found!r} is none of split {self.dataset.split!r} of "
-                f"{self.dataset.name}; predictions have to be of the data and split that is evaluated"
+                f"{entry.location}: id {example_id!r} is not in split {self.dataset.split!r} of "
+                f"{self.dataset.name}. Use predictions for the evaluated data and split."
             )
-        return found
+        return example_id
 
     def class_name(self, entry: _PredictionEntry) -> str:
-        """Return the class of an object; the one object of an expression has none."""
+        """Return the class of an object; empty without `category_id` (referring expressions)."""
         if "category_id" not in entry.fields:
             return ""
-        if not self._class_name_by_id:
-            numbers = self.dataset.source.class_ids(self.dataset.split)
-            self._class_name_by_id = {str(number): name for name, number in numbers.items()}
-        number = str(entry.fields["category_id"])
-        if number not in self._class_name_by_id:
+        category_id = str(entry.fields["category_id"])
+        if category_id not in self._class_name_by_id:
             raise DataError(
-                f"{entry.location}: category_id {number} is none of the classes that data="
-                f"{self.dataset.source.name} has numbers for"
+                f"{entry.location}: category_id {category_id} is not a class id of "
+                f"data={self.dataset.source.name}."
             )
-        return self._class_name_by_id[number]
+        return self._class_name_by_id[category_id]
 
-    def _load_example_id_by_image(self) -> dict[str, str]:
-        """Return ids by the name of the image file."""
-        if not self._example_id_by_image:
-            count = len(self.dataset.examples)
-            examples = (self.dataset.examples[index] for index in range(count))
-            self._example_id_by_image = {
-                Path(example.images[0]).name: example.id for example in examples
-            }
-        return self._example_id_by_image
+    @cached_property
+    def _class_name_by_id(self) -> dict[str, str]:
+        class_ids = self.dataset.source.class_ids(self.dataset.split)
+        return {str(class_id): name for name, class_id in class_ids.items()}
+
+    @cached_property
+    def _id_by_image(self) -> dict[str, str]:
+        """Example ids by the name of the image file."""
+        examples = (self.dataset.examples[index] for index in range(len(self.dataset.examples)))
+        return {Path(example.images[0]).name: example.id for example in examples}

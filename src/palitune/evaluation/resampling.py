@@ -1,5 +1,6 @@
-"""The numbers of a part in other test sets made of its examples: drawn anew, or some only."""
+"""Metrics on bootstrap resamples and on slices of a dataset."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
@@ -7,50 +8,54 @@ from typing import Any, Protocol
 import numpy as np
 
 from palitune.evaluation.bootstrap import MIN_IMAGES, bootstrap_counts
-from palitune.metrics.base import FloatArray, ResampleCounts, weighted_mean
+from palitune.metrics.base import FloatArray, ResampleCounts
 
 MAX_VALUES_PER_ATTRIBUTE = 30
-"""Values of one attribute that numbers are given for: the most frequent ones."""
+"""Most frequent values of an attribute that become slices."""
 
 SliceMetrics = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""Numbers by part, attribute, value and name; `examples` among the names is how many there are."""
+"""Metrics by dataset, attribute, value and name; the name `examples` is the number of examples."""
 
 
 class ResampledMetric(Protocol):
-    """What tells its numbers, also in other test sets, as every metric does."""
+    """A metric that can also be computed on other test sets made of the same examples."""
 
     def compute(self) -> dict[str, float]: ...
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]: ...
 
 
-class OutputValidity:
-    """How many answers were malformed, and how many were cut off by `task.max_new_tokens`."""
+class PerExampleMetric(ABC):
+    """A metric that is computed from one row of numbers per example."""
 
     def __init__(self) -> None:
-        self.flags: list[tuple[bool, bool]] = []
+        self.rows: list[tuple[float, ...]] = []
 
-    def update(self, malformed: bool, truncated: bool) -> None:
-        self.flags.append((malformed, truncated))
+    @abstractmethod
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
+        """Return the metrics of each test set, (test sets,), by name.
+
+        Args:
+            counts: (test sets, examples): how often each example occurs in each test set.
+        """
 
     def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.flags))))
-        return {name: float(share[0]) for name, share in numbers.items()}
-
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        malformed, unfinished = np.array(self.flags, float).reshape(-1, 2).T
-        return {
-            "malformed": weighted_mean(counts, malformed),
-            "unfinished": weighted_mean(counts, unfinished),
-        }
+        values = self.compute_weighted(np.ones((1, len(self.rows))))
+        return {name: float(value[0]) for name, value in values.items()}
 
 
 def bootstrap_metrics(
     metrics: Sequence[ResampledMetric], images: Sequence[Hashable], num_resamples: int
 ) -> dict[str, FloatArray]:
-    """Return each number in `resamples` test sets drawn anew; none where images are too few.
+    """Return each metric on resampled test sets; nothing if there are too few images.
 
-    `images` names the image of each example.
+    Args:
+        metrics: Metrics that were updated with all examples.
+        images: Image of each example.
+        num_resamples: Number of resampled test sets.
+
+    Returns:
+        (num_resamples,) by metric name.
     """
     if not num_resamples or len(set(images)) < MIN_IMAGES:
         return {}
@@ -64,29 +69,35 @@ def bootstrap_metrics(
 def slice_metrics(
     metrics: Sequence[ResampledMetric], attributes: Sequence[dict[str, str]], *, min_values: int = 1
 ) -> dict[str, Any]:
-    """Return the numbers for every value of every attribute, by attribute and value.
+    """Return the metrics for every value of every attribute, by attribute and value.
 
-    `attributes` are those of each example; one with fewer than `least` values tells nothing.
+    Args:
+        metrics: Metrics that were updated with all examples.
+        attributes: Attributes of each example.
+        min_values: Skip an attribute with fewer different values.
     """
-    found: dict[str, Any] = {}
-    for attribute in dict.fromkeys(name for own in attributes for name in own):
-        values = [own.get(attribute) for own in attributes]
-        known = Counter(value for value in values if value is not None)
-        if len(known) < min_values:
+    slices: dict[str, Any] = {}
+    for attribute in dict.fromkeys(name for names in attributes for name in names):
+        values = [example_attributes.get(attribute) for example_attributes in attributes]
+        frequencies = Counter(value for value in values if value is not None)
+        if len(frequencies) < min_values:
             continue
-        shown = [value for value, _ in known.most_common(MAX_VALUES_PER_ATTRIBUTE)]
-        counts = np.array([[value == one for value in values] for one in shown], float)
-        numbers = _weighted_metrics(metrics, counts)
-        found[attribute] = {
-            value: {"examples": known[value]} | {n: float(v[row]) for n, v in numbers.items()}
-            for row, value in enumerate(shown)
+        frequent = [value for value, _ in frequencies.most_common(MAX_VALUES_PER_ATTRIBUTE)]
+        counts = np.array([[value == other for other in values] for value in frequent], float)
+        metric_values = _weighted_metrics(metrics, counts)
+        slices[attribute] = {
+            value: {"examples": frequencies[value]}
+            | {name: float(column[row]) for name, column in metric_values.items()}
+            for row, value in enumerate(frequent)
         }
-    return found
+    return slices
 
 
 def _weighted_metrics(
     metrics: Sequence[ResampledMetric], counts: ResampleCounts
 ) -> dict[str, FloatArray]:
     return {
-        name: values for one in metrics for name, values in one.compute_weighted(counts).items()
+        name: values
+        for metric in metrics
+        for name, values in metric.compute_weighted(counts).items()
     }

@@ -1,8 +1,8 @@
-"""Judge answers by the metrics of their task: numbers, intervals, slices, a score per example."""
+"""Scoring: metrics, confidence intervals, slices and per-example scores of predictions."""
 
-import os
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,9 @@ from palitune.data.dataset import TaskDataset
 from palitune.distributed import collectives
 from palitune.evaluation.bootstrap import ConfidenceInterval, confidence_interval
 from palitune.evaluation.config import EvaluationConfig
-from palitune.evaluation.output_validity import ObjectValidity
+from palitune.evaluation.output_validity import ObjectValidity, OutputValidity
 from palitune.evaluation.perplexity import Perplexity
-from palitune.evaluation.prediction_records import (
-    PredictionRecord,
-    PredictionsByDataset,
-    to_json_line,
-    to_json_record,
-)
 from palitune.evaluation.resampling import (
-    OutputValidity,
     ResampledMetric,
     SliceMetrics,
     bootstrap_metrics,
@@ -27,33 +20,41 @@ from palitune.evaluation.resampling import (
 )
 from palitune.evaluation.slices import slice_attributes
 from palitune.metrics import METRICS
-from palitune.metrics.base import FloatArray
-from palitune.records import Example, Prediction
+from palitune.metrics.base import FloatArray, Metric
+from palitune.paths import write_atomically
+from palitune.records import Example, Prediction, prediction_to_json
+
+ExampleScores = list[dict[str, float]]
+"""Scores of each example by name."""
 
 
 @dataclass
 class Results:
-    """Metrics by `part/name`, how many examples each part had, and every prediction."""
+    """Results of an evaluation. Keys of metrics are `dataset/metric`."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    """Empty for parts that have no references."""
+    """Datasets without references have none."""
     metric_names_by_dataset: dict[str, list[str]] = field(default_factory=dict)
-    """The metrics of each part by their names, which tell the variant."""
+    """Names of the configured metrics of each dataset, with their variant."""
     num_examples: dict[str, int] = field(default_factory=dict)
     num_missing: dict[str, int] = field(default_factory=dict)
-    """Examples that a file of predictions lacks; a part that lacks none is not among them."""
+    """Examples without a prediction in the file of predictions, for datasets that have any."""
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    """The records of `predictions.jsonl`."""
     bootstrap_values: dict[str, FloatArray] = field(default_factory=dict)
-    """Each number in resampled test sets, (test sets,); one without an interval is missing."""
+    """(test sets,) of each metric on the resampled test sets; absent without an interval."""
     slices: SliceMetrics = field(default_factory=dict)
 
     @property
     def confidence_intervals(self) -> dict[str, ConfidenceInterval]:
-        """(low, high) of the 95 % interval of each number that has one."""
+        """The 95 % confidence interval (low, high) of each metric that has one."""
         return {name: confidence_interval(values) for name, values in self.bootstrap_values.items()}
 
     def difference_intervals(self, before: "Results") -> dict[str, ConfidenceInterval]:
-        """(low, high) of how much higher each number is than `before`; none on other examples."""
+        """Return the 95 % confidence interval of each metric minus that of `before`.
+
+        The result is empty if the two were computed on different examples.
+        """
         if self.num_examples != before.num_examples:
             return {}
         return {
@@ -63,105 +64,121 @@ class Results:
         }
 
     def write_predictions(self, path: Path) -> None:
-        """Write `predictions.jsonl` aside and put it in the place of what an evaluation left."""
-        aside = path.with_name(f".{path.name}.new")
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(map(to_json_line, self.predictions))
-        os.replace(aside, path)
+        """Write `predictions.jsonl` atomically, replacing the partial file of the evaluation."""
+        with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(r, ensure_ascii=False)}\n" for r in self.predictions)
 
 
 def score_predictions(
     datasets: Sequence[TaskDataset],
-    predictions: PredictionsByDataset,
+    predictions: Sequence[Sequence[Prediction]],
     settings: EvaluationConfig,
 ) -> Results:
-    """Score predictions on the main process and return the results on every process."""
+    """Score predictions on the main process and return the results on every rank.
+
+    Args:
+        datasets: Evaluated datasets. One without references is not scored, only recorded.
+        predictions: Predictions for the first examples of each dataset.
+        settings: Evaluation settings.
+    """
     return collectives.run_on_main_process(
         lambda: _score_predictions(datasets, predictions, settings)
     )
 
 
 def _score_predictions(
-    datasets: Sequence[TaskDataset], predictions: PredictionsByDataset, settings: EvaluationConfig
+    datasets: Sequence[TaskDataset],
+    predictions: Sequence[Sequence[Prediction]],
+    settings: EvaluationConfig,
 ) -> Results:
-    """Judge the answers to the first examples of every part; a part without references is kept."""
     results = Results()
-    for part, given in zip(datasets, predictions, strict=True):
-        examples = part.examples[: len(given)]
-        results.num_examples[part.name] = len(given)
-        if missing := sum(answer.missing for answer in given):
-            results.num_missing[part.name] = missing
-        scores: list[dict[str, float]] = [{} for _ in given]
-        if part.has_references:
-            scores = _score_dataset(part, examples, given, settings, results)
+    for dataset, predicted in zip(datasets, predictions, strict=True):
+        examples = dataset.examples[: len(predicted)]
+        results.num_examples[dataset.name] = len(predicted)
+        if num_missing := sum(prediction.missing for prediction in predicted):
+            results.num_missing[dataset.name] = num_missing
+        scores: ExampleScores = [{} for _ in predicted]
+        if dataset.has_references:
+            scores = _score_dataset(dataset, examples, predicted, settings, results)
         results.predictions += [
-            to_json_record(part.name, *one) for one in zip(examples, given, scores, strict=True)
+            prediction_to_json(prediction, example, dataset.name, example_scores)
+            for prediction, example, example_scores in zip(predicted, examples, scores, strict=True)
         ]
     return results
 
 
 def metric_names(datasets: Sequence[TaskDataset], *, perplexity: bool = False) -> list[str]:
-    """Every `part/name` that an evaluation of these parts reports."""
+    """Return the keys of all metrics that an evaluation of these datasets reports."""
     names = []
-    for part in datasets:
-        measured: list[ResampledMetric] = [
-            *(METRICS[name]() for name in part.task.metrics),
+    for dataset in datasets:
+        metrics: list[ResampledMetric] = [
+            *(METRICS[name]() for name in dataset.task.metrics),
             OutputValidity(),
-        ]
-        measured += [
-            ObjectValidity(part.task, EvaluationConfig()),
+            ObjectValidity(dataset.task, EvaluationConfig()),
             *([Perplexity()] if perplexity else []),
         ]
-        names += [f"{part.name}/{name}" for one in measured for name in one.compute()]
+        names += [f"{dataset.name}/{name}" for metric in metrics for name in metric.compute()]
     return names
 
 
 def _score_dataset(
     dataset: TaskDataset,
     examples: Sequence[Example],
-    predictions: Sequence[PredictionRecord],
+    predictions: Sequence[Prediction],
     settings: EvaluationConfig,
     results: Results,
-) -> list[dict[str, float]]:
-    """Add the numbers of a part to the results; return the scores of every example."""
-    metrics, shares, perplexity = (
-        [METRICS[m]() for m in dataset.task.metrics],
-        OutputValidity(),
-        Perplexity(),
-    )
-    objects = ObjectValidity(dataset.task, settings)
-    given: list[list[dict[str, float]]] = [[] for _ in metrics]
-    for example, answer in zip(examples, predictions, strict=True):
-        value = objects.count_and_deduplicate(example, answer.text, answer.value)
-        prediction = Prediction(id=example.id, text=answer.text, value=value)
-        for metric, scores in zip(metrics, given, strict=True):
-            scores.append(metric.update(example, prediction))
-        shares.update(answer.value is None, not answer.finished)
-    columns = [
-        metric.per_example_scores() or scores for metric, scores in zip(metrics, given, strict=True)
-    ]
-    measured: list[ResampledMetric] = [*metrics, shares, objects]
-    likelihoods = [answer.likelihood for answer in predictions if answer.likelihood]
+) -> ExampleScores:
+    """Add the metrics of a dataset to the results. Return the scores of every example."""
+    task_metrics = [METRICS[name]() for name in dataset.task.metrics]
+    output_validity, object_validity = OutputValidity(), ObjectValidity(dataset.task, settings)
+    parsed = []
+    for example, prediction in zip(examples, predictions, strict=True):
+        value = object_validity.count_and_deduplicate(example, prediction.text, prediction.value)
+        parsed.append(replace(prediction, value=value))
+        output_validity.update(prediction.value is None, not prediction.finished)
+    columns: list[ExampleScores] = [[{} for _ in predictions]]
+    columns += [_example_scores(metric, examples, parsed) for metric in task_metrics]
+    metrics: list[ResampledMetric] = [*task_metrics, output_validity, object_validity]
+    likelihoods = [p.likelihood for p in predictions if p.likelihood]
     if likelihoods and len(likelihoods) == len(predictions):
+        perplexity = Perplexity()
         columns.append([perplexity.update(likelihood) for likelihood in likelihoods])
-        measured.append(perplexity)
+        metrics.append(perplexity)
 
-    results.metric_names_by_dataset[dataset.name] = list(dataset.task.metrics)
-    for one in measured:
-        results.metrics |= {f"{dataset.name}/{k}": v for k, v in one.compute().items()}
+    name = dataset.name
+    results.metric_names_by_dataset[name] = list(dataset.task.metrics)
+    for metric in metrics:
+        results.metrics |= {f"{name}/{key}": value for key, value in metric.compute().items()}
     images = [example.images for example in examples]
-    varied = bootstrap_metrics(measured, images, settings.bootstrap_samples)
-    results.bootstrap_values |= {f"{dataset.name}/{k}": v for k, v in varied.items()}
-    slices = slice_metrics(measured, [example.attributes for example in examples])
+    bootstrapped = bootstrap_metrics(metrics, images, settings.bootstrap_samples)
+    results.bootstrap_values |= {f"{name}/{key}": values for key, values in bootstrapped.items()}
+    if slices := _slices(task_metrics, metrics, examples, settings):
+        results.slices[name] = slices
+    return [
+        {key: value for scores in row for key, value in scores.items()}
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _example_scores(
+    metric: Metric, examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> ExampleScores:
+    """Update a metric with all predictions and return the scores of every example."""
+    scores = [metric.update(*pair) for pair in zip(examples, predictions, strict=True)]
+    return metric.per_example_scores() or scores
+
+
+def _slices(
+    task_metrics: Sequence[Metric],
+    metrics: Sequence[ResampledMetric],
+    examples: Sequence[Example],
+    settings: EvaluationConfig,
+) -> dict[str, Any]:
+    """Return metrics by attribute and value; the attributes of the data override built-in ones."""
+    slices = slice_metrics(metrics, [example.attributes for example in examples])
     if settings.slices:
-        found = slice_metrics(measured, slice_attributes(examples), min_values=2)
-        slices = found | slices
-        for metric in metrics:
+        slices = slice_metrics(metrics, slice_attributes(examples), min_values=2) | slices
+        for metric in task_metrics:
             for attribute, values in metric.compute_slices().items():
                 slices.setdefault(attribute, {}).update(values)
-    if slices:
-        results.slices[dataset.name] = slices
-    return [
-        {k: v for column in columns for k, v in column[row].items()}
-        for row in range(len(predictions))
-    ]
+    return slices

@@ -1,6 +1,6 @@
-"""Result files as test servers and official programs want them.
+"""Result files for test servers and official evaluation programs.
 
-| `evaluation.submission` | an entry | who takes it |
+| `evaluation.submission` | keys of an entry | read by |
 |---|---|---|
 | `docvqa`, `infovqa` | `questionId`, `answer` | Robust Reading Competition, challenge 17 |
 | `stvqa` | `question_id`, `answer` | Robust Reading Competition, challenge 11 |
@@ -13,8 +13,8 @@
 
 A `bbox` is [x, y, width, height] in pixels, a `segmentation` COCO's compressed run lengths.
 
-Numbers are the data's own ids: the `id` column of records, COCO's image and category ids, the
-`ref_id` and `sent_id` of expressions.
+Ids are those of the dataset: the `id` column of records, COCO's image and category ids, the
+`ref_id` and `sent_id` of referring expressions.
 """
 
 import json
@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.errors import DataError
 from palitune.evaluation.config import Submission
-from palitune.evaluation.prediction_records import PredictionRecord
-from palitune.records import Example, Instance, mask_to_json
+from palitune.records import Example, Instance, Prediction, mask_to_json
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -37,50 +36,57 @@ log = logging.getLogger(__name__)
 SUBMISSION_FILE = "submission.json"
 
 SubmissionEntry = dict[str, Any]
-EntryWriter = Callable[[Example, PredictionRecord], Iterator[SubmissionEntry]]
-"""Writes what a file says of one example."""
+EntryWriter = Callable[[Example, Prediction], Iterator[SubmissionEntry]]
+"""Yields the entries of one example."""
 
 
 def check_submission(kind: Submission | None, datasets: "Sequence[TaskDataset]") -> None:
-    """Raise DataError if the examples cannot be written as this kind of file; None: no file."""
+    """Raise DataError if a submission of this kind cannot be written; None: no submission."""
     if kind is None:
         return
     if len(datasets) != 1:
         raise DataError(
-            f"evaluation.submission={kind.value} is of one data set, and there are {len(datasets)}; "
-            "evaluate them one by one"
+            f"evaluation.submission={kind.value} needs exactly one dataset, got {len(datasets)}. "
+            "Evaluate them one by one."
         )
-    part = datasets[0]
-    writes_text = isinstance(part.task.parse("", (1, 1)), str)
-    wants_text = kind not in _OBJECT_SUBMISSIONS
-    if writes_text != wants_text:
-        kinds = {True: "texts", False: "objects"}
+    dataset = datasets[0]
+    predicts_text = isinstance(dataset.task.parse("", (1, 1)), str)
+    requires_text = kind not in _OBJECT_SUBMISSIONS
+    if predicts_text != requires_text:
+        content = {True: "text", False: "objects"}
         raise DataError(
-            f"evaluation.submission={kind.value} is a file of {kinds[wants_text]}, and the answers "
-            f"of task {part.task.name} are {kinds[writes_text]}; choose another one"
+            f"evaluation.submission={kind.value} contains {content[requires_text]}, but task "
+            f"{dataset.task.name} predicts {content[predicts_text]}. Choose another submission."
         )
-    empty = PredictionRecord(text="", value="" if writes_text else ())
-    list(_entry_writer(kind, part)(part.examples[0], empty))
+    example = dataset.examples[0]
+    empty = Prediction(id=example.id, text="", value="" if predicts_text else ())
+    list(_entry_writer(kind, dataset)(example, empty))
 
 
 def write_submission(
-    folder: Path, kind: Submission, dataset: "TaskDataset", predictions: Sequence[PredictionRecord]
+    folder: Path, kind: Submission, dataset: "TaskDataset", predictions: Sequence[Prediction]
 ) -> Path:
-    """Write the answers to the first examples of a part into the folder; return the file."""
-    entries = _entry_writer(kind, dataset)
-    examples = (dataset.examples[index] for index in range(len(predictions)))
-    written = [
+    """Write `submission.json` and return its path.
+
+    Args:
+        folder: Run folder.
+        kind: Kind of submission.
+        dataset: The evaluated dataset.
+        predictions: Predictions for its first examples.
+    """
+    entry_writer = _entry_writer(kind, dataset)
+    entries = [
         entry
-        for example, answer in zip(examples, predictions, strict=True)
-        for entry in entries(example, answer)
+        for index, prediction in enumerate(predictions)
+        for entry in entry_writer(dataset.examples[index], prediction)
     ]
     file = folder / SUBMISSION_FILE
-    file.write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
-    log.info("results for %s: %s", kind.value, file)
+    file.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    log.info("submission for %s: %s", kind.value, file)
     if len(predictions) < len(dataset.examples):
         log.warning(
-            "%s holds %d of %d examples, and a server wants them all; leave out evaluation.max_samples",
-            file, len(predictions), len(dataset.examples),
+            "%s contains %d of %d examples, but test servers require all of them. Remove "
+            "evaluation.max_samples.", file, len(predictions), len(dataset.examples),
         )  # fmt: skip
     return file
 
@@ -95,19 +101,19 @@ def _entry_writer(kind: Submission, dataset: "TaskDataset") -> EntryWriter:
     ids = dataset.source.class_ids(dataset.split)
     if not ids:
         raise DataError(
-            f"evaluation.submission={kind.value} names classes by their numbers, and data="
-            f"{dataset.source.name} has none; it takes data=coco"
+            f"evaluation.submission={kind.value} needs numeric class ids, but "
+            f"data={dataset.source.name} has none. Use data=coco."
         )
     return partial(_coco_entries, ids, kind is Submission.coco_segmentation)
 
 
 def _text_entry(
-    id_key: str, text_key: str, example: Example, prediction: PredictionRecord
+    id_key: str, text_key: str, example: Example, prediction: Prediction
 ) -> Iterator[SubmissionEntry]:
     yield {id_key: _integer_id(example.id, example), text_key: _answer_text(prediction)}
 
 
-def _vizwiz_entry(example: Example, prediction: PredictionRecord) -> Iterator[SubmissionEntry]:
+def _vizwiz_entry(example: Example, prediction: Prediction) -> Iterator[SubmissionEntry]:
     yield {"image": Path(example.images[0]).name, "answer": _answer_text(prediction)}
 
 
@@ -115,20 +121,20 @@ def _coco_entries(
     class_ids: Mapping[str, int | str],
     with_masks: bool,
     example: Example,
-    prediction: PredictionRecord,
+    prediction: Prediction,
 ) -> Iterator[SubmissionEntry]:
-    image = _integer_id(example.id, example)
+    image_id = _integer_id(example.id, example)
     for instance in _instances(prediction):
-        if instance.label in class_ids:  # the server knows no other class
+        if instance.label in class_ids:  # servers reject other classes
             yield {
-                "image_id": image,
+                "image_id": image_id,
                 "category_id": class_ids[instance.label],
                 **_geometry(instance, with_box=not with_masks),
                 "score": 1.0 if instance.score is None else instance.score,
             }
 
 
-def _refcoco_entry(example: Example, prediction: PredictionRecord) -> Iterator[SubmissionEntry]:
+def _refcoco_entry(example: Example, prediction: Prediction) -> Iterator[SubmissionEntry]:
     ref, _, sentence = example.id.partition("-")
     ids = {"ref_id": _integer_id(ref, example), "sent_id": _integer_id(sentence, example)}
     for instance in _instances(prediction)[:1]:
@@ -143,22 +149,22 @@ def _geometry(instance: Instance, *, with_box: bool) -> SubmissionEntry:
     return shape
 
 
-def _answer_text(prediction: PredictionRecord) -> str:
+def _answer_text(prediction: Prediction) -> str:
     return prediction.value if isinstance(prediction.value, str) else ""
 
 
-def _instances(prediction: PredictionRecord) -> list[Instance]:
-    return [one for one in prediction.value or () if isinstance(one, Instance)]
+def _instances(prediction: Prediction) -> list[Instance]:
+    return [value for value in prediction.value or () if isinstance(value, Instance)]
 
 
 def _integer_id(text: str, example: Example) -> int:
     try:
         return int(text)
-    except ValueError as mistake:
+    except ValueError as error:
         raise DataError(
-            f"{example.location}: id {example.id!r} has to be the number that the test server knows; "
-            "name the column that holds it, e.g. data.columns.id=questionId"
-        ) from mistake
+            f"{example.location}: id must be the integer id of the test server, got "
+            f"{example.id!r}. Set the column that contains it, e.g. data.columns.id=questionId."
+        ) from error
 
 
 _TEXT_FIELDS = {
@@ -169,5 +175,5 @@ _TEXT_FIELDS = {
     Submission.textvqa: ("question_id", "answer"),
     Submission.coco_captions: ("image_id", "caption"),
 }
-"""What the id and the text are called."""
+"""Keys of the id and of the text."""
 _OBJECT_SUBMISSIONS = {Submission.coco_detection, Submission.coco_segmentation, Submission.refcoco}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from palitune.export import onnx_language, onnx_vision
+from palitune.export.onnx_language import export_language
+from palitune.export.onnx_vision import export_vision
 from palitune.models.adapters import merging
 from palitune.models.config import Dtype, ModelConfig, Network
 from palitune.models.quantization import ExportQuantization
@@ -18,17 +19,23 @@ def export_merged(
     dtype: Dtype,
     quantize: ExportQuantization,
 ) -> None:
-    """Merge the adapter of a network, which is used up, and write what plain transformers reads."""
+    """Merge the adapter into its base model and write a folder for plain transformers.
 
-    stored = merging.export_dtype(model, dtype)
-    merging.export(network, processor, folder, stored, quantize)
+    Args:
+        network: Model with adapter; changed in place, do not use it afterwards.
+        processor: Processor of the model, which is saved with it.
+        model: Settings of the base model, which determine the dtype `auto`.
+        folder: Output folder.
+        dtype: Dtype of the exported weights.
+        quantize: Quantization of the exported language model.
+    """
+    merging.export(network, processor, folder, merging.export_dtype(model, dtype), quantize)
 
 
 def export_onnx(folder: Path) -> Path:
-    """Write an exported folder's model as `onnx/vision.onnx` and `onnx/language.onnx`, checked."""
-
-    made = folder / "onnx"
+    """Export the model of a folder to `onnx/vision.onnx` and `onnx/language.onnx`, verified."""
+    onnx_folder = folder / "onnx"
     model = merging.load_with_transformers(folder, attn_implementation="eager").float()
-    onnx_vision.export_vision(model, made / "vision.onnx")
-    onnx_language.export_language(model, made / "language.onnx")
-    return made
+    export_vision(model, onnx_folder / "vision.onnx")
+    export_language(model, onnx_folder / "language.onnx")
+    return onnx_folder

@@ -1,4 +1,4 @@
-"""Uploading an export to the hub."""
+"""Upload of an export to the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from palitune.errors import ModelError
 
 
 def upload_folder(folder: Path, repository: str, *, private: bool) -> str:
-    """Upload a folder and return its address; raises ModelError where the hub does not take it."""
+    """Upload a folder and return its URL. Raises ModelError if the upload fails."""
     from huggingface_hub import HfApi
 
     hub = HfApi()
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Add the model")
-    except Exception as fault:  # of the network, of the account, of the name: the hub's own classes
-        first = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+    except Exception as error:  # network, account and name errors have no common base class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"push_to_hub={repository}: the hub did not take it ({first}); the export is whole in "
-            f"{folder}: run `hf auth login`, then `hf upload {repository} {folder}`"
-        ) from fault
+            f"push_to_hub={repository}: the upload failed ({reason}). The export is complete in "
+            f"{folder}. Run `hf auth login`, then `hf upload {repository} {folder}`."
+        ) from error
     return f"https://huggingface.co/{repository}"

@@ -1,4 +1,4 @@
-"""Modules as ONNX files, and whether ONNX Runtime computes what they compute."""
+"""Export of modules to ONNX, and verification with ONNX Runtime."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from palitune.errors import ModelError
 
 TOLERANCE = 1e-3
-"""Largest difference, in standard deviations of what is computed; 4e-6 on two layers."""
+"""Maximum difference in standard deviations of the output; two layers differ by 4e-6."""
 
 DynamicAxes = Mapping[int, str]
-"""The sizes that may differ from call to call, by dimension."""
+"""Names of the variable sizes by dimension."""
 
 
 def export_module(
@@ -23,11 +23,17 @@ def export_module(
     inputs: Mapping[str, tuple[Tensor, DynamicAxes]],
     outputs: Mapping[str, DynamicAxes],
 ) -> Any:
-    """Write a module in evaluation mode, and return ONNX Runtime's session of the file.
+    """Export a module in evaluation mode and return an ONNX Runtime session of the file.
 
-    It is traced on the `inputs`: torch.export, on sizes that it does not know, takes forty times as
-    long for a language model. Over two GB, the most that such a file can hold, every weight is a
-    file beside it.
+    The module is traced, because torch.export with dynamic sizes takes forty times as long for a
+    language model. Above two GB, the size limit of an ONNX file, every weight is a separate file.
+
+    Args:
+        module: Module to export.
+        file: Output file; its folder is created.
+        inputs: Example tensors and dynamic axes by input name, in the order of the module's
+            arguments.
+        outputs: Dynamic axes by output name.
     """
     import onnxruntime
 
@@ -44,23 +50,23 @@ def export_module(
             dynamic_axes=axes,
             opset_version=18,
             dynamo=False,
-            do_constant_folding=False,  # a matrix that two layers share would be stored twice
+            do_constant_folding=False,  # would store shared weights twice
         )
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
 def run_session(session: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Have ONNX Runtime compute, the inputs being in the order of the module's."""
-    names = [one.name for one in session.get_inputs()]
-    fed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
-    return [torch.from_numpy(found) for found in session.run(None, fed)]
+    """Run ONNX Runtime with inputs in the order of the module's arguments."""
+    names = [node.name for node in session.get_inputs()]
+    feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+    return [torch.from_numpy(output) for output in session.run(None, feed)]
 
 
 def check_outputs(file: Path, actual: Tensor, expected: Tensor) -> None:
-    """Raise ModelError where ONNX Runtime has computed something else than the module."""
-    off = float((actual - expected).abs().max() / expected.std())
-    if not off <= TOLERANCE:
+    """Raise ModelError if the output of ONNX Runtime differs from that of the module."""
+    error = float((actual - expected).abs().max() / expected.std())
+    if not error <= TOLERANCE:
         raise ModelError(
-            f"{file} gives numbers up to {off:.2g} standard deviations from the model's; do not "
-            "use it, and try another version of onnxruntime or torch"
+            f"{file}: outputs must differ from the model's by at most {TOLERANCE:g} standard "
+            f"deviations, got {error:.2g}. Try another version of onnxruntime or torch."
         )

@@ -22,17 +22,17 @@ class _VisionEncoder(nn.Module):
 
 
 def export_vision(model: Any, file: Path) -> None:
-    """Write those of a plain model in float32, for any number of images.
+    """Export vision tower and projector of a float32 model, for any number of images.
 
-    Raises ModelError where ONNX Runtime computes other features.
+    Raises ModelError if ONNX Runtime computes different features.
     """
-    seen = _VisionEncoder(model).eval()
+    encoder = _VisionEncoder(model).eval()
     side = model.config.vision_config.image_size
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     axes = {0: "images"}
     session = onnx_session.export_module(
-        seen, file, {"pixel_values": (images, axes)}, {"image_features": axes}
+        encoder, file, {"pixel_values": (images, axes)}, {"image_features": axes}
     )
-    (found,) = onnx_session.run_session(session, [images[:1]])
+    [features] = onnx_session.run_session(session, [images[:1]])
     with torch.no_grad():
-        onnx_session.check_outputs(file, found, seen(images[:1]))
+        onnx_session.check_outputs(file, features, encoder(images[:1]))

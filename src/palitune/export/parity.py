@@ -1,8 +1,9 @@
-"""How far an exported model is from base and adapter, by logits and by tokens."""
+"""Parity of an exported model with base model and adapter: logits and generated tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,58 +24,59 @@ from palitune.records import Example
 
 @dataclass(frozen=True)
 class GreedyOutput:
-    """What a model writes to a prompt, greedily."""
+    """Greedy generation for one prompt."""
 
     token_ids: list[int]
-    """EOS included, where it came."""
+    """Generated tokens, with EOS if it was generated."""
     logits: Tensor
-    """Of every token of an answer, given what stands before it: (tokens, vocabulary) float32."""
+    """(tokens, vocabulary) float32: logits of every token of a generation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogitDistance:
-    """Between what two models make of the same prompts and, token by token, of the same answers."""
+    """Difference of two models on the same prompts; logits for the same generations."""
 
     max_difference: float
-    """Of any logit."""
+    """Maximum over all logits."""
     mean_difference: float
     deviation: float
     """Standard deviation of the reference's logits."""
     same_tokens: float
-    """Share of the tokens generated that are the same."""
+    """Share of equal tokens in the two models' own generations."""
     same_answers: float
+    """Share of equal generations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """What parity.json says."""
+    """The content of parity.json."""
 
     dtype: str
     quantize: str
     bound: float | None
-    """Of `largest`; None: not judged."""
+    """Limit of `largest`; None: no limit."""
     largest: float
     """`merged.max_difference` in standard deviations of the logits."""
     merged: LogitDistance
-    """Between the export and adapter on base, the base not quantized."""
+    """Export and base model with adapter, without quantization."""
     as_trained: LogitDistance | None
-    """Between the export and adapter on quantized base; None where training quantized nothing."""
+    """Export and quantized base model with adapter; None if training did not quantize."""
     bits: int | None
-    """Per weight of that quantized base."""
+    """Bits per weight of the quantized base model."""
     largest_pixel_difference: float
-    """Between the exported processor's pixels, in [-1, 1], and those of the training."""
+    """Maximum difference between pixels, in [-1, 1], of the exported processor and of training."""
     prompts: list[dict[str, str]]
-    """Prompt, answer of base and adapter, answer of the export."""
+    """Prompt, generation of base model with adapter, generation of the export."""
 
     def summary_lines(self) -> list[str]:
-        """Say it in the terminal."""
-        told = [f"export against base + adapter: {_format_distance(self.merged)}"]
+        """Return sentences for the terminal and the model card."""
+        lines = [f"export against base + adapter: {_format_distance(self.merged)}"]
         if self.as_trained:
-            told.append(
+            lines.append(
                 f"export against base in {self.bits} bits + adapter, as trained: "
                 f"{_format_distance(self.as_trained)}"
             )
-        return told
+        return lines
 
 
 def greedy_outputs(
@@ -84,43 +86,49 @@ def greedy_outputs(
     max_new_tokens: int,
     reference_outputs: Sequence[GreedyOutput] | None = None,
 ) -> list[GreedyOutput]:
-    """Let a model answer each example; logits are of the answers `given`, else of its own."""
+    """Generate greedily for each example and compute the logits of a generation.
+
+    Args:
+        network: Model to run.
+        processor: Its processor.
+        examples: Prompts.
+        max_new_tokens: Maximum number of tokens to generate.
+        reference_outputs: Generations whose logits are computed; None: the model's own.
+    """
     collator = Collator(processor)
-    found = []
+    outputs = []
     for number, example in enumerate(examples):
         batch = {
             key: value.to(network.device)
             for key, value in collator.collate_prompts([example]).items()
         }
         batch["pixel_values"] = normalize_pixels(batch["pixel_values"])
-        ids = _generate_greedy(network, collator.tokenizer, batch, max_new_tokens)
-        found.append(
-            GreedyOutput(
-                ids,
-                _completion_logits(
-                    network,
-                    batch,
-                    reference_outputs[number].token_ids if reference_outputs else ids,
-                ),
-            )
-        )
-    return found
+        token_ids = _generate_greedy(network, collator.tokenizer, batch, max_new_tokens)
+        target_ids = reference_outputs[number].token_ids if reference_outputs else token_ids
+        outputs.append(GreedyOutput(token_ids, _completion_logits(network, batch, target_ids)))
+    return outputs
 
 
 def logit_distance(
     reference: Sequence[GreedyOutput], export: Sequence[GreedyOutput]
 ) -> LogitDistance:
-    """Compare what two models wrote, with logits of the same answers."""
+    """Compare the outputs of two models, with logits of the same generations."""
     pairs = list(zip(reference, export, strict=True))
-    gaps = torch.cat([(a.logits - b.logits).abs().flatten() for a, b in pairs])
-    tokens = sum(max(len(a.token_ids), len(b.token_ids)) for a, b in pairs)
-    same = sum(x == y for a, b in pairs for x, y in zip(a.token_ids, b.token_ids, strict=False))
+    differences = torch.cat(
+        [(expected.logits - actual.logits).abs().flatten() for expected, actual in pairs]
+    )
+    token_pairs = [
+        pair
+        for expected, actual in pairs
+        for pair in zip_longest(expected.token_ids, actual.token_ids)
+    ]
     return LogitDistance(
-        max_difference=float(gaps.max()),
-        mean_difference=float(gaps.mean()),
-        deviation=float(torch.cat([a.logits.flatten() for a, _ in pairs]).std()),
-        same_tokens=same / tokens,
-        same_answers=sum(a.token_ids == b.token_ids for a, b in pairs) / len(pairs),
+        max_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        deviation=float(torch.cat([output.logits.flatten() for output in reference]).std()),
+        same_tokens=sum(a == b for a, b in token_pairs) / len(token_pairs),
+        same_answers=sum(expected.token_ids == actual.token_ids for expected, actual in pairs)
+        / len(pairs),
     )
 
 
@@ -134,20 +142,27 @@ def measure_parity(
     model: ModelConfig,
     bits: int | None,
 ) -> ParityReport:
-    """Load an exported folder as plain transformers does and compare it.
+    """Load an exported folder with plain transformers and compare it with the references.
 
-    `references`: of base and adapter, and of quantized base and adapter where training had one of
-    so many `bits`.
+    Args:
+        folder: Exported folder.
+        processor: Processor of the base model.
+        examples: Prompts.
+        reference_outputs: Outputs of the base model with adapter and, if training quantized it, of
+            the quantized base model with adapter.
+        settings: Export settings.
+        model: Settings of the base model.
+        bits: Bits per weight of the quantized base model.
     """
     exported = load_with_transformers(folder, resolve_device(model))
-    own = AutoProcessor.from_pretrained(folder)
-    answers = [
-        greedy_outputs(exported, own, examples, settings.max_new_tokens, given)
-        for given in reference_outputs
+    exported_processor = AutoProcessor.from_pretrained(folder)
+    outputs = [
+        greedy_outputs(exported, exported_processor, examples, settings.max_new_tokens, references)
+        for references in reference_outputs
     ]
-    merged, *as_trained = map(logit_distance, reference_outputs, answers)
+    merged, *as_trained = map(logit_distance, reference_outputs, outputs)
     dtype = str(exported.lm_head.weight.dtype)
-    read = partial(own.tokenizer.decode, skip_special_tokens=True)
+    decode = partial(exported_processor.tokenizer.decode, skip_special_tokens=True)
     return ParityReport(
         dtype=dtype.removeprefix("torch."),
         quantize=settings.quantize.value,
@@ -156,14 +171,16 @@ def measure_parity(
         merged=merged,
         as_trained=as_trained[0] if as_trained else None,
         bits=bits,
-        largest_pixel_difference=max_pixel_difference(own, processor, examples[0]),
+        largest_pixel_difference=max_pixel_difference(exported_processor, processor, examples[0]),
         prompts=[
             {
                 "prompt": example.prefix,
-                "trained": read(one.token_ids),
-                "exported": read(other.token_ids),
+                "trained": decode(trained.token_ids),
+                "exported": decode(output.token_ids),
             }
-            for example, one, other in zip(examples, reference_outputs[0], answers[0], strict=True)
+            for example, trained, output in zip(
+                examples, reference_outputs[0], outputs[0], strict=True
+            )
         ],
     )
 
@@ -171,20 +188,24 @@ def measure_parity(
 def max_pixel_difference(
     exported_processor: Any, trained_processor: Any, example: Example
 ) -> float:
-    """Compare the pixels, in [-1, 1], that both processors make of an example's images."""
-    pictures = [Image.open(path).convert("RGB") for path in example.images]
-    plain = exported_processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-    ours = normalize_pixels(Collator(trained_processor).collate_prompts([example])["pixel_values"])
-    return float((plain - ours).abs().max())
+    """Return the maximum difference of the pixels, in [-1, 1], of two processors."""
+    images = [Image.open(path).convert("RGB") for path in example.images]
+    exported = exported_processor.image_processor(images=images, return_tensors="pt")[
+        "pixel_values"
+    ]
+    trained = normalize_pixels(
+        Collator(trained_processor).collate_prompts([example])["pixel_values"]
+    )
+    return float((exported - trained).abs().max())
 
 
 def assert_parity(parity: ParityReport, folder: Path) -> None:
-    """Raise ModelError where the export is too far from what was trained."""
+    """Raise ModelError if the logit difference exceeds its limit."""
     if parity.bound is not None and not parity.largest <= parity.bound:
         raise ModelError(
-            f"the export's logits are up to {parity.largest:.3g} standard deviations from those of "
-            f"base and adapter, more than max_logit_error={parity.bound:g}; do not use {folder}, or raise "
-            "max_logit_error if parity.json there is good enough"
+            f"{folder}: logits must differ from those of base model and adapter by at most "
+            f"max_logit_error={parity.bound:g} standard deviations, got {parity.largest:.3g}. Do "
+            "not use the export, or increase max_logit_error if its parity.json is acceptable."
         )
 
 
@@ -202,13 +223,10 @@ def _generate_greedy(network: Any, tokenizer: Any, batch: Batch, max_new_tokens:
 
 
 def _completion_logits(network: Any, prompt: Batch, token_ids: list[int]) -> Tensor:
-    answer = torch.tensor([token_ids[:-1]], dtype=torch.long, device=network.device)
-    longer = {
-        "input_ids": answer,
-        "attention_mask": torch.ones_like(answer),
-        "token_type_ids": torch.ones_like(answer),
-    }
-    batch = prompt | {key: torch.cat([prompt[key], more], 1) for key, more in longer.items()}
+    ids = torch.tensor([token_ids[:-1]], dtype=torch.long, device=network.device)
+    ones = torch.ones_like(ids)
+    completion = {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones}
+    batch = prompt | {k: torch.cat([prompt[k], new], dim=1) for k, new in completion.items()}
     with torch.inference_mode():
         logits: Tensor = network(**batch, logits_to_keep=len(token_ids)).logits[0]
     return logits.float().cpu()
@@ -216,6 +234,6 @@ def _completion_logits(network: Any, prompt: Batch, token_ids: list[int]) -> Ten
 
 def _format_distance(distance: LogitDistance) -> str:
     return (
-        f"logits differ by at most {distance.max_difference:.2g} (their deviation is "
-        f"{distance.deviation:.2g}), {distance.same_tokens:.1%} of the tokens are the same"
+        f"logits differ by at most {distance.max_difference:.2g} (standard deviation of the "
+        f"logits: {distance.deviation:.2g}), {distance.same_tokens:.1%} of the tokens are equal"
     )

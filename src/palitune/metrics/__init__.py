@@ -1,11 +1,13 @@
-"""The metrics by the name under which a task asks for them and a result reports them.
+"""Registry of the metrics by name, and the metric functions of the public library.
 
-A name carries its variant (`anls_rrc`, `anls_paper`), so that no number is reported without it.
+A name includes the variant (`anls_rrc`, `anls_paper`), so that every reported value states it.
 """
 
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from palitune.metrics.value_range import higher_is_better, perfect_value
 
 if TYPE_CHECKING:
     from palitune.metrics.base import Metric
@@ -31,7 +33,7 @@ _FUNCTIONS = {
     "vqa_accuracy": "text.vqa_accuracy",
     "word_error_rate": "text.error_rate",
 }
-"""Module of every plain function of the public surface, imported on first use (PEP 562)."""
+"""Module of each public function, imported on first use (PEP 562)."""
 
 
 def __getattr__(name: str) -> Any:
@@ -41,13 +43,13 @@ def __getattr__(name: str) -> Any:
 
 
 def _factory(module: str, class_name: str, *args: str | int) -> "Callable[[], Metric]":
-    """Return what imports a metric's module and makes it."""
+    """Return a constructor that imports the module of the metric when it is called."""
 
-    def make() -> "Metric":
-        made: Metric = getattr(import_module(f"{__name__}.{module}"), class_name)(*args)
-        return made
+    def create() -> "Metric":
+        metric: Metric = getattr(import_module(f"{__name__}.{module}"), class_name)(*args)
+        return metric
 
-    return make
+    return create
 
 
 METRICS: "dict[str, Callable[[], Metric]]" = {
@@ -74,7 +76,7 @@ METRICS: "dict[str, Callable[[], Metric]]" = {
     "same_molecule": _factory("text.smiles", "SameMolecule"),
     "science_qa": _factory("text.science_qa_pope_rsvqa", "ScienceQa"),
     "segmentation": _factory("objects.segmentation", "Segmentation"),
-    "semantic_iou": _factory("objects.semantic_segmentation", "SemanticSegmentation"),
+    "semantic_iou": _factory("objects.semantic_iou", "SemanticSegmentation"),
     "spice": _factory("captions.meteor_spice", "Spice"),
     "teds": _factory("text.teds", "Teds"),
     "text_spotting": _factory("objects.text_spotting", "TextSpotting"),
@@ -83,30 +85,10 @@ METRICS: "dict[str, Callable[[], Metric]]" = {
     "vqa_accuracy_textvqa": _factory("text.vqa_accuracy", "VqaAccuracy", "textvqa"),
     "word_error_rate": _factory("text.error_rate", "WordErrorRate"),
 }
-"""What makes a metric, by name; it raises MetricError where a program it needs is missing."""
+"""Constructor of each metric by name. Raises MetricError if a required program is missing."""
 
 METRICS_WITH_EXTRAS = ("meteor", "same_molecule", "spice")
-"""Metrics that a plain installation may lack something for; making one says what."""
-
-MAX_CIDER_D = 10.0
-"""CIDEr-D of a caption that equals all its references."""
-_LOWER_IS_BETTER = (
-    *("error_rate", "loss", "perplexity", "malformed", "unfinished", "malformed_objects"),
-    *("malformed_fragments", "duplicates", "unknown_label"),
-)
-
-
-def higher_is_better(name: str) -> bool:
-    """Tell the direction of a reported number by its name, e.g. `ocr/character_error_rate`."""
-    return not name.endswith(_LOWER_IS_BETTER)
-
-
-def perfect_value(name: str) -> float:
-    """Return the value of a number without fault, e.g. 10 for CIDEr-D and 0 for an error rate."""
-    if name.endswith("cider_d"):
-        return MAX_CIDER_D
-    return 1.0 if higher_is_better(name) else 0.0
-
+"""Metrics that require an optional package or Java; without it, they raise MetricError."""
 
 __all__ = [
     "METRICS",

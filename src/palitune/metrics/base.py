@@ -1,7 +1,8 @@
-"""What every metric is: a per-example score on update, corpus numbers on compute."""
+"""Base classes of the metrics: per-example scores on update, corpus values on compute."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,106 +11,159 @@ from palitune.records import Example, Instance, Prediction, Reference, Value
 
 FloatArray = npt.NDArray[np.float64]
 ResampleCounts = npt.NDArray[np.float64]
-"""(corpora, examples): how often each example, in the order of update, stands in each corpus."""
+"""(corpora, examples): how often each example, in the order of update, occurs in each corpus."""
 
 
 class Metric(ABC):
-    """Accumulate predictions; a malformed one (`value is None`) scores as an empty answer."""
+    """Accumulates predictions; a malformed one (`value is None`) scores as an empty answer."""
+
+    @property
+    @abstractmethod
+    def num_examples(self) -> int:
+        """Number of calls of `update`."""
 
     @abstractmethod
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        """Take in one example and return its own scores, for `predictions.jsonl` and the report."""
+        """Add one example and return its own scores, for `predictions.jsonl` and the report."""
 
     @abstractmethod
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
+        """Return the values on other corpora made of the same examples, (corpora,) by name.
+
+        Bootstrap intervals and slices use it; no example is scored again.
+        """
+
     def compute(self) -> dict[str, float]:
-        """Return the corpus numbers by name; an empty corpus gives NaN, never 0."""
+        """Return the corpus values by name; an empty corpus gives NaN, never 0."""
+        values = self.compute_weighted(np.ones((1, self.num_examples)))
+        return {name: float(value[0]) for name, value in values.items()}
 
     def per_example_scores(self) -> list[dict[str, float]]:
-        """Return the scores of every example where they need the whole corpus, else nothing.
+        """Return the scores of all examples if they depend on the whole corpus, else nothing.
 
-        They are in the order of update, which then returned none.
+        The order is that of `update`, which returned no scores.
         """
         return []
 
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        """Return the numbers of other corpora made of the same examples, (corpora,) by name.
-
-        That is what intervals (examples drawn anew) and slices (some examples only) need; it reads
-        what `update` kept and judges no answer again. A number that cannot be had so is missing.
-        """
-        return {}
-
     def compute_slices(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return numbers by attribute and value where a slice is less than whole examples.
+        """Return values by attribute and attribute value if a slice is less than whole examples.
 
-        An image holds objects of several classes; `examples` among the numbers is how many
-        examples the value occurs in.
+        For example, one image contains objects of several classes. The entry `examples` is the
+        number of examples in which the attribute value occurs.
         """
         return {}
+
+
+class SummedMetric(Metric):
+    """A metric computed from per-example statistics that are summed over the corpus."""
+
+    num_statistics: ClassVar[int]
+
+    def __init__(self) -> None:
+        self.statistics: list[tuple[float, ...]] = []
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.statistics)
+
+    def columns(self) -> FloatArray:
+        """Return each statistic of every example, (statistics, examples)."""
+        return np.array(self.statistics, float).reshape(-1, self.num_statistics).T
+
+    def sums(self, counts: ResampleCounts) -> FloatArray:
+        """Return each statistic summed over every corpus, (statistics, corpora)."""
+        summed: FloatArray = counts @ self.columns().T
+        return summed.T
 
 
 class MeanMetric(Metric):
-    """A metric whose corpus number is the mean of its per-example scores."""
+    """A metric whose corpus value is the mean of its per-example scores."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.scores: list[float] = []
 
+    @property
+    def num_examples(self) -> int:
+        return len(self.scores)
+
     @abstractmethod
     def score(self, answer: str, references: tuple[str, ...]) -> float:
-        """Judge one answer against all acceptable ones."""
+        """Score one answer against all acceptable ones."""
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         self.scores.append(self.score(answer_text(prediction), reference_texts(example)))
         return {self.name: self.scores[-1]}
 
     def compute(self) -> dict[str, float]:
-        mean = sum(self.scores) / len(self.scores) if self.scores else float("nan")
-        return {self.name: mean}
+        return {self.name: mean(self.scores)}
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         return {self.name: weighted_mean(counts, self.scores)}
 
 
-class CorpusMeanMetric(Metric):
-    """A metric whose corpus number is the mean of scores that need the whole corpus.
+class CorpusMetric(Metric):
+    """A metric whose per-example statistics are computed for the whole corpus at once."""
 
-    `weighted` leaves the scores as they are, so what they take from the corpus stays fixed.
-    """
+    num_statistics: ClassVar[int] = 1
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.answers: list[str] = []
         self.references: list[tuple[str, ...]] = []
-        self._cached_scores: list[float] | None = None
+        self._cached_statistics: FloatArray | None = None
 
     @abstractmethod
-    def score_corpus(self, answers: list[str], references: list[tuple[str, ...]]) -> list[float]:
-        """Judge every answer of the corpus, of which there is at least one."""
+    def corpus_statistics(
+        self, answers: list[str], references: list[tuple[str, ...]]
+    ) -> FloatArray:
+        """Return the statistics of at least one example, (examples, num_statistics)."""
 
-    def scores(self) -> list[float]:
-        """Judge the corpus once, until another example comes in."""
-        if self._cached_scores is None:
-            self._cached_scores = (
-                self.score_corpus(self.answers, self.references) if self.answers else []
-            )
-        return self._cached_scores
+    @property
+    def num_examples(self) -> int:
+        return len(self.answers)
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         self.answers.append(answer_text(prediction))
         self.references.append(reference_texts(example))
-        self._cached_scores = None
+        self._cached_statistics = None
         return {}
 
+    def statistics(self) -> FloatArray:
+        """Return (examples, num_statistics), computed once until the next update."""
+        if not self.answers:
+            return np.empty((0, self.num_statistics))
+        if self._cached_statistics is None:
+            self._cached_statistics = self.corpus_statistics(self.answers, self.references)
+        return self._cached_statistics
+
+
+class CorpusMeanMetric(CorpusMetric):
+    """A metric whose corpus value is the mean of scores that depend on the whole corpus.
+
+    `compute_weighted` keeps the scores, including what they take from the corpus.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
     def compute(self) -> dict[str, float]:
-        scores = self.scores()
-        return {self.name: sum(scores) / len(scores) if scores else float("nan")}
+        return {self.name: mean(self._scores())}
 
     def per_example_scores(self) -> list[dict[str, float]]:
-        return [{self.name: score} for score in self.scores()]
+        return [{self.name: score} for score in self._scores()]
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        return {self.name: weighted_mean(counts, self.scores())}
+        return {self.name: weighted_mean(counts, self._scores())}
+
+    def _scores(self) -> list[float]:
+        scores: list[float] = self.statistics()[:, 0].tolist()
+        return scores
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean; NaN without values."""
+    return sum(values) / len(values) if values else float("nan")
 
 
 def weighted_mean(counts: ResampleCounts, scores: Iterable[float]) -> FloatArray:
@@ -118,14 +172,20 @@ def weighted_mean(counts: ResampleCounts, scores: Iterable[float]) -> FloatArray
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Divide, NaN where the divisor is zero."""
+    """Divide; NaN if the denominator is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        divided: FloatArray = np.where(denominator > 0, numerator / denominator, np.nan)
-    return divided
+        quotient: FloatArray = np.where(denominator > 0, numerator / denominator, np.nan)
+    return quotient
+
+
+def mean_of_defined(values: FloatArray, axis: int) -> FloatArray:
+    """Return the mean over an axis without NaN; NaN if no value is defined."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis), defined.sum(axis).astype(float))
 
 
 def answer_text(prediction: Prediction) -> str:
-    """The predicted text; empty where malformed. Raises TypeError for a task of boxes."""
+    """Return the predicted text; empty if malformed. Raises TypeError for predicted objects."""
     value = prediction.value
     if value is None:
         return ""
@@ -135,15 +195,24 @@ def answer_text(prediction: Prediction) -> str:
 
 
 def reference_texts(example: Example) -> tuple[str, ...]:
-    """The acceptable texts. Raises TypeError for a task of boxes."""
+    """Return the acceptable texts. Raises TypeError for reference objects."""
     texts = tuple(text for text in example.reference if isinstance(text, str))
     if len(texts) != len(example.reference):
         raise TypeError(f"example {example.id} refers to objects; a text metric needs answers")
     return texts
 
 
-def require_objects(value: Value | Reference, context: str) -> tuple[Instance, ...]:
-    """The objects of a prediction or example. Raises TypeError for a task of text."""
+def predicted_objects(prediction: Prediction) -> tuple[Instance, ...]:
+    """Return the predicted objects; none if malformed. Raises TypeError for a predicted text."""
+    return _require_objects(prediction.value or (), f"prediction {prediction.id}")
+
+
+def reference_objects(example: Example) -> tuple[Instance, ...]:
+    """Return the reference objects. Raises TypeError for reference texts."""
+    return _require_objects(example.reference, f"example {example.id}")
+
+
+def _require_objects(value: Value | Reference, context: str) -> tuple[Instance, ...]:
     objects = tuple(entry for entry in value if isinstance(entry, Instance))
     if len(objects) != len(value):
         raise TypeError(f"{context} holds text; this metric needs objects")
@@ -151,6 +220,6 @@ def require_objects(value: Value | Reference, context: str) -> tuple[Instance, .
 
 
 def check_references(references: Sequence[str]) -> None:
-    """Refuse to judge an answer against nothing."""
+    """Raise ValueError if there is no reference."""
     if not references:
-        raise ValueError("no reference to judge the answer against; give at least one")
+        raise ValueError("no reference to score the answer against; provide at least one")

@@ -1,21 +1,23 @@
-"""The base models by name: every released PaliGemma, a folder of one's own, the embedded one.
-
-Whatever the name, `source()` says where the files are and `loading.load` reads them.
-"""
+"""Base models by name: the released PaliGemma checkpoints, a local folder, the embedded model."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-Network = Any
-"""A PrefixLM, or the PeftModel around one."""
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from palitune.models.paligemma import PaliGemmaPrefixLM
+
+    Network = PaliGemmaPrefixLM | PeftModel
+else:
+    Network = Any  # annotation only: importing this module loads neither torch nor PEFT
 
 
 class Dtype(Enum):
-    """Names equal values because a configuration names an enum's members."""
-
+    # Names equal values: configurations contain the names of an enum's members.
     auto = "auto"
     bf16 = "bf16"
     fp32 = "fp32"
@@ -54,56 +56,66 @@ RELEASED_CHECKPOINTS: dict[str, dict[tuple[str, str], tuple[int, ...]]] = {
     },
 }
 
+# Checked here for released checkpoints, and in `loading` for local folders of either family.
+FINAL_SOFTCAP_ERROR = (
+    "model.final_logit_softcapping must be false for PaliGemma 1, which has no soft-cap."
+)
+FP16_ERROR = "model.dtype must be bf16 or fp32 for Gemma 2, which overflows in fp16."
+SDPA_SOFTCAP_ERROR = (
+    "model.attention=sdpa cannot soft-cap attention scores. Set model.attention=chunked, or "
+    "model.attention_logit_softcapping=false."
+)
+
 
 @dataclass(kw_only=True)
 class ModelConfig(ABC):
-    """Which base model, and how it runs."""
+    """Base model, device, dtype and attention."""
 
     name: ClassVar[str]
 
     revision: str = "main"
-    """Branch, tag or commit on the hub; a folder has none."""
+    """Branch, tag or commit on the Hugging Face hub; not used for a local folder."""
     device: Device = Device.auto
-    """auto: the GPU where there is one."""
+    """auto: the GPU if there is one."""
     dtype: Dtype = Dtype.auto
-    """Of the base model's weights; auto: bf16 on a GPU, fp32 on the CPU and for adapter=full."""
+    """Dtype of the base weights. auto: bf16 on a GPU, fp32 on a CPU or with adapter=full."""
     attention: AttentionImplementation = AttentionImplementation.auto
-    """Kernel of the language model. auto: sdpa, or chunked where attention scores are soft-capped
-    (exact, memory linear in the tokens); eager is the slow oracle."""
+    """Attention of the language model. auto: sdpa, or chunked if attention scores are soft-capped
+    (exact, with memory linear in the number of tokens); eager: slow reference."""
     attention_logit_softcapping: bool = True
-    """Whether the checkpoint's soft-cap on attention scores (PaliGemma 2: 50) is applied."""
+    """Apply the checkpoint's soft-cap to attention scores (PaliGemma 2: 50)."""
     final_logit_softcapping: bool = False
-    """Whether the checkpoint's soft-cap on the output logits (PaliGemma 2: 30) is applied; the
-    reference leaves it off in transfers. Saved with an adapter and applied again with it."""
+    """Apply the checkpoint's soft-cap to the output logits (PaliGemma 2: 30); the reference leaves
+    it off in fine-tuning. Saved with an adapter and restored with it."""
 
     @abstractmethod
     def name_or_path(self) -> str:
-        """Give the hub id or the folder that the model is read from."""
+        """Return the hub id or the folder of the model."""
 
     def on_hub(self) -> bool:
-        """Tell whether `source` is a hub id."""
+        """Return whether `name_or_path` is a hub id."""
         return False
 
 
 @dataclass(kw_only=True)
 class Released(ModelConfig):
-    """A checkpoint that Google released; every field is checked against the table."""
+    """Checkpoint released by Google, one of RELEASED_CHECKPOINTS."""
 
     size: str = "3b"
-    """Parameters, as the checkpoint is called: 3b, 10b, 28b."""
+    """Number of parameters in the checkpoint's name: 3b, 10b or 28b."""
     variant: str = "pt"
-    """pt: pre-trained, made to be fine-tuned; mix: a mixture of tasks; ft-docci: long captions."""
+    """pt: pre-trained, for fine-tuning; mix: tuned on many tasks; ft-docci: long captions."""
     resolution: int = 224
     """Side of the square image, in pixels."""
     path: str | None = None
-    """Folder with the checkpoint's files, read instead of the hub."""
+    """Folder with the checkpoint's files, used instead of the hub."""
 
     def __post_init__(self) -> None:
         table = RELEASED_CHECKPOINTS[self.name]
         if self.resolution not in table.get((self.size, self.variant), ()):
             raise ValueError(
                 f"model: {self.name} was not released as size={self.size} variant={self.variant} "
-                f"resolution={self.resolution}; there are {_format_variants(table)}"
+                f"resolution={self.resolution}; released are {_format_variants(table)}"
             )
 
     def name_or_path(self) -> str:
@@ -115,16 +127,14 @@ class Released(ModelConfig):
 
 @dataclass(kw_only=True)
 class PaliGemma(Released):
-    """PaliGemma (2024): SigLIP and Gemma 1; it has no soft-caps."""
+    """PaliGemma (2024): SigLIP and Gemma 1, without soft-caps."""
 
     name: ClassVar[str] = "paligemma"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.final_logit_softcapping:
-            raise ValueError(
-                "model.final_logit_softcapping: PaliGemma 1 has no soft-cap; leave it false"
-            )
+            raise ValueError(FINAL_SOFTCAP_ERROR)
 
 
 @dataclass(kw_only=True)
@@ -136,22 +146,19 @@ class PaliGemma2(Released):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dtype is Dtype.fp16:
-            raise ValueError("model.dtype: Gemma 2 overflows in fp16; use bf16 or fp32")
+            raise ValueError(FP16_ERROR)
         if self.attention is AttentionImplementation.sdpa and self.attention_logit_softcapping:
-            raise ValueError(
-                "model.attention: sdpa cannot soft-cap attention scores; use chunked, or set "
-                "model.attention_logit_softcapping=false"
-            )
+            raise ValueError(SDPA_SOFTCAP_ERROR)
 
 
 @dataclass(kw_only=True)
 class Local(ModelConfig):
-    """A PaliGemma of either family in a folder of one's own."""
+    """PaliGemma 1 or 2 in a local folder."""
 
     name: ClassVar[str] = "local"
 
     path: str
-    """Folder with config.json, the weights as safetensors, and the processor's files."""
+    """Folder with config.json, safetensors weights, and the processor's files."""
 
     def name_or_path(self) -> str:
         return self.path
@@ -159,7 +166,7 @@ class Local(ModelConfig):
 
 @dataclass(kw_only=True)
 class Tiny(ModelConfig):
-    """The PaliGemma that ships with the package: it reads digits on small pages, on any CPU."""
+    """Tiny PaliGemma that ships with the package: reads digits on small pages, on any CPU."""
 
     name: ClassVar[str] = "tiny"
 
@@ -174,6 +181,6 @@ MODELS: dict[str, type[ModelConfig]] = {
 
 def _format_variants(variants: dict[tuple[str, str], tuple[int, ...]]) -> str:
     return ", ".join(
-        f"{size} {stage} at {'/'.join(map(str, resolutions))}"
-        for (size, stage), resolutions in variants.items()
+        f"{size} {variant} at {'/'.join(map(str, resolutions))}"
+        for (size, variant), resolutions in variants.items()
     )

@@ -1,8 +1,7 @@
-"""The language model with its own mask, and a last layer only where it is asked for.
+"""Forward pass of the Gemma decoder with the prefix-LM mask.
 
-The stock forward pass computes every layer at every position. What the last layer makes of a
-position nobody asks about is thrown away, so there its queries, its output and its MLP run at the
-positions asked for alone; keys and values still come from all.
+The stock forward pass computes every layer at every position. Here the last layer computes queries,
+attention output and MLP only at the requested positions; its keys and values still come from all.
 """
 
 import sys
@@ -15,14 +14,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
 class KVCacheProtocol(Protocol):
-    """What is told the keys and values of every layer, as a cache of transformers is."""
+    """The method of a transformers cache that decoder layers call."""
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
-        """Take in (batch, key heads, tokens, width) each; return what is attended to."""
+        """Store keys and values, (batch, key heads, tokens, width) each; return those to use."""
 
 
 def compute_position_ids(token_types: Tensor, attention_mask: Tensor) -> Tensor:
-    """Number the tokens of padded rows from 1, every suffix going on where the prefix ends.
+    """Number the tokens of padded rows from 1; every suffix continues after the prefix.
 
     token_types: (batch, tokens), 0 on the prefix and padding, k on the k-th suffix.
     """
@@ -35,27 +34,51 @@ def compute_position_ids(token_types: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def prefix_lengths(token_types: Tensor, attention_mask: Tensor) -> Tensor:
-    """Count image and prompt tokens of each row: (batch,)."""
+    """Count the image and prefix tokens of each row: (batch,)."""
     return ((token_types == 0) & attention_mask.bool()).sum(dim=1)
 
 
 def prefix_lm_mask(token_types: Tensor, attention_mask: Tensor, query_start: int = 0) -> Tensor:
-    """Tell which token sees which: (batch, 1, queries, keys) bool, the queries from `since` on.
+    """Return the prefix-LM attention mask: (batch, 1, queries, keys) bool, True is attended to.
 
-    The prefix sees itself in both directions; a suffix sees the prefix and its own past, and
-    nothing of another suffix in the same row.
+    Image and prefix attend to each other in both directions. A suffix attends to them and to its
+    own past, not to other suffixes of the row. No token attends to padding. Rows are queries:
+
+                  image  prefix  suffix 1  suffix 2  padding
+        image      x x    x x      . .       . .       .
+                   x x    x x      . .       . .       .
+        prefix     x x    x x      . .       . .       .
+                   x x    x x      . .       . .       .
+        suffix 1   x x    x x      x .       . .       .
+                   x x    x x      x x       . .       .
+        suffix 2   x x    x x      . .       x .       .
+                   x x    x x      . .       x x       .
+        padding    x x    x x      . .       . .       .    (its output is ignored)
+
+    Args:
+        token_types: (batch, tokens), 0 on image, prefix and padding, k on the k-th suffix.
+        attention_mask: (batch, tokens), 0 on padding.
+        query_start: Index of the first query; keys are always all tokens.
     """
     index = torch.arange(token_types.shape[1], device=token_types.device)
-    same = token_types[:, query_start:, None] == token_types[:, None, :]
-    own_past = same & (index[query_start:, None] >= index)
-    seen = (own_past | (token_types == 0)[:, None, :]) & attention_mask.bool()[:, None, :]
-    return seen[:, None]
+    same_segment = token_types[:, query_start:, None] == token_types[:, None, :]
+    own_past = same_segment & (index[query_start:, None] >= index)
+    visible = (own_past | (token_types == 0)[:, None, :]) & attention_mask.bool()[:, None, :]
+    return visible[:, None]
 
 
 def sliding_window_mask(
     mask: Tensor, token_types: Tensor, positions: Tensor, window: int, query_start: int = 0
 ) -> Tensor:
-    """Hide what lies `window` positions back or more, except from prefix to prefix."""
+    """Restrict a mask to the last `window` positions, except from prefix to prefix.
+
+    Args:
+        mask: Mask from `prefix_lm_mask`.
+        token_types: (batch, tokens), as in `prefix_lm_mask`.
+        positions: (batch, tokens) from `compute_position_ids`.
+        window: Width of the sliding window, in positions.
+        query_start: Index of the first query.
+    """
     prefix = token_types == 0
     near = positions[:, query_start:, None] - positions[:, None, :] < window
     return mask & (near | (prefix[:, query_start:, None] & prefix[:, None, :]))[:, None]
@@ -68,28 +91,17 @@ def masks_by_layer_type(
     positions: Tensor,
     query_start: int = 0,
 ) -> dict[str, Tensor]:
-    """Tell by kind of layer which token sees which, as `visible` does."""
-    masks = {"full_attention": (seen := prefix_lm_mask(token_types, attention_mask, query_start))}
-    if window := getattr(language_model.config, "sliding_window", None):
-        near = sliding_window_mask(seen, token_types, positions, window, query_start)
-        masks["sliding_attention"] = near
-    return masks
+    """Return the mask of full attention and, if the model has one, of the sliding window.
 
-
-def hidden_states_at(
-    language_model: Any,
-    embeddings: Tensor,
-    token_types: Tensor,
-    attention_mask: Tensor,
-    keep: Tensor,
-) -> Tensor:
-    """Return the final hidden states where `keep`, (batch, tokens) bool, is set: (kept, width).
-
-    embeddings: (batch, tokens, width), images put in; rows are padded on the right.
+    The arguments are those of `prefix_lm_mask` and `sliding_window_mask`.
     """
-    positions = compute_position_ids(token_types, attention_mask)
-    masks = masks_by_layer_type(language_model, token_types, attention_mask, positions)
-    return run_decoder(language_model, embeddings, masks, positions, keep)
+    full = prefix_lm_mask(token_types, attention_mask, query_start)
+    masks = {"full_attention": full}
+    if window := getattr(language_model.config, "sliding_window", None):
+        masks["sliding_attention"] = sliding_window_mask(
+            full, token_types, positions, window, query_start
+        )
+    return masks
 
 
 def run_decoder(
@@ -100,10 +112,15 @@ def run_decoder(
     keep: Tensor,
     kv_cache: KVCacheProtocol | None = None,
 ) -> Tensor:
-    """Return the final hidden states where `keep` is set, as `hidden_at` does.
+    """Return the final hidden states where `keep` is True: (kept, width).
 
-    masks: by kind of layer, which token sees which, (batch, 1, queries, keys) bool. `memory` gets
-    the keys and values of every layer, of all positions.
+    Args:
+        language_model: Gemma 1 or 2 without its head.
+        embeddings: Input embeddings, (batch, tokens, width).
+        masks: Attention mask by layer type, (batch, 1, queries, keys) bool.
+        positions: (batch, tokens) int64.
+        keep: (batch, tokens) bool.
+        kv_cache: Receives keys and values of every layer at all positions.
     """
     if language_model.config._attn_implementation == "eager":
         masks = {kind: to_additive_mask(mask, embeddings.dtype) for kind, mask in masks.items()}
@@ -118,52 +135,38 @@ def run_decoder(
             position_embeddings=rotary,
             past_key_values=kv_cache,
         )
-    hidden = _run_last_layer(
-        language_model.layers[-1], hidden, masks[kinds[-1]], rotary, keep, kv_cache
+    last = language_model.layers[-1]
+    attended = _attend(
+        last.self_attn, last.input_layernorm(hidden), masks[kinds[-1]], rotary, keep, kv_cache
     )
-    final: Tensor = language_model.norm(hidden)
+    final: Tensor = language_model.norm(mlp_block(last, hidden[keep], attended))
     return final
 
 
 def layer_types(language_model: Any) -> list[str]:
-    """Name the kind of each layer: "full_attention" or "sliding_attention"."""
+    """Return the type of each layer: "full_attention" or "sliding_attention"."""
     kinds: list[str] | None = getattr(language_model.config, "layer_types", None)
     return kinds or ["full_attention"] * len(language_model.layers)
 
 
 def to_additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Write a mask as eager attention takes it."""
+    """Convert a bool mask to the additive mask of eager attention."""
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def _run_last_layer(
-    layer: Any,
-    hidden: Tensor,
-    mask: Tensor,
-    position_embeddings: tuple[Tensor, Tensor],
-    keep: Tensor,
-    kv_cache: KVCacheProtocol | None,
-) -> Tensor:
-    """Run a decoder layer of Gemma 1 or 2 where `keep` is set: (kept, width)."""
-    asked = layer.input_layernorm(hidden)
-    return mlp_block(
-        layer,
-        hidden[keep],
-        _attend(layer.self_attn, asked, mask, position_embeddings, keep, kv_cache),
-    )
-
-
 def mlp_block(layer: Any, hidden: Tensor, attention_output: Tensor) -> Tensor:
-    """Run the rest of a decoder layer of Gemma 1 or 2: (..., width), what came in and what its
-    attention made of it."""
-    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 has norms behind both halves as well
+    """Run the rest of a decoder layer after its attention: (..., width).
+
+    hidden: Input of the layer, (..., width); attention_output: output of its self-attention.
+    """
+    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 also normalizes both outputs
         hidden = hidden + layer.post_attention_layernorm(attention_output)
-        changed: Tensor = layer.mlp(layer.pre_feedforward_layernorm(hidden))
-        changed = layer.post_feedforward_layernorm(changed)
+        mlp_output: Tensor = layer.mlp(layer.pre_feedforward_layernorm(hidden))
+        mlp_output = layer.post_feedforward_layernorm(mlp_output)
     else:
         hidden = hidden + attention_output
-        changed = layer.mlp(layer.post_attention_layernorm(hidden))
-    return hidden + changed
+        mlp_output = layer.mlp(layer.post_attention_layernorm(hidden))
+    return hidden + mlp_output
 
 
 def _attend(
@@ -174,46 +177,49 @@ def _attend(
     keep: Tensor,
     kv_cache: KVCacheProtocol | None,
 ) -> Tensor:
-    """Attend from the kept positions to all of their row: (kept, width)."""
+    """Attend from the kept positions to all positions of their row: (kept, width)."""
     batch, _, width = hidden.shape
-    # Kept positions come first in each row, in order; rows with fewer are filled up with others.
+    # Kept positions come first in each row, in order; shorter rows are filled up with others.
     counts = keep.sum(dim=1)
-    queries = int(counts.max())
-    at = torch.argsort(~keep, dim=1, stable=True)[:, :queries]
-    filled = torch.arange(queries, device=keep.device) < counts[:, None]
-    asking = hidden.gather(1, at[:, :, None].expand(-1, -1, width))
+    num_queries = int(counts.max())
+    index = torch.argsort(~keep, dim=1, stable=True)[:, :num_queries]
+    is_kept = torch.arange(num_queries, device=keep.device) < counts[:, None]
+    queries_from = hidden.gather(1, index[:, :, None].expand(-1, -1, width))
 
-    def heads(projected: Tensor) -> Tensor:
+    def split_heads(projected: Tensor) -> Tensor:
         return projected.view(batch, projected.shape[1], -1, attention.head_dim).transpose(1, 2)
 
-    cosine, sine = position_embeddings
     rows = torch.arange(batch, device=keep.device)[:, None]
-    cosine, sine = cosine.expand(batch, -1, -1), sine.expand(batch, -1, -1)
-    query = apply_rope(heads(attention.q_proj(asking)), cosine[rows, at], sine[rows, at])
-    key = apply_rope(heads(attention.k_proj(hidden)), cosine, sine)
-    value = heads(attention.v_proj(hidden))
+    cos, sin = (angles.expand(batch, -1, -1) for angles in position_embeddings)
+    query = apply_rope(
+        split_heads(attention.q_proj(queries_from)), cos[rows, index], sin[rows, index]
+    )
+    key = apply_rope(split_heads(attention.k_proj(hidden)), cos, sin)
+    value = split_heads(attention.v_proj(hidden))
     if kv_cache is not None:
         key, value = kv_cache.update(key, value, attention.layer_idx)
-    mask = mask.expand(batch, -1, -1, -1)[rows, 0, at][:, None]
     attended, _ = _attention_function(attention)(
         attention,
         query,
         key,
         value,
-        mask,
+        mask.expand(batch, -1, -1, -1)[rows, 0, index][:, None],
         dropout=attention.attention_dropout if attention.training else 0.0,
         scaling=attention.scaling,
         softcap=getattr(attention, "attn_logit_softcapping", None),
     )
-    projected: Tensor = attention.o_proj(attended.reshape(batch, queries, -1)[filled])
-    return projected
+    output: Tensor = attention.o_proj(attended.reshape(batch, num_queries, -1)[is_kept])
+    return output
 
 
 def apply_rope(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions: states (batch, heads, tokens, width), angles without the heads."""
+    """Apply rotary position embeddings.
+
+    states: (batch, heads, tokens, width); cos and sin: (batch, tokens, width).
+    """
     left, right = states.chunk(2, dim=-1)
-    turned = torch.cat((-right, left), dim=-1)
-    return states * cos[:, None] + turned * sin[:, None]
+    rotated = torch.cat((-right, left), dim=-1)
+    return states * cos[:, None] + rotated * sin[:, None]
 
 
 def _attention_function(attention: Any) -> Any:

@@ -1,7 +1,4 @@
-"""The files of a base model: fetched once, read from a folder, told apart by a fingerprint.
-
-Everything is read from one folder, so that the hub is asked once and answers in one place.
-"""
+"""Files of a base model: download, config.json, and a fingerprint of the weights."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +19,7 @@ from palitune.models.config import ModelConfig
 
 
 def fetch_model(model: ModelConfig, *, weights: bool) -> Path:
-    """Give the folder of the model's files, downloaded first where it is on the hub."""
+    """Return the folder of a model's files, downloaded from the hub if necessary."""
     source = model.name_or_path()
     if not model.on_hub():
         folder = Path(source).expanduser()
@@ -32,59 +29,61 @@ def fetch_model(model: ModelConfig, *, weights: bool) -> Path:
                 "checkpoint"
             )
         return folder
-    page, instead = f"https://huggingface.co/{source}", "or give its folder as model.path=FOLDER"
-    wanted = ["*.json", "*.model", *(["*.safetensors"] if weights else [])]
+    page = f"https://huggingface.co/{source}"
+    alternative = "or set model.path to the folder of its files."
+    patterns = ["*.json", "*.model", *(["*.safetensors"] if weights else [])]
     try:
-        return Path(snapshot_download(source, revision=model.revision, allow_patterns=wanted))
-    except GatedRepoError as fault:
+        return Path(snapshot_download(source, revision=model.revision, allow_patterns=patterns))
+    except GatedRepoError as error:
         raise ModelError(
-            f"{source} is gated: accept the licence at {page}, then run `hf auth login` or set "
-            f"HF_TOKEN, {instead}"
-        ) from fault
-    except (RepositoryNotFoundError, RevisionNotFoundError) as fault:
+            f"{source} is gated. Accept the license at {page}, then run `hf auth login` or set "
+            f"HF_TOKEN, {alternative}"
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelError(
-            f"the hub shows no {source} at revision {model.revision} to this account: check "
-            f"{page} and `hf auth whoami`, {instead}"
-        ) from fault
-    except LocalEntryNotFoundError as fault:
+            f"{source} at revision {model.revision} does not exist on the hub or is not visible to "
+            f"this account. Check {page} and `hf auth whoami`, {alternative}"
+        ) from error
+    except LocalEntryNotFoundError as error:
         raise ModelError(
-            f"{source} is not in the local cache and the hub cannot be reached: connect, {instead}"
-        ) from fault
-    except OSError as fault:
-        raise ModelError(f"{source} could not be downloaded ({fault}): try again, {instead}") from (
-            fault
-        )
+            f"{source} is not in the local cache and the hub cannot be reached. Connect to the "
+            f"internet, {alternative}"
+        ) from error
+    except OSError as error:
+        raise ModelError(
+            f"{source} could not be downloaded ({error}). Try again, {alternative}"
+        ) from error
 
 
 def read_config(folder: Path) -> Any:
-    """Read config.json; anything but a PaliGemma with Gemma 1 or Gemma 2 is refused."""
+    """Read config.json. Raises ModelError unless it is a PaliGemma with Gemma 1 or 2."""
     from transformers import PaliGemmaConfig
 
     try:
-        written, _ = PaliGemmaConfig.get_config_dict(folder)
-        kind = written.get("model_type")
+        settings, _ = PaliGemmaConfig.get_config_dict(folder)
+        kind = settings.get("model_type")
         if kind == "paligemma":
-            kind = written.get("text_config", {}).get("model_type", "gemma")
+            kind = settings.get("text_config", {}).get("model_type", "gemma")
             if kind in ("gemma", "gemma2"):
-                return PaliGemmaConfig.from_dict(written)
-    except (OSError, ValueError, TypeError, AttributeError) as fault:
-        raise ModelError(f"{folder}/config.json cannot be read: {fault}") from fault
+                return PaliGemmaConfig.from_dict(settings)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}/config.json cannot be read: {error}") from error
     raise ModelError(
-        f"{folder}/config.json describes a {kind!r} model; a 'paligemma' over Gemma 1 or 2 is "
-        "needed"
+        f"{folder}/config.json describes a {kind!r} model; it must be a 'paligemma' with Gemma 1 "
+        "or 2."
     )
 
 
 def family(config: Any) -> str:
-    """Give "paligemma" or "paligemma2"."""
+    """Return "paligemma" or "paligemma2"."""
     return "paligemma2" if config.text_config.model_type == "gemma2" else "paligemma"
 
 
 def fingerprint(folder: Path) -> str:
-    """Tell checkpoints apart by the signs in the first row of every tensor.
+    """Return a hash of the signs in the first row of every tensor.
 
-    Signs are the same in float32, float16 and bfloat16, and module names are compared without the
-    levels that layouts of different age have or lack: one checkpoint has one fingerprint.
+    It is the same for all copies of a checkpoint: signs are equal in float32, float16 and bfloat16,
+    and name components that differ between versions of transformers are left out.
     """
     signs: dict[str, bytes] = {}
     for file in sorted(folder.glob("*.safetensors")):

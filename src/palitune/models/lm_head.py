@@ -1,9 +1,11 @@
-"""The output head and its loss, a few positions at a time.
+"""Language-model head: positions that predict labels, log-likelihoods, and a chunked loss.
 
-With 257,216 tokens the logits of one position take a megabyte in float32, and a loss holds several
-copies. Here the logits of a few dozen positions exist at a time, in both passes.
+With 257,216 tokens in the vocabulary, the float32 logits of one position take a megabyte, and a
+loss holds several copies. The training losses here compute the logits of a few dozen positions at a
+time, in the forward and the backward pass.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,13 +13,76 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+IGNORE_INDEX = -100
+"""Label of a token without a loss, as in torch's cross_entropy."""
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
-"""Of float32 logits held at a time: 32 positions of PaliGemma's vocabulary on a CPU, 260 on a GPU,
-which reads the head's weight anew for every chunk and computes faster than it reads."""
+"""Float32 logits computed at a time: 32 positions of PaliGemma's vocabulary on a CPU, 260 on a GPU,
+where chunks are larger because every chunk reads the whole weight of the head."""
+
+
+def loss_positions(labels: Tensor) -> Tensor:
+    """Return where logits predict a label of a row with one suffix: (batch, tokens) bool.
+
+    labels: (batch, tokens) int64, IGNORE_INDEX where no loss is taken.
+    """
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX) != IGNORE_INDEX
+
+
+def label_positions(labels: Tensor, token_types: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where logits predict a label of a row with several suffixes.
+
+    The first token of every suffix is predicted by the last token of the prefix.
+
+    Args:
+        labels: (batch, tokens) int64, IGNORE_INDEX where no loss is taken.
+        token_types: (batch, tokens), 0 on the prefix, k on the k-th suffix.
+
+    Returns:
+        The positions, (batch, tokens) bool, and for each label in row-major order the index of its
+        position among them, (labels,) int64.
+    """
+    index = torch.arange(labels.shape[1], device=labels.device)
+    same_segment = token_types == F.pad(token_types[:, :-1], (1, 0), value=-1)
+    prefix_end = (token_types > 0).int().argmax(dim=1, keepdim=True) - 1
+    source = torch.where(same_segment, index - 1, prefix_end)
+    row, column = torch.nonzero(labels != IGNORE_INDEX, as_tuple=True)
+    positions = torch.zeros_like(labels, dtype=torch.bool)
+    positions[row, source[row, column]] = True
+    rank = positions.flatten().cumsum(0).view_as(positions) - 1
+    return positions, rank[row, source[row, column]]
+
+
+def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the negative log-likelihood of each target: (n,) float32.
+
+    Args:
+        logits: (n, vocabulary).
+        targets: (n,) int64.
+        label_smoothing: Probability e of other tokens. As in big_vision the target gets 1 - e and
+            each *other* token e / (vocabulary - 1); torch spreads e over all tokens.
+    """
+    log_probs = F.log_softmax(logits.float(), dim=-1)
+    target_log_probs = log_probs.gather(-1, targets[:, None])[:, 0]
+    if not label_smoothing:
+        return -target_log_probs
+    others = (log_probs.sum(-1) - target_log_probs) / (logits.shape[-1] - 1)
+    return -((1 - label_smoothing) * target_log_probs + label_smoothing * others)
+
+
+def teacher_forced_logits(network: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return logits (n, vocabulary) and targets (n,) of all labels of rows with one suffix.
+
+    `batch` comes from `Collator.collate_train` and is moved to the network's device.
+    """
+    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
+    labels = inputs.pop("labels")
+    positions = loss_positions(labels)
+    logits: Tensor = network(**inputs, logits_to_keep=positions).logits
+    return logits, labels[:, 1:][positions[:, :-1]]
 
 
 def apply_softcap(logits: Tensor, softcap: float | None) -> Tensor:
-    """Bend logits into (-cap, cap), as Gemma 2 does."""
+    """Return `softcap * tanh(logits / softcap)`, as in Gemma 2; None: the logits unchanged."""
     return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 
@@ -28,10 +93,14 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     softcap: float | None = None,
 ) -> Tensor:
-    """Negative log-likelihood of each target: hidden (n, width), targets (n,) -> (n,) float32.
+    """Return the negative log-likelihood of each target under a head of one weight: (n,) float32.
 
-    weight: (vocabulary, width) of the head. `smoothing` gives the truth 1 - e and each other token
-    e / (vocabulary - 1), as big_vision does.
+    Args:
+        hidden: Hidden states, (n, width).
+        weight: Weight of the head, (vocabulary, width).
+        targets: (n,) int64.
+        label_smoothing: As in `token_losses`.
+        softcap: Soft-cap of the logits, or None.
     """
     losses: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, label_smoothing, softcap)  # type: ignore[no-untyped-call]
     return losses
@@ -40,23 +109,27 @@ def linear_cross_entropy(
 def checkpointed_cross_entropy(
     head: Any, hidden: Tensor, targets: Tensor, label_smoothing: float, softcap: float | None
 ) -> Tensor:
-    """As `token_losses`, of a head that is more than a weight: with LoRA on it, or quantized."""
+    """Return the losses of `linear_cross_entropy` for a head with LoRA or quantized weights.
 
-    def losses(rows: Tensor, wanted: Tensor) -> Tensor:
-        log_probs = F.log_softmax(apply_softcap(head(rows).float(), softcap), dim=-1)
-        truth = log_probs.gather(-1, wanted[:, None])[:, 0]
-        others = (log_probs.sum(-1) - truth) / (log_probs.shape[-1] - 1)
-        return -((1 - label_smoothing) * truth + label_smoothing * others)
+    The backward pass recomputes the logits of each chunk. `head` is a module with `out_features`;
+    the other arguments are those of `linear_cross_entropy`.
+    """
 
-    made = [
-        checkpoint(losses, hidden[rows], targets[rows], use_reentrant=False)
+    def chunk_losses(hidden: Tensor, targets: Tensor) -> Tensor:
+        return token_losses(apply_softcap(head(hidden).float(), softcap), targets, label_smoothing)
+
+    losses = [
+        checkpoint(chunk_losses, hidden[rows], targets[rows], use_reentrant=False)
         for rows in _chunks(hidden, vocab_size=head.out_features)
     ]
-    return torch.cat(made)
+    return torch.cat(losses)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """A loss depends on its own row only, so its gradient is made with it, before logits go."""
+    """Computes gradients in the forward pass, while a chunk's logits exist.
+
+    This is possible because each loss depends on its own row only.
+    """
 
     @staticmethod
     def forward(
@@ -69,14 +142,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         losses = hidden.new_empty(len(hidden), dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        needs_gradient = any(ctx.needs_input_grad[:2])
         for rows in _chunks(hidden, len(weight)):
             losses[rows], d_logits = _chunk_losses(
-                hidden[rows],
-                weight,
-                targets[rows],
-                label_smoothing,
-                softcap,
-                any(ctx.needs_input_grad[:2]),
+                hidden[rows], weight, targets[rows], label_smoothing, softcap, needs_gradient
             )
             if d_hidden is not None:
                 d_hidden[rows] = d_logits.to(weight.dtype) @ weight
@@ -87,20 +156,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, d_hidden = ctx.saved_tensors
-        smoothing, cap = ctx.settings
-        from_above = grad_outputs[0][:, None]
+        label_smoothing, softcap = ctx.settings
+        d_losses = grad_outputs[0][:, None]
         d_weight = None
         if ctx.needs_input_grad[1]:
             d_weight = torch.zeros_like(weight, dtype=torch.float32)
             for rows in _chunks(hidden, len(weight)):
                 _, d_logits = _chunk_losses(
-                    hidden[rows], weight, targets[rows], smoothing, cap, True
+                    hidden[rows], weight, targets[rows], label_smoothing, softcap, True
                 )
-                d_logits.mul_(from_above[rows])
+                d_logits.mul_(d_losses[rows])
                 d_weight += d_logits.to(hidden.dtype).t() @ hidden[rows]
             d_weight = d_weight.to(weight.dtype)
         if d_hidden is not None:
-            d_hidden = (d_hidden * from_above).to(hidden.dtype)
+            d_hidden = (d_hidden * d_losses).to(hidden.dtype)
         return d_hidden, d_weight, None, None, None
 
 
@@ -115,23 +184,27 @@ def _chunk_losses(
     targets: Tensor,
     label_smoothing: float,
     softcap: float | None,
-    with_gradient: bool,
+    needs_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Losses of a chunk, and their gradient with respect to the logits of the head."""
+    """Return the losses of a chunk and their gradient with respect to the head's output.
+
+    The values are those of `token_losses`, written with logsumexp so that one copy of the logits
+    suffices; without `needs_gradient` the second value is meaningless.
+    """
     logits = F.linear(hidden, weight).float()
     if softcap is not None:
         logits.div_(softcap).tanh_().mul_(softcap)
-    at, others = targets[:, None], label_smoothing / (len(weight) - 1)
+    index, others = targets[:, None], label_smoothing / (len(weight) - 1)
     log_sum = logits.logsumexp(-1)
-    truth = logits.gather(-1, at)[:, 0]
-    losses = log_sum - (1 - label_smoothing - others) * truth
+    target_logits = logits.gather(-1, index)[:, 0]
+    losses = log_sum - (1 - label_smoothing - others) * target_logits
     if label_smoothing:
         losses -= others * logits.sum(-1)
-    if not with_gradient:
+    if not needs_gradient:
         return losses, logits
     slope = None if softcap is None else 1 - (logits / softcap).square_()
     gradient = logits.sub_(log_sum[:, None]).exp_()
     if label_smoothing:
         gradient -= others
-    gradient.scatter_add_(-1, at, gradient.new_full(at.shape, label_smoothing + others - 1))
+    gradient.scatter_add_(-1, index, gradient.new_full(index.shape, label_smoothing + others - 1))
     return losses, gradient if slope is None else gradient.mul_(slope)

@@ -1,15 +1,15 @@
-"""Which weights are quantized, and into what."""
+"""Quantization settings of the language model."""
 
 from enum import Enum
 from typing import Any
 
-# bitsandbytes matches these from the start of a module's full name: a bare "vision_tower" would
-# match nothing. The list replaces its default, so the head has to be on it.
+# bitsandbytes matches prefixes of full module names, so that "vision_tower" alone would match
+# nothing. The list replaces the default, so it has to contain the head.
 QUANTIZATION_SKIP_MODULES = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
 
 class ExportQuantization(Enum):
-    """How the language model of an export is stored."""
+    """Quantization of an exported language model."""
 
     none = "none"
     nf4 = "nf4"
@@ -17,7 +17,7 @@ class ExportQuantization(Enum):
     torchao_int8 = "torchao_int8"
 
     def quantization_config(self, compute_dtype: Any) -> Any:
-        """Give what transformers wants to be told."""
+        """Return the `quantization_config` of transformers."""
         if self is not ExportQuantization.torchao_int8:
             return bitsandbytes_config(4 if self is ExportQuantization.nf4 else 8, compute_dtype)
         from torchao.quantization import Int8WeightOnlyConfig
@@ -29,7 +29,7 @@ class ExportQuantization(Enum):
 
 
 def bitsandbytes_config(bits: int, compute_dtype: Any) -> Any:
-    """4: NF4 with double quantization, expanded to `compute_dtype`; 8: int8."""
+    """Return bitsandbytes settings; 4 bits: NF4 with double quantization, 8 bits: int8."""
     from transformers import BitsAndBytesConfig
 
     if bits == 8:

@@ -1,8 +1,10 @@
-"""Bytes that layers keep for their backward pass, tensor by tensor.
+"""Bytes of the activations that layers save for their backward pass, tensor by tensor.
 
-`t` tokens (rows x padded length) of `e` bytes a number; d, m, h, k, w are a tower's width, MLP
-width, heads, heads of keys and values, and width of a head. What a frozen layer needs for nothing
-is not kept: a linear layer keeps its input only where it, or LoRA on it, is trained.
+The tensors are those that PyTorch's autograd saves for the modules of transformers' Gemma, Gemma 2
+and SigLIP, with the attention of `palitune.models.attention` and the LoRA layers of
+`palitune.models.adapters.fast_lora`. Docstrings give their shapes as tokens x width (hidden size),
+where tokens = rows x padded length. A linear layer saves its input only if its weight, or LoRA on
+it, is trained.
 """
 
 from collections.abc import Iterable
@@ -12,33 +14,38 @@ from palitune.models.attention import CHUNKED_ATTENTION, SDPA_ATTENTION
 from palitune.planning.model_shapes import Linear, ModelShape, Tower
 
 FLOAT32_BYTES = 4
-"""Bytes of a float32, in which norms and softmax compute whatever the network is in."""
+"""Bytes of a float32 number. Norms and softmax compute in float32 in every precision."""
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """What one forward pass sees."""
+    """The shape of a micro-batch."""
 
     batch_size: int
     seq_len: int
-    """Of the longest row, image included: the others are padded to it."""
+    """Tokens per row with images; all rows are padded to the longest."""
     num_labels: int
-    """Tokens of suffixes, over all rows."""
+    """Suffix tokens of all rows."""
     num_images: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all rows with padding."""
+        return self.batch_size * self.seq_len
 
 
 @dataclass(frozen=True)
 class Precision:
-    """In what the base computes, and what its language model's linear layers are stored in."""
+    """Precision of the base model and of its quantized linear layers."""
 
     bytes_per_element: int
-    """4: float32; 2: bfloat16 or float16."""
+    """Bytes of a number in the compute dtype: 4 for float32, 2 for bfloat16 and float16."""
     quantization_bits: int | None
-    """Per quantized weight; None: not quantized."""
+    """Bits of a quantized weight; None without quantization."""
     extra_input_copies: int = 0
-    """Further copies, in float32, that PEFT keeps of each LoRA input: with dropout."""
+    """Additional float32 copies of each LoRA input that PEFT saves with dropout."""
     extra_output_copies: int = 0
-    """And of each LoRA output: with DoRA."""
+    """Additional float32 copies of each LoRA output that PEFT saves with DoRA."""
 
 
 def decoder_layer_bytes(
@@ -48,10 +55,17 @@ def decoder_layer_bytes(
     num_keys: int,
     precision: Precision,
 ) -> int:
-    """What a decoder layer keeps of t tokens that attend to `keys` tokens each."""
-    return attention_block_bytes(
-        model_shape, linears, num_tokens, num_keys, precision
-    ) + mlp_block_bytes(model_shape, linears, num_tokens, precision)
+    """Return the bytes that a decoder layer saves.
+
+    Args:
+        model_shape: Shape of the network.
+        linears: Linear layers of one decoder layer.
+        num_tokens: Number of query tokens of all rows.
+        num_keys: Number of tokens that each query attends to.
+        precision: Precision of the network.
+    """
+    attention = attention_block_bytes(model_shape, linears, num_tokens, num_keys, precision)
+    return attention + mlp_block_bytes(model_shape, linears, num_tokens, precision)
 
 
 def attention_block_bytes(
@@ -61,104 +75,113 @@ def attention_block_bytes(
     num_keys: int,
     precision: Precision,
 ) -> int:
-    """Norms (see `norm`); the input of q/k/v: t x d; `attention`; LoRA."""
+    """Return the bytes that the attention block of a decoder layer saves.
+
+    Its norms, the input of the q/k/v projections (tokens x width), attention and LoRA. The
+    arguments are those of `decoder_layer_bytes`.
+    """
     width = model_shape.language.hidden_size
-    kept = (
-        num_tokens
-        * width
-        * precision.bytes_per_element
-        * saves_input_for_backward(linears, "language.attention", precision)
-    )
-    kept += _norms_per_layer(model_shape) // 2 * norm_bytes(
-        model_shape, num_tokens
-    ) + attention_bytes(model_shape, num_tokens, num_keys, precision.bytes_per_element)
-    return kept + lora_bytes(
-        [one for one in linears if "attention" in one.module_group], num_tokens, precision
+    saves_input = saves_input_for_backward(linears, "language.attention", precision)
+    return (
+        num_tokens * width * precision.bytes_per_element * saves_input
+        + _norms_per_block(model_shape) * norm_bytes(model_shape, num_tokens)
+        + attention_bytes(model_shape, num_tokens, num_keys, precision.bytes_per_element)
+        + lora_bytes(_in_block(linears, "attention"), num_tokens, precision)
     )
 
 
 def mlp_block_bytes(
     model_shape: ModelShape, linears: list[Linear], num_tokens: int, precision: Precision
 ) -> int:
-    """Norms; gate, gelu(gate) and up: t x m each; the input of gate and up, t x d, and that of
-    down, gate * up: t x m; LoRA.
+    """Return the bytes that the MLP block of a decoder layer saves.
+
+    Its norms; gate, gelu(gate) and up, tokens x MLP width each; the input of gate and up, tokens x
+    width, and that of down, tokens x MLP width; LoRA. The arguments are those of
+    `decoder_layer_bytes`.
     """
     tower = model_shape.language
-    numbers = 3 * tower.intermediate_size
-    numbers += (tower.hidden_size + tower.intermediate_size) * saves_input_for_backward(
-        linears, "language.mlp", precision
-    )
-    kept = num_tokens * numbers * precision.bytes_per_element + _norms_per_layer(
-        model_shape
-    ) // 2 * norm_bytes(model_shape, num_tokens)
-    return kept + lora_bytes(
-        [one for one in linears if "mlp" in one.module_group], num_tokens, precision
+    saves_input = saves_input_for_backward(linears, "language.mlp", precision)
+    per_token = 3 * tower.intermediate_size
+    per_token += (tower.hidden_size + tower.intermediate_size) * saves_input
+    return (
+        num_tokens * per_token * precision.bytes_per_element
+        + _norms_per_block(model_shape) * norm_bytes(model_shape, num_tokens)
+        + lora_bytes(_in_block(linears, "mlp"), num_tokens, precision)
     )
 
 
 def norm_bytes(model_shape: ModelShape, num_tokens: int) -> int:
-    """What GemmaRMSNorm keeps: its input in float32, t x d, and one number per token; where it is
-    trained the result before its weight, too.
+    """Return the bytes that a GemmaRMSNorm saves.
+
+    Its input in float32, tokens x width, and one number per token. A trained norm also saves the
+    normalized input.
     """
-    return (
-        num_tokens
-        * FLOAT32_BYTES
-        * (1 + model_shape.language.hidden_size * (1 + model_shape.trains("language.rest")))
-    )
+    copies = 1 + model_shape.trains("language.rest")
+    return num_tokens * FLOAT32_BYTES * (1 + model_shape.language.hidden_size * copies)
 
 
-def _norms_per_layer(model_shape: ModelShape) -> int:
-    """Norms of a decoder layer: Gemma 2 has some behind attention and MLP as well."""
-    return 4 if model_shape.family == "paligemma2" else 2
+def _in_block(linears: list[Linear], block: str) -> list[Linear]:
+    return [linear for linear in linears if block in linear.module_group]
+
+
+def _norms_per_block(model_shape: ModelShape) -> int:
+    """Norms of an attention or MLP block: Gemma 2 has one before and one after it."""
+    return 2 if model_shape.family == "paligemma2" else 1
 
 
 def attention_bytes(
     model_shape: ModelShape, num_tokens: int, num_keys: int, bytes_per_element: int
 ) -> int:
-    """What attention keeps: query t x h x w, key and value t x k x w, output t x h x w.
+    """Return the bytes that an attention implementation saves.
 
-    chunked: besides the log of every softmax's sum, t x h float32. sdpa: that, keys and values
-    repeated for all heads (transformers does so with a mask), and the mask as numbers, t x keys.
-    eager: repeated, too; of each of the t x h x keys scores the softmax in float32, its copy in
-    the network's precision where that is another, and tanh(score) where scores are capped.
+    Query and output, tokens x heads x head size each; key and value, tokens x key-value heads x
+    head size each; and
+
+    - chunked: the log-sum-exp of each softmax, tokens x heads float32;
+    - sdpa: the same; keys and values repeated for all heads (transformers does so if there is a
+      mask); the additive mask, tokens x keys;
+    - eager: keys and values repeated for all heads; for each of the tokens x heads x keys scores
+      the softmax in float32, its copy in the compute dtype if that differs, and tanh(score) if
+      scores are soft-capped.
+
+    Args:
+        model_shape: Shape of the network.
+        num_tokens: Number of query tokens of all rows.
+        num_keys: Number of tokens that each query attends to.
+        bytes_per_element: Bytes of a number in the compute dtype.
     """
     tower = model_shape.language
-    h, k, w = tower.num_heads, tower.num_key_value_heads, tower.head_dim
+    head_bytes = tower.head_dim * bytes_per_element
     if model_shape.attn_implementation == CHUNKED_ATTENTION:
-        return num_tokens * ((2 * h + 2 * k) * w * bytes_per_element + h * FLOAT32_BYTES)
+        num_vectors = 2 * tower.num_heads + 2 * tower.num_key_value_heads
+        return num_tokens * (num_vectors * head_bytes + tower.num_heads * FLOAT32_BYTES)
+    repeated = 4 * tower.num_heads * head_bytes
     if model_shape.attn_implementation == SDPA_ATTENTION:
-        return num_tokens * (
-            4 * h * w * bytes_per_element + h * FLOAT32_BYTES + num_keys * bytes_per_element
-        )
+        log_sum_exp = tower.num_heads * FLOAT32_BYTES
+        return num_tokens * (repeated + log_sum_exp + num_keys * bytes_per_element)
     per_score = (
         FLOAT32_BYTES
-        + (bytes_per_element if bytes_per_element != FLOAT32_BYTES else 0)
-        + (bytes_per_element if model_shape.has_attn_softcap else 0)
+        + bytes_per_element * (bytes_per_element != FLOAT32_BYTES)
+        + bytes_per_element * model_shape.has_attn_softcap
     )
-    return num_tokens * (4 * h * w * bytes_per_element + h * num_keys * per_score)
+    return num_tokens * (repeated + tower.num_heads * num_keys * per_score)
 
 
 def last_decoder_layer_bytes(
     model_shape: ModelShape, linears: list[Linear], batch: BatchShape, precision: Precision
 ) -> int:
-    """What the last decoder layer keeps: its input, keys and values of all tokens, and the rest of
-    those that predict a label only (`language.hidden_at`).
+    """Return the bytes that the last decoder layer saves.
+
+    Its input, keys and values exist for all tokens, everything else only for those that predict a
+    label (`palitune.models.decoder_layers.hidden_states_at`).
     """
-    tower, t, e = (
-        model_shape.language,
-        batch.batch_size * batch.seq_len,
-        precision.bytes_per_element,
+    tower = model_shape.language
+    key_value_width = 2 * tower.num_key_value_heads * tower.head_dim
+    saves_input = saves_input_for_backward(linears, "language.attention", precision)
+    per_token = FLOAT32_BYTES * (tower.hidden_size + 1) + precision.bytes_per_element * (
+        key_value_width + tower.hidden_size * saves_input
     )
-    everywhere = t * (
-        FLOAT32_BYTES * (tower.hidden_size + 1) + 2 * tower.num_key_value_heads * tower.head_dim * e
-    )
-    everywhere += (
-        t
-        * tower.hidden_size
-        * e
-        * saves_input_for_backward(linears, "language.attention", precision)
-    )
-    return everywhere + decoder_layer_bytes(
+    return batch.num_tokens * per_token + decoder_layer_bytes(
         model_shape, linears, batch.num_labels, batch.seq_len, precision
     )
 
@@ -166,95 +189,73 @@ def last_decoder_layer_bytes(
 def encoder_layer_bytes(
     model_shape: ModelShape, linears: list[Linear], batch: BatchShape, precision: Precision
 ) -> int:
-    """What an encoder layer keeps where something in or below it is trained.
+    """Return the bytes that a vision layer saves if it, or a layer below it, is trained.
 
-    t = images x patches. Norms: input t x d each. Attention: query, key, value, output: t x d each,
-    and t x h float32. Inputs of q/k/v and of fc1: t x d each. MLP: fc1 t x m, gelu t x m.
+    With tokens = images x patches. Inputs of the two norms; query, key, value and output; inputs of
+    q/k/v and of fc1: tokens x width each. Outputs of fc1 and of gelu: tokens x MLP width each.
+    Log-sum-exp of the softmax: tokens x heads float32.
     """
-    tower, t, e = (
-        model_shape.vision,
-        batch.num_images * model_shape.num_patches,
-        precision.bytes_per_element,
-    )
-    numbers = 6 * tower.hidden_size + tower.intermediate_size
-    numbers += tower.hidden_size * saves_input_for_backward(linears, "vision.attention", precision)
-    numbers += (tower.hidden_size + tower.intermediate_size) * saves_input_for_backward(
-        linears, "vision.mlp", precision
-    )
-    return t * (numbers * e + tower.num_heads * FLOAT32_BYTES) + lora_bytes(linears, t, precision)
+    tower = model_shape.vision
+    num_tokens = batch.num_images * model_shape.num_patches
+    attention_input = saves_input_for_backward(linears, "vision.attention", precision)
+    mlp_input = saves_input_for_backward(linears, "vision.mlp", precision)
+    per_token = 6 * tower.hidden_size + tower.intermediate_size
+    per_token += tower.hidden_size * attention_input
+    per_token += (tower.hidden_size + tower.intermediate_size) * mlp_input
+    token_bytes = per_token * precision.bytes_per_element + tower.num_heads * FLOAT32_BYTES
+    return num_tokens * token_bytes + lora_bytes(linears, num_tokens, precision)
 
 
 def saves_input_for_backward(
     linears: Iterable[Linear], module_group: str, precision: Precision
 ) -> bool:
-    """Whether linear layers of a part keep their input; bitsandbytes' int8 ones always do."""
-    int8 = precision.quantization_bits == 8 and module_group.startswith("language")
-    return int8 or any(
-        one.module_group == module_group and (one.rank or one.trainable) for one in linears
+    """Return whether the linear layers of a module group save their input.
+
+    The int8 layers of bitsandbytes always do.
+    """
+    is_int8 = precision.quantization_bits == 8 and module_group.startswith("language")
+    return is_int8 or any(
+        linear.module_group == module_group and (linear.rank or linear.trainable)
+        for linear in linears
     )
 
 
 def lora_bytes(linears: list[Linear], num_tokens: int, precision: Precision) -> int:
-    """What LoRA on these layers keeps besides its input (`lean_lora`).
+    """Return the bytes that LoRA saves in addition to its input.
 
-    Where the product of the factors is folded into the weight: that sum, outputs x inputs. Else
-    the narrow product t x rank, and the factors in the base's precision; `up` is scaled first, so
-    that a copy is kept in float32, too. PEFT's own way (dropout, DoRA) keeps whole copies.
+    A(input), tokens x rank, and B in the compute dtype, rank x outputs; if that dtype is not
+    float32, also a copy of A, rank x inputs. With dropout or DoRA, PEFT's own layers save
+    additional float32 copies of inputs and outputs.
     """
     total = 0
-    for one in linears:
-        if not one.rank:
+    for linear in linears:
+        if not linear.rank:
             continue
-        if is_merged_in_forward(one, precision):
-            total += one.in_features * one.out_features * precision.bytes_per_element
-            continue
-        total += (
-            num_tokens * one.rank * precision.bytes_per_element
-            + one.rank * one.out_features * precision.bytes_per_element
+        casts_a = precision.bytes_per_element != FLOAT32_BYTES
+        numbers = num_tokens + linear.out_features + linear.in_features * casts_a
+        total += linear.rank * numbers * precision.bytes_per_element
+        copied = (
+            precision.extra_input_copies * linear.in_features
+            + precision.extra_output_copies * linear.out_features
         )
-        total += (
-            one.rank
-            * one.in_features
-            * precision.bytes_per_element
-            * (precision.bytes_per_element != FLOAT32_BYTES)
-        )
-        total += (
-            num_tokens
-            * FLOAT32_BYTES
-            * (
-                precision.extra_input_copies * one.in_features
-                + precision.extra_output_copies * one.out_features
-            )
-        )
+        total += num_tokens * copied * FLOAT32_BYTES
     return total
-
-
-def is_merged_in_forward(linear: Linear, precision: Precision) -> bool:
-    """As `lean_lora._folds`: weights that compute in float32, but for int8, where it costs less."""
-    plain = precision.bytes_per_element == FLOAT32_BYTES and not (
-        precision.quantization_bits == 8 and linear.module_group.startswith("language.")
-    )
-    plain = plain and not (precision.extra_input_copies or precision.extra_output_copies)
-    return (
-        plain
-        and 6 * linear.rank * (linear.in_features + linear.out_features)
-        >= linear.in_features * linear.out_features
-    )
 
 
 def linears_of_one_layer(
     linears: Iterable[Linear], tower_name: str, num_layers: int
 ) -> list[Linear]:
-    """The linear layers of the first of `layers` equal layers of a tower."""
-    own = [one for one in linears if one.module_group.startswith(f"{tower_name}.")]
-    return own[: len(own) // num_layers]
+    """Return the linear layers of the first of the `num_layers` equal layers of a tower."""
+    of_tower = [linear for linear in linears if linear.module_group.startswith(f"{tower_name}.")]
+    return of_tower[: len(of_tower) // num_layers]
 
 
 def mlp_backward_bytes(tower: Tower, num_tokens: int, bytes_per_element: int) -> int:
-    """What the backward pass of an MLP holds at its highest over what the layer kept.
+    """Return the peak of temporary bytes in the backward pass of an MLP.
 
-    Gradients of down's input, gelu(gate) and up, t x m each, while down's input is freed; of
-    the layer's output, of down's and of the norm's behind it: t x d each.
+    Two gradients of tokens x MLP width (of the input of down, gelu(gate) and up, the first of which
+    is freed by then) and three of tokens x width (of the outputs of the layer, of down and of the
+    norm after it).
     """
     return num_tokens * (2 * tower.intermediate_size + 3 * tower.hidden_size) * bytes_per_element
 
@@ -262,30 +263,34 @@ def mlp_backward_bytes(tower: Tower, num_tokens: int, bytes_per_element: int) ->
 def attention_backward_bytes(
     model_shape: ModelShape, batch: BatchShape, bytes_per_element: int, chunk_size: int
 ) -> int:
-    """What the backward pass of attention holds over what the layer's first half kept.
+    """Return the peak of temporary bytes in the backward pass of attention.
 
-    Gradients of the layer's output t x d, of output and query t x h x w each, of key and value.
-    chunked: weights and their gradients of `chunk` queries, h x chunk x tokens float32 each, and
-    tanh(score) where scores are capped; beside them the next chunk's scores, and its tanh(score).
-    eager: two gradients of all scores.
+    Gradients of the layer's output, tokens x width; of output and query, tokens x heads x head size
+    each; of key and value; and
+
+    - chunked: softmax and its gradient for a chunk of queries, heads x chunk x tokens float32 each,
+      and tanh(score) if scores are soft-capped; the scores (and tanh) of the next chunk;
+    - eager: two gradients of all scores in float32.
+
+    Args:
+        model_shape: Shape of the network.
+        batch: Shape of the micro-batch.
+        bytes_per_element: Bytes of a number in the compute dtype.
+        chunk_size: Queries per chunk of the chunked implementation.
     """
-    tower, t = model_shape.language, batch.batch_size * batch.seq_len
-    h, k, w = tower.num_heads, tower.num_key_value_heads, tower.head_dim
-    queries = t * (tower.hidden_size + 2 * h * w) * bytes_per_element
+    tower, num_tokens = model_shape.language, batch.num_tokens
+    heads_width = tower.num_heads * tower.head_dim
+    queries = num_tokens * (tower.hidden_size + 2 * heads_width) * bytes_per_element
     if model_shape.attn_implementation == CHUNKED_ATTENTION:
-        one = min(chunk_size, batch.seq_len)
-        after = min(chunk_size, batch.seq_len - one)
-        copies = (2 + model_shape.has_attn_softcap) * one + (
-            1 + model_shape.has_attn_softcap
-        ) * after
-        per_query = batch.batch_size * h * batch.seq_len
-        in_base = 0 if bytes_per_element == FLOAT32_BYTES else bytes_per_element * one
-        return (
-            queries + t * 2 * k * w * FLOAT32_BYTES + per_query * (copies * FLOAT32_BYTES + in_base)
-        )
-    scores = (
-        0
-        if model_shape.attn_implementation == SDPA_ATTENTION
-        else t * h * batch.seq_len * 2 * FLOAT32_BYTES
-    )
-    return queries + t * 2 * h * w * bytes_per_element + scores
+        chunk = min(chunk_size, batch.seq_len)
+        next_chunk = min(chunk_size, batch.seq_len - chunk)
+        has_tanh = model_shape.has_attn_softcap
+        score_bytes = ((2 + has_tanh) * chunk + (1 + has_tanh) * next_chunk) * FLOAT32_BYTES
+        if bytes_per_element != FLOAT32_BYTES:
+            score_bytes += chunk * bytes_per_element
+        keys = num_tokens * 2 * tower.num_key_value_heads * tower.head_dim * FLOAT32_BYTES
+        return queries + keys + num_tokens * tower.num_heads * score_bytes
+    scores = 0
+    if model_shape.attn_implementation != SDPA_ATTENTION:
+        scores = num_tokens * tower.num_heads * batch.seq_len * 2 * FLOAT32_BYTES
+    return queries + num_tokens * 2 * heads_width * bytes_per_element + scores

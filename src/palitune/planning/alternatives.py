@@ -1,4 +1,4 @@
-"""What fits: the run and its neighbours, and every released model."""
+"""Estimates of the run, of alternative settings, and of all released models."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -14,26 +14,26 @@ from palitune.planning.workload import Workload
 from palitune.training.config import Optimizer, TrainingConfig
 
 MAX_MICRO_BATCH_SIZE = 4096
-"""Largest micro-batch that is looked for."""
+"""Upper limit of the search for the largest micro-batch."""
 RESOLUTIONS = (224, 448, 896)
 
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """A training as it is predicted."""
+    """Predicted memory and speed of a training run."""
 
     overrides: str
-    """The overrides that make it."""
+    """Command line overrides that select these settings."""
     peak: Peak
     speed: Speed
     fits: bool
     max_micro_batch_size: int
-    """That fits; 0: none."""
+    """Largest micro-batch that fits; 0 if none does."""
 
 
 @dataclass(frozen=True)
 class ModelOption:
-    """A released model with an adapter at a resolution."""
+    """A released model at a resolution, with an adapter."""
 
     model: str
     resolution: int
@@ -43,26 +43,32 @@ class ModelOption:
 def estimate_training(
     context: MemoryContext, workload: Workload, gpu: Gpu, overrides: str = ""
 ) -> TrainingEstimate:
-    """Predict a training."""
+    """Estimate memory and speed of a training run.
+
+    Args:
+        context: The training run.
+        workload: Its rows.
+        gpu: The planned device.
+        overrides: Command line overrides that select these settings.
+    """
+    max_bytes = gpu.memory * 2**30
     batch = workload.longest_batch(context.model_shape, context.training.micro_batch_size)
-    highest = peak_memory(context, batch)
+    peak = peak_memory(context, batch)
     return TrainingEstimate(
         overrides,
-        highest,
+        peak,
         estimate_speed(context, workload, gpu),
-        highest.total_bytes <= gpu.memory * 2**30,
-        find_max_micro_batch_size(context, workload, gpu.memory * 2**30),
+        fits=peak.total_bytes <= max_bytes,
+        max_micro_batch_size=find_max_micro_batch_size(context, workload, max_bytes),
     )
 
 
 def find_max_micro_batch_size(context: MemoryContext, workload: Workload, max_bytes: float) -> int:
-    """The most rows whose peak stays below a limit in bytes."""
+    """Return the largest micro-batch whose peak memory is at most `max_bytes`; 0 if none is."""
 
-    def fits(rows: int) -> bool:
-        return (
-            peak_memory(context, workload.longest_batch(context.model_shape, rows)).total_bytes
-            <= max_bytes
-        )
+    def fits(batch_size: int) -> bool:
+        batch = workload.longest_batch(context.model_shape, batch_size)
+        return peak_memory(context, batch).total_bytes <= max_bytes
 
     low, high = 0, 1
     while high <= MAX_MICRO_BATCH_SIZE and fits(high):
@@ -80,22 +86,31 @@ def make_memory_context(
     training: TrainingConfig,
     device: str,
 ) -> MemoryContext:
-    """Say what a training computes in on a device; what is `auto` is as it would be there."""
-    full = isinstance(adapter, Full)
-    wide = model.dtype is Dtype.fp32 or (model.dtype is Dtype.auto and (full or device == "cpu"))
+    """Return the memory context of a training run.
+
+    Args:
+        model_shape: Shape of the model with its adapter.
+        model: Model settings. `dtype=auto` is resolved as on the device.
+        adapter: Adapter settings.
+        training: Training settings.
+        device: cpu | cuda.
+    """
+    is_fp32 = model.dtype is Dtype.fp32 or (
+        model.dtype is Dtype.auto and (isinstance(adapter, Full) or device == "cpu")
+    )
     lora = adapter if isinstance(adapter, Lora) else Lora()
     precision = Precision(
-        4 if wide else 2,
+        4 if is_fp32 else 2,
         adapter.quantization_bits(),
         extra_input_copies=int(lora.dropout > 0),
         extra_output_copies=2 * lora.dora,
     )
-    accumulated = training.global_batch_size > training.micro_batch_size
-    return MemoryContext(model_shape, precision, training, device, accumulated)
+    accumulates = training.global_batch_size > training.micro_batch_size
+    return MemoryContext(model_shape, precision, training, device, accumulates)
 
 
 def target_device(model: ModelConfig) -> str:
-    """A GPU, unless the run asks for the CPU."""
+    """Return the planned device type: a GPU unless `model.device=cpu`."""
     return "cpu" if model.device is Device.cpu else "cuda"
 
 
@@ -107,40 +122,42 @@ def estimate_alternatives(
     workload: Workload,
     gpu: Gpu,
 ) -> list[TrainingEstimate]:
-    """Predict the run with every combination of the settings that save the most memory."""
-    plans = []
-    for other in _adapter_variants(adapter):
-        for checkpointed in (False, True):
-            for optimizer in _optimizer_variants(other, training):
+    """Estimate the run with every combination of the settings that save the most memory.
+
+    The arguments are those of `make_memory_context` and `estimate_training`.
+    """
+    device = target_device(model)
+    estimates = []
+    for variant in _adapter_variants(adapter):
+        for checkpointing in (False, True):
+            for optimizer in _optimizer_variants(variant, training):
                 settings = replace(
-                    training, gradient_checkpointing=checkpointed, optimizer=optimizer
+                    training, gradient_checkpointing=checkpointing, optimizer=optimizer
                 )
-                words = f"adapter={other.name}"
-                words += " training.gradient_checkpointing=true" * checkpointed
+                overrides = f"adapter={variant.name}"
+                overrides += " training.gradient_checkpointing=true" * checkpointing
                 if optimizer is not Optimizer.adamw:
-                    words += f" training.optimizer={optimizer.name}"
-                setup = make_memory_context(
-                    model_shape, model, other, settings, target_device(model)
-                )
-                plans.append(estimate_training(setup, workload, gpu, words))
-    return plans
+                    overrides += f" training.optimizer={optimizer.name}"
+                context = make_memory_context(model_shape, model, variant, settings, device)
+                estimates.append(estimate_training(context, workload, gpu, overrides))
+    return estimates
 
 
 def _adapter_variants(adapter: AdapterConfig) -> list[AdapterConfig]:
-    """The adapter on a base of full precision, and on a quantized one where it can be."""
+    """Return the adapter without and with quantization, as far as it supports both."""
     if not isinstance(adapter, Lora):
         return [adapter]
-    shared = {one.name: getattr(adapter, one.name) for one in fields(Lora)}
-    plain: list[AdapterConfig] = [Lora(**shared)]
+    lora_settings = {field.name: getattr(adapter, field.name) for field in fields(Lora)}
+    variants: list[AdapterConfig] = [Lora(**lora_settings)]
     if isinstance(adapter, Qlora):
-        return [*plain, adapter]
+        return [*variants, adapter]
     if adapter.initialization in (Initialization.default, Initialization.gaussian):
-        plain.append(Qlora(**shared))
-    return plain
+        variants.append(Qlora(**lora_settings))
+    return variants
 
 
 def _optimizer_variants(adapter: AdapterConfig, training: TrainingConfig) -> list[Optimizer]:
-    """Those of an adapter take little memory, those of all weights four times the weights'."""
+    """Return the optimizers to compare: their state is large in full fine-tuning only."""
     if isinstance(adapter, Full):
         return [Optimizer.adamw, Optimizer.adamw_8bit]
     return [training.optimizer]
@@ -149,7 +166,7 @@ def _optimizer_variants(adapter: AdapterConfig, training: TrainingConfig) -> lis
 def estimate_released_models(
     adapter: AdapterConfig, training: TrainingConfig, workload: Workload, gpu: Gpu
 ) -> Iterator[ModelOption]:
-    """Predict every released model at every resolution, in bf16 with LoRA and quantized."""
+    """Yield estimates of every released model and resolution, with LoRA in bf16 and with QLoRA."""
     adapters = _adapter_variants(adapter if isinstance(adapter, Lora) else Lora())
     if len(adapters) == 1:
         adapters = [Lora(), Qlora()]
@@ -158,24 +175,23 @@ def estimate_released_models(
         *(PaliGemma2(size=size) for size in ("3b", "10b", "28b")),
     ]
     for model in models:
-        paper = build_model_shape(model, adapters[0])
+        base_shape = build_model_shape(model, adapters[0])
         name = f"{model.name} {getattr(model, 'size', '')}"
-        for side in RESOLUTIONS:
-            seen = with_resolution(paper, side)
-            for other in adapters:
-                setup = make_memory_context(seen, model, other, training, "cuda")
-                yield ModelOption(
-                    name, side, estimate_training(setup, workload, gpu, f"adapter={other.name}")
-                )
+        for resolution in RESOLUTIONS:
+            model_shape = with_resolution(base_shape, resolution)
+            for variant in adapters:
+                context = make_memory_context(model_shape, model, variant, training, "cuda")
+                overrides = f"adapter={variant.name}"
+                estimate = estimate_training(context, workload, gpu, overrides)
+                yield ModelOption(name, resolution, estimate)
 
 
 def with_resolution(model_shape: ModelShape, image_size: int) -> ModelShape:
-    """The same model for larger images: a position more per patch in the vision tower."""
-    patches = model_shape.num_patches * image_size**2 // model_shape.image_size**2
-    more = (patches - model_shape.num_patches) * model_shape.vision.hidden_size
-    parameters = model_shape.parameter_counts | {
-        "vision.rest": model_shape.parameter_counts["vision.rest"] + more
-    }
+    """Return the shape of the model at another resolution: one position embedding per patch."""
+    num_patches = model_shape.num_patches * image_size**2 // model_shape.image_size**2
+    num_added = (num_patches - model_shape.num_patches) * model_shape.vision.hidden_size
+    counts = dict(model_shape.parameter_counts)
+    counts["vision.rest"] += num_added
     return replace(
-        model_shape, image_size=image_size, num_patches=patches, parameter_counts=parameters
+        model_shape, image_size=image_size, num_patches=num_patches, parameter_counts=counts
     )

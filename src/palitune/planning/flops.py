@@ -1,4 +1,10 @@
-"""Floating-point operations of a step, and the time they take at a share of a device's peak."""
+"""Floating-point operations of an optimizer step, and its time at a share of a device's peak.
+
+A matrix product of (tokens, inputs) and (inputs, outputs) takes 2 x tokens x inputs x outputs
+operations. The backward pass takes the same once more for the gradient of the input and once more
+for that of a trained weight (Kaplan et al., 2020, "Scaling Laws for Neural Language Models",
+section 2.1).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,27 +15,31 @@ from palitune.planning.peak_memory import is_checkpointed
 from palitune.planning.static_memory import MemoryContext
 from palitune.planning.workload import Workload
 
+_ATTENTION_TRAINING_FACTOR = 3.5
+"""Forward and backward pass of attention relative to the forward pass: its two products, and five
+in the backward pass, one of which recomputes the scores (Dao et al., 2022, "FlashAttention")."""
+
 
 @dataclass(frozen=True)
 class Gpu:
-    """The device that is planned for."""
+    """The planned device."""
 
     memory: float
     """GiB."""
     tflops: float
-    """Peak of dense matrix products in the network's precision."""
+    """Peak TFLOP/s of dense matrix products in the compute dtype."""
     mfu: float
-    """Share of that peak which a step reaches."""
+    """Model FLOPs utilization: the share of the peak that a step reaches."""
     bandwidth: float
-    """TB/s at which weights are read and written."""
+    """Memory bandwidth in TB/s."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a training, evaluations left out."""
+    """Speed of a training run without evaluations."""
 
     step_tflop: float
-    """Operations of an optimizer step."""
+    """TFLOP of an optimizer step."""
     step_seconds: float
     samples_per_second: float
     steps: int | None
@@ -37,94 +47,104 @@ class Speed:
 
 
 def estimate_speed(context: MemoryContext, workload: Workload, gpu: Gpu) -> Speed:
-    """Predict the time of an optimizer step and of the run."""
-    settings, paper = context.training, context.model_shape
-    micro_batches = settings.global_batch_size // settings.micro_batch_size
-    batch = workload.mean_batch(paper, settings.micro_batch_size)
-    operations = micro_batches * micro_batch_flops(context, batch)
-    per_second = gpu.mfu * gpu.tflops * 1e12
-    moved = micro_batches * dequantization_bytes(context) / (gpu.bandwidth * 1e12)
-    seconds = operations / per_second + moved
-    steps = workload.num_steps(settings)
-    cached = 0.0
+    """Estimate the time of an optimizer step and of the run."""
+    settings, model_shape = context.training, context.model_shape
+    num_micro_batches = settings.global_batch_size // settings.micro_batch_size
+    batch = workload.mean_batch(model_shape, settings.micro_batch_size)
+    step_flops = num_micro_batches * micro_batch_flops(context, batch)
+    flops_per_second = gpu.mfu * gpu.tflops * 1e12
+    step_seconds = step_flops / flops_per_second
+    step_seconds += num_micro_batches * dequantization_bytes(context) / (gpu.bandwidth * 1e12)
+    num_steps = workload.num_steps(settings)
+    cache_seconds = 0.0
     if settings.vision_feature_cache is not None:
-        cached = (workload.images or 0) * vision_flops(paper, 1) / per_second
-    hours = None if steps is None else (steps * seconds + cached) / 3600
-    return Speed(operations / 1e12, seconds, settings.global_batch_size / seconds, steps, hours)
+        cache_seconds = (workload.images or 0) * vision_flops(model_shape, 1) / flops_per_second
+    hours = None if num_steps is None else (num_steps * step_seconds + cache_seconds) / 3600
+    samples_per_second = settings.global_batch_size / step_seconds
+    return Speed(step_flops / 1e12, step_seconds, samples_per_second, num_steps, hours)
 
 
 def micro_batch_flops(context: MemoryContext, batch: BatchShape) -> float:
-    """Operations of a micro-batch, forward and backward.
+    """Return the operations of a micro-batch, forward and backward.
 
-    Of the last language layer only keys and values are made at all positions, the head works at
-    labels alone. Recomputed layers have a second forward pass; attention's backward pass has five
-    products of the two that its forward pass has.
+    In the last language layer only keys and values are computed for all tokens, everything else and
+    the head only for tokens that predict a label. Checkpointed layers have a second forward pass.
     """
-    paper, tower = context.model_shape, context.model_shape.language
-    t, count = batch.batch_size * batch.seq_len, tower.num_layers
-    linears = linears_of_one_layer(paper.linears, "language", count)
-    keys = 2 * 2 * tower.hidden_size * tower.num_key_value_heads * tower.head_dim
-    scores = _attention_flops(tower, t, batch.seq_len)
-    again = sum(is_checkpointed(context.training, number, count) for number in range(count))
-    total = (count - 1) * (_forward_backward_flops(linears, t) + 3.5 * scores)
-    total += again * (_forward_flops(linears, t) + scores)
-    total += _forward_backward_flops(linears, batch.num_labels) + 2 * keys * (t - batch.num_labels)
-    total += 3.5 * _attention_flops(tower, batch.num_labels, batch.seq_len)
-    head = 2 * batch.num_labels * tower.hidden_size * paper.vocab_size
-    total += head * (3 if _trains_embeddings(paper) else 2)
+    model_shape, language = context.model_shape, context.model_shape.language
+    num_tokens, num_layers = batch.num_tokens, language.num_layers
+    linears = linears_of_one_layer(model_shape.linears, "language", num_layers)
+    attention = _attention_flops(language, num_tokens, batch.seq_len)
+    num_checkpointed = sum(
+        is_checkpointed(context.training, layer, num_layers) for layer in range(num_layers)
+    )
+    total = (num_layers - 1) * (
+        _training_flops(linears, num_tokens) + _ATTENTION_TRAINING_FACTOR * attention
+    )
+    total += num_checkpointed * (_forward_flops(linears, num_tokens) + attention)
+    total += _last_layer_flops(context, linears, batch)
+    head = 2 * batch.num_labels * language.hidden_size * model_shape.vocab_size
+    total += head * (3 if model_shape.trains("language.rest", "head") else 2)
     if context.training.vision_feature_cache is None:
-        total += vision_flops(paper, batch.num_images, include_backward=paper.trains("vision"))
-    projector = [one for one in paper.linears if one.module_group == "projector"]
-    return total + _forward_flops(projector, batch.num_images * paper.num_patches)
+        trains_vision = model_shape.trains("vision")
+        total += vision_flops(model_shape, batch.num_images, include_backward=trains_vision)
+    projector = [linear for linear in model_shape.linears if linear.module_group == "projector"]
+    return total + _forward_flops(projector, batch.num_images * model_shape.num_patches)
+
+
+def _last_layer_flops(context: MemoryContext, linears: list[Linear], batch: BatchShape) -> float:
+    language = context.model_shape.language
+    key_value = 2 * 2 * language.hidden_size * language.num_key_value_heads * language.head_dim
+    attention = _attention_flops(language, batch.num_labels, batch.seq_len)
+    return (
+        _training_flops(linears, batch.num_labels)
+        + 2 * key_value * (batch.num_tokens - batch.num_labels)
+        + _ATTENTION_TRAINING_FACTOR * attention
+    )
 
 
 def vision_flops(
     model_shape: ModelShape, num_images: int, *, include_backward: bool = False
 ) -> float:
-    """Operations of the vision tower."""
-    t, count = num_images * model_shape.num_patches, model_shape.vision.num_layers
-    linears = linears_of_one_layer(model_shape.linears, "vision", count)
-    scores = _attention_flops(model_shape.vision, t, model_shape.num_patches)
+    """Return the operations of the vision tower."""
+    num_tokens, num_layers = num_images * model_shape.num_patches, model_shape.vision.num_layers
+    linears = linears_of_one_layer(model_shape.linears, "vision", num_layers)
+    attention = _attention_flops(model_shape.vision, num_tokens, model_shape.num_patches)
     if include_backward:
-        return count * (_forward_backward_flops(linears, t) + 3.5 * scores)
-    return count * (_forward_flops(linears, t) + scores)
+        attention *= _ATTENTION_TRAINING_FACTOR
+        return num_layers * (_training_flops(linears, num_tokens) + attention)
+    return num_layers * (_forward_flops(linears, num_tokens) + attention)
 
 
 def dequantization_bytes(context: MemoryContext) -> float:
-    """Bytes that a micro-batch moves to expand quantized weights in each of its passes: stored
-    ones read, expanded ones written and read.
+    """Return the memory traffic of dequantization per micro-batch.
+
+    In each pass quantized weights are read, and dequantized ones written and read.
     """
-    if context.precision.quantization_bits is None:
+    precision = context.precision
+    if precision.quantization_bits is None:
         return 0.0
-    weights = sum(
-        one.in_features * one.out_features for one in context.model_shape.language_linears
-    )
-    passes = 3 if context.training.gradient_checkpointing else 2
-    return (
-        passes
-        * weights
-        * (context.precision.quantization_bits / 8 + 2 * context.precision.bytes_per_element)
-    )
+    num_weights = sum(linear.num_weights for linear in context.model_shape.language_linears)
+    num_passes = 3 if context.training.gradient_checkpointing else 2
+    bytes_per_weight = precision.quantization_bits / 8 + 2 * precision.bytes_per_element
+    return num_passes * num_weights * bytes_per_weight
 
 
 def _forward_flops(linears: Iterable[Linear], num_tokens: int) -> float:
-    """A product of (t, inputs) and (inputs, outputs) takes two operations per number of each."""
-    return sum(2.0 * num_tokens * one.in_features * one.out_features for one in linears)
+    return sum(2.0 * num_tokens * linear.num_weights for linear in linears)
 
 
-def _forward_backward_flops(linears: list[Linear], num_tokens: int) -> float:
-    """Backward once more for the input, again for a trained weight; three times for LoRA."""
-    trained = _forward_flops([one for one in linears if one.trainable], num_tokens)
-    lora = sum(
-        6.0 * num_tokens * one.rank * (one.in_features + one.out_features) for one in linears
+def _training_flops(linears: list[Linear], num_tokens: int) -> float:
+    """Return the operations of linear layers, forward and backward, with their LoRA factors."""
+    weight_gradients = _forward_flops(
+        [linear for linear in linears if linear.trainable], num_tokens
     )
-    return 2 * _forward_flops(linears, num_tokens) + trained + lora
+    lora = sum(
+        6.0 * num_tokens * linear.rank * (linear.in_features + linear.out_features)
+        for linear in linears
+    )
+    return 2 * _forward_flops(linears, num_tokens) + weight_gradients + lora
 
 
 def _attention_flops(tower: Tower, num_queries: int, num_keys: int) -> float:
-    """Products of t queries with keys, and of weights with values."""
+    """Return the operations of the products query x key and softmax x value, forward."""
     return 4.0 * num_queries * num_keys * tower.num_heads * tower.head_dim
-
-
-def _trains_embeddings(model_shape: ModelShape) -> bool:
-    return any(part in ("language.rest", "head") for part, _ in model_shape.trainable_tensors)

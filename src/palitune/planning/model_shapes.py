@@ -1,7 +1,6 @@
-"""A network without weights: what it is made of, and what its adapter trains.
+"""The shape of a network: sizes of its layers and the parameters that its adapter trains.
 
-The network itself is built on torch's meta device, and the adapter attached to it as to a real one,
-so that nothing is counted that is not there.
+The network is built on torch's meta device, without weights, and the adapter is applied to it.
 """
 
 from collections.abc import Iterator
@@ -19,26 +18,19 @@ from palitune.models.loading import configure_softcaps, resolve_attn_implementat
 
 VOCAB_SIZE = 257_216
 IMAGE_TOKEN_ID = 257_152
-GEMMA_CONFIGS: dict[tuple[str, str], dict[str, int]] = {
-    # width, MLP width, layers, heads, heads of keys and values, width of a head
-    key: dict(
-        zip(
-            (
-                *("hidden_size", "intermediate_size", "num_hidden_layers"),
-                *("num_attention_heads", "num_key_value_heads", "head_dim"),
-            ),
-            sizes,
-            strict=True,
-        )
-    )
-    for key, sizes in {
-        ("paligemma", "3b"): (2048, 16384, 18, 8, 1, 256),
-        ("paligemma2", "3b"): (2304, 9216, 26, 8, 4, 256),
-        ("paligemma2", "10b"): (3584, 14336, 42, 16, 8, 256),
-        ("paligemma2", "28b"): (4608, 36864, 46, 32, 16, 128),
-    }.items()
+_GEMMA_TYPES = {"paligemma": "gemma", "paligemma2": "gemma2"}
+GEMMA_FIELDS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim"),
+)
+GEMMA_SIZES = {
+    ("paligemma", "3b"): (2048, 16384, 18, 8, 1, 256),
+    ("paligemma2", "3b"): (2304, 9216, 26, 8, 4, 256),
+    ("paligemma2", "10b"): (3584, 14336, 42, 16, 8, 256),
+    ("paligemma2", "28b"): (4608, 36864, 46, 32, 16, 128),
 }
-"""Gemma 2B and Gemma 2 2B, 9B, 27B as big_vision's models/ppp/gemma.py configures them."""
+"""Values of `GEMMA_FIELDS` for Gemma 2B and Gemma 2 2B, 9B, 27B, from big_vision's
+models/ppp/gemma.py."""
 SIGLIP_CONFIG = {
     "hidden_size": 1152,
     "intermediate_size": 4304,
@@ -46,12 +38,12 @@ SIGLIP_CONFIG = {
     "num_attention_heads": 16,
     "patch_size": 14,
 }
-"""SigLIP So400m/14, the same in all released models."""
+"""SigLIP So400m/14, the vision tower of all released models."""
 
 
 @dataclass(frozen=True)
 class Tower:
-    """Sizes of the layers of the language model or of the vision tower."""
+    """Sizes of the language model or of the vision tower."""
 
     hidden_size: int
     intermediate_size: int
@@ -66,18 +58,22 @@ class Linear:
     """A linear layer of the network."""
 
     module_group: str
-    """As `adapters.part_of` names it."""
+    """As returned by `palitune.models.adapters.config.module_group`."""
     in_features: int
     out_features: int
     rank: int
-    """Of the LoRA on it; 0: none."""
+    """LoRA rank; 0 without LoRA."""
     trainable: bool
-    """Whether its own weight is trained."""
+    """Whether the weight itself is trained."""
+
+    @property
+    def num_weights(self) -> int:
+        return self.in_features * self.out_features
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a prediction needs to know of a network."""
+    """Everything about a network that memory and time depend on."""
 
     family: str
     language: Tower
@@ -85,52 +81,62 @@ class ModelShape:
     vocab_size: int
     image_token_id: int
     num_patches: int
-    """Tokens of an image."""
+    """Tokens per image."""
     image_size: int
-    """Of an image in pixels."""
+    """Side of an image in pixels."""
     attn_implementation: str
-    """Kernel of the language model, as transformers knows it."""
+    """Attention implementation of the language model."""
     has_attn_softcap: bool
     """Whether attention scores are soft-capped."""
     has_logit_softcap: bool
-    """Whether the output logits are."""
+    """Whether output logits are soft-capped."""
     has_sliding_window: bool
-    """Whether every other language layer has a mask of its own."""
+    """Whether every other language layer has a sliding-window mask."""
     parameter_counts: dict[str, int]
-    """Numbers of the base by part; embeddings and head, which are one tensor, are `head`."""
+    """Parameters of the base model by module group; `head` includes the tied embeddings."""
     linears: tuple[Linear, ...]
     trainable_tensors: tuple[tuple[str, int], ...]
-    """Part and size of every tensor that is trained."""
+    """(module group, number of elements) of every trained tensor."""
 
     @property
     def language_linears(self) -> tuple[Linear, ...]:
-        """The layers that quantization reaches."""
-        return tuple(one for one in self.linears if one.module_group.startswith("language."))
+        """The linear layers that quantization applies to."""
+        return tuple(
+            linear for linear in self.linears if linear.module_group.startswith("language.")
+        )
 
     def trains(self, *module_groups: str) -> bool:
-        """Whether anything is trained in parts whose names start so."""
-        return any(part.startswith(module_groups) for part, _ in self.trainable_tensors)
+        """Return whether anything is trained in module groups with one of these prefixes."""
+        return any(group.startswith(module_groups) for group, _ in self.trainable_tensors)
+
+    @property
+    def num_trainable_parameters(self) -> int:
+        return sum(size for _, size in self.trainable_tensors)
+
+    @property
+    def is_full_finetuning(self) -> bool:
+        return not any(linear.rank for linear in self.linears)
 
 
 def build_model_shape(model: ModelConfig, adapter: AdapterConfig) -> ModelShape:
-    """Build the network of a model and attach the adapter, without reading weights.
+    """Return the shape of a model with its adapter, without reading weights.
 
-    A released model needs no file; another one its config.json.
+    A model that is not a released one needs its config.json.
     """
     config = model_config(model)
     configure_softcaps(model, config)
     network = _build_on_meta(config)
     parameters: dict[str, int] = {}
     for name, weight in network.named_parameters():
-        part = "head" if "embed_tokens" in name or "lm_head" in name else str(module_group(name))
-        parameters[part] = parameters.get(part, 0) + weight.numel()
+        group = "head" if "embed_tokens" in name or "lm_head" in name else str(module_group(name))
+        parameters[group] = parameters.get(group, 0) + weight.numel()
     with torch.device("meta"):
         network = adapter.apply_to(network)
     return _read_model_shape(model, network, config, parameters)
 
 
 def model_config(model: ModelConfig) -> Any:
-    """Return the configuration of a model, out of the table where it is a released one."""
+    """Return the configuration of a model; that of a released model needs no file."""
     if isinstance(model, Released) and model.path is None:
         return released_config(model.name, model.size, model.resolution)
     return read_config(fetch_model(model, weights=False))
@@ -140,8 +146,8 @@ def released_config(family: str, size: str, resolution: int) -> Any:
     """Return the configuration of a released model."""
     from transformers import PaliGemmaConfig
 
-    text: dict[str, Any] = dict(GEMMA_CONFIGS[family, size], vocab_size=VOCAB_SIZE)
-    text["model_type"] = "gemma2" if family == "paligemma2" else "gemma"
+    text: dict[str, Any] = dict(zip(GEMMA_FIELDS, GEMMA_SIZES[family, size], strict=True))
+    text |= {"vocab_size": VOCAB_SIZE, "model_type": _GEMMA_TYPES[family]}
     vision = {"model_type": "siglip_vision_model", "vision_use_head": False, **SIGLIP_CONFIG}
     return PaliGemmaConfig(
         text_config=text,

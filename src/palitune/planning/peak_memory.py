@@ -1,6 +1,6 @@
-"""The peak memory of an optimizer step, by part: the highest of a few moments of the step.
+"""Peak memory of an optimizer step by purpose: the maximum over the phases of the step.
 
-Every function gives bytes; its docstring names the tensors, and the module that makes them.
+Functions return bytes. Docstrings name the tensors and the modules that create them.
 """
 
 from dataclasses import dataclass
@@ -24,24 +24,28 @@ from palitune.planning.static_memory import (
     MemoryBreakdown,
     MemoryContext,
     bytes_per_trainable_parameter,
-    is_full_finetuning,
     static_bytes,
 )
 from palitune.training.config import TrainingConfig
 
 CUDA_CONTEXT_BYTES = 3 << 28
-"""0.75 GiB: the context, kernels and cuBLAS workspaces of an H100; an estimate."""
+"""0.75 GiB for the context, kernels and cuBLAS workspaces of an H100; an estimate."""
 FRAGMENTATION_RATIO = 0.05
-"""Share of what a step allocates that the CUDA allocator holds besides; an estimate."""
+"""Memory that the CUDA allocator reserves beyond what a step allocates; an estimate."""
+
+NOT_STEP_TENSORS = (
+    *("base weights", "adapter", "optimizer state", "batch"),
+    *("CUDA context", "fragmentation"),
+)
+"""Purposes that exist between two steps or are not tensors."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest moment of a step."""
+    """The phase of a step with the highest memory."""
 
     phase: str
     breakdown: MemoryBreakdown
-    """At that moment."""
 
     @property
     def total_bytes(self) -> int:
@@ -49,233 +53,244 @@ class Peak:
 
     @property
     def step_bytes(self) -> int:
-        """Bytes of the tensors that the step makes, over those that are there before it."""
-        return sum(size for part, size in self.breakdown.items() if part not in NOT_STEP_TENSORS)
-
-
-NOT_STEP_TENSORS = (
-    *("base weights", "adapter", "optimizer state", "batch"),
-    *("CUDA context", "fragmentation"),
-)
-"""Parts that are there between two steps, or no tensors."""
+        """Bytes of the tensors that the step creates."""
+        return sum(size for name, size in self.breakdown.items() if name not in NOT_STEP_TENSORS)
 
 
 def peak_memory(context: MemoryContext, batch: BatchShape) -> Peak:
-    """Predict the highest moment of an optimizer step whose micro-batches are like `batch`."""
-    before = static_bytes(context, batch)
-    moments = {name: before | added for name, added in _memory_by_phase(context, batch).items()}
-    highest = max(moments, key=lambda name: sum(moments[name].values()))
-    parts = moments[highest]
+    """Predict the peak memory of an optimizer step with micro-batches of this shape."""
+    static = static_bytes(context, batch)
+    phases = {phase: static | added for phase, added in _memory_by_phase(context, batch).items()}
+    peak_phase = max(phases, key=lambda phase: sum(phases[phase].values()))
+    breakdown = phases[peak_phase]
     if context.device == "cuda":
-        allocated = sum(parts[part] for part in parts if part not in before)
-        parts["fragmentation"] = int(FRAGMENTATION_RATIO * allocated)
-        parts["CUDA context"] = CUDA_CONTEXT_BYTES
-    return Peak(highest, parts)
+        allocated = sum(size for name, size in breakdown.items() if name not in static)
+        breakdown["fragmentation"] = int(FRAGMENTATION_RATIO * allocated)
+        breakdown["CUDA context"] = CUDA_CONTEXT_BYTES
+    return Peak(peak_phase, breakdown)
 
 
 def _memory_by_phase(context: MemoryContext, batch: BatchShape) -> dict[str, MemoryBreakdown]:
-    """What a step adds, at each moment that may be the highest."""
-    paper, p = context.model_shape, context.precision
-    t, e = batch.batch_size * batch.seq_len, p.bytes_per_element
-    kept = _vision_activation_bytes(context, batch) | {
-        "masks and angles": attention_mask_bytes(paper, batch, e)
-    }
-    layers = _decoder_activation_bytes(context, batch)
-    every = sum(layers)
-    gradients = bytes_per_trainable_parameter(context) * sum(
-        size for _, size in paper.trainable_tensors
-    )
-    if is_full_finetuning(paper) and paper.trains("language.rest", "head"):
+    """Return what a step adds to static memory in each phase that can be the peak."""
+    model_shape, element_bytes = context.model_shape, context.precision.bytes_per_element
+    masks = {"masks and angles": attention_mask_bytes(model_shape, batch, element_bytes)}
+    saved = _vision_activation_bytes(context, batch) | masks
+    layer_bytes = _decoder_activation_bytes(context, batch)
+    gradients = bytes_per_trainable_parameter(context) * model_shape.num_trainable_parameters
+    embedding_gradient = 0
+    if model_shape.is_full_finetuning and model_shape.trains("language.rest", "head"):
         # The head adds to the embeddings' gradient at the start of the backward pass.
-        table = paper.parameter_counts["head"] * FLOAT32_BYTES
-    else:
-        table = 0
-    early = gradients if context.accumulates_gradients else table
-    embedded = (t + batch.num_images * paper.num_patches) * paper.language.hidden_size * e
-    moments = {
+        embedding_gradient = model_shape.parameter_counts["head"] * FLOAT32_BYTES
+    accumulated = gradients if context.accumulates_gradients else 0
+    initial_gradients = gradients if context.accumulates_gradients else embedding_gradient
+    num_embeddings = batch.num_tokens + batch.num_images * model_shape.num_patches
+    embeddings = num_embeddings * model_shape.language.hidden_size * element_bytes
+    forward = saved | {"language activations": sum(layer_bytes), "gradients": initial_gradients}
+    phases = {
         "vision tower": {
             "vision tower": vision_forward_bytes(context, batch),
-            "gradients": gradients if context.accumulates_gradients else 0,
+            "gradients": accumulated,
         },
-        "masks": {"masks and angles": mask_construction_bytes(batch), "working memory": embedded},
-        "end of forward pass": kept
-        | {"language activations": every, "gradients": early, "working memory": embedded},
-        "loss": kept
-        | {
-            "language activations": every,
-            "gradients": early,
-            "logits and loss": logits_and_loss_bytes(context, batch),
-        },
-        "optimizer": {"gradients": gradients, "working memory": table},
+        "masks": {"masks and angles": mask_construction_bytes(batch), "working memory": embeddings},
+        "end of forward pass": forward | {"working memory": embeddings},
+        "loss": forward | {"logits and loss": logits_and_loss_bytes(context, batch)},
+        "optimizer": {"gradients": gradients, "working memory": embedding_gradient},
     }
-    return moments | _backward_phases(context, batch, kept, layers, early, gradients)
+    phases |= _decoder_backward_phases(
+        context, batch, saved, layer_bytes, initial_gradients, gradients
+    )
+    if vision := saved.get("vision tower"):
+        phases["backward pass of the vision tower"] = _vision_backward_phase(
+            context, batch, vision, gradients
+        )
+    return phases
 
 
-def _backward_phases(
+def _decoder_backward_phases(
     context: MemoryContext,
     batch: BatchShape,
-    saved_bytes: MemoryBreakdown,
+    saved: MemoryBreakdown,
     layer_bytes: list[int],
-    initial_gradient_bytes: int,
-    gradient_bytes: int,
+    initial_gradients: int,
+    gradients: int,
 ) -> dict[str, MemoryBreakdown]:
-    """The backward pass of each layer, those behind it being done with, and of the vision tower.
+    """Return the memory in the backward pass of the MLP and the attention of each decoder layer.
 
-    A recomputed layer is there as a whole; its input, as long as that is in float32, once.
+    The activations of the layers above are freed. A checkpointed layer is recomputed as a whole;
+    its saved input is still there, unless that is in float32 and shared with the recomputation.
+
+    Args:
+        context: The training run.
+        batch: Shape of a micro-batch.
+        saved: Bytes saved outside the decoder layers.
+        layer_bytes: Bytes that each decoder layer saves.
+        initial_gradients: Bytes of the gradients that exist before the backward pass.
+        gradients: Bytes of all gradients.
     """
-    paper, p = context.model_shape, context.precision
-    t, e, count = batch.batch_size * batch.seq_len, p.bytes_per_element, len(layer_bytes)
-    linears = linears_of_one_layer(paper.linears, "language", count)
-    first = attention_block_bytes(paper, linears, t, batch.seq_len, p)
-    second = mlp_block_bytes(paper, linears, t, p)
-    expanded = dequantized_weight_bytes(context)
-    halves = {
-        "MLP": (first + second, mlp_backward_bytes(paper.language, t, e)),
-        "attention": (
-            first,
-            attention_backward_bytes(paper, batch, e, QUERIES_PER_CHUNK[context.device]),
-        ),
-    }
-    moments = {}
-    for number, own in enumerate(layer_bytes[:-1]):
-        below = sum(layer_bytes[:number])
-        if is_checkpointed(context.training, number, count):
-            below += own if e != FLOAT32_BYTES else 0
-        elif number == 0 and not context.training.activation_offloading:
-            below -= first + second - own
-        for half, (size, working) in halves.items():
-            moments[f"backward pass of {half} {number + 1}"] = saved_bytes | {
-                "language activations": below + size,
-                "gradients": max(
-                    initial_gradient_bytes, int((1 - number / count) * gradient_bytes)
-                ),
-                "working memory": working + expanded,
+    model_shape, precision = context.model_shape, context.precision
+    num_tokens, num_layers = batch.num_tokens, len(layer_bytes)
+    linears = linears_of_one_layer(model_shape.linears, "language", num_layers)
+    attention = attention_block_bytes(model_shape, linears, num_tokens, batch.seq_len, precision)
+    mlp = mlp_block_bytes(model_shape, linears, num_tokens, precision)
+    attention_working = attention_backward_bytes(
+        model_shape, batch, precision.bytes_per_element, QUERIES_PER_CHUNK[context.device]
+    )
+    mlp_working = mlp_backward_bytes(model_shape.language, num_tokens, precision.bytes_per_element)
+    dequantized = dequantized_weight_bytes(context)
+    phases = {}
+    for layer, own_bytes in enumerate(layer_bytes[:-1]):
+        below = sum(layer_bytes[:layer])
+        if is_checkpointed(context.training, layer, num_layers):
+            below += own_bytes if precision.bytes_per_element != FLOAT32_BYTES else 0
+        elif layer == 0 and not context.training.activation_offloading:
+            below -= attention + mlp - own_bytes
+        layer_gradients = max(initial_gradients, int((1 - layer / num_layers) * gradients))
+        for block, activations, working in (
+            ("MLP", attention + mlp, mlp_working),
+            ("attention", attention, attention_working),
+        ):
+            phases[f"backward pass of {block} {layer + 1}"] = saved | {
+                "language activations": below + activations,
+                "gradients": layer_gradients,
+                "working memory": working + dequantized,
             }
-    if vision := saved_bytes.get("vision tower"):
-        t = batch.num_images * paper.num_patches
-        recomputed = 0
-        if context.training.gradient_checkpointing:
-            own_linears = linears_of_one_layer(paper.linears, "vision", paper.vision.num_layers)
-            recomputed = encoder_layer_bytes(paper, own_linears, batch, p)
-        moments["backward pass of the vision tower"] = {
-            "vision tower": vision + recomputed,
-            "gradients": gradient_bytes,
-            "working memory": mlp_backward_bytes(paper.vision, t, p.bytes_per_element),
-        }
-    return moments
+    return phases
+
+
+def _vision_backward_phase(
+    context: MemoryContext, batch: BatchShape, vision_bytes: int, gradients: int
+) -> MemoryBreakdown:
+    model_shape, precision = context.model_shape, context.precision
+    recomputed = 0
+    if context.training.gradient_checkpointing:
+        recomputed = _encoder_layer_bytes(context, batch)
+    num_tokens = batch.num_images * model_shape.num_patches
+    working = mlp_backward_bytes(model_shape.vision, num_tokens, precision.bytes_per_element)
+    return {
+        "vision tower": vision_bytes + recomputed,
+        "gradients": gradients,
+        "working memory": working,
+    }
+
+
+def _encoder_layer_bytes(context: MemoryContext, batch: BatchShape) -> int:
+    model_shape = context.model_shape
+    linears = linears_of_one_layer(model_shape.linears, "vision", model_shape.vision.num_layers)
+    return encoder_layer_bytes(model_shape, linears, batch, context.precision)
 
 
 def _decoder_activation_bytes(context: MemoryContext, batch: BatchShape) -> list[int]:
-    """What each language layer keeps until its backward pass: all, or its input.
+    """Return what each decoder layer saves until its backward pass.
 
-    Where nothing below is trained, the first layer's norm keeps nothing, its input needing no
-    gradient; with checkpointing PEFT makes it need one. Offloaded, all is in the host's memory.
+    A checkpointed layer saves its input only. If nothing below the first layer is trained, its
+    input needs no gradient and its norm saves nothing; with checkpointing PEFT makes the input
+    require a gradient. Offloaded activations are in host memory.
     """
-    paper, p, settings = context.model_shape, context.precision, context.training
-    t, count = batch.batch_size * batch.seq_len, paper.language.num_layers
+    model_shape, precision = context.model_shape, context.precision
+    settings, num_layers = context.training, context.model_shape.language.num_layers
     if settings.activation_offloading:
-        return [0] * count
-    linears = linears_of_one_layer(paper.linears, "language", count)
-    whole = decoder_layer_bytes(paper, linears, t, batch.seq_len, p)
-    kept = [
-        t * paper.language.hidden_size * p.bytes_per_element
-        if is_checkpointed(settings, number, count)
-        else whole
-        for number in range(count - 1)
+        return [0] * num_layers
+    width = model_shape.language.hidden_size
+    linears = linears_of_one_layer(model_shape.linears, "language", num_layers)
+    whole = decoder_layer_bytes(model_shape, linears, batch.num_tokens, batch.seq_len, precision)
+    layer_input = batch.num_tokens * width * precision.bytes_per_element
+    layer_bytes = [
+        layer_input if is_checkpointed(settings, layer, num_layers) else whole
+        for layer in range(num_layers - 1)
     ]
-    below = paper.trains("vision", "projector") or is_full_finetuning(paper)
-    if kept and not below and not settings.gradient_checkpointing:
-        kept[0] -= t * FLOAT32_BYTES * (paper.language.hidden_size + 1)
-    return [*kept, last_decoder_layer_bytes(paper, linears, batch, p)]
+    trains_below = model_shape.trains("vision", "projector") or model_shape.is_full_finetuning
+    if layer_bytes and not trains_below and not settings.gradient_checkpointing:
+        layer_bytes[0] -= batch.num_tokens * FLOAT32_BYTES * (width + 1)
+    return [*layer_bytes, last_decoder_layer_bytes(model_shape, linears, batch, precision)]
 
 
 def is_checkpointed(settings: TrainingConfig, layer_index: int, num_layers: int) -> bool:
-    """As `holding.Layers`; the last layer is never recomputed (`language.hidden_at`)."""
-    share = settings.gradient_checkpointing_ratio
-    chosen = int((layer_index + 1) * share) > int(layer_index * share)
-    return settings.gradient_checkpointing and chosen and layer_index < num_layers - 1
+    """Return whether a decoder layer is recomputed in the backward pass.
+
+    Layers are selected as in `palitune.training.activation_memory`. The last layer is never
+    recomputed (`palitune.models.decoder_layers.hidden_states_at`).
+    """
+    ratio = settings.gradient_checkpointing_ratio
+    is_selected = int((layer_index + 1) * ratio) > int(layer_index * ratio)
+    return settings.gradient_checkpointing and is_selected and layer_index < num_layers - 1
 
 
 def _vision_activation_bytes(context: MemoryContext, batch: BatchShape) -> MemoryBreakdown:
-    """What the vision tower and the projector keep where something in or below them is trained.
+    """Return what vision tower and projector save if something in or below them is trained.
 
-    Patch embedding: pixels as numbers. Projector: its input, images x patches x width of the tower.
+    The patch embedding saves the pixels in the compute dtype, the projector its input, images x
+    patches x width of the tower.
     """
-    paper, p, total = context.model_shape, context.precision, 0
-    t = batch.num_images * paper.num_patches
-    if paper.trains("vision"):
-        linears = linears_of_one_layer(paper.linears, "vision", paper.vision.num_layers)
-        one = encoder_layer_bytes(paper, linears, batch, p)
-        if context.training.gradient_checkpointing:
-            one = t * paper.vision.hidden_size * p.bytes_per_element
-        total += paper.vision.num_layers * one
-    if paper.trains("vision.rest"):
-        total += batch.num_images * 3 * paper.image_size**2 * p.bytes_per_element
-    if paper.trains("projector"):
-        total += t * paper.vision.hidden_size * p.bytes_per_element
+    model_shape, element_bytes = context.model_shape, context.precision.bytes_per_element
+    tower, num_tokens = model_shape.vision, batch.num_images * model_shape.num_patches
+    features = num_tokens * tower.hidden_size * element_bytes
+    total = 0
+    if model_shape.trains("vision"):
+        checkpoints = context.training.gradient_checkpointing
+        per_layer = features if checkpoints else _encoder_layer_bytes(context, batch)
+        total += tower.num_layers * per_layer
+    if model_shape.trains("vision.rest"):
+        total += batch.num_images * 3 * model_shape.image_size**2 * element_bytes
+    if model_shape.trains("projector"):
+        total += features
     return {"vision tower": total} if total else {}
 
 
 def vision_forward_bytes(context: MemoryContext, batch: BatchShape) -> int:
-    """The frozen tower at its highest: of a layer the residual and the norm's result, t x d each,
-    fc1 and gelu, t x m each; before it pixels in float32 and as patches.
+    """Return the peak of the forward pass of a frozen vision tower.
+
+    In a layer: the residual and the output of the norm, tokens x width each; the outputs of fc1 and
+    gelu, tokens x MLP width each. Before the layers: pixels in float32 and as patches.
     """
-    if context.training.vision_feature_cache is not None or context.model_shape.trains("vision"):
+    model_shape, element_bytes = context.model_shape, context.precision.bytes_per_element
+    if context.training.vision_feature_cache is not None or model_shape.trains("vision"):
         return 0
-    tower, t, e = (
-        context.model_shape.vision,
-        batch.num_images * context.model_shape.num_patches,
-        context.precision.bytes_per_element,
-    )
-    pixels = 3 * context.model_shape.image_size**2 * batch.num_images
-    layer = t * (2 * tower.hidden_size + 2 * tower.intermediate_size) * e
-    return max(layer, pixels * (FLOAT32_BYTES + 2 * e))
+    tower, num_tokens = model_shape.vision, batch.num_images * model_shape.num_patches
+    num_pixels = 3 * model_shape.image_size**2 * batch.num_images
+    layer = num_tokens * 2 * (tower.hidden_size + tower.intermediate_size) * element_bytes
+    return max(layer, num_pixels * (FLOAT32_BYTES + 2 * element_bytes))
 
 
 def attention_mask_bytes(model_shape: ModelShape, batch: BatchShape, bytes_per_element: int) -> int:
-    """Who sees whom: rows x tokens x tokens bool, twice where layers have a window; as numbers for
-    eager attention. Cosine and sine: rows x tokens x width of a head each.
+    """Return the bytes of attention masks and rotary embeddings.
+
+    Masks: rows x tokens x tokens, bool, or in the compute dtype for eager attention; a second one
+    for layers with a sliding window. Cosine and sine: rows x tokens x head size each.
     """
-    each = bytes_per_element if model_shape.attn_implementation == "eager" else 1
-    per_token = (
-        batch.seq_len * each * (1 + model_shape.has_sliding_window)
-        + 2 * model_shape.language.head_dim * bytes_per_element
-    )
-    return batch.batch_size * batch.seq_len * per_token
+    mask_bytes = bytes_per_element if model_shape.attn_implementation == "eager" else 1
+    num_masks = 1 + model_shape.has_sliding_window
+    rotary_bytes = 2 * model_shape.language.head_dim * bytes_per_element
+    return batch.num_tokens * (batch.seq_len * mask_bytes * num_masks + rotary_bytes)
 
 
 def mask_construction_bytes(batch: BatchShape) -> int:
-    """Masks in the making: the distance of every pair as int64, and four bools."""
-    return batch.batch_size * batch.seq_len**2 * 12
+    """Return the temporary bytes of mask construction: an int64 and four bools per token pair."""
+    return batch.num_tokens * batch.seq_len * 12
 
 
 def logits_and_loss_bytes(context: MemoryContext, batch: BatchShape) -> int:
-    """The head and its loss (`head.token_losses`), n labels a chunk at a time.
+    """Return the bytes of the head and its chunked loss (`palitune.models.lm_head`).
 
-    Hidden states, the same by label, and their gradient: labels x d each, and the final norm's
-    input in float32. Of a chunk: logits and the exponentials of their sum, chunk x vocabulary
-    float32 each; one more with a soft-cap, and one of the chunk before. With LoRA on the head
-    (`token_losses_through`) three.
+    Hidden states, those of the labels, and their gradient, labels x width each; the input of the
+    final norm in float32. For a chunk of labels: logits and their exponentials, chunk x vocabulary
+    float32 each; one more with a soft-cap, and one of the previous chunk. With LoRA on the head
+    there are three (`checkpointed_cross_entropy`).
     """
-    paper, e = context.model_shape, context.precision.bytes_per_element
-    width = paper.language.hidden_size
-    chunk = max(1, CHUNK_BYTES[context.device] // (FLOAT32_BYTES * paper.vocab_size))
-    copies = (
-        3 if paper.trains("head") and not is_full_finetuning(paper) else 2 + paper.has_logit_softcap
+    model_shape, num_labels = context.model_shape, batch.num_labels
+    logit_row_bytes = FLOAT32_BYTES * model_shape.vocab_size
+    chunk = max(1, CHUNK_BYTES[context.device] // logit_row_bytes)
+    has_lora = model_shape.trains("head") and not model_shape.is_full_finetuning
+    copies = 3 if has_lora else 2 + model_shape.has_logit_softcap
+    copies += num_labels > chunk
+    label_bytes = model_shape.language.hidden_size * (
+        3 * context.precision.bytes_per_element + FLOAT32_BYTES
     )
-    copies += batch.num_labels > chunk
-    rows = min(chunk, batch.num_labels)
-    return (
-        batch.num_labels * width * (3 * e + FLOAT32_BYTES)
-        + rows * paper.vocab_size * FLOAT32_BYTES * copies
-    )
+    return num_labels * label_bytes + min(chunk, num_labels) * logit_row_bytes * copies
 
 
 def dequantized_weight_bytes(context: MemoryContext) -> int:
-    """The largest weight as bitsandbytes expands it in the backward pass: inputs x outputs."""
+    """Return the bytes of the largest weight that bitsandbytes dequantizes in the backward pass."""
     if context.precision.quantization_bits is None:
         return 0
-    largest = max(
-        one.in_features * one.out_features for one in context.model_shape.language_linears
-    )
+    largest = max(linear.num_weights for linear in context.model_shape.language_linears)
     return largest * context.precision.bytes_per_element

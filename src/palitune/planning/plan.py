@@ -1,4 +1,4 @@
-"""The whole plan of a run."""
+"""The plan of a run, and its calibration by a real step."""
 
 from dataclasses import dataclass, replace
 
@@ -25,26 +25,25 @@ from palitune.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class PlanReport:
-    """A run, what else could be done, and all released models under its settings."""
+    """Estimates of a run, of alternatives, and of all released models with its settings."""
 
     device: str
     gpu: Gpu
     workload: Workload
     seq_len: int
-    """Of the longest row, image included."""
+    """Tokens of the longest row with images."""
     micro_batch_size: int
     num_trainable_parameters: int
-    """Numbers that are trained."""
     estimate: TrainingEstimate
     alternatives: list[TrainingEstimate]
     released_models: list[ModelOption]
     cache_entry_bytes: int
-    """Bytes of an image in the vision cache."""
+    """Bytes per image in the vision feature cache."""
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A micro-batch's step on this machine: as predicted for it, and as measured."""
+    """Prediction and measurement of a step of one micro-batch on this machine."""
 
     device: str
     predicted: Peak
@@ -56,7 +55,7 @@ class CalibrationResult:
 
     @property
     def relative_error(self) -> float:
-        """Of the step's memory, as a share of what was measured."""
+        """Relative error of the predicted step memory."""
         return self.predicted.step_bytes / self.measured.step - 1
 
 
@@ -69,36 +68,49 @@ def plan_training(
     *,
     include_released_models: bool,
 ) -> PlanReport:
-    """Predict a run without reading weights; `released`: and all released models."""
-    paper = build_model_shape(model, adapter)
-    setup = make_memory_context(paper, model, adapter, training, target_device(model))
+    """Plan a run without reading weights.
+
+    Args:
+        model: Model settings.
+        adapter: Adapter settings.
+        training: Training settings.
+        workload: Rows of the run.
+        gpu: The planned device.
+        include_released_models: Also estimate all released models.
+    """
+    model_shape = build_model_shape(model, adapter)
+    context = make_memory_context(model_shape, model, adapter, training, target_device(model))
+    released_models = []
+    if include_released_models:
+        released_models = list(estimate_released_models(adapter, training, workload, gpu))
     return PlanReport(
-        setup.device,
+        context.device,
         gpu,
         workload,
-        workload.longest_batch(paper, 1).seq_len,
-        training.micro_batch_size,
-        sum(size for _, size in paper.trainable_tensors),
-        estimate_training(setup, workload, gpu),
-        estimate_alternatives(paper, model, adapter, training, workload, gpu),
-        list(estimate_released_models(adapter, training, workload, gpu))
-        if include_released_models
-        else [],
-        cache_entry_bytes(paper, setup.precision.bytes_per_element),
+        seq_len=workload.longest_batch(model_shape, 1).seq_len,
+        micro_batch_size=training.micro_batch_size,
+        num_trainable_parameters=model_shape.num_trainable_parameters,
+        estimate=estimate_training(context, workload, gpu),
+        alternatives=estimate_alternatives(model_shape, model, adapter, training, workload, gpu),
+        released_models=released_models,
+        cache_entry_bytes=cache_entry_bytes(model_shape, context.precision.bytes_per_element),
     )
 
 
 def calibrate_memory(
     model: ModelConfig, adapter: AdapterConfig, training: TrainingConfig, workload: Workload
 ) -> CalibrationResult:
-    """Take a real step of the run's model on this machine, and predict the same step."""
-    paper = build_model_shape(model, adapter)
+    """Measure a real step of the run's model on this machine, and predict the same step.
+
+    The arguments are those of `plan_training`.
+    """
+    model_shape = build_model_shape(model, adapter)
     network = load_for_training(model, adapter)
     settings = replace(
         training, global_batch_size=training.micro_batch_size, vision_feature_cache=None
     )
-    setup = make_memory_context(paper, model, adapter, settings, network.device.type)
-    batch = workload.longest_batch(paper, settings.micro_batch_size)
+    context = make_memory_context(model_shape, model, adapter, settings, network.device.type)
+    batch = workload.longest_batch(model_shape, settings.micro_batch_size)
     return CalibrationResult(
-        setup.device, peak_memory(setup, batch), measure_step(network, setup, batch)
+        context.device, peak_memory(context, batch), measure_step(network, context, batch)
     )

@@ -1,4 +1,4 @@
-"""What is in memory between two steps: weights, adapter, optimizer state, the batch."""
+"""Static memory between two optimizer steps: weights, adapter, optimizer state, batch."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from palitune.planning.model_shapes import ModelShape
 from palitune.training.config import Optimizer, TrainingConfig
 
 MemoryBreakdown = dict[str, int]
-"""Bytes by what they are for."""
+"""Bytes by purpose."""
 
 MIN_8BIT_SIZE = 4096
-"""bitsandbytes keeps 32-bit states of smaller tensors."""
+"""bitsandbytes keeps 32-bit states for smaller tensors (`min_8bit_size`)."""
 
 
 @dataclass(frozen=True)
 class MemoryContext:
-    """A training on one device, as far as memory depends on it."""
+    """Everything about a training run on one device that memory depends on."""
 
     model_shape: ModelShape
     precision: Precision
@@ -23,54 +23,58 @@ class MemoryContext:
     device: str
     """cpu | cuda."""
     accumulates_gradients: bool
-    """Whether gradients of earlier micro-batches are there."""
+    """Whether the gradients of earlier micro-batches are in memory."""
 
 
 def static_bytes(context: MemoryContext, batch: BatchShape) -> MemoryBreakdown:
-    """What is there before a step.
+    """Return what is in memory before a step.
 
-    Batch: ids, types, mask and labels, rows x tokens int64 each; pixels uint8, or with a vision
-    cache its entries.
+    The batch has ids, token types, attention mask and labels, rows x tokens int64 each, and uint8
+    pixels or, with a vision feature cache, its entries.
     """
-    paper, p = context.model_shape, context.precision
-    pixels = 3 * paper.image_size**2
+    model_shape, precision = context.model_shape, context.precision
+    image_bytes = 3 * model_shape.image_size**2
     if context.training.vision_feature_cache is not None:
-        pixels = cache_entry_bytes(paper, p.bytes_per_element)
+        image_bytes = cache_entry_bytes(model_shape, precision.bytes_per_element)
+    is_full = model_shape.is_full_finetuning
     return {
-        "base weights": base_weight_bytes(paper, p),
-        "adapter": 0
-        if is_full_finetuning(paper)
-        else FLOAT32_BYTES * sum(size for _, size in paper.trainable_tensors),
+        "base weights": base_weight_bytes(model_shape, precision),
+        "adapter": 0 if is_full else FLOAT32_BYTES * model_shape.num_trainable_parameters,
         "optimizer state": optimizer_state_bytes(context),
-        "batch": 4 * 8 * batch.batch_size * batch.seq_len + batch.num_images * pixels,
+        "batch": 4 * 8 * batch.num_tokens + batch.num_images * image_bytes,
     }
 
 
 def cache_entry_bytes(model_shape: ModelShape, bytes_per_element: int) -> int:
-    """An entry of the vision cache: patches x width of the tower."""
+    """Return the bytes of an entry of the vision feature cache: patches x width of the tower."""
     return model_shape.num_patches * model_shape.vision.hidden_size * bytes_per_element
 
 
 def base_weight_bytes(model_shape: ModelShape, precision: Precision) -> int:
-    """Every parameter of the base once, the head being the embeddings.
+    """Return the bytes of all parameters of the base model; head and embeddings are one tensor.
 
-    4 bits: half a byte of each weight of the language model's linear layers, a byte of scale per
-    64, and 4 per 256 scales. 8 bits: a byte, and 4 per output.
+    bitsandbytes stores a 4-bit weight in half a byte, with a one-byte scale per 64 weights and four
+    bytes per 256 scales (double quantization; Dettmers et al., 2023, "QLoRA"), and an 8-bit weight
+    in one byte, with a four-byte scale per output.
     """
-    everything = sum(model_shape.parameter_counts.values()) * precision.bytes_per_element
+    total = sum(model_shape.parameter_counts.values()) * precision.bytes_per_element
     if precision.quantization_bits is None:
-        return everything
-    layers = model_shape.language_linears
-    weights = sum(one.in_features * one.out_features for one in layers)
+        return total
+    linears = model_shape.language_linears
+    num_weights = sum(linear.num_weights for linear in linears)
     if precision.quantization_bits == 4:
-        stored = weights // 2 + weights // 64 + weights // 64 // 256 * 4
+        quantized = num_weights // 2 + num_weights // 64 + num_weights // 64 // 256 * 4
     else:
-        stored = weights + FLOAT32_BYTES * sum(one.out_features for one in layers)
-    return everything - weights * precision.bytes_per_element + stored
+        quantized = num_weights + FLOAT32_BYTES * sum(linear.out_features for linear in linears)
+    return total - num_weights * precision.bytes_per_element + quantized
 
 
 def optimizer_state_bytes(context: MemoryContext) -> int:
-    """Two averages of every trained number: float32, or 8 bits with 4 bytes per 256."""
+    """Return the bytes of AdamW's two moments of every trained parameter.
+
+    They are float32, or 8-bit with a four-byte scale per 256 numbers (Dettmers et al., 2022, "8-bit
+    Optimizers via Block-wise Quantization").
+    """
     sizes = [size for _, size in context.model_shape.trainable_tensors]
     if context.training.optimizer is Optimizer.adamw:
         return 2 * bytes_per_trainable_parameter(context) * sum(sizes)
@@ -78,13 +82,7 @@ def optimizer_state_bytes(context: MemoryContext) -> int:
 
 
 def bytes_per_trainable_parameter(context: MemoryContext) -> int:
-    """Bytes of a trained number: adapters are float32 whatever the base is."""
-    return (
-        context.precision.bytes_per_element
-        if is_full_finetuning(context.model_shape)
-        else FLOAT32_BYTES
-    )
-
-
-def is_full_finetuning(model_shape: ModelShape) -> bool:
-    return not any(one.rank for one in model_shape.linears)
+    """Return the bytes of a trained parameter; adapters are float32 in every precision."""
+    if context.model_shape.is_full_finetuning:
+        return context.precision.bytes_per_element
+    return FLOAT32_BYTES

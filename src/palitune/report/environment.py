@@ -1,4 +1,4 @@
-"""What a run had to work with: versions, devices, what they can compute in, memory and disk."""
+"""Versions, devices, supported dtypes, free memory and disk space of a run."""
 
 import platform
 import shutil
@@ -15,9 +15,9 @@ _GIB = 2**30
 
 
 def environment(folder: Path) -> dict[str, Any]:
-    """Versions and devices that a result depends on; nothing about the user or the host.
+    """Return versions and devices that a result depends on, nothing about the user or the host.
 
-    `folder`: where the run is written, or will be.
+    `folder`: output folder of the run, which need not exist.
     """
     import torch
 
@@ -33,11 +33,11 @@ def environment(folder: Path) -> dict[str, Any]:
 
 
 def hardware(folder: Path) -> dict[str, Any]:
-    """Devices with their memory, the dtypes they compute in, free memory and disk, all in GiB."""
+    """Return GPUs with their memory, supported dtypes, free memory and disk space, in GiB."""
     import torch
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return {
         "gpus": [
             {
@@ -53,12 +53,12 @@ def hardware(folder: Path) -> dict[str, Any]:
             "fp16",
         ],
         "free_memory_gib": _available_memory_gib(),
-        "free_disk_gib": _to_gib(shutil.disk_usage(there).free),
+        "free_disk_gib": _to_gib(shutil.disk_usage(existing).free),
     }
 
 
 def format_environment(versions_and_hardware: Mapping[str, Any]) -> list[str]:
-    """Say what `environment` found, a line each."""
+    """Format the result of `environment` as lines."""
     machine = versions_and_hardware["machine"]
     versions = [
         f"{name} {versions_and_hardware[name]}"
@@ -69,10 +69,11 @@ def format_environment(versions_and_hardware: Mapping[str, Any]) -> list[str]:
         f"{gpu['name']} ({gpu['free_gib']} of {gpu['total_gib']} GiB free)"
         for gpu in machine["gpus"]
     ]
+    devices = ", ".join(gpus) or versions_and_hardware["device"]
     memory = machine["free_memory_gib"]
     return [
         f"versions: {', '.join(versions)}",
-        f"devices: {', '.join(gpus) or versions_and_hardware['device']}; {', '.join(machine['dtypes'])}",
+        f"devices: {devices}; {', '.join(machine['dtypes'])}",
         f"quantization: {_quantization_support(bool(gpus))}",
         f"free: {'unknown' if memory is None else memory} GiB of memory, "
         f"{machine['free_disk_gib']} GiB of disk",
@@ -83,12 +84,12 @@ def _quantization_support(has_gpu: bool) -> str:
     from bitsandbytes.cextension import ErrorHandlerMockBNBNativeLibrary, lib
 
     if isinstance(lib, ErrorHandlerMockBNBNativeLibrary):
-        return "bitsandbytes has no library for this machine; nf4 and int8 will fail"
+        return "bitsandbytes does not support this machine; nf4 and int8 will fail"
     return f"bitsandbytes works on the {'GPU' if has_gpu else 'CPU'}: nf4, int8"
 
 
 def _available_memory_gib() -> float | None:
-    """Memory that can be had without swapping, as Linux tells it; None elsewhere."""
+    """Return the memory available without swapping, from Linux; None on other systems."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the numbers of a run are: the metrics that it was judged by, in words."""
+"""Descriptions of the metrics of a run, taken from the docstrings of their modules."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from palitune.metrics import METRICS
 
 
 def describe_metrics(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Tell what each metric is that the tasks of a parsed `config.yaml` are judged by."""
+    """Return a description for each metric of the tasks in a parsed `config.yaml`."""
     named = dict.fromkeys(
         name for task in _task_settings(settings) for name in task.get("metrics") or ()
     )
@@ -18,22 +18,22 @@ def describe_metrics(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_metric(metric: str) -> str:
-    """Say what a metric is in the words of its module: its first sentence, and its variant's."""
-    maker: Any = METRICS[metric]
+    """Return the first sentence of the docstring of a metric's module, and that of its variant."""
+    create: Any = METRICS[metric]
     try:
-        module = type(maker()).__module__
-    except MetricError:  # it lacks a program here; what it is can be told all the same
-        module = maker.__module__
-    told = " ".join((sys.modules[module].__doc__ or "").split())
-    sentences = re.split(r"(?<=[.;]) (?=[`A-Z])", told)
+        module = type(create()).__module__
+    except MetricError:  # a program is missing here, which a description does not need
+        module = create.__module__
+    docstring = " ".join((sys.modules[module].__doc__ or "").split())
+    sentences = re.split(r"(?<=[.;]) (?=[`A-Z])", docstring)
     variant = [sentence for sentence in sentences[1:] if sentence.startswith(f"`{metric}` ")]
     return " ".join([sentences[0], *variant]).rstrip(".;").replace("`", "") + "."
 
 
 def _task_settings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The settings of every task: the run's own, or those of the parts of a mixture."""
+    """Yield the settings of every task: that of the run, or those of the mixture components."""
     data = settings.get("data")
     parts = data.get("parts") if isinstance(data, dict) else None
-    for holder in (settings, *(parts.values() if isinstance(parts, dict) else ())):
-        if isinstance(holder, dict) and isinstance(holder.get("task"), dict):
-            yield holder["task"]
+    for group in (settings, *(parts.values() if isinstance(parts, dict) else ())):
+        if isinstance(group, dict) and isinstance(group.get("task"), dict):
+            yield group["task"]

@@ -1,12 +1,29 @@
-"""Names that tell several things apart: short ones by what differs, those of folders."""
+"""Short, distinct names for base models, runs and folders."""
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
+
+from palitune.models.adapters.config import AdapterConfig
+from palitune.models.config import ModelConfig
+
+
+def model_display_name(model: ModelConfig) -> str:
+    """Return the hub id of a base model, or its option and folder."""
+    source = model.name_or_path()
+    return source if model.on_hub() else f"{model.name} ({Path(source).name})"
+
+
+def model_facts(model: ModelConfig, adapter: AdapterConfig) -> list[tuple[str, str]]:
+    """Return (name, text) of base model and adapter for the header of a page."""
+    return [
+        ("model", model_display_name(model)),
+        ("adapter", adapter.path or "none: the base model"),
+    ]
 
 
 def shorten_to_differences(values: Sequence[str]) -> list[str]:
-    """Shorten paths to the folders in which they differ; what is not a path stays.
+    """Shorten paths to the folders in which they differ; other values are kept.
 
     `runs/lora8/adapter`, `runs/lora16/adapter` and `null` become `lora8`, `lora16` and `null`.
     """
@@ -22,7 +39,7 @@ def shorten_to_differences(values: Sequence[str]) -> list[str]:
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:
-    """Make names of folders, numbered: `0_adapter.rank=8`."""
+    """Return a numbered folder name for each label: `0_adapter.rank=8`."""
     digits = len(str(len(labels) - 1))
     return [
         re.sub(r"[^\w.,=+-]+", "_", f"{number:0{digits}}_{label}")[:100]
@@ -31,9 +48,8 @@ def folder_names(labels: Sequence[str]) -> list[str]:
 
 
 def _common_prefix_length(sequences: Sequence[Sequence[str]]) -> int:
-    """How many items all sequences begin with."""
     columns = zip(*sequences, strict=False)
     return next(
-        (place for place, column in enumerate(columns) if len(set(column)) > 1),
+        (index for index, column in enumerate(columns) if len(set(column)) > 1),
         min(map(len, sequences)),
     )

@@ -1,4 +1,4 @@
-"""Read a run folder back: its numbers, curves, judged answers and configuration."""
+"""Read a run folder: metrics, training history, scored predictions and configuration."""
 
 import json
 from collections.abc import Iterator
@@ -8,23 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from palitune.errors import DataError
-from palitune.records import Instance, Reference, Size, Value, value_from_json
+from palitune.records import (
+    Example,
+    Instance,
+    Prediction,
+    Reference,
+    Size,
+    Value,
+    value_from_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPrediction:
-    """What a model wrote for one example, and how it was judged."""
+    """Generated text of one example with its parsed value and scores."""
 
     text: str
     value: Value | None
-    """None where the text is malformed."""
+    """None if the text is malformed."""
     scores: dict[str, float]
-    """Per-example scores by name, the task's first metric first; NaN where none is defined."""
+    """Scores by name, the main metric of the task first; NaN if undefined for this example."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedExample:
-    """One example with the model's answer after adaptation and, where known, before it."""
+    """One example with the prediction after training and, if available, before it."""
 
     id: str
     part: str
@@ -32,7 +40,7 @@ class EvaluatedExample:
     size: Size
     prefix: str
     suffixes: tuple[str, ...] = ()
-    """What the model was to write: each acceptable target; none where no file tells it."""
+    """Acceptable target texts; empty in files of older versions."""
     attributes: dict[str, str] = field(default_factory=dict)
     reference: Reference
     after: ScoredPrediction
@@ -42,40 +50,57 @@ class EvaluatedExample:
     def draws_boxes(self) -> bool:
         return not any(isinstance(item, str) for item in self.reference)
 
+    def to_records(self, side: ScoredPrediction | None) -> tuple[Example, Prediction]:
+        """Return example and prediction as metrics take them; None is a malformed prediction."""
+        example = Example(
+            id=self.id,
+            images=self.images,
+            size=self.size,
+            prefix=self.prefix,
+            suffixes=self.suffixes,
+            reference=self.reference,
+            location=f"example {self.id}",
+            component=self.part,
+            attributes=self.attributes,
+        )
+        text, value = ("", None) if side is None else (side.text, side.value)
+        return example, Prediction(id=self.id, text=text, value=value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Everything a run wrote down; what it did not write is empty."""
+    """Content of a run folder; a missing file is empty."""
 
     path: Path
     metrics: dict[str, Any]
     finished_at: datetime
-    """When `metrics.json` was written, local time."""
+    """Local time at which `metrics.json` was written."""
     config_yaml: str
-    """`config.yaml` as it stands."""
+    """Text of `config.yaml`."""
     config: dict[str, Any]
     """`config.yaml` parsed."""
     config_choices: dict[str, str]
-    """The option taken of each configuration group, as the defaults of `config.yaml` list them."""
+    """Chosen option of each configuration group, from the defaults in `config.yaml`."""
     environment: dict[str, Any]
     history: tuple[dict[str, float], ...]
     examples: tuple[EvaluatedExample, ...]
     samples: tuple[dict[str, Any], ...]
-    """Lines of `samples.jsonl`: answers sampled on the way, by prompt."""
+    """Lines of `samples.jsonl`: completions sampled during alignment, by prompt."""
     skipped: tuple[str, ...]
     training_notes: tuple[str, ...]
-    """What became of the training, in sentences."""
+    """Remarks about the training, in sentences."""
 
 
 def read_run_folder(path: Path) -> RunFolder:
-    """Read a run folder; every file but `metrics.json` may be missing.
+    """Read a run folder; every file except `metrics.json` may be missing.
 
-    Raises DataError where a file is not what it should be.
+    Raises:
+        DataError: `metrics.json` is missing or a file cannot be read.
     """
     metrics = path / "metrics.json"
     if not metrics.is_file():
         raise DataError(
-            f"{metrics} does not exist; name the folder that a finetune or evaluate run wrote"
+            f"{metrics} does not exist; give the output folder of a finetune or evaluate run"
         )
     configuration = _read_text(path / "config.yaml")
     settings = _parse_yaml(configuration, path / "config.yaml")
@@ -96,7 +121,7 @@ def read_run_folder(path: Path) -> RunFolder:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the configuration of a run folder as plain values; empty where it has none."""
+    """Read the configuration of a run folder as plain values; empty if it has none."""
     return _parse_yaml(_read_text(path / "config.yaml"), path / "config.yaml")
 
 
@@ -117,8 +142,8 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def _parse_json_object(text: str, location: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
-    except json.JSONDecodeError as mistake:
-        raise DataError(f"{location}: not JSON ({mistake}); delete it or run again") from mistake
+    except json.JSONDecodeError as error:
+        raise DataError(f"{location}: not JSON ({error}); delete it or run again") from error
     if not isinstance(parsed, dict):
         raise DataError(f"{location}: not a JSON object; delete it or run again")
     return parsed
@@ -129,8 +154,8 @@ def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
 
     try:
         parsed = yaml.safe_load(text)
-    except yaml.YAMLError as mistake:
-        raise DataError(f"{path}: not YAML; delete it or run again") from mistake
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML; delete it or run again") from error
     return parsed if isinstance(parsed, dict) else {}
 
 
@@ -153,8 +178,8 @@ def _read_examples(path: Path) -> Iterator[EvaluatedExample]:
         _record_key(record): _to_prediction(record)
         for record in _read_jsonl(path / "predictions_before.jsonl")
     }
-    place = path / "predictions.jsonl"
-    for number, record in enumerate(_read_jsonl(place), start=1):
+    file = path / "predictions.jsonl"
+    for number, record in enumerate(_read_jsonl(file), start=1):
         try:
             yield EvaluatedExample(
                 id=record["id"],
@@ -168,10 +193,10 @@ def _read_examples(path: Path) -> Iterator[EvaluatedExample]:
                 after=_to_prediction(record),
                 before=before.get(_record_key(record)),
             )
-        except (KeyError, IndexError, TypeError) as mistake:
+        except (KeyError, IndexError, TypeError) as error:
             raise DataError(
-                f"{place}: record {number} lacks {mistake}; run the evaluation again"
-            ) from mistake
+                f"{file}: record {number} has no {error}; run the evaluation again"
+            ) from error
 
 
 def _record_key(record: dict[str, Any]) -> tuple[str, str, str]:
@@ -186,5 +211,5 @@ def _to_prediction(record: dict[str, Any]) -> ScoredPrediction:
 
 
 def get_instances(value: Value | Reference | None) -> tuple[Instance, ...]:
-    """The instances of a value; none where it is text or malformed."""
+    """Return the instances of a value; empty if it is text or malformed."""
     return tuple(item for item in value or () if isinstance(item, Instance))

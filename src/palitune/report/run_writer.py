@@ -1,4 +1,4 @@
-"""Write a run folder: configuration, environment, metrics, predictions."""
+"""Write a run folder: configuration, environment, metrics, predictions and report."""
 
 import json
 import math
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.distributed import collectives
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
+from palitune.paths import write_atomically
 from palitune.report.environment import environment
 from palitune.report.metrics_table import metrics_table
 from palitune.report.pages.run_report import write_run_report
 from palitune.report.run_reader import read_config
 from palitune.report.trackers.config import NullTracker, TrackerConfig
-from palitune.report.trackers.fail_safe import start_tracker
+from palitune.report.trackers.fail_safe import FailSafeTracker
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -29,9 +30,13 @@ def create_run_folder(
 ) -> Path:
     """Create the run folder with `config.yaml` and `environment.json`; return it.
 
-    `launch`: how the run is shared out, written as accelerate has it. `data`: the parts by what
-    they are for (`train`, `test`); `environment.json` holds the fingerprint of each. Of several
-    processes the first one writes, here and in the other functions.
+    Only the main process writes, here and in the other functions of this module.
+
+    Args:
+        output_dir: The folder.
+        config_yaml: Content of `config.yaml`.
+        launch: Distributed strategy, whose configuration for accelerate is written if it has one.
+        data: Components by purpose (`train`, `test`), whose fingerprints are recorded.
     """
     folder = Path(output_dir)
     if not collectives.is_main_process():
@@ -49,24 +54,26 @@ def create_run_folder(
 
 
 def print_checks(messages: Sequence[str]) -> None:
-    """Print what was checked, a line each."""
+    """Print the results of checks, a line each."""
     if not collectives.is_main_process():
         return
-    from rich import print as show
+    from rich import print as print_rich
     from rich.markup import escape
 
-    for sentence in messages:
-        show(f"[green]✓[/green] {escape(sentence)}")
+    for message in messages:
+        print_rich(f"[green]✓[/green] {escape(message)}")
 
 
 def write_skipped(folder: Path, parts: "Sequence[TaskDataset]") -> None:
-    """Write `skipped.txt`, if anything is not learned from or judged.
+    """Write `skipped.txt`: bad rows, and what the settings of the tasks leave out.
 
-    A sentence per bad row, and one per setting of a task that leaves objects or images out.
+    Nothing is written if everything is used.
     """
     skipped = list(dict.fromkeys(row for part in parts for row in part.examples.skipped))
     left_out = list(
-        dict.fromkeys(f"{part.name}: {told}" for part in parts for told in part.examples.dropped)
+        dict.fromkeys(
+            f"{part.name}: {reason}" for part in parts for reason in part.examples.dropped
+        )
     )
     file = folder / "skipped.txt"
     if not collectives.is_main_process():
@@ -74,22 +81,21 @@ def write_skipped(folder: Path, parts: "Sequence[TaskDataset]") -> None:
     if skipped or left_out:
         file.write_text("\n".join([*left_out, *skipped]) + "\n", encoding="utf-8")
     if skipped:
-        print(f"{len(skipped)} bad rows were skipped; they are listed in {file}")
+        print(f"Skipped {len(skipped)} bad rows; see {file}")
 
 
 @contextmanager
 def open_tracker(
     tracker_config: TrackerConfig, folder: Path
 ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-    """Open the tracker of a run folder and give its `log`; it is closed whatever happens.
+    """Open the tracker of a run on the main process, yield its `log` and close it at the end.
 
-    What the folder holds at the end, if all goes well, is recorded too: see `Tracker.publish`.
-    Of several processes the first one is followed.
+    The results in the run folder are published unless an exception ends the run.
     """
     if not collectives.is_main_process():
         yield NullTracker().log
         return
-    tracker = start_tracker(tracker_config, folder, read_config(folder))
+    tracker = FailSafeTracker(tracker_config, folder, read_config(folder))
     try:
         yield tracker.log
         tracker.publish(folder)
@@ -103,20 +109,26 @@ def write_results(
     after: "Results",
     before: "Results | None" = None,
 ) -> None:
-    """Write predictions and metrics, build the report, show the table.
+    """Write predictions, metrics and report, and print the table of metrics.
 
-    Where the data has no references, there are predictions only.
+    Without references in the data, only predictions are written.
+
+    Args:
+        folder: Run folder.
+        split: Name of the evaluated split.
+        after: Results of the trained model.
+        before: Results of the same model before training; None: not evaluated.
     """
-    from rich import print as show
+    from rich import print as print_rich
 
     if not collectives.is_main_process():
         return
     after.write_predictions(folder / "predictions.jsonl")
     if not after.metrics:
         print(
-            f"split {split} has no references, so nothing was judged; the predictions are in "
-            f"{folder / 'predictions.jsonl'}, and evaluation.submission=... writes a file for a "
-            "test server"
+            f"split {split} has no references, so no metrics were computed. The predictions are "
+            f"in {folder / 'predictions.jsonl'}; evaluation.submission=... writes a file for a "
+            "test server."
         )
         return
     if before is not None:
@@ -136,31 +148,30 @@ def write_results(
         "slices": {"before": before and before.slices, "after": after.slices},
     }
     write_json(folder / "metrics.json", metrics)
-    show(metrics_table(metrics))
-    show(f"report: {write_run_report(folder)}")
+    print_rich(metrics_table(metrics).to_rich())
+    print_rich(f"report: {write_run_report(folder)}")
 
 
 def write_comparison(output_dir: str, folders: Sequence[str]) -> None:
-    """Set run folders of one command side by side, the first as the baseline.
+    """Compare the run folders of one command, with the first as the baseline.
 
-    Nothing where their data has no references, or where there is one only.
+    Nothing is written for fewer than two folders with metrics.
     """
-    judged = [folder for folder in folders if (Path(folder) / "metrics.json").is_file()]
-    if not collectives.is_main_process() or len(judged) < 2:
+    scored = [folder for folder in folders if (Path(folder) / "metrics.json").is_file()]
+    if not collectives.is_main_process() or len(scored) < 2:
         return
-    from palitune.report.comparison import compare as compare_module
-    from palitune.report.comparison import files
+    from palitune.report.comparison.compare import compare_runs
+    from palitune.report.comparison.files import print_comparison, write_comparison_files
 
-    compared = compare_module.compare_runs(judged)
-    files.print_comparison(compared, files.write_comparison_files(compared, Path(output_dir)))
+    comparison = compare_runs(scored)
+    print_comparison(comparison, write_comparison_files(comparison, Path(output_dir)))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write strict JSON: NaN, which JSON does not have, becomes null."""
+    """Write strict JSON atomically; NaN, which JSON does not have, becomes null."""
     text = json.dumps(_replace_nan(content), indent=2, ensure_ascii=False, allow_nan=False)
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text + "\n", encoding="utf-8")
-    aside.replace(path)  # so that whoever reads it reads all of it
+    with write_atomically(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _replace_nan(value: Any) -> Any:

@@ -167,7 +167,7 @@ class OptunaSweep:
 def _search_space(
     settings: OptunaSearch, overrides: Sequence[str], domains: Mapping[str, Domain]
 ) -> dict[str, Domain]:
-    """Return the configured domains without the keys fixed on the command line, plus its domains."""
+    """Return the configured domains without fixed keys, plus those of the command line."""
     fixed = {text.partition("=")[0] for text in overrides}
     configured = [f"{key}={text}" for key, text in settings.space.items() if key not in fixed]
     single, configured_domains = parse_search_space(configured)

@@ -1,4 +1,4 @@
-"""The tasks by name; a name here is also a file in `conf/task/`."""
+"""Registry of the tasks by name; each name is also a file in `conf/task/`."""
 
 from palitune.tasks.base import Task
 from palitune.tasks.caption import Caption

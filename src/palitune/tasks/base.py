@@ -1,15 +1,19 @@
-"""What every task is: the only place that writes prefix and suffix text, and that reads it back."""
+"""Base classes of the tasks, which write prefix and suffix text and parse generated text."""
 
 import string
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
+
+from annotated_types import Ge
 
 from palitune.codec.boxes import ConfidenceFn
 from palitune.codec.grammar import ObjectGrammar
-from palitune.errors import DataError
+from palitune.errors import DataError, check_ranges
 from palitune.metrics import METRICS, METRICS_WITH_EXTRAS
 from palitune.metrics.reward_names import check_reward_weights
 from palitune.records import Example, Reference, Row, Size, Value
@@ -18,30 +22,30 @@ T = TypeVar("T")
 
 
 class MissingColumnError(DataError):
-    """A row lacks a column that a task cannot do without."""
+    """A row has no value in a column that the task requires."""
 
 
 @dataclass(kw_only=True)
 class Task(ABC):
-    """Turn a row into a prompt with its targets, and a model's text into a value."""
+    """Converts rows to prompts with targets, and generated text to values."""
 
     name: ClassVar[str]
     validity_metrics: ClassVar[tuple[str, ...]] = ()
-    """Which of `palitune.evaluation.output_validity.SHARES` are told of its answers."""
+    """Metrics of `palitune.evaluation.output_validity` that are reported for the task."""
     allow_flip: ClassVar[bool] = False
-    """Whether examples stay true in a mirror, as long as no word in them says left or right."""
+    """Whether images may be mirrored, unless a text contains the word left or right."""
     allow_crop: ClassVar[bool] = False
-    """Whether examples stay true of a part of the image, with the objects that are in it."""
+    """Whether images may be cropped, with the objects inside the crop."""
     single_image_only: ClassVar[bool] = True
-    """Whether examples speak of places, which are in the one image there is."""
+    """Whether examples contain boxes, which refer to a single image."""
 
     metrics: list[str] = field(default_factory=list)
-    """Names out of `palitune.metrics.METRICS`."""
-    max_new_tokens: int = 32
-    """Tokens that generation may write for one answer, EOS included."""
+    """Names of the metrics to report."""
+    max_new_tokens: Annotated[int, Ge(1)] = 32
+    """Maximum number of generated tokens per answer, including EOS."""
     reward_weights: dict[str, float] = field(default_factory=dict)
-    """Weight of each reward that `palitune align` trains for, e.g. {mean_iou: 1, valid: 0.2}; names
-    are those of metrics, and mean_iou | mean_mask_iou | valid; empty: the first metric."""
+    """Weights of the rewards for `palitune align`, e.g. {mean_iou: 1, valid: 0.2}. Names are
+    metrics, mean_iou, mean_mask_iou or valid; empty: the first metric."""
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -50,76 +54,81 @@ class Task(ABC):
                     f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
                 )
             if metric in METRICS_WITH_EXTRAS:
-                METRICS[metric]()  # it says here, and not after a training, what it lacks
+                METRICS[metric]()  # a missing optional dependency fails before training
         check_reward_weights(self.reward_weights)
-        if self.max_new_tokens < 1:
-            raise ValueError(f"task.max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        check_ranges(self, "task")
 
     @abstractmethod
     def prefix(self, row: Row) -> str:
-        """Write the prompt of a row that does not bring its own."""
+        """Return the prompt of a row without a prefix of its own."""
 
     @abstractmethod
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        """Write every acceptable suffix, and the reference that predictions are judged against."""
+        """Return all acceptable suffixes, and the reference that predictions are scored against."""
 
     @abstractmethod
     def parse(self, text: str, size: Size, confidence: ConfidenceFn | None = None) -> Value | None:
-        """Read a model's text; None where it is malformed. Never raises."""
+        """Parse generated text; None if it is malformed. Never raises.
+
+        `confidence` returns the confidence of a span of characters.
+        """
 
     def grammar(self, prefix: str) -> ObjectGrammar | None:
-        """Tell what answers to a prompt are well-formed; None where any text is."""
+        """Return the grammar of answers to a prompt; None if any text is well-formed."""
         return None
 
     @property
     def requires_grammar(self) -> bool:
-        """Whether answers mean nothing but within the grammar, whatever the settings say."""
+        """Whether generation must follow the grammar, regardless of the settings."""
         return False
 
     def choice_suffixes(self, example: Example) -> tuple[str, ...]:
-        """Write the suffix of every choice of an example; none where any answer may come."""
+        """Return the suffix of every choice of an example; empty if the answer is free text."""
         return ()
 
     def count_malformed(self, text: str) -> int:
-        """Count the fragments of a model's text that no object can be read from."""
+        """Count the fragments of a generated text that are no valid object."""
         return 0
 
     def reference_from_suffix(self, row: Row, suffix: str) -> Reference:
-        """Read the reference out of a suffix that the row brings itself."""
+        """Parse the reference from the suffix of a row."""
         value = self.parse(suffix, row.size)
         if value is None:
-            raise DataError(f"{row.location}: suffix {suffix!r} cannot be read by task {self.name}")
+            raise DataError(f"{row.location}: task {self.name} cannot parse suffix {suffix!r}")
         return (value,) if isinstance(value, str) else value
 
     def randomize(self, example: Example, rng: Random) -> Example:
-        """Write an example anew for one visit in training, e.g. with its choices shuffled."""
+        """Return an example with a new random variation for one epoch, e.g. shuffled choices."""
         return example
 
     def input_files(self) -> list[Path]:
-        """Name the files, besides the data, that the examples follow from."""
+        """Return the files other than the data that the examples depend on."""
         return []
 
     def warnings(self) -> list[str]:
-        """Say what to know of the settings before training, a sentence each."""
+        """Return warnings about the settings, one sentence each."""
         return []
 
     def include_in_training(self, row: Row) -> bool:
-        """Tell whether to learn from a row; asked of the split `train` only."""
+        """Return whether to train on a row; called for the split `train` only."""
         return True
 
     def count_dropped(self, row: Row) -> dict[str, int]:
-        """Count the objects that the row has and its suffix does not, by reason."""
+        """Count the objects of a row that are left out of its suffix, by reason."""
         return {}
 
     def example(self, row: Row) -> Example:
-        """Write the example of one row. Raises DataError, naming the row's place."""
-        if row.suffix is None:
-            return self._build_example(row, *self.targets(row))
-        return self._build_example(row, (row.suffix,), self.reference_from_suffix(row, row.suffix))
+        """Return the example of one row. Raises DataError with the location of the row."""
+        with _row_location_in_errors(row):
+            if row.suffix is None:
+                return self._build_example(row, *self.targets(row))
+            reference = self.reference_from_suffix(row, row.suffix)
+            return self._build_example(row, (row.suffix,), reference)
 
     def prompt_only_example(self, row: Row) -> Example:
-        """Write the example of a row that has no reference: a prompt without a suffix."""
-        return self._build_example(row, (), ())
+        """Return the example of a row without a reference: a prompt without a suffix."""
+        with _row_location_in_errors(row):
+            return self._build_example(row, (), ())
 
     def _build_example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
         if self.single_image_only and len(row.images) > 1:
@@ -138,7 +147,7 @@ class Task(ABC):
 
 @dataclass(kw_only=True)
 class TextTask(Task):
-    """A task whose answer is the text itself."""
+    """A task whose value is the generated text itself."""
 
     single_image_only: ClassVar[bool] = False
 
@@ -149,42 +158,53 @@ class TextTask(Task):
         return require_texts(row, "suffix", (suffix,))
 
 
+@contextmanager
+def _row_location_in_errors(row: Row) -> Iterator[None]:
+    """Convert a ValueError to a DataError with the location of the row."""
+    try:
+        yield
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{row.location}: {error}") from error
+
+
 def multiple_images_message(source: str, count: int, task: str) -> str:
-    """Say that a task cannot tell in which image a box is."""
+    """Return the error message for several images in a task with boxes."""
     return (
-        f"{source}: {count} images, and task {task} writes boxes, which cannot say in which image "
-        "they are; give one image per row, or choose a task of text alone"
+        f"{source}: {count} images, but task {task} writes boxes, which refer to a single image. "
+        "Use one image per row, or a task that writes text only"
     )
 
 
 def require(row: Row, column: str, value: T | None) -> T:
-    """Return the value of a column that the task cannot do without; else raise MissingColumn."""
+    """Return the value of a required column. Raises MissingColumnError if it is None."""
     if value is None:
         raise MissingColumnError(
-            f"{row.location}: column '{column}' is missing; this task needs it"
+            f"{row.location}: column '{column}' is missing, but this task requires it"
         )
     return value
 
 
 def require_texts(row: Row, column: str, values: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the stripped texts of a column; at least one, none of them empty."""
+    """Return the stripped texts of a column. Raises DataError for an empty text or none."""
     stripped = tuple(value.strip() for value in require(row, column, values))
     if not stripped or not all(stripped):
         raise DataError(
-            f"{row.location}: column '{column}' holds an empty text; a target must not be empty, "
-            "drop the row or fill it in"
+            f"{row.location}: column '{column}' contains an empty text, which cannot be a target. "
+            "Remove the row or fill in the text"
         )
     return stripped
 
 
 def referring_expression(row: Row) -> str:
-    """Return the words that refer to a row's objects: its `expression`, else its `question`."""
-    written = row.question if row.expression is None else row.expression
-    return require_texts(row, "expression", None if written is None else (written,))[0]
+    """Return the referring expression of a row: its `expression`, else its `question`."""
+    text = row.question if row.expression is None else row.expression
+    return require_texts(row, "expression", None if text is None else (text,))[0]
 
 
 def placeholders(template: str) -> set[str]:
-    """Return what stands between braces, format instructions included."""
+    """Return the placeholders of a template, including conversions and format specifications."""
     fields = string.Formatter().parse(template)
     return {
         name + (f"!{conversion}" if conversion else "") + (f":{style}" if style else "")
@@ -194,11 +214,11 @@ def placeholders(template: str) -> set[str]:
 
 
 def check_template(setting: str, template: str, allowed: set[str]) -> None:
-    """Refuse a template with a placeholder that no row can fill."""
+    """Raise ValueError for an invalid template or an unknown placeholder."""
     try:
         used = placeholders(template)
-    except ValueError as mistake:
-        raise ValueError(f"{setting}: {template!r} is not a template: {mistake}") from mistake
+    except ValueError as error:
+        raise ValueError(f"{setting}: {template!r} is not a valid template: {error}") from error
     if unknown := used - allowed:
         raise ValueError(
             f"{setting}: unknown placeholder {{{sorted(unknown)[0]}}}; "

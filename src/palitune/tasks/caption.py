@@ -1,7 +1,9 @@
-"""`caption en` -> a short caption, the COCO way."""
+"""Image captioning: `caption en` -> a short caption, as in COCO."""
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.errors import DataError
 from palitune.records import Example, Reference, Row
@@ -15,17 +17,16 @@ class Caption(TextTask):
     allow_flip: ClassVar[bool] = True
 
     template: str = "caption {language}"
-    """The prompt; {language} is filled in."""
+    """Template of the prompt, with the placeholder {language}."""
     language: str = "en"
-    """Language code of the captions, for rows that do not bring their own: the pre-training knew
-    35 of them."""
+    """Language code for rows without one; PaliGemma was pre-trained on 35 languages."""
     lowercase: bool = False
-    """Learn and judge captions in lower case, as the TextCaps transfer does."""
+    """Lower-case the captions for training and scoring, as in the TextCaps transfer."""
     mark: bool = False
-    """Outline the box of the row's one object in red in the image that the model sees, after it is
-    resized, and have the caption speak of that object: WidgetCap."""
+    """Draw the box of the row's single object in red on the resized image; the caption describes
+    that object (WidgetCap)."""
     metrics: list[str] = field(default_factory=lambda: ["cider_d"])
-    max_new_tokens: int = 64
+    max_new_tokens: Annotated[int, Ge(1)] = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()

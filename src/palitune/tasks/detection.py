@@ -1,11 +1,13 @@
-"""`detect boat ; buoy` -> `<locY0><locX0><locY1><locX1> boat ; ...`, one entry per object."""
+"""Object detection: `detect boat ; buoy` -> `<locY0><locX0><locY1><locX1> boat ; ...`."""
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
+
+from annotated_types import Ge, Le
 
 from palitune.codec import boxes
 from palitune.codec.grammar import ObjectGrammar
@@ -16,41 +18,41 @@ from palitune.tasks.base import Task, require
 
 
 class PromptClasses(Enum):
-    """Which classes the prompt names."""
+    """Classes in the prompt."""
 
     all = "all"
-    """Every class: the honest question, since the prompt tells nothing about the image."""
+    """Every class, so that the prompt reveals nothing about the image."""
     present = "present"
-    """Those that occur in the image (all of them where none occurs)."""
+    """Classes that occur in the image, or all classes if none occurs."""
     one = "one"
-    """One, drawn by the example's id: as often one that occurs as one that does not."""
+    """One random class, seeded by the example id; it occurs in the image with probability .5."""
     some = "some"
-    """A part of them, drawn by the example's id: any number is as likely as any other."""
+    """A random subset of uniformly distributed size, seeded by the example id."""
 
 
 class ObjectOrder(Enum):
-    """How the suffix lists the objects."""
+    """Order of the objects in the suffix."""
 
     reading = "reading"
     """By the top of the box, then by its left side."""
     random = "random"
-    """Shuffled, always the same way for the same example; PaliGemma 2's COCO transfer."""
+    """Shuffled, always the same way for one example, as in PaliGemma 2's COCO transfer."""
     given = "given"
-    """As the annotation file lists them."""
+    """Order of the annotation file."""
 
 
 class CrowdPolicy(Enum):
-    """What becomes of a region of many objects, which no suffix names."""
+    """Handling of crowd regions, which are in no suffix."""
 
     keep_as_ignored = "keep_as_ignored"
-    """What a model finds in it is neither right nor wrong, as in COCO's evaluation."""
+    """Predictions inside are ignored, as in COCO's evaluation."""
     drop = "drop"
-    """It is not there: what a model finds in it is wrong."""
+    """Remove the region; predictions inside are false positives."""
 
 
 @dataclass(kw_only=True)
 class Detection(Task):
-    """A subclass may write more of an object than its box: see `write` and `read`."""
+    """Subclasses may encode more than boxes: see `encode_objects` and `decode_objects`."""
 
     name: ClassVar[str] = "detection"
     allow_flip: ClassVar[bool] = True
@@ -65,57 +67,55 @@ class Detection(Task):
     )
 
     classes: list[str] = field(default_factory=list)
-    """Classes to ask for, in this order; empty: every class that the data source knows."""
+    """Classes in the prompt, in this order; empty: all classes of the data."""
     prompt_classes: PromptClasses = PromptClasses.all
-    """Which of them one prompt names: all | present | one | some."""
+    """Classes named in one prompt: all | present | one | some."""
     prompt: str | None = None
-    """Prompt in place of the verb and the classes, e.g. `detect all classes`; null: these."""
+    """Prompt to use instead of the verb and the classes, e.g. `detect all classes`; null: none."""
     order: ObjectOrder = ObjectOrder.reading
     """Order of the objects in the suffix: reading | random | given."""
-    negative_ratio: float = 1.0
-    """Share, in [0, 1], of the images with nothing to find that the split `train` keeps; their
-    suffix is empty. The other splits keep all."""
+    negative_ratio: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Share of the images without objects, whose suffix is empty, to keep in the split `train`;
+    other splits keep all."""
     crowd: CrowdPolicy = CrowdPolicy.keep_as_ignored
-    """Regions of many objects: keep_as_ignored | drop."""
-    min_box_side: float = 0.0
-    """Objects whose shorter side has fewer pixels of the image are left out of the suffix; whether
-    a model finds them is ignored."""
-    max_objects: int | None = None
-    """Objects in one suffix, the first ones in its order; evaluation still wants all of them."""
-    pad_objects_to: int | None = None
-    """Fill the suffix up to so many objects with boxes of noise, drawn anew on every visit, whose
-    corners carry no loss. An answer then has as many objects, none of them noise, and the
-    probability of its label is an object's score; needs classes; null: none."""
+    """Crowd regions: keep_as_ignored | drop."""
+    min_box_side: Annotated[float, Ge(0)] = 0.0
+    """Objects with a shorter side below this many pixels are left out of the suffix and ignored in
+    evaluation."""
+    max_objects: Annotated[int | None, Ge(1)] = None
+    """Maximum number of objects in a suffix (null: all); evaluation still expects all objects."""
+    pad_objects_to: Annotated[int | None, Ge(1)] = None
+    """Number of objects to which suffixes are padded with random noise boxes, new in every epoch
+    and without loss on their corners. Answers then have this many objects without noise, scored by
+    the probability of their label. Requires classes; null: no padding."""
     noise: str = "<noise>"
-    """What the boxes of noise are called."""
+    """Label of the noise boxes."""
     metrics: list[str] = field(default_factory=lambda: ["detection"])
-    max_new_tokens: int = 256
+    max_new_tokens: Annotated[int, Ge(1)] = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.negative_ratio <= 1:
-            raise ValueError(f"task.negative_ratio must be in [0, 1], not {self.negative_ratio}")
-        if self.min_box_side < 0:
-            raise ValueError(f"task.min_box_side must be at least 0, not {self.min_box_side}")
-        if self.max_objects is not None and self.max_objects < 1:
-            raise ValueError(f"task.max_objects must be at least 1, not {self.max_objects}")
         if self.pad_objects_to is not None:
             self._check_noise_boxes(self.pad_objects_to)
 
     def _check_noise_boxes(self, count: int) -> None:
-        if count < (self.max_objects or 1):
+        if self.max_objects is not None and count < self.max_objects:
             raise ValueError(
-                f"task.pad_objects_to must be at least {self.max_objects or 1}, the objects that a "
-                f"suffix may have, not {count}"
+                f"task.pad_objects_to must be at least task.max_objects={self.max_objects}, "
+                f"got {count}."
             )
         if self.writes_masks:
-            raise ValueError("task.pad_objects_to: noise has no masks; use task=detection, or null")
+            raise ValueError(
+                "task.pad_objects_to must be null for masks, because noise boxes have none. "
+                "Set task=detection."
+            )
         if not self.classes:
             raise ValueError(
-                "task.pad_objects_to needs task.classes=[...]: an answer may name all but noise"
+                "task.pad_objects_to requires the classes that answers may contain. "
+                "Set task.classes=[...]."
             )
         if self.noise in self.classes or not boxes.is_valid_label(self.noise) or not self.noise:
-            raise ValueError(f"task.noise: {self.noise!r} must be a label that no class has")
+            raise ValueError(f"task.noise must be a label that is no class, got {self.noise!r}.")
 
     def prefix(self, row: Row) -> str:
         if self.prompt is not None:
@@ -124,13 +124,10 @@ class Detection(Task):
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         reference = self._reference_objects(row)
-        objects, chance = self._suffix_objects(reference), Random(f"noise {row.id}")
-        try:
-            return (
-                self.encode_objects(self._pad_with_noise(objects, row.size, chance), row.size),
-            ), reference
-        except ValueError as mistake:
-            raise DataError(f"{row.location}: {mistake}") from mistake
+        objects = self._pad_with_noise(
+            self._suffix_objects(reference), row.size, Random(f"noise {row.id}")
+        )
+        return (self.encode_objects(objects, row.size),), reference
 
     def example(self, row: Row) -> Example:
         return self._exclude_noise_from_loss(super().example(row))
@@ -150,8 +147,8 @@ class Detection(Task):
     def _exclude_noise_from_loss(self, example: Example) -> Example:
         if self.pad_objects_to is None:
             return example
-        silent = noise_boxes.noise_token_spans(example.suffixes[0], self.noise)
-        return dataclasses.replace(example, no_loss_spans=silent)
+        spans = noise_boxes.noise_token_spans(example.suffixes[0], self.noise)
+        return dataclasses.replace(example, no_loss_spans=spans)
 
     @property
     def requires_grammar(self) -> bool:
@@ -164,19 +161,17 @@ class Detection(Task):
         return None if decoded.malformed and not decoded.instances else decoded.instances
 
     def grammar(self, prefix: str) -> ObjectGrammar | None:
-        """Allow the classes that the prompt names, else all of the task's; None where it has none.
+        """Allow the classes of the prompt, else those of the task; None without classes.
 
-        A prompt of the row's own may ask in other words, `detect vehicles` for cars and vans.
+        A row's own prompt may use other words, e.g. `detect vehicles` for cars and vans.
         """
-        verb, _, names = prefix.partition(" ")
-        asked = (
-            names.split(boxes.OBJECT_SEPARATOR)
-            if verb == self.verb and prefix != self.prompt
-            else []
-        )
-        if not asked or (self.classes and not set(asked) <= set(self.classes)):
-            asked = self.classes
-        labels = tuple(dict.fromkeys(name for name in asked if name and boxes.is_valid_label(name)))
+        verb, _, text = prefix.partition(" ")
+        names: list[str] = []
+        if verb == self.verb and prefix != self.prompt:
+            names = text.split(boxes.OBJECT_SEPARATOR)
+        if not names or (self.classes and not set(names) <= set(self.classes)):
+            names = self.classes
+        labels = tuple(dict.fromkeys(name for name in names if name and boxes.is_valid_label(name)))
         if not labels:
             return None
         if self.pad_objects_to is not None:
@@ -198,17 +193,17 @@ class Detection(Task):
         return decoded.instances
 
     def encode_objects(self, instances: Sequence[Instance], size: Size) -> str:
-        """Write the objects of an image. Raises ValueError where one could not be read back."""
+        """Return the text of the objects of an image. Raises ValueError for an invalid one."""
         return boxes.encode(instances, size)
 
     def decode_objects(
         self, text: str, size: Size, confidence: boxes.ConfidenceFn | None = None
     ) -> boxes.Decoded:
-        """Invert `write`, as far as the text is well-formed; noise is no object."""
-        fills = self.pad_objects_to is not None
-        decoded = boxes.decode(text, size, confidence=confidence, score_of_label=fills)
-        found = tuple(i for i in decoded.instances if not (fills and i.label == self.noise))
-        return dataclasses.replace(decoded, instances=found)
+        """Return the objects of a generated text, without noise boxes."""
+        is_padded = self.pad_objects_to is not None
+        decoded = boxes.decode(text, size, confidence=confidence, score_of_label=is_padded)
+        instances = tuple(i for i in decoded.instances if not (is_padded and i.label == self.noise))
+        return dataclasses.replace(decoded, instances=instances)
 
     def include_in_training(self, row: Row) -> bool:
         if self.negative_ratio == 1 or (row.suffix or "").strip():
@@ -220,15 +215,15 @@ class Detection(Task):
     def count_dropped(self, row: Row) -> dict[str, int]:
         if row.suffix is not None:
             return {}
-        wanted, reference = self._prompted_objects(row), self._reference_objects(row)
-        found = [instance for instance in wanted if not instance.crowd]
-        large = [instance for instance in reference if not instance.crowd]
+        prompted, reference = self._prompted_objects(row), self._reference_objects(row)
+        num_objects = sum(not instance.crowd for instance in prompted)
+        num_large = sum(not instance.crowd for instance in reference)
+        num_kept = len(self._suffix_objects(reference))
         counts = {
-            "crowd regions (task.crowd=drop)": len(wanted) - len(reference),
-            f"objects smaller than task.min_box_side={self.min_box_side:g}": len(found)
-            - len(large),
-            f"objects over task.max_objects={self.max_objects}": len(large)
-            - len(self._suffix_objects(reference)),
+            "crowd regions (task.crowd=drop)": len(prompted) - len(reference),
+            f"objects smaller than task.min_box_side={self.min_box_side:g}": num_objects
+            - num_large,
+            f"objects over task.max_objects={self.max_objects}": num_large - num_kept,
         }
         return {reason: count for reason, count in counts.items() if count}
 
@@ -236,45 +231,43 @@ class Detection(Task):
         classes = self.classes or list(row.classes or ())
         if not classes:
             raise DataError(
-                f"{row.location}: the data names no classes; say which with task.classes=[...]"
+                f"{row.location}: the data has no list of classes. Set task.classes=[...]"
             )
         return classes
 
     def _classes_in_prompt(self, row: Row) -> list[str]:
-        """Return the classes that the prompt of a row names."""
+        """Return the classes in the prompt of a row."""
         classes = self._available_classes(row)
         if self.prompt_classes is PromptClasses.all:
             return classes
-        chance = Random(f"ask {row.id}")
+        rng = Random(f"ask {row.id}")
         if self.prompt_classes is PromptClasses.some:
-            drawn = set(chance.sample(classes, chance.randint(1, len(classes))))
-            return [name for name in classes if name in drawn]
-        found = {instance.label for instance in require(row, "instances", row.instances)}
-        present = [name for name in classes if name in found]
+            sample = set(rng.sample(classes, rng.randint(1, len(classes))))
+            return [name for name in classes if name in sample]
+        labels = {instance.label for instance in require(row, "instances", row.instances)}
+        present = [name for name in classes if name in labels]
         if self.prompt_classes is PromptClasses.present:
             return present or classes
-        absent = [name for name in classes if name not in found]
-        first, second = (present, absent) if chance.random() < 0.5 else (absent, present)
-        return [chance.choice(first or second)]
+        absent = [name for name in classes if name not in labels]
+        first, second = (present, absent) if rng.random() < 0.5 else (absent, present)
+        return [rng.choice(first or second)]
 
     def _prompted_objects(self, row: Row) -> list[Instance]:
-        """Return the objects that the prompt asks for."""
-        asked = set(self._classes_in_prompt(row))
-        return [i for i in require(row, "instances", row.instances) if i.label in asked]
+        """Return the objects of the classes in the prompt."""
+        classes = set(self._classes_in_prompt(row))
+        return [i for i in require(row, "instances", row.instances) if i.label in classes]
 
     def _reference_objects(self, row: Row) -> tuple[Instance, ...]:
-        """Return what predictions are judged against, in order; what is ignored is a crowd."""
-        kept = (
-            i
-            for i in self._prompted_objects(row)
-            if not (i.crowd and self.crowd is CrowdPolicy.drop)
-        )
-        return tuple(
-            self._sort_objects(row, [self._mark_small_as_crowd(instance) for instance in kept])
-        )
+        """Return the objects that predictions are scored against; ignored ones are crowds."""
+        instances = [
+            self._mark_small_as_crowd(instance)
+            for instance in self._prompted_objects(row)
+            if not (instance.crowd and self.crowd is CrowdPolicy.drop)
+        ]
+        return tuple(self._sort_objects(row, instances))
 
     def _suffix_objects(self, reference: tuple[Instance, ...]) -> list[Instance]:
-        """Return the objects that the suffix names."""
+        """Return the objects in the suffix."""
         return [instance for instance in reference if not instance.crowd][: self.max_objects]
 
     def _mark_small_as_crowd(self, instance: Instance) -> Instance:

@@ -1,7 +1,7 @@
-"""What is asked of images that have no annotations: a prompt, and the task that reads the answers.
+"""Prompt and task for images without annotations.
 
-The first word of a prompt tells the task, as in PaliGemma's pre-training: `detect`, `segment`,
-`ocr`, `caption`, `answer`; an answer to anything else is read as text.
+The task is inferred from the first word of the prompt, as in PaliGemma's pre-training: `detect`,
+`segment`, `ocr`, `caption`, `answer`; answers to other prompts are parsed as text.
 """
 
 from collections.abc import Sequence
@@ -21,53 +21,58 @@ from palitune.tasks.vqa import Vqa
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPrompt:
-    """A prompt for every image, the task that reads the answers, and why that one."""
+    """A prompt for every image, the task that parses the answers, and the reason for the task."""
 
     prompt: str
     task: Task
     reason: str
-    """`task=...`, or what of the prompt told the task."""
+    """`task=...`, or the part of the prompt that determined the task."""
 
     def describe(self) -> str:
-        """Say what is asked and how answers are read."""
-        return f"asked: {self.prompt!r}, answers read as {self.task.name} ({self.reason})"
+        """Return one line about the prompt and the task."""
+        return f"prompt: {self.prompt!r}, answers parsed as {self.task.name} ({self.reason})"
 
 
 def infer_task(
     prompt: str | None, task: Task | None, candidates: Sequence[Task] = ()
 ) -> TaskPrompt:
-    """Settle prompt and task, of which one may be missing.
+    """Return prompt and task, one of which may be missing.
 
-    `known` are tasks of an earlier run: the first of the inferred kind is taken with its settings.
-    Raises DataError where the task cannot write a prompt for an image without annotations.
+    Args:
+        prompt: Prompt for every image; None: the prompt that the task writes.
+        task: Task that parses the answers; None: inferred from the prompt.
+        candidates: Tasks of an earlier run; the first one of the inferred type is used.
+
+    Raises:
+        DataError: The task cannot write a prompt for an image without annotations.
     """
     if task is not None:
-        because = f"task={task.name}"
-        return TaskPrompt(prompt=prompt or _default_prompt(task), task=task, reason=because)
+        reason = f"task={task.name}"
+        return TaskPrompt(prompt=prompt or _default_prompt(task), task=task, reason=reason)
     if prompt is None:
-        raise DataError("prompt is missing: write prompt='detect boat', or choose a task")
-    inferred, because = task_from_prompt(prompt)
+        raise DataError("prompt is missing. Set prompt, e.g. prompt='detect boat', or task.")
+    inferred, reason = task_from_prompt(prompt)
     same = (task for task in candidates if type(task) is type(inferred))
-    return TaskPrompt(prompt=prompt, task=next(same, inferred), reason=because)
+    return TaskPrompt(prompt=prompt, task=next(same, inferred), reason=reason)
 
 
 def task_from_prompt(prompt: str) -> tuple[Task, str]:
-    """Return the task that a prompt means, and why."""
+    """Return the task inferred from a prompt, and the reason."""
     verb, _, rest = prompt.strip().partition(" ")
-    because = f"inferred from {verb!r}; task=... overrides it"
+    reason = f"inferred from {verb!r}; task=... overrides it"
     match verb.lower():
         case "detect":
-            return Detection(classes=_split_classes(rest)), because
+            return Detection(classes=_split_classes(rest)), reason
         case "segment":
-            return Segmentation(classes=_split_classes(rest)), because
+            return Segmentation(classes=_split_classes(rest)), reason
         case "ocr":
-            return Ocr(), because
+            return Ocr(), reason
         case "caption" if "<loc" in rest:
-            return GroundedCaption(), because
+            return GroundedCaption(), reason
         case "caption":
-            return Caption(), because
+            return Caption(), reason
         case "answer":
-            return Vqa(), because
+            return Vqa(), reason
     return Text(), "its first word names no other task; task=... overrides it"
 
 
@@ -76,13 +81,11 @@ def _split_classes(text: str) -> list[str]:
 
 
 def _default_prompt(task: Task) -> str:
-    """Have the task write the prompt of an image of which nothing is known."""
+    """Return the prompt that the task writes for an image without annotations."""
     if isinstance(task, Detection):
-        task = replace(
-            task, prompt_classes=PromptClasses.all
-        )  # which classes are present is what is to be found out
-    nothing = Row(id="", images=(), size=(1, 1), location=f"task={task.name}")
+        task = replace(task, prompt_classes=PromptClasses.all)  # the classes present are unknown
+    empty_row = Row(id="", images=(), size=(1, 1), location=f"task={task.name}")
     try:
-        return task.prefix(nothing)
-    except DataError as mistake:
-        raise DataError(f"{mistake}, or write prompt='...'") from mistake
+        return task.prefix(empty_row)
+    except DataError as error:
+        raise DataError(f"{error}, or write prompt='...'") from error

@@ -1,4 +1,4 @@
-"""What tasks that write masks share: the codec that turns them into `<seg>` tokens."""
+"""Base class of tasks with masks, with the codec that encodes them as `<seg>` tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,11 @@ from palitune.tasks.base import Task
 
 @dataclass(kw_only=True)
 class MaskTask(Task):
-    """A task whose suffixes hold `<seg>` tokens."""
+    """A task whose suffixes contain `<seg>` tokens."""
 
     codec: str = masks.EMBEDDED_CODEC
-    """What writes masks as <seg> tokens: a path to vae-oid.npz, for the released checkpoints, or
-    embedded: Palitune's own, which they do not know."""
+    """Mask codec: path to vae-oid.npz for the released checkpoints, or `embedded` for Palitune's
+    own, which the released checkpoints were not trained with."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

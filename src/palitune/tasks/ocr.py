@@ -1,7 +1,9 @@
-"""`ocr` -> all text of the image in reading order."""
+"""Text recognition: `ocr` -> all text of the image in reading order."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.records import Reference, Row
 from palitune.tasks.base import TextTask, require, require_texts
@@ -14,11 +16,11 @@ class Ocr(TextTask):
     metrics: list[str] = field(
         default_factory=lambda: ["exact_match", "character_error_rate", "word_error_rate"]
     )
-    max_new_tokens: int = 256
+    max_new_tokens: Annotated[int, Ge(1)] = 256
 
     def prefix(self, row: Row) -> str:
         return "ocr"
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        written = require_texts(row, "text", (require(row, "text", row.text),))
-        return written, written
+        texts = require_texts(row, "text", (require(row, "text", row.text),))
+        return texts, texts

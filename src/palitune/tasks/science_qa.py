@@ -1,14 +1,16 @@
-"""`Question: ... Context: ... Options: (A) x, (B) y Answer:` -> `The answer is B.`
+"""ScienceQA: `Question: ... Context: ... Options: (A) x, (B) y Answer:` -> `The answer is B.`
 
-The form of ScienceQA's authors, which PaliGemma's transfer keeps: lines in the prompt, `N/A` where
-there is no context. In training the choices stand in a new order on every visit, as there.
+The format of ScienceQA's authors, also used by PaliGemma's transfer: the prompt has several lines,
+and `N/A` if there is no context. As in the transfer, training shuffles the choices in every epoch.
 """
 
 import dataclasses
 from dataclasses import dataclass, field
 from random import Random
 from string import ascii_uppercase as LETTERS
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.errors import DataError
 from palitune.records import Example, Reference, Row
@@ -20,14 +22,14 @@ _ANSWER_HEADER = "\nAnswer:"
 
 @dataclass(kw_only=True)
 class ScienceQa(TextTask):
-    """A row brings a question, its choices, the right one as answer, and perhaps a hint."""
+    """A row has a question, its choices, the correct one as answer, and optionally a hint."""
 
     name: ClassVar[str] = "science_qa"
 
     shuffle: bool = True
-    """Draw another order of the choices on every visit in training; evaluation keeps the data's."""
+    """Shuffle the choices in every epoch of training; evaluation keeps the order of the data."""
     metrics: list[str] = field(default_factory=lambda: ["science_qa"])
-    max_new_tokens: int = 16
+    max_new_tokens: Annotated[int, Ge(1)] = 16
 
     def prefix(self, row: Row) -> str:
         question = require(row, "question", row.question).strip()
@@ -38,7 +40,7 @@ class ScienceQa(TextTask):
         answers, choices = require_texts(row, "answers", row.answers), _row_choices(row)
         if absent := [answer for answer in answers if answer not in choices]:
             raise DataError(
-                f"{row.location}: answer {absent[0]!r} is none of the choices {choices}"
+                f"{row.location}: answer {absent[0]!r} is not one of the choices {choices}"
             )
         suffixes = tuple(_answer_suffix(choices.index(answer)) for answer in answers)
         return suffixes, suffixes
@@ -71,13 +73,15 @@ class ScienceQa(TextTask):
 def _row_choices(row: Row) -> tuple[str, ...]:
     choices = require_texts(row, "choices", row.choices)
     if len(choices) > len(LETTERS):
-        raise DataError(f"{row.location}: {len(choices)} choices, but only {len(LETTERS)} letters")
+        raise DataError(
+            f"{row.location}: {len(choices)} choices, but at most {len(LETTERS)} are possible"
+        )
     return choices
 
 
 def _format_options(choices: tuple[str, ...]) -> str:
-    lettered = zip(LETTERS, choices, strict=False)
-    return f"{_OPTIONS_HEADER}{', '.join(f'({letter}) {choice}' for letter, choice in lettered)}{_ANSWER_HEADER}"
+    options = (f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+    return f"{_OPTIONS_HEADER}{', '.join(options)}{_ANSWER_HEADER}"
 
 
 def _answer_suffix(index: int) -> str:

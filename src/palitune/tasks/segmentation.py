@@ -1,11 +1,12 @@
-"""`segment boat ; buoy` -> `<loc>x4<seg>x16 boat ; ...`, one entry per object."""
+"""Instance segmentation: `segment boat ; buoy` -> `<loc>x4<seg>x16 boat ; ...`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.codec import boxes, masks
-from palitune.errors import DataError
 from palitune.records import Instance, Reference, Row, Size
 from palitune.tasks.detection import Detection
 from palitune.tasks.mask_task import MaskTask
@@ -13,7 +14,7 @@ from palitune.tasks.mask_task import MaskTask
 
 @dataclass(kw_only=True)
 class Segmentation(MaskTask, Detection):
-    """Every object needs a mask; a crowd, too, for predictions inside it are not counted wrong."""
+    """Every object requires a mask, including crowds, so that predictions inside can be ignored."""
 
     name: ClassVar[str] = "segmentation"
     verb: ClassVar[str] = "segment"
@@ -21,15 +22,11 @@ class Segmentation(MaskTask, Detection):
     writes_masks: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["segmentation"])
-    max_new_tokens: int = 512
+    max_new_tokens: Annotated[int, Ge(1)] = 512
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
-        reference = self._reference_objects(row)
-        try:
-            for instance in reference:
-                masks.require_mask(instance, row.size)
-        except ValueError as mistake:
-            raise DataError(f"{row.location}: {mistake}") from mistake
+        for instance in self._reference_objects(row):
+            masks.require_mask(instance, row.size)
         return super().targets(row)
 
     def encode_objects(self, instances: Sequence[Instance], size: Size) -> str:

@@ -1,18 +1,19 @@
-"""`table` -> the table as HTML, with the box of each cell: `<td coords="<loc..><loc..>...">`.
+"""Table structure: `table` -> HTML with the box of each cell, `<td coords="<loc..><loc..>...">`.
 
-A row brings the HTML as its `text` and the boxes of cells as instances, each labelled by the number
-of its cell in the HTML, from 0. The PaliGemma 2 report tells of the attribute and that x comes
-first in it, unlike in all else that PaliGemma writes; the words of the prompt it does not tell.
+A row has the HTML as its `text` and the boxes of cells as instances, each labeled with the index of
+its cell in the HTML, from 0. The PaliGemma 2 report documents the attribute and its order, x before
+y, unlike in all other tasks of PaliGemma; it does not document the prompt.
 """
 
 import re
 from dataclasses import dataclass, field
 from itertools import count
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.codec import boxes
 from palitune.codec.boxes import ConfidenceFn
-from palitune.errors import DataError
 from palitune.records import Reference, Row, Size
 from palitune.tasks.base import TextTask, require, require_texts
 
@@ -23,7 +24,7 @@ _LOC = re.compile(r"<loc[0-9]{4}>")
 
 @dataclass(kw_only=True)
 class TableStructure(TextTask):
-    """Answers are judged as HTML, without the boxes."""
+    """Answers are scored as HTML without the boxes."""
 
     name: ClassVar[str] = "table_structure"
     single_image_only: ClassVar[bool] = True
@@ -31,7 +32,7 @@ class TableStructure(TextTask):
     prompt: str = "table"
     """The prompt."""
     metrics: list[str] = field(default_factory=lambda: ["teds"])
-    max_new_tokens: int = 4096
+    max_new_tokens: Annotated[int, Ge(1)] = 4096
 
     def prefix(self, row: Row) -> str:
         return self.prompt
@@ -47,17 +48,14 @@ class TableStructure(TextTask):
         return require_texts(row, "suffix", (_COORDS.sub("", suffix),))
 
     def _add_cell_boxes(self, html: str, row: Row) -> str:
-        of_cell = {instance.label: instance.box for instance in row.instances or ()}
-        numbers = count()
+        cell_boxes = {instance.label: instance.box for instance in row.instances or ()}
+        indices = count()
 
-        def cell(found: re.Match[str]) -> str:
-            box = of_cell.get(str(next(numbers)))
+        def add_box(cell: re.Match[str]) -> str:
+            box = cell_boxes.get(str(next(indices)))
             if box is None:
-                return found[0]
+                return cell[0]
             y0, x0, y1, x1 = _LOC.findall(boxes.encode_box(box, row.size))
-            return f'{found[0]} coords="{x0}{y0}{x1}{y1}"'
+            return f'{cell[0]} coords="{x0}{y0}{x1}{y1}"'
 
-        try:
-            return _CELL.sub(cell, html)
-        except ValueError as mistake:
-            raise DataError(f"{row.location}: {mistake}") from mistake
+        return _CELL.sub(add_box, html)

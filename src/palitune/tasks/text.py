@@ -1,7 +1,9 @@
-"""Any prompt, any answer: rows that bring their own `prefix` and `suffix`."""
+"""Free text: any prompt and answer from the columns `prefix` and `suffix`."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.records import Reference, Row
 from palitune.tasks.base import TextTask, require, require_texts
@@ -12,7 +14,7 @@ class Text(TextTask):
     name: ClassVar[str] = "text"
 
     metrics: list[str] = field(default_factory=lambda: ["exact_match", "anls_rrc"])
-    max_new_tokens: int = 128
+    max_new_tokens: Annotated[int, Ge(1)] = 128
 
     def prefix(self, row: Row) -> str:
         return require(row, "prefix", row.prefix)

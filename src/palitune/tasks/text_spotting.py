@@ -1,12 +1,14 @@
-"""`ocr` -> `<locY0><locX0><locY1><locX1> word ; ...`: every word with its box, in reading order.
+"""Text spotting: `ocr` -> `<locY0><locX0><locY1><locX1> word ; ...`, every word with its box.
 
-Words are the labels of the row's instances. A word may hold `;`, which a class may not: an entry
-ends where the next box begins.
+Words are the labels of the row's instances, in reading order. Unlike a class, a word may contain
+`;`: an entry ends at the next box.
 """
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.codec import boxes
 from palitune.codec.grammar import ObjectGrammar
@@ -27,13 +29,13 @@ class TextSpotting(Task):
     validity_metrics: ClassVar[tuple[str, ...]] = ("malformed_fragments", "duplicates")
 
     prompt: str = "ocr"
-    """The prompt. Released checkpoints answer `ocr` without boxes."""
+    """The prompt. Released checkpoints answer `ocr` with text without boxes."""
     sort: bool = True
-    """List words line by line from the top, each line from the left; false: as the data does."""
+    """Sort the words by line from the top, each line from the left; false: order of the data."""
     illegible: list[str] = field(default_factory=lambda: ["###"])
-    """Transcriptions of words that nobody can read: not written, and ignored where found."""
+    """Transcriptions of illegible words, which are not in the suffix and ignored in scoring."""
     metrics: list[str] = field(default_factory=lambda: ["text_spotting"])
-    max_new_tokens: int = 1024
+    max_new_tokens: Annotated[int, Ge(1)] = 1024
 
     def prefix(self, row: Row) -> str:
         return self.prompt
@@ -41,15 +43,12 @@ class TextSpotting(Task):
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         words = [self._to_word(i, row) for i in require(row, "instances", row.instances)]
         words = sort_in_reading_order(words) if self.sort else words
-        try:
-            written = (
-                f"{boxes.encode_box(word.box, row.size)} {word.label}"
-                for word in words
-                if not word.crowd
-            )
-            return (boxes.OBJECT_SEPARATOR.join(written),), tuple(words)
-        except ValueError as mistake:
-            raise DataError(f"{row.location}: {mistake}") from mistake
+        entries = (
+            f"{boxes.encode_box(word.box, row.size)} {word.label}"
+            for word in words
+            if not word.crowd
+        )
+        return (boxes.OBJECT_SEPARATOR.join(entries),), tuple(words)
 
     def count_dropped(self, row: Row) -> dict[str, int]:
         if row.suffix is not None:
@@ -73,7 +72,8 @@ class TextSpotting(Task):
         words, malformed = decode_words(suffix, row.size)
         if malformed:
             raise DataError(
-                f"{row.location}: suffix {suffix!r} is not '<locY0><locX0><locY1><locX1> word ; ...'"
+                f"{row.location}: suffix {suffix!r} is not "
+                "'<locY0><locX0><locY1><locX1> word ; ...'"
             )
         return words
 
@@ -81,8 +81,8 @@ class TextSpotting(Task):
         text = " ".join(instance.label.split())
         if not text or _CODEC_TOKEN.search(text):
             raise DataError(
-                f"{row.location}: word {instance.label!r} is empty or holds a <loc> or <seg> token "
-                "and could not be read back; correct it or drop it"
+                f"{row.location}: word {instance.label!r} is empty or contains a <loc> or <seg> "
+                "token. Correct or remove it"
             )
         is_ignored = instance.crowd or text in self.illegible
         return Instance(text, instance.box, instance.mask, crowd=is_ignored)
@@ -106,20 +106,20 @@ def sort_in_reading_order(words: list[Instance]) -> list[Instance]:
 def decode_words(
     text: str, size: Size, confidence: boxes.ConfidenceFn | None = None
 ) -> tuple[tuple[Instance, ...], int]:
-    """Return the words of a model's text, and how many fragments could not be read."""
+    """Return the words of a generated text, and the number of malformed fragments."""
     words = []
     matches = list(_ENTRY_PATTERN.finditer(text))
-    wrong = int(bool(text[: matches[0].start() if matches else None].strip()))
+    malformed = int(bool(text[: matches[0].start() if matches else None].strip()))
     for match in matches:
         word = match["word"].strip()
         if match is not matches[-1]:
             word = word.removesuffix(";").rstrip()
         box = boxes.decode(match["locs"], size, labelled=False).instances
         if not box or not word:
-            wrong += 1
+            malformed += 1
             continue
         score = None
         if confidence is not None:
             score = confidence(match.start(), match.start() + len(match[0].rstrip(" ;")))
         words.append(Instance(word, box[0].box, score=score))
-    return tuple(words), wrong
+    return tuple(words), malformed

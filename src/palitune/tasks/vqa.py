@@ -1,12 +1,14 @@
-"""`answer en where is the cow?` -> a short answer.
+"""Visual question answering: `answer en where is the cow?` -> a short answer.
 
-The prefix is a template: `answer {language} {question}` as most transfers of the PaliGemma report
-write it, `{question}` alone as DocVQA and ChartQA do, or with `{choices}` for multiple choice.
+The prefix is a template: `answer {language} {question}` in most transfers of the PaliGemma report,
+`{question}` in those of DocVQA and ChartQA, or with `{choices}` for multiple choice.
 """
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from palitune.records import Example, Reference, Row
 from palitune.tasks.base import TextTask, check_template, placeholders, require, require_texts
@@ -17,15 +19,15 @@ class Vqa(TextTask):
     name: ClassVar[str] = "vqa"
 
     template: str = "answer {language} {question}"
-    """The prompt; {language}, {question} and {choices} are filled in."""
+    """Template of the prompt, with the placeholders {language}, {question} and {choices}."""
     language: str = "en"
     """Language code of the answer."""
     choice_separator: str = " \t "
-    """Between choices; big_vision writes space, tab, space."""
+    """Separator of the choices; big_vision uses space, tab, space."""
     lowercase: bool = False
-    """Learn and judge answers in lower case, as the InfoVQA, ST-VQA and RSVQA transfers do."""
+    """Lower-case the answers for training and scoring, as in the InfoVQA transfer."""
     metrics: list[str] = field(default_factory=lambda: ["exact_match", "anls_rrc"])
-    max_new_tokens: int = 32
+    max_new_tokens: Annotated[int, Ge(1)] = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()

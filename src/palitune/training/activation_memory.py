@@ -1,4 +1,4 @@
-"""What a training step keeps in memory, and what it would rather compute again, move or compile."""
+"""Gradient checkpointing, activation offloading and torch.compile."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -14,30 +14,35 @@ from palitune.training.config import Optimizer, TrainingConfig
 
 
 def check_device(settings: TrainingConfig, device: torch.device) -> None:
-    """Refuse, in one sentence, what only a CUDA GPU can do."""
+    """Raise TrainingError for settings that require a CUDA GPU if the device is another one."""
     if device.type == "cuda":
         return
-    for asked, name, instead in (
-        (settings.optimizer is Optimizer.paged_adamw_8bit, "optimizer=paged_adamw_8bit", "adamw"),
-        (settings.activation_offloading, "activation_offloading=true", "false"),
-        (settings.compile, "compile=true", "false"),
+    for is_set, key, value, alternative in (
+        (
+            settings.optimizer is Optimizer.paged_adamw_8bit,
+            "optimizer",
+            "paged_adamw_8bit",
+            "adamw",
+        ),
+        (settings.activation_offloading, "activation_offloading", "true", "false"),
+        (settings.compile, "compile", "true", "false"),
     ):
-        if asked:
+        if is_set:
             raise TrainingError(
-                f"training.{name} needs a CUDA GPU and this run is on the {device.type}; use "
-                f"training.{name.split('=')[0]}={instead}"
+                f"training.{key}={value} requires a CUDA GPU, but this run uses the {device.type}. "
+                f"Set training.{key}={alternative}."
             )
 
 
 def activation_offload_context(settings: TrainingConfig) -> AbstractContextManager[Any]:
-    """Where a forward pass under this keeps what its backward pass will need."""
+    """Return a context for the forward pass that offloads saved activations if so configured."""
     if settings.activation_offloading:
         return torch.autograd.graph.save_on_cpu(pin_memory=torch.cuda.is_available())
     return nullcontext()
 
 
 class ActivationMemoryCallback(TrainerCallback):  # type: ignore[misc]
-    """Have a share of the language layers recomputed, evenly spaced, and the layers compiled."""
+    """Apply gradient checkpointing to a share of the language layers, and compile them."""
 
     def __init__(self, settings: TrainingConfig) -> None:
         self.settings = settings
@@ -45,15 +50,15 @@ class ActivationMemoryCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         layers = list(language_layers(kwargs["model"]))
         if self.settings.gradient_checkpointing:
-            share = self.settings.gradient_checkpointing_ratio
-            for number, layer in enumerate(layers):
-                layer.gradient_checkpointing = int((number + 1) * share) > int(number * share)
+            ratio = self.settings.gradient_checkpointing_ratio
+            for index, layer in enumerate(layers):
+                layer.gradient_checkpointing = int((index + 1) * ratio) > int(index * ratio)
         if self.settings.compile:
             for layer in layers:
                 layer.compile(dynamic=True)
 
 
 def language_layers(network: Any) -> Iterator[GradientCheckpointingLayer]:
-    """The decoder layers of a network, wrapped as it may be."""
+    """Yield the decoder layers of a network inside any wrappers."""
     body = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixModel))
     yield from body.language_model.layers

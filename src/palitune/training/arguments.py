@@ -1,6 +1,5 @@
-"""Palitune's settings in the words of `transformers.Trainer`."""
+"""`transformers.TrainingArguments` from the settings of a training."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from palitune.distributed import collectives
 from palitune.errors import TrainingError
 from palitune.training import deepspeed
 from palitune.training.config import Optimizer, Schedule, TrainingConfig
@@ -23,17 +23,27 @@ def build_training_arguments(
     arguments_class: Any = TrainingArguments,
     **extra_arguments: Any,
 ) -> TrainingArguments:
-    """Translate the settings; `measured`: whether anything is measured on the way.
+    """Translate the settings.
 
-    `kind`: of a trainer that is told `more`, which goes before the settings.
+    Args:
+        settings: Settings of the training.
+        seed: Random seed.
+        folder: Run folder.
+        do_eval: Whether to evaluate during training.
+        device: Device of the network.
+        arguments_class: Class of the arguments, e.g. TRL's `GRPOConfig`.
+        extra_arguments: Arguments of that class; they override the settings.
+
+    Raises:
+        TrainingError: The settings do not fit the number of processes or DeepSpeed.
     """
-    measure_when = "no" if not do_eval else "steps" if settings.eval_every else "epoch"
+    eval_strategy = "no" if not do_eval else "steps" if settings.eval_every else "epoch"
     save_every = settings.save_every or settings.eval_every
-    by_deepspeed = deepspeed.is_enabled()
-    if by_deepspeed:
+    uses_deepspeed = deepspeed.is_enabled()
+    if uses_deepspeed:
         deepspeed.configure(settings, device)
     on_cpu = device.type == "cpu"
-    told = partial(
+    make_arguments = partial(
         arguments_class,
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.micro_batch_size,
@@ -53,20 +63,20 @@ def build_training_arguments(
             Schedule.linear: "linear",
             Schedule.constant: "constant_with_warmup",
         }[settings.schedule],
-        warmup_steps=min(settings.warmup_ratio, 0.999),  # below 1 it is a share of all steps
+        warmup_steps=min(settings.warmup_ratio, 0.999),  # below 1: a share of all steps
         max_grad_norm=settings.max_grad_norm,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=settings.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        eval_strategy=measure_when,
+        eval_strategy=eval_strategy,
         eval_steps=settings.eval_every,
         save_strategy="steps" if save_every else "epoch",
         save_steps=save_every or 500,
         metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
         greater_is_better=settings.greater_is_better,
-        ddp_broadcast_buffers=False,  # they are constants: angles and numbers of positions
+        ddp_broadcast_buffers=False,  # rotary frequencies and position ids never change
         dataloader_num_workers=settings.num_workers,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
@@ -74,36 +84,36 @@ def build_training_arguments(
         report_to=[],
         disable_tqdm=True,
         log_level="error",
-        # Told of a CPU, accelerate leaves DeepSpeed out; where there is no GPU it takes one anyway.
-        use_cpu=on_cpu and not by_deepspeed,
-        ddp_backend="gloo" if on_cpu and by_deepspeed else None,
+        # With use_cpu, accelerate disables DeepSpeed; without a GPU it uses the CPU anyway.
+        use_cpu=on_cpu and not uses_deepspeed,
+        ddp_backend="gloo" if on_cpu and uses_deepspeed else None,
         seed=seed,
         data_seed=seed,
     )
-    made = told(**extra_arguments)
-    # Said afterwards: as an argument it would ask that save_every be a multiple of eval_every,
-    # which `Stopping` makes needless, since it saves every new best.
-    made.load_best_model_at_end = settings.best_metric is not None
-    return made
+    arguments: TrainingArguments = make_arguments(**extra_arguments)
+    # Set afterwards: the constructor would require save_every to be a multiple of eval_every, which
+    # is needless because EarlyStoppingCallback saves every improvement.
+    arguments.load_best_model_at_end = settings.best_metric is not None
+    return arguments
 
 
 def gradient_accumulation_steps(settings: TrainingConfig) -> int:
-    """Return how many micro-batches of a process make an optimizer step.
+    """Return the micro-batches per process and optimizer step.
 
-    Raises TrainingError where the processes cannot share a batch evenly.
+    Raises TrainingError if a batch cannot be divided evenly among the processes.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    each, rest = divmod(settings.global_batch_size, processes)
+    processes = collectives.world_size()
+    per_process, rest = divmod(settings.global_batch_size, processes)
     if rest:
         raise TrainingError(
-            f"training.global_batch_size={settings.global_batch_size} cannot be shared by {processes} processes; "
-            f"make it a multiple of {processes}"
+            f"training.global_batch_size must be a multiple of {processes}, the number of "
+            f"processes, got {settings.global_batch_size}."
         )
-    if each % settings.micro_batch_size:
-        fitting = max(n for n in range(1, settings.micro_batch_size) if each % n == 0)
+    if per_process % settings.micro_batch_size:
+        divisor = max(n for n in range(1, settings.micro_batch_size) if per_process % n == 0)
         raise TrainingError(
-            f"training.micro_batch_size={settings.micro_batch_size} does not divide the {each} of "
-            f"training.global_batch_size={settings.global_batch_size} examples that each of {processes} "
-            f"processes gets; set training.micro_batch_size={fitting}"
+            f"training.micro_batch_size must divide {per_process}, the share of each of "
+            f"{processes} processes in training.global_batch_size={settings.global_batch_size}, "
+            f"got {settings.micro_batch_size}. Set training.micro_batch_size={divisor}."
         )
-    return each // settings.micro_batch_size
+    return per_process // settings.micro_batch_size

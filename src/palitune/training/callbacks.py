@@ -1,4 +1,4 @@
-"""What a person sees and keeps of a running training: a progress line and `history.jsonl`."""
+"""Progress bar and `history.jsonl` of a training."""
 
 import json
 import math
@@ -10,21 +10,26 @@ import rich.progress
 from transformers import TrainerCallback
 
 from palitune.errors import TrainingError
+from palitune.paths import write_atomically
 from palitune.training.early_stopping import EVAL_PREFIX
 from palitune.training.validation_loss import MINITRAIN, MINIVAL
 
+EvalFn = Callable[[], dict[str, float]]
+"""Computes metrics of the network by name: `component/metric`, or `minival/loss` and the like."""
+
+LogFn = Callable[[dict[str, float], int], None]
+"""Receives the entries of the history with their steps."""
+
 ALIGNMENT_PREFIX = "align"
-"""What the names of numbers begin with that are of sampled answers or of pairs."""
+"""First component of the names of metrics on sampled generations and preference pairs."""
 _SLICE_PREFIXES = (f"{MINITRAIN}/", f"{MINIVAL}/", f"{ALIGNMENT_PREFIX}/")
 _LOGGED_KEYS = {"loss", "learning_rate", "grad_norm", "epoch"}
 
 
 class RichProgressCallback(TrainerCallback):  # type: ignore[misc]
-    """Rich progress with loss, metrics and time left; every log entry also goes to a file."""
+    """Show loss, metrics and remaining time; append every log entry to a file."""
 
-    def __init__(
-        self, history_path: Path, log_fn: Callable[[dict[str, float], int], None] | None = None
-    ) -> None:
+    def __init__(self, history_path: Path, log_fn: LogFn | None = None) -> None:
         self.history_path = history_path
         self.log_fn = log_fn
         self.bar: rich.progress.Progress | None = None
@@ -63,7 +68,7 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]
         entry = _rename_metrics(logs or {})
         if not math.isfinite(entry.get("loss", 0.0)):
             raise TrainingError(
-                f"the loss became {entry['loss']} at step {state.global_step}; lower "
+                f"training diverged at step {state.global_step} (loss {entry['loss']}); lower "
                 "training.learning_rate or check the data"
             )
         if not state.is_world_process_zero or not entry.keys() - {"epoch"}:
@@ -76,24 +81,23 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]
             self.bar.update(self.task_id, status=_status_text(entry))
 
     def close(self) -> None:
-        """Give the terminal back, however the training ended."""
+        """Stop the progress bar and restore the terminal."""
         if self.bar is not None:
             self.bar.stop()
 
 
 def truncate_history(file: Path, step: int) -> None:
-    """Drop the lines that an interrupted run wrote after the checkpoint that is resumed."""
+    """Drop the lines that an interrupted run wrote after the checkpoint it is resumed from."""
     if not file.exists():
         return
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if _step_of(line) <= step]
-    aside = file.with_name(f".{file.name}.new")
-    aside.write_text("".join(kept), encoding="utf-8")
-    aside.replace(file)
+    with write_atomically(file) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:
-    """The step of a line; one that was cut off as it was written has none."""
+    """Return the step of a line; infinity for a line that was truncated by a crash."""
     try:
         return float(json.loads(line)["step"])
     except ValueError:
@@ -101,7 +105,7 @@ def _step_of(line: str) -> float:
 
 
 def _rename_metrics(logs: dict[str, float]) -> dict[str, float]:
-    """Our names: `eval_ocr/exact_match` becomes `validation/ocr/exact_match`."""
+    """Rename `eval_ocr/exact_match` to `validation/ocr/exact_match`; drop the Trainer's others."""
     entry = {name: value for name, value in logs.items() if name in _LOGGED_KEYS}
     for name, value in logs.items():
         if "/" in name:
@@ -111,10 +115,10 @@ def _rename_metrics(logs: dict[str, float]) -> dict[str, float]:
 
 
 def _status_text(entry: dict[str, float]) -> str:
-    shown = [f"loss {entry['loss']:.3f}"] if "loss" in entry else []
-    shown += [
+    parts = [f"loss {entry['loss']:.3f}"] if "loss" in entry else []
+    parts += [
         f"{name.removeprefix('validation/')} {value:.3f}"
         for name, value in entry.items()
         if name.startswith("validation/") or name == f"{ALIGNMENT_PREFIX}/reward"
     ][:4]
-    return "  ".join(shown)
+    return "  ".join(parts)

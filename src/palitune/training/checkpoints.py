@@ -1,6 +1,7 @@
-"""Folders of checkpoints that are there whole or not at all, whenever the machine stops.
+"""Atomic checkpoints: a crash at any moment leaves a complete checkpoint or none.
 
-A checkpoint is written aside, forced to the disk with the checksums of its files, and renamed.
+A checkpoint is written to a temporary folder, flushed to disk with the checksums of its files, and
+renamed.
 """
 
 import hashlib
@@ -16,15 +17,16 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from palitune.errors import TrainingError
+from palitune.paths import write_atomically
 
 _log = logging.getLogger(__name__)
 
 MANIFEST = "checkpoint.json"
-"""Says when a checkpoint was written, and the checksum of every other file; written last."""
+"""Time of writing and checksum of every other file of a checkpoint; written last."""
 
 
 class CheckpointManager:
-    """The checkpoints of one run, `checkpoint-STEP` each."""
+    """The checkpoints of one run, in folders `checkpoint-STEP`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,101 +35,100 @@ class CheckpointManager:
         return self.folder / f"checkpoint-{step}"
 
     def save(self, step: int, write_files: Callable[[Path], None]) -> None:
-        """Have `fill` write the files of a step into a new folder, and put it in its place.
+        """Create the checkpoint of a step with the files that `write_files` writes to a folder.
 
-        Raises TrainingError where the disk does not take it; older checkpoints then stay.
+        Raises TrainingError if the disk is full or fails; older checkpoints are then unchanged.
         """
-        aside = self.folder / f".{self.path(step).name}.new"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.delete_incomplete()
-            aside.mkdir()
-            write_files(aside)
-            _write_manifest(aside)
-            self._delete(self.path(step))
-            aside.rename(self.path(step))
+            with write_atomically(self.path(step)) as temporary:
+                temporary.mkdir()
+                write_files(temporary)
+                _write_manifest(temporary)
+                self._delete(self.path(step))
             _fsync(self.folder)
-        except (OSError, SafetensorError) as fault:
-            shutil.rmtree(aside, ignore_errors=True)
+        except (OSError, SafetensorError) as error:
             raise TrainingError(
-                f"{self.path(step)} could not be written ({fault}); free space, or keep less with "
+                f"{self.path(step)} could not be written ({error}); free space, or keep less with "
                 "training.keep_checkpoints=1"
-            ) from fault
+            ) from error
 
     def prune(self, num_newest: int, best_step: int | None) -> None:
-        """Delete all but the newest readable ones and that of the best step."""
-        found = self.list_newest_first()
-        kept = [one for one in found if math.isfinite(_write_time(one / MANIFEST))][:num_newest]
-        for checkpoint in found:
-            if checkpoint not in kept and checkpoint != (
-                best_step is not None and self.path(best_step)
-            ):
+        """Delete all checkpoints except the newest readable ones and that of the best step."""
+        checkpoints = self.list_newest_first()
+        readable = [path for path in checkpoints if math.isfinite(_write_time(path / MANIFEST))]
+        retained = readable[:num_newest]
+        if best_step is not None:
+            retained.append(self.path(best_step))
+        for checkpoint in checkpoints:
+            if checkpoint not in retained:
                 self._delete(checkpoint)
 
     def list_newest_first(self) -> list[Path]:
-        """All checkpoints that have a manifest, the one that was written last first."""
-        found = self.folder.glob(f"checkpoint-*/{MANIFEST}")
-        written = {manifest.parent: _write_time(manifest) for manifest in found}
-        return sorted(written, key=lambda checkpoint: written[checkpoint], reverse=True)
+        """Return all checkpoints that have a manifest, newest first by time of writing."""
+        manifests = self.folder.glob(f"checkpoint-*/{MANIFEST}")
+        return [path.parent for path in sorted(manifests, key=_write_time, reverse=True)]
 
     def latest_valid(self) -> Path | None:
-        """The newest checkpoint whose checksums are right; each newer one is told in the log.
+        """Return the newest checkpoint with correct checksums; log a warning for each newer one.
 
-        None where there is no checkpoint. Raises TrainingError where there are, and none is whole.
+        Returns None if there are no checkpoints. Raises TrainingError if all are damaged.
         """
-        faults: list[str] = []
+        errors: list[str] = []
         for checkpoint in self.list_newest_first():
-            fault = validate_checkpoint(checkpoint)
-            if fault is None:
-                for newer in faults:
-                    _log.warning("%s; going on from %s instead", newer, checkpoint.name)
+            error = validate_checkpoint(checkpoint)
+            if error is None:
+                for newer in errors:
+                    _log.warning("%s; resuming from %s instead", newer, checkpoint.name)
                 return checkpoint
-            faults.append(fault)
-        if faults:
+            errors.append(error)
+        if errors:
             raise TrainingError(
-                f"no checkpoint in {self.folder} is whole: {'; '.join(faults)}; begin anew with "
-                "training.resume=null"
+                f"All checkpoints in {self.folder} are damaged: {'; '.join(errors)}. Set "
+                "training.resume=null to start a new training."
             )
         return None
 
     def describe_latest(self) -> str:
-        """Name the checkpoint that a run which ended early can go on from."""
-        kept = self.list_newest_first()
-        return f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+        """Name the checkpoint from which a run that ended early can be resumed."""
+        checkpoints = self.list_newest_first()
+        if not checkpoints:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is {checkpoints[0]}"
 
     def _delete(self, checkpoint: Path) -> None:
-        """Delete a checkpoint so that no part of it is ever taken for one."""
+        """Rename a checkpoint before deleting it, so that a partial one is never listed."""
         if checkpoint.exists():
-            aside = self.folder / f".{checkpoint.name}.old"
-            shutil.rmtree(aside, ignore_errors=True)
-            checkpoint.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            old = self.folder / f".{checkpoint.name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            checkpoint.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
 
     def delete_incomplete(self) -> None:
-        """Delete what a process left that was killed while it wrote or deleted."""
-        for left in self.folder.glob(".checkpoint-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        """Delete temporary folders of a process that was killed while writing or deleting."""
+        for temporary in self.folder.glob(".checkpoint-*"):
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def validate_checkpoint(checkpoint: Path) -> str | None:
-    """Say what is wrong with a checkpoint; None where every file is as it was written."""
+    """Describe the damage of a checkpoint; None if every file has its checksum."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-        for name, sum_then in files.items():
-            if _sha256(checkpoint / name) != sum_then:
-                return f"{checkpoint / name} is damaged: its checksum is another"
-    except FileNotFoundError as missing:
-        return f"{missing.filename} is missing"
+        for name, checksum in files.items():
+            if _sha256(checkpoint / name) != checksum:
+                return f"{checkpoint / name} is damaged (wrong checksum)"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{checkpoint} cannot be read"
     return None
 
 
 def _write_manifest(folder: Path) -> None:
-    """Force every file to the disk, with a manifest of their checksums."""
-    sums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-    told = json.dumps({"written": time.time(), "files": sums}, indent=2)
-    (folder / MANIFEST).write_text(told + "\n", encoding="utf-8")
+    """Write a manifest with the checksums of all files, and flush everything to disk."""
+    checksums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+    manifest = json.dumps({"written": time.time(), "files": checksums}, indent=2)
+    (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
     for file in folder.iterdir():
         _fsync(file)
     _fsync(folder)
@@ -139,16 +140,16 @@ def _sha256(file: Path) -> str:
 
 
 def _fsync(path: Path) -> None:
-    """Have the disk hold a file, or the names in a folder, before anything else is done."""
-    opened = os.open(path, os.O_RDONLY)
+    """Flush a file, or the entries of a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def _write_time(manifest: Path) -> float:
-    """When a checkpoint was written; one that does not tell may be the newest of all."""
+    """Return the time of writing; infinity if unreadable, since it may be the newest."""
     try:
         return float(json.loads(manifest.read_text(encoding="utf-8"))["written"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""DeepSpeed's ZeRO in a training: each process keeps a share of the optimizer's memory.
+"""DeepSpeed ZeRO stages 1 and 2: the optimizer state is sharded over the processes.
 
-Weights stay whole in every process. Checkpoints are those of any other engine, which can go on from
-them.
+Weights are not sharded. Checkpoints have the same form as with any other strategy, so that a run
+can resume with another one.
 """
 
 import logging
@@ -18,23 +18,23 @@ _ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def is_enabled() -> bool:
-    """Tell whether accelerate will use DeepSpeed; `launch=deepspeed` tells it to."""
+    """Return whether accelerate uses DeepSpeed, as with `launch=deepspeed`."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
 def configure(settings: TrainingConfig, device: torch.device) -> None:
-    """Refuse what is not shared out, and keep DeepSpeed from compiling its own talk among CPUs."""
+    """Check the settings, and keep DeepSpeed from compiling its collectives for CPUs."""
     if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
         raise TrainingError(
-            "launch=deepspeed tells DeepSpeed what to do; take deepspeed_config_file out of what "
-            "accelerate is told"
+            "launch=deepspeed configures DeepSpeed itself. Remove deepspeed_config_file from the "
+            "configuration of accelerate."
         )
     if settings.optimizer is not Optimizer.adamw:
         raise TrainingError(
-            f"launch=deepspeed shares out the memory of adamw, not of {settings.optimizer.value}; "
-            "use training.optimizer=adamw"
+            "training.optimizer must be adamw with launch=deepspeed, got "
+            f"{settings.optimizer.value}. Set training.optimizer=adamw."
         )
-    # It would warn of another number of micro-batches, which the Trainer counts.
+    # It would warn about gradient accumulation, which the Trainer does itself.
     logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
     if device.type == "cpu":
         import deepspeed.ops
@@ -43,14 +43,14 @@ def configure(settings: TrainingConfig, device: torch.device) -> None:
 
 
 def optimizer_state(optimizer: Any) -> dict[int, dict[str, torch.Tensor]]:
-    """Collect what the optimizer remembers of each weight, as it would in one process."""
+    """Gather the optimizer state by parameter number, as an optimizer of one process has it."""
     from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
 
-    remembered = optimizer.optimizer.state
-    step = next(iter(remembered.values()))["step"]
-    for weights, share in _param_groups(optimizer):
-        # DeepSpeed does so after the step of its first group, when others have no memory yet.
-        lazy_init_hp_params_optimizer_state(weights, share, remembered)
+    state = optimizer.optimizer.state
+    step = next(iter(state.values()))["step"]
+    for weights, shard in _param_groups(optimizer):
+        # DeepSpeed does this after the step of its first group, when others have no state yet.
+        lazy_init_hp_params_optimizer_state(weights, shard, state)
     return {
         number: {"step": step, **{m: safe_get_full_optimizer_state(p, m) for m in _ADAM_MOMENTS}}
         for number, p in enumerate(_trainable_parameters(optimizer))
@@ -60,29 +60,29 @@ def optimizer_state(optimizer: Any) -> dict[int, dict[str, torch.Tensor]]:
 def load_optimizer_state(
     optimizer: Any, saved_state: Mapping[int, Mapping[str, torch.Tensor]]
 ) -> None:
-    """Give the optimizer this process's share of what it remembered, and of the weights as is."""
+    """Load this process's shard of a saved state, and of the current weights."""
     optimizer.refresh_fp32_params()
     numbers = {weight: number for number, weight in enumerate(_trainable_parameters(optimizer))}
-    for weights, share in _param_groups(optimizer):
-        state = {moment: torch.zeros_like(share) for moment in _ADAM_MOMENTS}
+    for weights, shard in _param_groups(optimizer):
+        state = {moment: torch.zeros_like(shard) for moment in _ADAM_MOMENTS}
         for weight in weights:
-            if (kept := weight._hp_mapping) is None:
-                continue  # in the shares of other processes
-            theirs, ours = kept.lp_fragment_address, kept.hp_fragment_address
+            if (mapping := weight._hp_mapping) is None:
+                continue  # in the shards of other processes
+            source, target = mapping.lp_fragment_address, mapping.hp_fragment_address
             for moment, values in state.items():
-                whole = saved_state[numbers[weight]][moment].flatten()
-                part = whole.narrow(0, theirs.start, theirs.numel)
-                values.narrow(0, ours.start, ours.numel).copy_(part)
+                saved = saved_state[numbers[weight]][moment].flatten()
+                fragment = saved.narrow(0, source.start, source.numel)
+                values.narrow(0, target.start, target.numel).copy_(fragment)
         step = saved_state[numbers[weights[0]]]["step"]
-        optimizer.optimizer.state[share] = {"step": step.clone(), **state}
+        optimizer.optimizer.state[shard] = {"step": step.clone(), **state}
 
 
 def _param_groups(optimizer: Any) -> Iterator[tuple[list[Any], torch.Tensor]]:
-    """The groups of trained weights, each with this process's share of all its weights in a row."""
+    """Pair the parameters of each group with this process's flat shard of them."""
     return zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True)
 
 
 def _trainable_parameters(optimizer: Any) -> Iterator[torch.nn.Parameter]:
-    """The trained weights in the order in which an optimizer of one process numbers them."""
+    """Yield the parameters in the order in which an optimizer of one process numbers them."""
     for weights, _ in _param_groups(optimizer):
         yield from weights

@@ -1,7 +1,7 @@
-"""Which measurement was the best so far, and when to stop waiting for a better one.
+"""Best validation so far, and early stopping.
 
-Both are read out of the trainer's own record of its measurements, which every checkpoint holds: a
-resumed training knows what it knew.
+Both are computed from the Trainer's log history, which every checkpoint contains, so that a resumed
+training decides as an uninterrupted one would.
 """
 
 import math
@@ -14,46 +14,40 @@ from transformers import TrainerCallback
 from palitune.training.config import TrainingConfig
 
 EVAL_PREFIX = "eval_"
-"""What the trainer's record writes before the name of a number that checkpoints are compared by."""
+"""Prefix of validation metrics in the Trainer's log history."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best of some measurements: the first of equals."""
+    """The best validation by one metric; the first of equal ones."""
 
     step: int | None
-    """None where none was a number."""
+    """None if the metric was NaN in all of them."""
     value: float
     num_evaluations: int
-    """Measurements there are."""
+    """Number of validations."""
     num_evaluations_since: int
-    """Measurements after the best one; all, where none was a number."""
+    """Validations after the best one; all of them if the metric was always NaN."""
 
 
 def best_evaluation(
     log_history: Iterable[Mapping[str, float]], metric: str, *, greater_is_better: bool
 ) -> Best:
-    """Find the best measurement of a number; one that is not a number (NaN) is never it."""
+    """Find the best validation by a metric in the log history of a Trainer, ignoring NaN."""
     key = EVAL_PREFIX + metric
-    measured = [(int(entry["step"]), entry[key]) for entry in log_history if key in entry]
-    best: int | None = None
-    for place, (_, value) in enumerate(measured):
-        if math.isnan(value):
-            continue
-        if best is None or (
-            value > measured[best][1] if greater_is_better else value < measured[best][1]
-        ):
-            best = place
-    count = len(measured)
-    if best is None:
-        return Best(None, math.nan, count, count)
-    return Best(*measured[best], count, count - 1 - best)
+    values = [(int(entry["step"]), entry[key]) for entry in log_history if key in entry]
+    candidates = [index for index, (_, value) in enumerate(values) if not math.isnan(value)]
+    if not candidates:
+        return Best(None, math.nan, len(values), len(values))
+    choose = max if greater_is_better else min  # both return the first of equal values
+    best = choose(candidates, key=lambda index: values[index][1])
+    return Best(*values[best], len(values), len(values) - 1 - best)
 
 
 def patience_exhausted(
     log_history: Iterable[Mapping[str, float]], settings: TrainingConfig
 ) -> bool:
-    """Tell whether so many measurements brought nothing better that training is to stop."""
+    """Return whether training stops because the metric has not improved for long enough."""
     if settings.best_metric is None or settings.early_stopping_patience is None:
         return False
     best = best_evaluation(
@@ -63,7 +57,7 @@ def patience_exhausted(
 
 
 class EarlyStoppingCallback(TrainerCallback):  # type: ignore[misc]
-    """Save a checkpoint of every new best, and stop where patience ends."""
+    """Save a checkpoint at every improvement, and stop when patience is exhausted."""
 
     def __init__(self, settings: TrainingConfig) -> None:
         self.settings = settings
@@ -71,9 +65,10 @@ class EarlyStoppingCallback(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.settings.best_metric is None:
             return
-        highest = self.settings.greater_is_better
         best = best_evaluation(
-            state.log_history, self.settings.best_metric, greater_is_better=highest
+            state.log_history,
+            self.settings.best_metric,
+            greater_is_better=self.settings.greater_is_better,
         )
         if best.step == state.global_step:
             control.should_save = True
@@ -84,20 +79,23 @@ class EarlyStoppingCallback(TrainerCallback):  # type: ignore[misc]
 def summary_messages(
     log_history: list[dict[str, float]], settings: TrainingConfig, steps: int, planned_steps: int
 ) -> list[str]:
-    """Say what became of a training that was compared by `best_metric`, in sentences."""
+    """Describe which step `best_metric` selected, and an early stop."""
     if settings.best_metric is None:
         return []
     name = settings.best_metric
     best = best_evaluation(log_history, name, greater_is_better=settings.greater_is_better)
     if best.step is None:
-        return [f"{name} was never a number: the adapter is that of the last step, {steps}"]
-    said = [
-        f"the adapter is that of step {best.step}, the best of {best.num_evaluations} measurements by {name} "
-        f"({best.value:.4g})"
+        return [
+            f"{name} was NaN in every validation: the adapter is that of the last step, {steps}"
+        ]
+    messages = [
+        f"the adapter is that of step {best.step}, the best of {best.num_evaluations} validations "
+        f"by {name} ({best.value:.4g})"
     ]
     if steps < planned_steps and patience_exhausted(log_history, settings):
-        said.append(
-            f"training stopped early at step {steps} of {planned_steps}: {best.num_evaluations_since} measurements in a "
-            f"row were no better (training.early_stopping_patience={settings.early_stopping_patience})"
+        messages.append(
+            f"training stopped early at step {steps} of {planned_steps}: "
+            f"{best.num_evaluations_since} validations in a row did not improve "
+            f"(training.early_stopping_patience={settings.early_stopping_patience})"
         )
-    return said
+    return messages

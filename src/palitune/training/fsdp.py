@@ -1,7 +1,7 @@
-"""The frozen layers of a network, shared out among the processes of a training by torch's FSDP2.
+"""Sharding of the frozen layers over the processes of a training with torch's FSDP2.
 
-Each process keeps a part of every layer and fetches the others' parts where it computes with it.
-What is trained stays whole everywhere, so that optimizer, checkpoints and adapter are as ever.
+Each process stores a shard of every layer and gathers the others when it computes the layer.
+Trainable parameters are not sharded: optimizer, checkpoints and adapter are as without FSDP.
 """
 
 import logging
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class FsdpShards:
-    """The layers that are shared out; none where one process trains or none are asked for."""
+    """The sharded layers of a network; none in a run of one process or without `launch=fsdp`."""
 
     def __init__(self, network: Any, launch: Strategy) -> None:
         self.layers: list[Any] = []
@@ -40,9 +40,9 @@ class FsdpShards:
         self._shard(network)
 
     def _view_quantized_as_float(self, dtype: torch.dtype) -> None:
-        """Call the bytes of NF4 weights floats, which are all that FSDP shares out.
+        """Reinterpret the bytes of NF4 weights as floats, because FSDP shards only floats.
 
-        It makes plain parameters of them; a layer of bitsandbytes then takes the scales from its
+        FSDP replaces them by plain parameters; bitsandbytes then reads the scales from the layer's
         own `quant_state`.
         """
         for module in (module for layer in self.layers for module in layer.modules()):
@@ -67,20 +67,23 @@ class FsdpShards:
 
         mesh = init_device_mesh(network.device.type, (collectives.world_size(),))
         for layer in self.layers:
-            trained = {p for p in layer.parameters() if p.requires_grad}
-            fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=trained)
-        # Where data-parallel training looks for what it need not keep equal among processes.
+            trainable = {p for p in layer.parameters() if p.requires_grad}
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=trainable)
+        # DDP must neither broadcast nor reduce the frozen parameters.
         frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
         parallel: Any = DistributedDataParallel
         parallel._set_params_and_buffers_to_ignore_for_model(network, frozen)
-        shared = [parameter for layer in self.layers for parameter in layer.parameters()]
-        share = sum(p.to_local().nbytes for p in shared if isinstance(p, DTensor))
-        whole = sum(p.nbytes for p in shared if isinstance(p, DTensor))
-        _log.info("this process keeps %d of the %d bytes of the frozen layers", share, whole)
+        parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
+        sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+        local_bytes = sum(parameter.to_local().nbytes for parameter in sharded)
+        total_bytes = sum(parameter.nbytes for parameter in sharded)
+        _log.info(
+            "this process keeps %d of the %d bytes of the frozen layers", local_bytes, total_bytes
+        )
 
     @contextmanager
     def unsharded(self) -> Iterator[None]:
-        """Have every process hold all layers in here, so that each can do work of its own."""
+        """Gather all layers in every process, so that each can evaluate independently."""
         self._unshard()
         try:
             yield
@@ -95,10 +98,10 @@ class FsdpShards:
             layer.unshard()
 
     def remove_sharding(self) -> None:
-        """Leave a network that every process holds whole, as if it had never been shared out."""
+        """Restore the network as it was before sharding, in every process."""
         self._unshard()
         for module in (module for layer in self.layers for module in layer.modules()):
-            # Else FSDP would share the layers out again whenever the network's state is saved.
+            # Otherwise FSDP would shard the layers again when the state of the network is saved.
             for hooks in (
                 module._forward_pre_hooks,
                 module._forward_hooks,
@@ -109,30 +112,33 @@ class FsdpShards:
         self._restore_quantized()
 
     def wrap_unsharded(self, function: Callable[[], T]) -> Callable[[], T]:
-        """Return work that is done with all layers gathered."""
+        """Wrap a function so that all layers are gathered while it runs."""
 
-        def whole() -> T:
+        def run() -> T:
             with self.unsharded():
                 return function()
 
-        return whole
+        return run
 
 
 def _check_frozen_parameters(frozen: Iterable[torch.nn.Parameter]) -> None:
-    kinds = {type(parameter) for parameter in frozen}
-    if not kinds:
+    types = {type(parameter) for parameter in frozen}
+    if not types:
         raise TrainingError(
-            "launch=fsdp shares out what is frozen, and here all is trained; say adapter=lora, or "
-            "launch=deepspeed"
+            "launch=fsdp shards frozen layers, but all parameters are trained. Set adapter=lora or "
+            "launch=deepspeed."
         )
-    if kinds - {torch.nn.Parameter, Params4bit}:
+    if types - {torch.nn.Parameter, Params4bit}:
         raise TrainingError(
-            "launch=fsdp does not share out layers of 8 bits; say adapter.bits=4, or launch=ddp"
+            "launch=fsdp does not support 8-bit layers. Set adapter.bits=4 or launch=ddp."
         )
 
 
 def _shardable_layers(network: Any) -> list[Any]:
-    """The layers of both towers but for the last one of all: of that only parts are called."""
+    """Return all layers of both towers except the last language layer.
+
+    Its submodules are called separately, which FSDP's hooks on the layer would miss.
+    """
     body = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixModel))
     tower: Any = getattr(body.vision_tower, "vision_model", body.vision_tower)
     return [*tower.encoder.layers, *body.language_model.layers[:-1]]

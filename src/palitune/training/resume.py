@@ -1,8 +1,8 @@
-"""What a checkpoint holds, so that a resumed training is the one that was never interrupted.
+"""Contents of a checkpoint: a resumed training equals one that was never interrupted.
 
-transformers' own checkpoints are pickles written in place; these are safetensors and JSON, checked
-when read: trainable weights, optimizer, place in the schedule and in the data, and of every process
-the states of its random generators.
+transformers writes checkpoints as pickles and in place; these are safetensors and JSON with
+checksums. They contain the trainable weights, the optimizer state, the step of the schedule and of
+the data order, and the states of the random generators of every process.
 """
 
 import random
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerState
 
 from palitune.distributed import collectives, preemption
 from palitune.errors import TrainingError
@@ -27,111 +28,105 @@ WEIGHTS_FILE, STATE_STEM, TRAINER_STATE_FILE = "weights.safetensors", "state", "
 
 
 class CheckpointingTrainer(Trainer):  # type: ignore[misc]
-    """Writes and reads the checkpoints of `Trainer` in our own form."""
+    """A Trainer that writes and reads our checkpoints."""
 
     settings: TrainingConfig
     checkpoints: CheckpointManager
 
     @property
     def data_order_settings(self) -> dict[str, int]:
-        """What the place of a step in the data depends on."""
-        told = self.settings
-        examples = len(self.train_dataset)
+        """Settings that determine which examples a step trains on."""
         return {
-            "examples": examples,
-            "global_batch_size": told.global_batch_size,
+            "examples": len(self.train_dataset),
+            "global_batch_size": self.settings.global_batch_size,
             "seed": self.args.seed,
         }
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
-        begin = partial(_init_worker_ignoring_sigterm, loader.worker_init_fn)
-        # accelerate reads from the inner one, and copies the outer one when a run is resumed.
-        loader.worker_init_fn = loader.base_dataloader.worker_init_fn = begin
+        init_fn = partial(_init_worker_ignoring_sigterm, loader.worker_init_fn)
+        # accelerate reads from the inner loader, and copies the outer one when a run is resumed.
+        loader.worker_init_fn = loader.base_dataloader.worker_init_fn = init_fn
         return loader
 
     def _prepare_for_training(self, steps: int, loader: Any, checkpoint: str | None) -> Any:
-        """Prepare as ever; with DeepSpeed, which would look for its own, load our checkpoint."""
-        ours = self.is_deepspeed_enabled and checkpoint is not None
-        prepared = super()._prepare_for_training(steps, loader, None if ours else checkpoint)
-        if ours:
-            self._load_from_checkpoint(str(checkpoint))
-            self._load_optimizer_and_scheduler(checkpoint)
+        """Load our checkpoint instead of the stock one if DeepSpeed is enabled."""
+        if not self.is_deepspeed_enabled or checkpoint is None:
+            return super()._prepare_for_training(steps, loader, checkpoint)
+        prepared = super()._prepare_for_training(steps, loader, None)
+        self._load_from_checkpoint(checkpoint)
+        self._load_optimizer_and_scheduler(checkpoint)
         return prepared
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint; the first process does, and what keeps it from it ends them all."""
+        """Write a checkpoint in the main process; an error there is raised in all processes."""
         logged = {"loss": float(self._tr_loss), "logged": self._globalstep_last_logged}
-        each = collectives.gather_to_main({"random": get_rng_states(), **logged})
+        processes = collectives.gather_to_main({"random": get_rng_states(), **logged})
         if self.is_deepspeed_enabled:
-            memory = deepspeed.optimizer_state(self.optimizer.optimizer)
+            optimizer_state = deepspeed.optimizer_state(self.optimizer.optimizer)
         else:
-            memory = self.optimizer.state_dict()["state"]
-        collectives.run_on_main_process(lambda: self._write_checkpoint(each, memory))
+            optimizer_state = self.optimizer.state_dict()["state"]
+        state = {
+            "optimizer": optimizer_state,
+            "schedule": self.lr_scheduler.last_epoch,
+            "order": self.data_order_settings,
+            "processes": processes,
+        }
+        collectives.run_on_main_process(lambda: self._write_checkpoint(state))
         self._locate_best_checkpoint()
 
-    def _write_checkpoint(
-        self, process_states: list[dict[str, Any]], optimizer_state: dict[int, Any]
-    ) -> None:
-        """Write a checkpoint out of the states of each process and the optimizer's memory."""
-        state, step = self.state, self.state.global_step
+    def _write_checkpoint(self, state: dict[str, Any]) -> None:
+        step = self.state.global_step
         weights = {
-            name: weight.detach().cpu()
+            name: weight.detach().cpu().contiguous()
             for name, weight in self._named_trainable_parameters().items()
         }
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
             raise TrainingError(
-                f"the weights are not numbers any more at step {step}; lower "
+                f"training diverged at step {step} (NaN or infinite weights); lower "
                 "training.learning_rate or check the data"
             )
 
-        def fill(folder: Path) -> None:
-            save_file({k: v.contiguous() for k, v in weights.items()}, folder / WEIGHTS_FILE)
-            told = {"schedule": self.lr_scheduler.last_epoch, "order": self.data_order_settings}
-            state_files.save_tree(
-                folder / STATE_STEM,
-                {"optimizer": optimizer_state, **told, "processes": process_states},
-            )
-            state.save_to_json(str(folder / TRAINER_STATE_FILE))
+        def write_files(folder: Path) -> None:
+            save_file(weights, folder / WEIGHTS_FILE)
+            state_files.save_tree(folder / STATE_STEM, state)
+            self.state.save_to_json(str(folder / TRAINER_STATE_FILE))
 
-        self.checkpoints.save(step, fill)
-        self.checkpoints.prune(self.settings.keep_checkpoints, state.best_global_step)
+        self.checkpoints.save(step, write_files)
+        self.checkpoints.prune(self.settings.keep_checkpoints, self.state.best_global_step)
 
     def _locate_best_checkpoint(self) -> None:
-        """Look for the best checkpoint where this run keeps its own: its folder may have moved."""
+        """Update the path of the best checkpoint, since the run folder may have moved."""
         if self.state.best_global_step is not None:
-            place = self.checkpoints.path(self.state.best_global_step)
-            if place.is_dir():
-                self.state.best_model_checkpoint = str(place)
+            path = self.checkpoints.path(self.state.best_global_step)
+            if path.is_dir():
+                self.state.best_model_checkpoint = str(path)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Put the weights of a checkpoint into the network."""
-        saved, ours = (
-            load_file(Path(resume_from_checkpoint) / WEIGHTS_FILE),
-            self._named_trainable_parameters(),
-        )
-        if odd := sorted(saved.keys() ^ ours.keys()):
+        """Load the weights of a checkpoint into the network."""
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS_FILE)
+        parameters = self._named_trainable_parameters()
+        shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
+        saved_shapes = {name: tuple(weight.shape) for name, weight in saved.items()}
+        if differences := sorted(set(shapes.items()) ^ set(saved_shapes.items())):
+            name, _ = differences[0]
             raise TrainingError(
-                f"{resume_from_checkpoint} trained other weights than this run ({odd[0]}); take "
-                "the adapter settings it was made with, or another output_dir"
+                f"{resume_from_checkpoint} was trained with other adapter settings: {name} has "
+                f"shape {saved_shapes.get(name)} there and {shapes.get(name)} in this run. Use the "
+                "same adapter settings, or another output_dir."
             )
         with torch.no_grad():
-            for name, weight in ours.items():
-                if weight.shape != saved[name].shape:
-                    raise TrainingError(
-                        f"{resume_from_checkpoint}: {name} is {tuple(saved[name].shape)}, this "
-                        f"run's is {tuple(weight.shape)}; take the adapter settings it was made "
-                        "with, or another output_dir"
-                    )
+            for name, weight in parameters.items():
                 weight.copy_(saved[name])
 
     def _load_best_model(self) -> None:
-        if fault := validate_checkpoint(Path(self.state.best_model_checkpoint)):
-            raise TrainingError(f"the best checkpoint is lost: {fault}")
+        if error := validate_checkpoint(Path(self.state.best_model_checkpoint)):
+            raise TrainingError(f"The best checkpoint cannot be loaded: {error}.")
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def load_final(self, checkpoint: Path) -> None:
-        """Put into the network what a training ended with whose last checkpoint this is."""
+        """Load the final weights of a finished training from its last checkpoint."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_FILE))
         self._locate_best_checkpoint()
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
@@ -139,59 +134,60 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
             self._load_from_checkpoint(str(checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Go on with the optimizer's memory and the place in the schedule.
+        """Load the optimizer state and the step of the schedule.
 
-        Learning rate, decay and the like are those that this run was told.
+        Learning rate, weight decay and the like are those of this run's settings.
         """
         if checkpoint is None:
             return
         self._locate_best_checkpoint()
         saved = state_files.load_tree(Path(checkpoint) / STATE_STEM)
-        if saved["order"] != self.data_order_settings:
-            told = " and ".join(
-                f"{name} was {then} and is {self.data_order_settings[name]}"
-                for name, then in saved["order"].items()
-                if then != self.data_order_settings[name]
+        order = self.data_order_settings
+        if saved["order"] != order:
+            changes = " and ".join(
+                f"{name} was {value} and is now {order[name]}"
+                for name, value in saved["order"].items()
+                if value != order[name]
             )
             raise TrainingError(
-                f"{checkpoint} cannot be gone on with: {told}, so that its place in the data is "
-                "lost; begin anew in another output_dir"
+                f"Cannot resume from {checkpoint}: {changes}. Start a new run in another "
+                "output_dir."
             )
-        schedule = self.lr_scheduler
         if self.is_deepspeed_enabled:
             deepspeed.load_optimizer_state(self.optimizer.optimizer, saved["optimizer"])
         else:
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+        schedule = self.lr_scheduler
         schedule.last_epoch = saved["schedule"]
         rates = [
-            rate * shape(schedule.last_epoch)
-            for rate, shape in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            rate * scale(schedule.last_epoch)
+            for rate, scale in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
         ]
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         schedule._last_lr = rates
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Go on with the random numbers, and the sum of losses, of this process.
+        """Load the random generators and the loss sum of this process.
 
-        Where there were other processes, chance is another, too.
+        They are not restored if the number of processes has changed.
         """
         if checkpoint is None:
             return
-        each = state_files.load_tree(Path(checkpoint) / STATE_STEM)["processes"]
-        if len(each) == collectives.world_size():
-            mine = each[collectives.rank()]
-            set_rng_states(mine["random"])
-            self._tr_loss += mine["loss"]
-            self._globalstep_last_logged = mine["logged"]
+        processes = state_files.load_tree(Path(checkpoint) / STATE_STEM)["processes"]
+        if len(processes) == collectives.world_size():
+            state = processes[collectives.rank()]
+            set_rng_states(state["random"])
+            self._tr_loss += state["loss"]
+            self._globalstep_last_logged = state["logged"]
 
     def _named_trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
-class Preemption(TrainerCallback):  # type: ignore[misc]
-    """Where the run is asked to end, save the step that is at work and end."""
+class PreemptionCallback(TrainerCallback):  # type: ignore[misc]
+    """After SIGTERM in any process, save a checkpoint of the current step and end the run."""
 
     def __init__(self) -> None:
         self.preempted = False
@@ -206,13 +202,13 @@ class Preemption(TrainerCallback):  # type: ignore[misc]
 
 
 def _init_worker_ignoring_sigterm(worker_init_fn: Callable[[int], None], worker_id: int) -> None:
-    """Start a process that reads images: told to end with all others, it serves until the end."""
+    """Start a data worker that continues after SIGTERM, so that the current step can finish."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker_init_fn(worker_id)
 
 
 def checkpoint_to_resume(settings: TrainingConfig, checkpoints: CheckpointManager) -> Path | None:
-    """The checkpoint that a training goes on from, in every process; None where it begins."""
+    """Return the checkpoint to resume from, in every process; None for a new training."""
     if settings.resume is None:
         return None
     return collectives.run_on_main_process(
@@ -224,14 +220,14 @@ def _resolve_resume(resume: str, checkpoints: CheckpointManager) -> Path | None:
     if resume == "auto":
         return checkpoints.latest_valid()
     if not Path(resume).is_dir():
-        raise TrainingError(f"training.resume: there is no folder {resume}")
-    if fault := validate_checkpoint(Path(resume)):
-        raise TrainingError(f"training.resume: {fault}; name another checkpoint, or auto")
+        raise TrainingError(f"training.resume: folder {resume} does not exist.")
+    if error := validate_checkpoint(Path(resume)):
+        raise TrainingError(f"training.resume: {error}. Set it to another checkpoint, or to auto.")
     return Path(resume)
 
 
 def get_rng_states() -> dict[str, Any]:
-    """The states of all random generators that training may draw from."""
+    """Return the states of all random generators that training may use."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

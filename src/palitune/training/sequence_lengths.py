@@ -1,4 +1,4 @@
-"""Token counts before the first step: a suffix that does not fit is refused, never cut."""
+"""Token counts of the examples before training: over-long ones are errors, never truncated."""
 
 from collections.abc import Sequence
 
@@ -7,46 +7,55 @@ from palitune.errors import DataError
 from palitune.records import Example
 
 MAX_COUNTED_EXAMPLES = 100_000
-"""Examples that are counted: of a longer list, evenly spaced ones; the collator sees the rest."""
+"""Maximum examples to tokenize, evenly spaced; the collator checks the others in training."""
 
 
 def evenly_spaced(count: int, limit: int) -> list[int]:
-    """At most `most` indices below `count`, evenly spaced, the first among them."""
-    taken = min(count, limit)
-    return [index * count // taken for index in range(taken)]
+    """Return at most `limit` evenly spaced indices below `count`, starting with 0."""
+    size = min(count, limit)
+    return [index * count // size for index in range(size)]
 
 
 def check_lengths(
     collator: Collator, examples: Sequence[Example], max_length: int, *, all_suffixes: bool = False
 ) -> tuple[str, list[int]]:
-    """Return a sentence about the lengths, and the indices of the shortest, middle and longest.
+    """Check that no example exceeds the maximum length.
 
-    `together` counts all suffixes of an example in one row, as `training.target_sampling=all` trains them.
-    Raises DataError with the share of over-long examples, the longest of them and the way out.
+    Args:
+        collator: Collator of the training.
+        examples: Training examples.
+        max_length: Maximum tokens of an example, image tokens included.
+        all_suffixes: Whether all suffixes of an example form one row (target_sampling=all).
+
+    Returns:
+        A sentence about the lengths, and the indices of the shortest, median and longest example.
+
+    Raises:
+        DataError: Examples are too long; the error names their share and the longest one.
     """
-    known: dict[object, int] = {}  # an example stands there as often as an epoch visits it
+    counted: dict[object, int] = {}  # upsampled components repeat their examples
 
     def length(example: Example) -> int:
         text = example.prefix, example.suffixes, len(example.images)
-        if text not in known:
-            known[text] = collator.num_tokens(example, all_suffixes=all_suffixes)
-        return known[text]
+        if text not in counted:
+            counted[text] = collator.num_tokens(example, all_suffixes=all_suffixes)
+        return counted[text]
 
     indices = evenly_spaced(len(examples), MAX_COUNTED_EXAMPLES)
     lengths = sorted((length(examples[index]), index) for index in indices)
-    longest, worst = lengths[-1]
-    over = sum(length > max_length for length, _ in lengths)
-    if over:
+    longest, longest_index = lengths[-1]
+    num_over = sum(length > max_length for length, _ in lengths)
+    if num_over:
         raise DataError(
-            f"{examples[worst].location}: {over / len(lengths):.1%} of the examples are longer than "
-            f"training.max_length {max_length} (this one has {longest} tokens, "
-            f"{collator.describe_image_tokens(examples[worst])}); "
-            f"set training.max_length={longest} or shorten the rows"
+            f"{examples[longest_index].location}: {num_over / len(lengths):.1%} of the examples "
+            f"exceed training.max_length={max_length} (this one has {longest} tokens, "
+            f"{collator.describe_image_tokens(examples[longest_index])}). "
+            f"Set training.max_length={longest} or shorten the rows."
         )
     median = lengths[len(lengths) // 2][0]
     sentence = (
         f"lengths: {len(lengths)} examples counted, {lengths[0][0]} to {longest} tokens, "
         f"median {median}, none above {max_length}"
     )
-    probes = {lengths[0][1], lengths[len(lengths) // 2][1], worst}
+    probes = {lengths[0][1], lengths[len(lengths) // 2][1], longest_index}
     return sentence, sorted(probes)

@@ -1,6 +1,6 @@
 """Nested states of optimizers and random generators as JSON, with their tensors in safetensors.
 
-Neither can hold code, so a checkpoint of a stranger is as harmless as his data.
+Neither format can contain code, unlike a pickle, so that untrusted checkpoints are safe to load.
 """
 
 import json
@@ -14,10 +14,9 @@ _TENSOR, _TUPLE, _MAP = "!tensor", "!tuple", "!map"
 
 
 def save_tree(stem: Path, tree: Any) -> None:
-    """Write `stem.json` and `stem.safetensors`.
+    """Write dictionaries, lists and tuples of tensors, numbers, strings and None.
 
-    `tree`: dictionaries, lists and tuples of tensors, numbers, texts and None. Raises TypeError for
-    anything else.
+    The files are `stem.json` and `stem.safetensors`. Raises TypeError for any other type.
     """
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_encode(tree, tensors, ""))
@@ -26,14 +25,14 @@ def save_tree(stem: Path, tree: Any) -> None:
 
 
 def load_tree(stem: Path) -> Any:
-    """Read what `write` wrote, every tensor on the CPU."""
+    """Read a tree that `save_tree` wrote, with its tensors on the CPU."""
     tensors = load_file(stem.with_suffix(".safetensors"))
     return _decode(json.loads(stem.with_suffix(".json").read_text(encoding="utf-8")), tensors)
 
 
 def _encode(tree: Any, tensors: dict[str, torch.Tensor], path: str) -> Any:
     if isinstance(tree, torch.Tensor):
-        # A copy where memory may be shared, as quantization tables are: safetensors refuses it.
+        # Copy, because safetensors rejects tensors that share memory, as quantization maps do.
         tensors[path] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {_TENSOR: path}
     if isinstance(tree, dict):
@@ -41,11 +40,11 @@ def _encode(tree: Any, tensors: dict[str, torch.Tensor], path: str) -> Any:
         plain = all(isinstance(key, str) and not key.startswith("!") for key in tree)
         return dict(items) if plain else {_MAP: items}
     if isinstance(tree, list | tuple):
-        told = [_encode(value, tensors, f"{path}/{n}") for n, value in enumerate(tree)]
-        return told if isinstance(tree, list) else {_TUPLE: told}
+        values = [_encode(value, tensors, f"{path}/{n}") for n, value in enumerate(tree)]
+        return values if isinstance(tree, list) else {_TUPLE: values}
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
-    raise TypeError(f"{path} is a {type(tree).__name__}, which a checkpoint cannot hold")
+    raise TypeError(f"{path} is a {type(tree).__name__}, which a checkpoint cannot store")
 
 
 def _decode(encoded: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -54,8 +53,8 @@ def _decode(encoded: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(encoded, dict):
         return encoded
     match encoded:
-        case {"!tensor": place}:
-            return tensors[place]
+        case {"!tensor": tensor_path}:
+            return tensors[tensor_path]
         case {"!tuple": values}:
             return tuple(_decode(value, tensors) for value in values)
         case {"!map": items}:

@@ -1,12 +1,11 @@
-"""What the frozen vision tower makes of each training image, on disk: an epoch reads it instead.
+"""Cache of the outputs of the frozen vision tower, so that it runs once per training image.
 
-An entry holds the tower's output before the projector: half the size of what comes after, and right
-for a projector that is trained. Besides the image it depends on the tower's weights and precision,
-and on the resize.
+An entry contains the tower's output before the projector: it is half the size of the projected
+features, and valid if the projector is trained. Entries depend on the image, the weights and
+precision of the tower, and the resizing.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,24 @@ from palitune.data.collator import Batch, Collator
 from palitune.data.images.file_cache import FileCache, format_bytes
 from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
 from palitune.data.training_set import TrainingSet
+from palitune.distributed import collectives
 from palitune.errors import TrainingError
 from palitune.models.paligemma import PaliGemmaPrefixModel
 from palitune.training.config import TrainingConfig
+from palitune.training.data import TrainingData
 
 
 class CachedFeatureCollator(Collator):
-    """Gives what the vision tower made of the images instead of the images."""
+    """A copy of a collator that loads cached vision features instead of pixels."""
 
-    def __init__(self, processor: Any, *, max_length: int | None = None) -> None:
-        super().__init__(processor, max_length=max_length)
+    def __init__(self, collator: Collator, network: Any, cache: FileCache) -> None:
+        vars(self).update(vars(collator))
+        body = _prefix_model(network)
+        self.cache = cache
+        self.feature_shape = _feature_shape(body)
+        self.feature_dtype = _feature_dtype(body)
         self.feature_files: dict[str, Path] = {}
-        """By path of the image."""
-        self.feature_shape: tuple[int, int] = (0, 0)
-        """Patches and width of an entry."""
-        self.feature_dtype = torch.float32
+        """Cache entry of each image, by the image's path."""
 
     def collate_train(self, samples: Any) -> Batch:
         batch = super().collate_train(samples)
@@ -40,57 +42,55 @@ class CachedFeatureCollator(Collator):
         return batch
 
     def load_pixels(self, path: str, transform: ImageTransform) -> torch.Tensor:
-        """(patches, width): the entry, memory-mapped; every view is the plain one."""
-        count = self.feature_shape[0] * self.feature_shape[1]
+        """Return the memory-mapped entry of an untransformed image, (patches, width)."""
+        patches, width = self.feature_shape
         entry = str(self.feature_files[path])
-        return torch.from_file(entry, shared=False, size=count, dtype=self.feature_dtype).view(
-            self.feature_shape
+        features = torch.from_file(
+            entry, shared=False, size=patches * width, dtype=self.feature_dtype
         )
+        return features.view(patches, width)
 
 
 def build_cached_feature_collator(
-    network: Any, processor: Any, training_set: TrainingSet, settings: TrainingConfig
+    network: Any, data: TrainingData, settings: TrainingConfig
 ) -> CachedFeatureCollator:
-    """Make what is missing or broken in `settings.vision_feature_cache`; return a collator that reads it.
+    """Add missing and damaged entries to `settings.vision_feature_cache`; return its collator.
 
-    Raises TrainingError where the tower's output is not the same on every visit, or the disk is
-    too small.
+    Raises TrainingError if the output of the tower can change during training, or if the disk has
+    too little space.
     """
     check_vision_frozen(network)
+    if type(data.training_set) is not TrainingSet:
+        raise TrainingError(
+            "training.vision_feature_cache: augmentation changes the images in every epoch. Set "
+            "augmentation=none or training.vision_feature_cache=null."
+        )
+    examples = data.training_set.examples
+    if any(example.marked_box for example in examples):
+        raise TrainingError(
+            "training.vision_feature_cache does not support boxes drawn into the images. Set "
+            "task.mark=false or training.vision_feature_cache=null."
+        )
     body = _prefix_model(network)
-    if type(training_set) is not TrainingSet:
-        raise TrainingError(
-            "training.vision_feature_cache: augmentation shows an image otherwise on every visit; switch "
-            "augmentation off, or set training.vision_feature_cache=null"
-        )
-    collator = CachedFeatureCollator(processor, max_length=settings.max_length)
-    config = body.config.vision_config
-    collator.feature_shape = ((config.image_size // config.patch_size) ** 2, config.hidden_size)
-    collator.feature_dtype = next(p.dtype for p in body.vision_tower.parameters())
-    if any(example.marked_box for example in training_set.examples):
-        raise TrainingError(
-            "training.vision_feature_cache: boxes are drawn into the images (task.mark), which the cache "
-            "does not know of; set training.vision_feature_cache=null"
-        )
-    images = Collator(processor, resize_backend=settings.resize)
-    folder = Path(str(settings.vision_feature_cache)) / _fingerprint(body.vision_tower, images)
-    entries = FileCache(
-        folder,
-        collator.feature_shape[0] * collator.feature_shape[1] * collator.feature_dtype.itemsize,
+    patches, width = _feature_shape(body)
+    cache = FileCache(
+        Path(str(settings.vision_feature_cache)) / _fingerprint(body.vision_tower, data.collator),
+        patches * width * _feature_dtype(body).itemsize,
     )
-    paths = dict.fromkeys(path for example in training_set.examples for path in example.images)
+    collator = CachedFeatureCollator(data.collator, network, cache)
+    paths = dict.fromkeys(path for example in examples for path in example.images)
     for path in track(paths, description="looking up images", transient=True):
-        collator.feature_files[path] = entries.path_for(path)
-    _compute_missing_features(body, images, collator, entries, settings.micro_batch_size)
+        collator.feature_files[path] = cache.path_for(path)
+    _write_missing_features(body, data.collator, collator, settings.micro_batch_size)
     return collator
 
 
 def check_vision_frozen(network: Any) -> None:
-    """Raise TrainingError where the tower's output will not stay what it is."""
+    """Raise TrainingError if the vision tower is trained."""
     if any(weight.requires_grad for weight in _prefix_model(network).vision_tower.parameters()):
         raise TrainingError(
-            "training.vision_feature_cache: the vision tower is trained, so its output changes with every "
-            "step; leave vision out of what the adapter trains, or set training.vision_feature_cache=null"
+            "training.vision_feature_cache: the vision tower is trained, so that its outputs "
+            "change. Remove vision from the trained parts, or set it to null."
         )
 
 
@@ -98,57 +98,67 @@ def _prefix_model(network: Any) -> PaliGemmaPrefixModel:
     return next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixModel))
 
 
-def _compute_missing_features(
-    prefix_model: PaliGemmaPrefixModel,
-    image_collator: Collator,
+def _feature_shape(body: PaliGemmaPrefixModel) -> tuple[int, int]:
+    config = body.config.vision_config
+    return (config.image_size // config.patch_size) ** 2, config.hidden_size
+
+
+def _feature_dtype(body: PaliGemmaPrefixModel) -> torch.dtype:
+    dtype: torch.dtype = next(body.vision_tower.parameters()).dtype
+    return dtype
+
+
+def _write_missing_features(
+    body: PaliGemmaPrefixModel,
+    pixel_collator: Collator,
     feature_collator: CachedFeatureCollator,
-    file_cache: FileCache,
     batch_size: int,
 ) -> None:
-    """Make the entries that are missing, broken or cut off."""
-    wanted = {
-        file: path
-        for path, file in feature_collator.feature_files.items()
-        if file_cache.read(file) is None
-    }
-    needed, free = file_cache.required_and_free(len(wanted))
-    rich.print(
-        f"vision cache: {len(set(feature_collator.feature_files.values()))} images of {format_bytes(file_cache.entry_size)} each; "
-        f"{len(wanted)} to be made, {format_bytes(needed)} in {file_cache.folder} ({format_bytes(free)} free)"
-    )
-    if needed > free:
-        raise TrainingError(
-            f"training.vision_feature_cache: {format_bytes(needed)} are needed in {file_cache.folder} and "
-            f"{format_bytes(free)} are free; name a folder on another disk, or set it to null"
-        )
-    # Processes side by side begin at different places and leave out what another has made.
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    turned = list(wanted)[rank * len(wanted) // processes :]
-    turned += list(wanted)[: rank * len(wanted) // processes]
-    starts = range(0, len(turned), batch_size)
+    """Compute missing, damaged and truncated entries, `batch_size` images at a time."""
+    cache = feature_collator.cache
+    images = {entry: path for path, entry in feature_collator.feature_files.items()}
+    missing = [entry for entry in images if cache.read(entry) is None]
+    _check_disk_space(cache, len(images), len(missing))
+    # Each process starts at another image and skips entries that others have written meanwhile.
+    first = collectives.rank() * len(missing) // collectives.world_size()
+    missing = missing[first:] + missing[:first]
+    starts = range(0, len(missing), batch_size)
     for start in track(starts, description="vision cache", transient=True):
-        missing = [
-            file for file in turned[start : start + batch_size] if file_cache.read(file) is None
+        entries = [
+            entry for entry in missing[start : start + batch_size] if cache.read(entry) is None
         ]
-        if missing:
-            pixels = torch.stack(
-                [image_collator.load_pixels(wanted[file], IDENTITY_TRANSFORM) for file in missing]
-            )
-            with torch.no_grad():
-                features = prefix_model.get_image_features(
-                    pixels.to(prefix_model.device)
-                ).last_hidden_state
-            for file, made in zip(
-                missing, features.to(feature_collator.feature_dtype).cpu(), strict=True
-            ):
-                file_cache.write(file, made.contiguous().view(torch.uint8).numpy())
+        if not entries:
+            continue
+        pixels = torch.stack(
+            [pixel_collator.load_pixels(images[entry], IDENTITY_TRANSFORM) for entry in entries]
+        )
+        with torch.no_grad():
+            features = body.get_image_features(pixels.to(body.device)).last_hidden_state
+        features = features.to(feature_collator.feature_dtype).cpu()
+        for entry, values in zip(entries, features, strict=True):
+            cache.write(entry, values.contiguous().view(torch.uint8).numpy())
 
 
-def _fingerprint(tower: torch.nn.Module, image_collator: Collator) -> str:
-    """Name all that an entry depends on besides the image."""
-    resize = f"{image_collator.image_size} {int(image_collator.resample)} {image_collator.resize_backend.value}"
-    told = hashlib.sha256(resize.encode())
+def _check_disk_space(cache: FileCache, num_images: int, num_missing: int) -> None:
+    """Print the size of the cache; raise TrainingError if it does not fit on the disk."""
+    required, free = cache.required_and_free(num_missing)
+    rich.print(
+        f"vision cache: {num_images} images of {format_bytes(cache.entry_size)} each; "
+        f"{num_missing} to be made, {format_bytes(required)} in {cache.folder} "
+        f"({format_bytes(free)} free)"
+    )
+    if required > free:
+        raise TrainingError(
+            f"training.vision_feature_cache requires {format_bytes(required)} in {cache.folder}, "
+            f"but {format_bytes(free)} are free. Set a folder on another disk, or null."
+        )
+
+
+def _fingerprint(tower: torch.nn.Module, collator: Collator) -> str:
+    """Hash the resizing and the weights of the tower."""
+    resize = f"{collator.image_size} {int(collator.resample)} {collator.resize_backend.value}"
+    digest = hashlib.sha256(resize.encode())
     for name, weight in sorted(tower.state_dict().items()):
-        told.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        told.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()[:16]
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A file of pairs is read whole, or the line that is none is named."""
+"""A file of pairs is read completely, or the invalid line is named."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from palitune.records import Example, Prediction
 PAIR = {"image": "a.png", "prefix": "ocr", "chosen": "73", "rejected": "13"}
 
 
-def written(folder: Path, *rows: dict[str, Any]) -> Path:
+def write_rows(folder: Path, *rows: dict[str, Any]) -> Path:
     Image.new("RGB", (40, 20)).save(folder / "a.png")
     file = folder / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -24,14 +24,16 @@ def written(folder: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_every_line_is_a_pair(tmp_path: Path) -> None:
-    [one, other] = preference_pairs.read_pairs(written(tmp_path, PAIR, PAIR | {"chosen": "1"}))
-    assert (one.example.prefix, one.chosen, one.rejected) == ("ocr", "73", "13")
-    assert one.example.images == (str(tmp_path / "a.png"),)
-    assert other.chosen == "1"
+    [first, second] = preference_pairs.read_pairs(
+        write_rows(tmp_path, PAIR, PAIR | {"chosen": "1"})
+    )
+    assert (first.example.prefix, first.chosen, first.rejected) == ("ocr", "73", "13")
+    assert first.example.images == (str(tmp_path / "a.png"),)
+    assert second.chosen == "1"
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (PAIR | {"rejected": " 73"}, r"pairs.jsonl:2: chosen and rejected are both '73'"),
         (PAIR | {"chosen": None}, r"pairs.jsonl:2: column 'chosen' is missing"),
@@ -39,17 +41,17 @@ def test_every_line_is_a_pair(tmp_path: Path) -> None:
         (PAIR | {"image": "b.png"}, r"pairs.jsonl:2: .*b.png"),
     ],
 )
-def test_a_line_that_is_no_pair_is_named(row: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=said):
-        preference_pairs.read_pairs(written(tmp_path, PAIR, row))
+def test_an_invalid_line_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        preference_pairs.read_pairs(write_rows(tmp_path, PAIR, row))
 
 
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no pairs"):
-        preference_pairs.read_pairs(written(tmp_path))
+def test_an_empty_file_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="contains no pairs"):
+        preference_pairs.read_pairs(write_rows(tmp_path))
 
 
-def test_pairs_are_the_ends_of_groups_that_are_far_enough_apart() -> None:
+def test_pairs_are_the_best_and_worst_of_groups_that_differ_enough() -> None:
     example = Example(
         id="1", images=(), size=(1, 1), prefix="", suffixes=("",), reference=("",), location=""
     )

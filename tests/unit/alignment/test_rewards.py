@@ -1,4 +1,4 @@
-"""Every task tells what an answer is worth, in [0, 1], by its own metrics."""
+"""Rewards of generations are computed with the metrics of their task and lie in [0, 1]."""
 
 from dataclasses import replace
 from typing import Any
@@ -46,29 +46,31 @@ def example_of(task: Task) -> Example:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_target_is_worth_most_and_nothing_is_worth_less(name: str) -> None:
+def test_the_target_has_the_highest_reward_and_none_is_negative(name: str) -> None:
     task = TASKS[name]()
     example = example_of(task)
     other = replace(example, reference=("a dog sleeps on the warm sofa",))
-    told = [example, other] if isinstance(example.reference[0], str) else [example]
-    reward = TaskReward(task, told)
+    examples = [example, other] if isinstance(example.reference[0], str) else [example]
+    reward = TaskReward(task, examples)
     best = reward(reward.parse_prediction(example.suffixes[0], example), example)
     assert (0.35 if name == "caption" else 0.8) < best <= 1  # no caption equals all the others
     assert 0 <= reward(reward.parse_prediction("", example), example) < best / 2
     assert 0 <= reward(reward.parse_prediction("<loc0001><loc0002>", example), example) < best / 2
 
 
-def test_components_are_told_apart_and_weighed() -> None:
+def test_the_reward_is_the_weighted_mean_of_its_components() -> None:
     task = Detection(reward_weights={"mean_iou": 3, "valid": 1})
     example = example_of(task)
     reward = TaskReward(task, ())
-    half = reward.parse_prediction("<loc0102><loc0205><loc0614><loc0461> boat ; <loc00", example)
-    told = reward.components(half, example)
-    assert told == {"mean_iou": pytest.approx(0.5, abs=0.01), "valid": 0.0}
-    assert reward(half, example) == pytest.approx(3 / 4 * told["mean_iou"])
+    prediction = reward.parse_prediction(
+        "<loc0102><loc0205><loc0614><loc0461> boat ; <loc00", example
+    )
+    components = reward.components(prediction, example)
+    assert components == {"mean_iou": pytest.approx(0.5, abs=0.01), "valid": 0.0}
+    assert reward(prediction, example) == pytest.approx(3 / 4 * components["mean_iou"])
 
 
-def test_an_error_rate_is_worth_what_is_missing_to_one() -> None:
+def test_the_reward_of_an_error_rate_is_one_minus_the_rate() -> None:
     task = Vqa(reward_weights={"character_error_rate": 1})
     reward, example = TaskReward(task, ()), example_of(task)
     assert reward(reward.parse_prediction("tso", example), example) == pytest.approx(2 / 3)
@@ -76,7 +78,7 @@ def test_an_error_rate_is_worth_what_is_missing_to_one() -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1, float("nan")])
-def test_a_reward_outside_of_its_range_is_refused(
+def test_a_reward_outside_its_range_is_rejected(
     value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(MeanMetric):
@@ -86,32 +88,36 @@ def test_a_reward_outside_of_its_range_is_refused(
     monkeypatch.setitem(METRICS, "exact_match", lambda: Broken("exact_match"))
     task = Vqa()
     reward, example = TaskReward(task, ()), example_of(task)
-    with pytest.raises(DataError, match=r"boats.jsonl:1: the reward exact_match of 'two' is .*\[0"):
+    with pytest.raises(
+        DataError,
+        match=r"boats.jsonl:1: the reward exact_match must be at least 0 and at most 1, "
+        r"got .* for 'two'",
+    ):
         reward(reward.parse_prediction("two", example), example)
 
 
 @pytest.mark.parametrize(
-    ("rewards", "said"),
+    ("rewards", "message"),
     [({"iou": 1}, "'iou' is not one of"), ({"spice": 1}, "not one of"), ({"valid": 0}, "above 0")],
 )
-def test_weights_that_mean_nothing_are_refused(rewards: dict[str, float], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_weights_are_rejected(rewards: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Vqa(reward_weights=rewards)
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("settings", "message"),
     [
         (
             {"reward_weights": {"mean_iou": 1}},
-            r"boats.jsonl:1: the reward mean_iou cannot judge .* vqa",
+            r"boats.jsonl:1: the reward mean_iou cannot score .* vqa",
         ),
         ({"metrics": []}, "none of its metrics is a reward"),
     ],
 )
-def test_rewards_of_another_task_are_refused(told: dict[str, Any], said: str) -> None:
-    task = Vqa(**told)
-    with pytest.raises(DataError, match=said):
+def test_rewards_of_another_task_are_rejected(settings: dict[str, Any], message: str) -> None:
+    task = Vqa(**settings)
+    with pytest.raises(DataError, match=message):
         TaskReward(task, ()).check_applicable(example_of(task))
 
 

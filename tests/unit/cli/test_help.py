@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from palitune.cli import help
-from palitune.config.catalog import options, resource_dir, summary_line
+from palitune.config.catalog import options, summary_line
 from palitune.config.config_store import default_options
 from palitune.config.recipes import GROUPS, Compare, Finetune, Inspect
 from palitune.errors import ConfigError
+from palitune.paths import resource_dir
 
 
 def test_the_overview_lists_every_recipe_with_its_summary() -> None:

@@ -112,8 +112,7 @@ def test_an_invalid_job_of_a_sweep_is_found_before_the_first_one_runs(
 ) -> None:
     assert launch_finetune(None, *QUICKSTART, "--multirun", "training.global_batch_size=48,0") == 2
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("palitune: training.global_batch_size must be at least 1, ")
+    assert (out, err) == ("", "palitune: training.global_batch_size must be at least 1, got 0.\n")
 
 
 def test_showing_the_configuration_runs_nothing(

@@ -1,10 +1,11 @@
-"""`<loc>` text: literals of the format, the round trip, and what a model writes when it fails."""
+"""`<loc>` text: literals of the format, the round trip, and malformed text of a model."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.codec.boxes import NUM_LOC_BINS, Decoded, decode, encode, encode_box, is_valid_label
+from palitune.codec.boxes import Decoded, decode, encode, encode_box, is_valid_label
+from palitune.codec.tokens import NUM_LOC_BINS
 from palitune.records import Box, Instance, Size
 
 SIZE = (1023, 1023)  # a pixel is a bin
@@ -22,7 +23,7 @@ FRAGMENTS = st.lists(
 
 
 @st.composite
-def box_in(draw: st.DrawFn, size: Size) -> Box:
+def boxes_in(draw: st.DrawFn, size: Size) -> Box:
     def side(length: int) -> tuple[float, float]:
         low = draw(st.floats(0, length * (1 - 1 / (NUM_LOC_BINS - 1))))
         return low, draw(st.floats(min(low + length / (NUM_LOC_BINS - 1), length), length))
@@ -35,7 +36,7 @@ def box_in(draw: st.DrawFn, size: Size) -> Box:
 def scenes(draw: st.DrawFn) -> tuple[Size, list[Instance]]:
     size = draw(SIZES)
     return size, [
-        Instance(draw(LABELS), draw(box_in(size))) for _ in range(draw(st.integers(0, 4)))
+        Instance(draw(LABELS), draw(boxes_in(size))) for _ in range(draw(st.integers(0, 4)))
     ]
 
 
@@ -85,7 +86,7 @@ def test_a_second_round_trip_changes_nothing(scene: tuple[Size, list[Instance]])
 
 
 @given(st.tuples(*[st.floats(-1e4, 1e4)] * 4), SIZES)
-def test_every_upright_box_can_be_read_back(corners: tuple[float, ...], size: Size) -> None:
+def test_every_upright_box_is_parsed_back(corners: tuple[float, ...], size: Size) -> None:
     x0, x1 = sorted(corners[:2])
     y0, y1 = sorted(corners[2:])
     decoded = decode(encode_box((x0, y0, x1, y1), size), size, labelled=False)
@@ -97,7 +98,7 @@ def test_every_upright_box_can_be_read_back(corners: tuple[float, ...], size: Si
     "label",
     ["dining table", "bird's nest", "7", "no. 4", "and/or", "1.5 l", "<b>", "seg007", "猫", "a  b"],
 )
-def test_labels_of_all_kinds_come_back(label: str) -> None:
+def test_labels_of_all_kinds_are_parsed_back(label: str) -> None:
     instances = (Instance(label, CAT_BOX), Instance(label, CAT_BOX))
     assert decode(encode(instances, SIZE), SIZE).instances == instances
 
@@ -135,7 +136,7 @@ def test_decoding_never_raises_and_reads_only_boxes_in_the_image(text: str, size
         (f"{CAT} <seg001>", ["cat"], 1),
     ],
 )
-def test_what_can_be_read_is_kept_and_the_rest_is_counted(
+def test_well_formed_objects_are_parsed_and_the_rest_is_counted_as_malformed(
     text: str, labels: list[str], malformed: int
 ) -> None:
     decoded = decode(text, SIZE)
@@ -143,7 +144,7 @@ def test_what_can_be_read_is_kept_and_the_rest_is_counted(
     assert decoded.malformed == malformed
 
 
-def test_a_missing_label_is_fine_where_none_is_expected() -> None:
+def test_a_missing_label_is_accepted_if_labels_are_not_required() -> None:
     instance = Instance("", CAT_BOX)
     text = encode([instance], SIZE, labelled=False)
     assert text == "<loc0010><loc0020><loc0030><loc0040>"
@@ -151,7 +152,7 @@ def test_a_missing_label_is_fine_where_none_is_expected() -> None:
     assert decode(text, SIZE) == Decoded((), malformed=1)
 
 
-def test_confidence_is_asked_for_the_text_of_each_object() -> None:
+def test_confidence_is_computed_from_the_text_of_each_object() -> None:
     text = f"well, {CAT} ; <loc9999> ;  {CAT}\n"
     spans: list[str] = []
 
@@ -167,9 +168,9 @@ def test_confidence_is_asked_for_the_text_of_each_object() -> None:
 @pytest.mark.parametrize(
     ("instance", "message"),
     [
-        (Instance("cat; dog", CAT_BOX), "label 'cat; dog' holds ';'"),
-        (Instance("<loc0001>", CAT_BOX), "label '<loc0001>' holds"),
-        (Instance("<seg001>", CAT_BOX), "label '<seg001>' holds"),
+        (Instance("cat; dog", CAT_BOX), "label 'cat; dog' contains ';'"),
+        (Instance("<loc0001>", CAT_BOX), "label '<loc0001>' contains"),
+        (Instance("<seg001>", CAT_BOX), "label '<seg001>' contains"),
         (Instance(" cat", CAT_BOX), "outer spaces"),
         (Instance("", CAT_BOX), "empty label"),
         (Instance("cat", (40, 10, 20, 30)), r"box \(40, 10, 20, 30\) is inverted"),
@@ -177,7 +178,9 @@ def test_confidence_is_asked_for_the_text_of_each_object() -> None:
         (Instance("cat", (float("nan"), 10, 40, 30)), "is inverted"),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(instance: Instance, message: str) -> None:
+def test_objects_that_could_not_be_parsed_back_are_refused(
+    instance: Instance, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         encode([instance], SIZE)
 
@@ -186,7 +189,7 @@ PIECES = st.lists(st.sampled_from([*"ab ;<>", "<loc0001>", "<seg001>"]), min_siz
 
 
 @given(PIECES.map("".join))
-def test_a_label_is_writable_where_it_is_read_back(label: str) -> None:
+def test_a_label_is_valid_exactly_if_it_is_parsed_back(label: str) -> None:
     text = f"<loc0010><loc0020><loc0030><loc0040> {label}"
-    [*read] = decode(text, SIZE).instances
-    assert is_valid_label(label) == ([instance.label for instance in read] == [label])
+    labels = [instance.label for instance in decode(text, SIZE).instances]
+    assert is_valid_label(label) == (labels == [label])

@@ -1,4 +1,4 @@
-"""`<seg>` text: the network against its tables, geometry by literals, what a model writes badly."""
+"""`<seg>` text: the VQ-VAE, crop and paste geometry, and malformed text of a model."""
 
 import json
 import subprocess
@@ -34,10 +34,10 @@ HANDWRITING = masks.codec_path("embedded").parent / "handwriting"
 
 
 class Canned:
-    """A network that writes 112 to 127 for every mask, and draws the left half of every one."""
+    """A network that encodes every mask as 112 to 127 and decodes to the left half of the mask."""
 
-    def encode(self, given: torch.Tensor) -> torch.Tensor:
-        return torch.arange(112, 128).expand(len(given), 16)
+    def encode(self, masks: torch.Tensor) -> torch.Tensor:
+        return torch.arange(112, 128).expand(len(masks), 16)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         left = torch.where(torch.arange(64) < 32, 1.0, -1.0)
@@ -60,8 +60,8 @@ def write_npz(file: Path, tensors: dict[str, Any]) -> Path:
 # The network -------------------------------------------------------------------------------------
 
 
-def by_the_tables(t: dict[str, torch.Tensor], given: torch.Tensor) -> tuple[Any, Any]:
-    """Encode and decode step by step as the released code lists its layers."""
+def reference_round_trip(t: dict[str, torch.Tensor], pixels: torch.Tensor) -> tuple[Any, Any]:
+    """Encode and decode layer by layer, as the released code does."""
 
     def conv(x: torch.Tensor, name: str, **more: int) -> torch.Tensor:
         return F.conv2d(x, t[f"{name}.weight"], t[f"{name}.bias"], **more)
@@ -71,7 +71,7 @@ def by_the_tables(t: dict[str, torch.Tensor], given: torch.Tensor) -> tuple[Any,
         y = F.relu(conv(y, f"{name}.net.2", padding=1))
         return x + conv(y, f"{name}.net.4")
 
-    x = 2 * (given[:, None] - 0.5)
+    x = 2 * (pixels[:, None] - 0.5)
     for layer in (0, 2, 4, 6):
         x = F.relu(conv(x, f"encoder.{layer}", stride=2, padding=1))
     x = conv(residual(residual(x, "encoder.8"), "encoder.9"), "encoder.10")
@@ -109,14 +109,14 @@ def test_tensors_are_named_and_shaped_as_in_the_released_file() -> None:
 
 
 @pytest.mark.parametrize("depth", [512, 64])
-def test_the_network_does_what_the_tables_say(tmp_path: Path, depth: int) -> None:
+def test_codes_and_masks_equal_those_of_the_released_code(tmp_path: Path, depth: int) -> None:
     tensors = random_tensors(depth)
-    # Training leaves these behind; the released file may have them.
+    # Tensors of training, which the released file may contain.
     extras = {"_vq_vae._ema_cluster_size": torch.ones(128), "_vq_vae._ema_w": torch.ones(128, 512)}
     codec = MaskCodec.load(write_npz(tmp_path / "vae-oid.npz", tensors | extras))
-    given = torch.rand(9, 64, 64)
-    codes, drawn = by_the_tables(tensors, given)
-    assert np.array_equal(codec.encode(given.numpy()), codes)
+    pixels = torch.rand(9, 64, 64)
+    codes, drawn = reference_round_trip(tensors, pixels)
+    assert np.array_equal(codec.encode(pixels.numpy()), codes)
     assert codec.decode(codes) == pytest.approx(drawn, abs=1e-5)
 
 
@@ -129,7 +129,7 @@ def test_a_safetensors_of_the_same_tensors_is_the_same_codec(tmp_path: Path) -> 
     assert np.array_equal(first.decode(codes), second.decode(codes))
 
 
-def test_numpy_goes_in_and_out_in_any_number() -> None:
+def test_numpy_arrays_of_any_length_are_encoded_and_decoded() -> None:
     for count in (0, 1, 300):
         codes = EMBEDDED.encode(np.zeros((count, 64, 64)))
         assert (codes.shape, codes.dtype) == ((count, 16), np.int64)
@@ -145,30 +145,30 @@ def without(name: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        (without("_vq_vae._embedding"), r"_embedding must have shape \(128, depth\), not none"),
+        (without("_vq_vae._embedding"), r"_embedding must have shape \(128, code_dim\), got none"),
         (
             without("") | {"_vq_vae._embedding": torch.ones(64, 8)},
-            r"must have shape \(128, depth\), not \(64, 8\)",
+            r"must have shape \(128, code_dim\), got \(64, 8\)",
         ),
-        (without("decoder.12.bias"), r"decoder.12.bias must have shape \(1,\), not none"),
+        (without("decoder.12.bias"), r"decoder.12.bias must have shape \(1,\), got none"),
         (
             without("") | {"encoder.0.weight": torch.ones(16, 1, 3, 3)},
-            r"encoder.0.weight must have shape \(16, 1, 4, 4\), not \(16, 1, 3, 3\)",
+            r"encoder.0.weight must have shape \(16, 1, 4, 4\), got \(16, 1, 3, 3\)",
         ),
-        (without("") | {"head": torch.ones(3)}, r"head must have shape none, not \(3,\)"),
+        (without("") | {"head": torch.ones(3)}, r"head must have shape none, got \(3,\)"),
         (without("") | {"decoder.12.bias": torch.tensor([np.nan])}, "not finite"),
     ],
 )
-def test_tensors_that_are_no_codec_are_named(
+def test_tensors_of_another_architecture_are_refused_by_name(
     tmp_path: Path, tensors: dict[str, torch.Tensor], message: str
 ) -> None:
     file = write_npz(tmp_path / "vae.npz", tensors)
     with pytest.raises(DataError, match=message) as refusal:
         MaskCodec.load(file)
-    assert str(refusal.value).startswith(f"{file} is no mask codec")
+    assert str(refusal.value).startswith(f"{file} is not a mask codec")
 
 
-def test_a_file_that_is_missing_or_no_archive_is_named_with_where_to_get_it(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_or_corrupt_file_names_the_download(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not found")
     (tmp_path / "text.safetensors").write_text("not found")
     for name in ("missing.npz", "text.npz", "text.safetensors"):
@@ -230,17 +230,17 @@ def test_a_crop_is_resized_bilinear_and_antialiased() -> None:
     line = np.zeros((256, 256), dtype=bool)
     line[:, 128] = True
     same, row = np.eye(64, dtype=bool), np.array([[True, False]])
-    large, kept, wide = masks.resize_crops([line, same, row])
+    large, unchanged, wide = masks.resize_crops([line, same, row])
     # A triangle of half width 4 around pixel 126 and 130, which the line is 2.5 and 1.5 away from.
     assert large[9, 30:34] == pytest.approx([0, (1 - 2.5 / 4) / 4, (1 - 1.5 / 4) / 4, 0], abs=1e-6)
-    assert np.array_equal(kept, same)
-    assert wide[0, :16].min() == 1  # the edge pixels are held: no corners are aligned
+    assert np.array_equal(unchanged, same)
+    assert wide[0, :16].min() == 1  # edge pixels are repeated: align_corners is off
     assert wide[0, 48:].max() == 0
     assert wide[0, 31] + wide[0, 32] == pytest.approx(1)
     assert masks.resize_crops([]).shape == (0, 64, 64)
 
 
-def test_what_is_drawn_is_pasted_where_the_box_is_truncated_to() -> None:
+def test_a_mask_is_pasted_into_its_box_truncated_to_pixels() -> None:
     drawn = np.ones((64, 64), np.float32)
     mask = masks.paste_mask(drawn, (2.9, 1.9, 5.99, 4.1), (8, 6))
     expected = np.zeros((6, 8), dtype=bool)
@@ -251,7 +251,7 @@ def test_what_is_drawn_is_pasted_where_the_box_is_truncated_to() -> None:
         assert not masks.paste_mask(drawn, empty, (8, 6)).any()
 
 
-def test_what_is_drawn_is_resized_before_it_is_cut_at_zero() -> None:
+def test_mask_logits_are_resized_before_they_are_thresholded() -> None:
     drawn = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     for width, height in [(13, 100), (64, 64), (200, 30), (1, 1)]:
         resized = Image.fromarray(drawn).resize((width, height), Image.Resampling.BILINEAR)
@@ -267,7 +267,7 @@ def cat(box: Box = BOX, label: str = "cat") -> Instance:
     return Instance(label, box, mask=toy_mask(SIZE, box))
 
 
-def test_an_object_is_its_box_then_its_codes_then_its_label() -> None:
+def test_an_object_is_written_as_box_then_codes_then_label() -> None:
     assert masks.encode_masks([cat(), cat()], SIZE, CANNED) == [SEGS, SEGS]
     assert masks.encode([cat()], SIZE, CANNED) == CAT
     assert masks.encode([cat(), cat(label="dog")], SIZE, CANNED) == f"{CAT} ; {LOCS}{SEGS} dog"
@@ -275,7 +275,7 @@ def test_an_object_is_its_box_then_its_codes_then_its_label() -> None:
     assert masks.encode([], SIZE, CANNED) == ""
 
 
-def test_an_object_is_read_with_its_mask_at_the_resolution_of_the_image() -> None:
+def test_an_object_is_parsed_with_its_mask_at_the_resolution_of_the_image() -> None:
     decoded = masks.decode(CAT, SIZE, CANNED)
     left = np.zeros((1023, 1023), dtype=bool)
     left[10:30, 20:30] = True
@@ -303,7 +303,7 @@ def test_an_object_is_read_with_its_mask_at_the_resolution_of_the_image() -> Non
         (f"<loc0010>{SEGS} cat", [], 1),
     ],
 )
-def test_what_can_be_read_is_kept_and_the_rest_is_counted(
+def test_well_formed_objects_are_parsed_and_the_rest_is_counted_as_malformed(
     text: str, labels: list[str], malformed: int
 ) -> None:
     decoded = masks.decode(text, SIZE, CANNED)
@@ -311,7 +311,7 @@ def test_what_can_be_read_is_kept_and_the_rest_is_counted(
     assert decoded.malformed == malformed == masks.parse_objects(text, SIZE)[1]
 
 
-def test_confidence_is_asked_for_the_text_of_each_object() -> None:
+def test_confidence_is_computed_from_the_text_of_each_object() -> None:
     text = f"well, {CAT} ; {LOCS} dog"
     decoded = masks.decode(text, SIZE, CANNED, confidence=lambda start, end: (end - start) / 1000)
     assert [instance.score for instance in decoded.instances] == [len(CAT) / 1000]
@@ -340,11 +340,13 @@ def test_decoding_never_raises_and_every_mask_lies_in_its_box(text: str, size: S
     [
         (Instance("cat", BOX), "object 'cat' has no mask"),
         (Instance("cat", BOX, mask=np.ones((9, 8), dtype=bool)), "has 8x9 px, the image 1023x1023"),
-        (cat(label="a;b"), "label 'a;b' holds ';'"),
+        (cat(label="a;b"), "label 'a;b' contains ';'"),
         (cat(label=""), "empty label"),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(instance: Instance, message: str) -> None:
+def test_objects_that_could_not_be_parsed_back_are_refused(
+    instance: Instance, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         masks.encode([instance], SIZE, CANNED)
 
@@ -353,7 +355,7 @@ def test_what_could_not_be_read_back_is_not_written(instance: Instance, message:
 
 
 def embedded_digits(split: str) -> list[tuple[Instance, Size]]:
-    """The digits of the embedded pages: the ink in their boxes is darker than the middle grey."""
+    """Return the digits of the embedded pages; pixels darker than the middle gray are ink."""
     content = json.loads((HANDWRITING / f"{split}_instances.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     digits = []
@@ -376,20 +378,20 @@ def round_trip_iou(instance: Instance, size: Size) -> float:
     return float((instance.mask & read.mask).sum() / (instance.mask | read.mask).sum())
 
 
-def test_the_embedded_codec_keeps_handwriting_that_it_has_not_seen() -> None:
+def test_the_embedded_codec_reconstructs_unseen_handwriting() -> None:
     ious = [round_trip_iou(*digit) for digit in embedded_digits("test")]
     assert len(ious) > 700
     assert np.mean(ious) >= 0.80
 
 
-def test_the_embedded_codec_keeps_plain_shapes() -> None:
+def test_the_embedded_codec_reconstructs_plain_shapes() -> None:
     size = (200, 150)
     for box in [(10, 10, 190, 140), (20, 30, 60, 120), (100, 20, 180, 60)]:
         ellipse = Instance("ellipse", box, mask=toy_mask(size, box))
         assert round_trip_iou(ellipse, size) >= 0.85
 
 
-def test_the_embedded_codec_is_small_and_of_the_released_shapes() -> None:
+def test_the_embedded_codec_is_small_and_has_the_released_shapes() -> None:
     file = masks.codec_path("embedded")
     assert file.stat().st_size <= 3_000_000
     tensors = EMBEDDED.network.state_dict()
@@ -397,17 +399,17 @@ def test_the_embedded_codec_is_small_and_of_the_released_shapes() -> None:
     assert isinstance(load_mask_vqvae(tensors), MaskVQVAE)
 
 
-def test_a_thousand_masks_are_written_and_read_in_seconds() -> None:
+def test_a_thousand_masks_are_encoded_and_decoded_in_seconds() -> None:
     size = (320, 240)
-    random = np.random.default_rng(0)
-    corners = random.integers((0, 0, 60, 60), (200, 120, 120, 120), (1000, 4)).astype(float)
-    places = [(x, y, x + w, y + h) for x, y, w, h in corners]
-    instances = [Instance("", box, mask=toy_mask(size, box)) for box in places]
+    rng = np.random.default_rng(0)
+    corners = rng.integers((0, 0, 60, 60), (200, 120, 120, 120), (1000, 4)).astype(float)
+    digit_boxes = [(x, y, x + w, y + h) for x, y, w, h in corners]
+    instances = [Instance("", box, mask=toy_mask(size, box)) for box in digit_boxes]
     began = time.process_time()
     written = masks.encode_masks(instances, size, EMBEDDED)
     encoded = time.process_time()
     codes = [[int(code[:3]) for code in text.split("<seg")[1:]] for text in written]
-    read = masks.decode_masks(codes, places, size, EMBEDDED)
+    read = masks.decode_masks(codes, digit_boxes, size, EMBEDDED)
     decoded = time.process_time()
     assert len(written) == len(read) == 1000
     print(f"1000 masks: written in {encoded - began:.2f} s, read in {decoded - encoded:.2f} s")

@@ -12,6 +12,7 @@ from palitune.config import catalog
 from palitune.config.catalog import FieldDoc
 from palitune.config.recipes import GROUPS
 from palitune.errors import ConfigError
+from palitune.paths import resource_dir
 
 
 class Color(Enum):
@@ -106,5 +107,5 @@ def test_bundled_experiments_have_unique_names() -> None:
 
 def test_a_checkout_reads_the_folders_next_to_its_sources() -> None:
     root = Path(__file__).parents[3]
-    assert catalog.resource_dir("conf").resolve() == root / "conf"
-    assert catalog.resource_dir("recipes").resolve() == root / "recipes"
+    assert resource_dir("conf").resolve() == root / "conf"
+    assert resource_dir("recipes").resolve() == root / "recipes"

@@ -8,9 +8,9 @@ import pytest
 from palitune.config.compose import compose
 from palitune.config.recipes import Check, Evaluate, Finetune, ModelRecipeConfig
 from palitune.config.to_yaml import to_yaml
-from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
+from palitune.data.sources.mixture import Mixture
 from palitune.models.adapters.config import Full, Lora, Qlora
 from palitune.models.config import PaliGemma2, Tiny
 from palitune.report.trackers.config import NullTrackerConfig, WandbConfig

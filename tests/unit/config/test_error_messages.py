@@ -42,7 +42,7 @@ ERRORS = {
         "data is missing: choose one of benchmark, coco, handwriting, hub, ",
     ),
     "no task": (["data=handwriting"], "task is missing: choose one of "),
-    "a task beside a mixture": ([*QUICKSTART, "task=ocr"], "task: the parts of a mixture bring "),
+    "a task beside a mixture": ([*QUICKSTART, "task=ocr"], "task must not be set for a mixture"),
     "a value of a task that is not chosen": (
         ["data=handwriting", "task.classes=[a]"],
         "task.classes=[a]: task is missing: choose one of ",
@@ -53,7 +53,8 @@ ERRORS = {
     ),
     "text for a number": (
         [*BOATS, "training.global_batch_size=many"],
-        "training.global_batch_size=many: Value 'many' of type 'str' could not be converted to Integer",
+        "training.global_batch_size=many: Value 'many' of type 'str' could not be converted to "
+        "Integer",
     ),
     "null for a number": (
         [*BOATS, "training.global_batch_size=null"],
@@ -66,7 +67,7 @@ ERRORS = {
     ),
     "a value out of its range": (
         [*BOATS, "training.global_batch_size=0"],
-        "training.global_batch_size must be at least 1, ",
+        "training.global_batch_size must be at least 1, got 0.",
     ),
     "a key below a value": (
         [*BOATS, "training.global_batch_size.x=1"],

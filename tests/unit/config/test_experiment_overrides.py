@@ -8,10 +8,10 @@ from palitune.config.compose import compose
 from palitune.config.recipes import Evaluate, Finetune, Predict
 from palitune.config.to_yaml import to_yaml
 from palitune.data.images.augmentation import NoAugmentation
-from palitune.data.mixture import Mixture
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
-from palitune.data.sources.instance_masks import InstanceMasks
+from palitune.data.sources.masks.instance import InstanceMasks
+from palitune.data.sources.mixture import Mixture
 from palitune.models.adapters.config import Full, Lora
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr

@@ -1,4 +1,4 @@
-"""Masks in the cache: they come back as they were, and another codec makes other examples."""
+"""Cached masks are the same as those of the task, and depend on the codec."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def save_codec(file: Path, seed: int) -> Path:
     [Segmentation(), ReferringSegmentation(include_label=True), Detection()],
     ids=lambda t: t.name,
 )
-def test_masks_come_back_as_the_task_wrote_them(drawn: Drawn, task: Task) -> None:
+def test_cached_masks_equal_those_of_the_task(drawn: Drawn, task: Task) -> None:
     [row] = drawn.rows("train")
     assert isinstance(row, Row)
     [part] = load_split(drawn, task, "train")
@@ -77,9 +77,7 @@ def test_masks_come_back_as_the_task_wrote_them(drawn: Drawn, task: Task) -> Non
     assert instance.mask is not None
 
 
-def test_a_codec_put_in_the_place_of_another_makes_new_examples(
-    drawn: Drawn, tmp_path: Path
-) -> None:
+def test_a_replaced_codec_file_makes_new_examples(drawn: Drawn, tmp_path: Path) -> None:
     suffixes = set()
     for seed in (1, 2):
         file = save_codec(tmp_path / f"{seed}.safetensors", seed)

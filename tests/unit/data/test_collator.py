@@ -1,4 +1,4 @@
-"""The collator against the Hugging Face processor, and against the text it was given."""
+"""The collator equals the Hugging Face processor, and its tokens decode to the text."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,32 +24,32 @@ def processor(tiny: Callable[[str], Path]) -> AutoProcessor:
 
 
 @pytest.fixture
-def visits(examples: list[Example]) -> list[TrainingSample]:
+def samples(examples: list[Example]) -> list[TrainingSample]:
     return [TrainingSample(example, example.suffixes[0]) for example in examples]
 
 
 def test_a_training_row_reads_image_bos_prefix_newline_suffix_eos_pad(
-    processor: AutoProcessor, visits: list[TrainingSample]
+    processor: AutoProcessor, samples: list[TrainingSample]
 ) -> None:
-    batch = Collator(processor).collate_train(visits)
+    batch = Collator(processor).collate_train(samples)
     width = batch["input_ids"].shape[1]
-    for row, visit in enumerate(visits):
+    for row, sample in enumerate(samples):
         text = processor.tokenizer.decode(
             batch["input_ids"][row], clean_up_tokenization_spaces=False
         )
-        written = "<image>" * 64 + "<bos>" + visit.example.prefix + "\n" + visit.suffix + "<eos>"
+        written = "<image>" * 64 + "<bos>" + sample.example.prefix + "\n" + sample.suffix + "<eos>"
         padding = width - int(batch["attention_mask"][row].sum())
         assert text == written + "<pad>" * padding
 
 
 def test_a_training_batch_equals_the_processors_own(
-    processor: AutoProcessor, visits: list[TrainingSample]
+    processor: AutoProcessor, samples: list[TrainingSample]
 ) -> None:
-    ours = Collator(processor).collate_train(visits)
+    ours = Collator(processor).collate_train(samples)
     theirs = processor(
-        images=[[Image.open(visit.example.images[0])] for visit in visits],
-        text=["<image>" + visit.example.prefix for visit in visits],
-        suffix=[visit.suffix for visit in visits],
+        images=[[Image.open(sample.example.images[0])] for sample in samples],
+        text=["<image>" + sample.example.prefix for sample in samples],
+        suffix=[sample.suffix for sample in samples],
         padding="longest",
         return_tensors="pt",
     )
@@ -74,31 +74,31 @@ def test_a_prompt_batch_equals_the_processors_own_with_left_padding(
     assert "labels" not in ours
 
 
-def test_a_prompt_shows_the_views_that_training_would(
-    processor: AutoProcessor, visits: list[TrainingSample]
+def test_a_prompt_has_the_image_transforms_of_training(
+    processor: AutoProcessor, samples: list[TrainingSample]
 ) -> None:
-    seen = [
-        replace(visit, transforms=(ImageTransform(hflip=bool(n)),))
-        for n, visit in enumerate(visits)
+    transformed = [
+        replace(sample, transforms=(ImageTransform(hflip=bool(n)),))
+        for n, sample in enumerate(samples)
     ]
     collator = Collator(processor)
     prompts = collator.collate_prompts(
-        [visit.example for visit in seen], [visit.transforms for visit in seen]
+        [sample.example for sample in transformed], [sample.transforms for sample in transformed]
     )
-    assert torch.equal(prompts["pixel_values"], collator.collate_train(seen)["pixel_values"])
+    assert torch.equal(prompts["pixel_values"], collator.collate_train(transformed)["pixel_values"])
 
 
 def test_labels_are_suffix_and_eos_only(
-    processor: AutoProcessor, visits: list[TrainingSample]
+    processor: AutoProcessor, samples: list[TrainingSample]
 ) -> None:
-    batch = Collator(processor).collate_train(visits)
+    batch = Collator(processor).collate_train(samples)
     assert torch.equal(batch["labels"] != IGNORE_INDEX, batch["token_type_ids"] == 1)
-    for row, visit in enumerate(visits):
+    for row, sample in enumerate(samples):
         labels = batch["labels"][row]
         text = processor.tokenizer.decode(
             labels[labels != IGNORE_INDEX], clean_up_tokenization_spaces=False
         )
-        assert text == visit.suffix + "<eos>"
+        assert text == sample.suffix + "<eos>"
 
 
 def test_two_images_are_two_blocks_of_image_tokens(
@@ -110,7 +110,7 @@ def test_two_images_are_two_blocks_of_image_tokens(
     assert batch["pixel_values"].shape == (2, 3, 112, 112)
 
 
-def test_a_newline_at_the_end_of_a_prefix_stays_a_token_of_its_own(
+def test_a_newline_at_the_end_of_a_prefix_is_a_separate_token(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
     collator = Collator(processor)
@@ -119,31 +119,31 @@ def test_a_newline_at_the_end_of_a_prefix_stays_a_token_of_its_own(
 
 
 def test_a_row_above_max_length_is_refused_with_its_place(
-    processor: AutoProcessor, visits: list[TrainingSample]
+    processor: AutoProcessor, samples: list[TrainingSample]
 ) -> None:
-    longest = max(Collator(processor).num_tokens(visit.example) for visit in visits)
-    Collator(processor, max_length=longest).collate_train(visits)
-    with pytest.raises(DataError, match=r"drawn:\d: .* \d+ tokens \(64 of them of its image\)"):
-        Collator(processor, max_length=longest - 1).collate_train(visits)
+    longest = max(Collator(processor).num_tokens(sample.example) for sample in samples)
+    Collator(processor, max_length=longest).collate_train(samples)
+    with pytest.raises(DataError, match=r"drawn:\d: .* \d+ tokens \(64 of them for its image\)"):
+        Collator(processor, max_length=longest - 1).collate_train(samples)
 
 
-def test_a_row_that_its_images_make_too_long_says_so(
+def test_the_error_of_a_row_with_many_images_counts_their_tokens(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
     video = TrainingSample(replace(examples[0], images=examples[0].images * 16), "73")
-    with pytest.raises(DataError, match=r"1024 of them of its 16 images\) and .* is 1000"):
+    with pytest.raises(DataError, match=r"1024 of them for its 16 images\), and .* is 1000"):
         Collator(processor, max_length=1000).collate_train([video])
 
 
-def test_every_image_is_seen_by_its_own_view(
+def test_each_image_has_a_separate_transform(
     processor: AutoProcessor, examples: list[Example]
 ) -> None:
     twice = replace(examples[0], images=examples[0].images * 2)
     collator = Collator(processor)
     views = IDENTITY_TRANSFORM, ImageTransform(hflip=True)
-    seen = collator.collate_train([TrainingSample(twice, "73", views)])["pixel_values"]
-    assert not torch.equal(seen[0], seen[1])
-    for image, view in zip(seen, views, strict=True):
+    images = collator.collate_train([TrainingSample(twice, "73", views)])["pixel_values"]
+    assert not torch.equal(images[0], images[1])
+    for image, view in zip(images, views, strict=True):
         assert torch.equal(image, collator.load_pixels(examples[0].images[0], view))
 
 
@@ -159,13 +159,13 @@ def test_small_images_are_decoded_once_and_large_ones_every_time(
     Image.linear_gradient("L").resize((128, 128)).save(small)
     Image.linear_gradient("L").resize((128, 129)).save(large)
     collator = Collator(processor)
-    seen = [
+    pixels = [
         [collator.load_pixels(path, ImageTransform(hflip=True)) for path in (small, large)]
         for _ in "123"
     ]
     assert decoded == [small, large, large, large]
-    for again in seen[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(again, seen[0], strict=True))
+    for again in pixels[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(again, pixels[0], strict=True))
 
 
 def test_a_marked_box_is_outlined_in_red_after_the_image_is_resized(
@@ -173,19 +173,19 @@ def test_a_marked_box_is_outlined_in_red_after_the_image_is_resized(
 ) -> None:
     plain = replace(examples[0], size=(160, 120))
     marked = replace(plain, marked_box=(40, 30, 80, 90))
-    shown = Collator(processor).collate_prompts([plain, marked])["pixel_values"]
-    _, _, height, width = shown.shape
-    outlined = (shown[0] != shown[1]).any(dim=0)
+    pixels = Collator(processor).collate_prompts([plain, marked])["pixel_values"]
+    _, _, height, width = pixels.shape
+    outlined = (pixels[0] != pixels[1]).any(dim=0)
     rows, columns = outlined.nonzero(as_tuple=True)
     top, bottom, left, right = (int(f * (side - 1)) for f, side in (
         (0.25, height), (0.75, height), (0.25, width), (0.5, width)
     ))  # fmt: skip
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (top, bottom, left, right)
     assert int(outlined.sum()) == 2 * (right - left + 1) + 2 * (bottom - top - 1)
-    assert shown[1][:, top, left:right].unique(dim=1).tolist() == [[255], [0], [0]]
+    assert pixels[1][:, top, left:right].unique(dim=1).tolist() == [[255], [0], [0]]
 
 
-def test_an_unreadable_image_is_named_with_its_row(
+def test_an_unreadable_image_is_reported_with_its_row(
     processor: AutoProcessor, examples: list[Example], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.png"
@@ -194,42 +194,42 @@ def test_an_unreadable_image_is_named_with_its_row(
         Collator(processor).collate_prompts([replace(examples[0], images=(str(broken),))])
 
 
-def test_cycling_visits_every_target_equally_often(examples: list[Example]) -> None:
-    visits = TrainingSet(examples, TargetSampling.cycle, seed=3)
-    seen = []
+def test_cycling_uses_every_target_equally_often(examples: list[Example]) -> None:
+    training_set = TrainingSet(examples, TargetSampling.cycle, seed=3)
+    suffixes = []
     for epoch in range(4):
-        visits.set_epoch(epoch)
-        seen.append(visits[2].suffix)
-    assert sorted(seen[:2]) == sorted(seen[2:]) == ["2", "two"]
+        training_set.set_epoch(epoch)
+        suffixes.append(training_set[2].suffix)
+    assert sorted(suffixes[:2]) == sorted(suffixes[2:]) == ["2", "two"]
 
 
 def test_sampled_targets_depend_on_seed_and_epoch_alone(examples: list[Example]) -> None:
-    def drawn(seed: int) -> list[str]:
-        visits = TrainingSet(examples, TargetSampling.sample, seed)
-        chosen = []
+    def sampled_suffixes(seed: int) -> list[str]:
+        training_set = TrainingSet(examples, TargetSampling.sample, seed)
+        suffixes = []
         for epoch in range(20):
-            visits.set_epoch(epoch)
-            chosen.append(visits[2].suffix)
-        return chosen
+            training_set.set_epoch(epoch)
+            suffixes.append(training_set[2].suffix)
+        return suffixes
 
-    assert drawn(0) == drawn(0)
-    assert drawn(0) != drawn(1)
-    assert set(drawn(0)) == {"two", "2"}
+    assert sampled_suffixes(0) == sampled_suffixes(0)
+    assert sampled_suffixes(0) != sampled_suffixes(1)
+    assert set(sampled_suffixes(0)) == {"two", "2"}
 
 
 def test_first_takes_the_first_target(examples: list[Example]) -> None:
-    assert [visit.suffix for visit in TrainingSet(examples, TargetSampling.first, 0)] == [
+    assert [sample.suffix for sample in TrainingSet(examples, TargetSampling.first, 0)] == [
         example.suffixes[0] for example in examples
     ]
 
 
-def test_all_suffixes_of_an_example_stand_in_one_row_with_their_numbers(
+def test_all_suffixes_of_an_example_are_in_one_row_with_their_numbers(
     tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny("paligemma"))
     collator = Collator(processor)
-    visit = TrainingSet(examples, TargetSampling.all, 0)[2]
-    batch = collator.collate_train([visit])
+    sample = TrainingSet(examples, TargetSampling.all, 0)[2]
+    batch = collator.collate_train([sample])
     types, ids = batch["token_type_ids"][0], batch["input_ids"][0]
     assert [
         processor.tokenizer.decode(ids[types == number])
@@ -239,17 +239,15 @@ def test_all_suffixes_of_an_example_stand_in_one_row_with_their_numbers(
     assert torch.equal(batch["labels"][0] != -100, types > 0)
 
 
-def test_a_batch_holds_every_image_once(
-    tiny: Callable[[str], Path], examples: list[Example]
-) -> None:
+def test_a_batch_has_every_image_once(tiny: Callable[[str], Path], examples: list[Example]) -> None:
     collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma")))
     chosen = [examples[0], examples[1], examples[0]]
     batch = collator.collate_train([TrainingSample(example, "x") for example in chosen])
     first = collator.collate_prompts(chosen[:1])["pixel_values"]
-    for made in (batch, collator.collate_prompts(chosen)):
-        assert made["image_index"].tolist() == [0, 1, 0]
-        assert torch.equal(made["pixel_values"][:1], first)
-        assert len(made["pixel_values"]) == 2
+    for collated in (batch, collator.collate_prompts(chosen)):
+        assert collated["image_index"].tolist() == [0, 1, 0]
+        assert torch.equal(collated["pixel_values"][:1], first)
+        assert len(collated["pixel_values"]) == 2
     assert "image_index" not in collator.collate_train(
         [TrainingSample(example, "x") for example in chosen[:2]]
     )

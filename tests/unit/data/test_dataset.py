@@ -1,4 +1,4 @@
-"""Examples: the same from the cache as from the rows, rebuilt when anything they follow from is."""
+"""Examples from the cache equal those of the rows, and are rebuilt when a dependency changes."""
 
 import importlib.util
 import json
@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from palitune.data.dataset import Examples, concatenate_datasets, load_split, load_training_split
+from palitune.data.dataset import ConcatDataset, Examples, load_split, load_training_split
 from palitune.data.example_cache import cache_folder
-from palitune.data.mixture import Mixture, MixtureComponent
 from palitune.data.sources.base import Data, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.mixture import Mixture, MixtureComponent
 from palitune.errors import DataError
 from palitune.records import Example, Instance, Row
 from palitune.tasks import TASKS, Task
@@ -143,7 +143,7 @@ def test_a_second_load_comes_from_the_cache(folder: Path) -> None:
     assert reads(source, split="validation") == 0
 
 
-def test_whatever_examples_follow_from_makes_new_ones(folder: Path) -> None:
+def test_every_dependency_of_the_examples_is_part_of_the_cache_key(folder: Path) -> None:
     source = Counting(path=str(folder))
     assert reads(source, Caption()) == 1
     assert reads(source, Caption(language="de")) == 1
@@ -158,7 +158,7 @@ def test_whatever_examples_follow_from_makes_new_ones(folder: Path) -> None:
     assert reads(source, Vqa()) == 0
 
 
-def test_images_that_have_moved_are_found_anew_or_named_with_their_row(
+def test_moved_images_are_found_again_or_reported_with_their_row(
     folder: Path, toy_coco: Path, tmp_path: Path
 ) -> None:
     coco = tmp_path / "coco"
@@ -196,7 +196,7 @@ def imported(file: Path) -> Any:
     return module
 
 
-def test_the_cache_lies_where_the_user_says_or_at_home(
+def test_the_cache_folder_is_in_the_environment_variable_or_the_home_folder(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cache_folder() == cache
@@ -204,7 +204,7 @@ def test_the_cache_lies_where_the_user_says_or_at_home(
     assert cache_folder() == Path.home() / ".cache/palitune/examples"
 
 
-def test_several_builders_at_once_agree_and_leave_nothing_behind(folder: Path, cache: Path) -> None:
+def test_concurrent_builders_agree_and_leave_nothing_behind(folder: Path, cache: Path) -> None:
     source = Jsonl(path=str(folder))
     with ThreadPoolExecutor(4) as pool:
         built = list(pool.map(lambda _: list(examples_of(source)), range(8)))
@@ -223,15 +223,15 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(
 ) -> None:
     monkeypatch.setenv("PALITUNE_CACHE", str(folder / "train.jsonl"))
     assert failure(Jsonl(path=str(folder))).endswith(
-        "name a folder with free space in the environment variable PALITUNE_CACHE"
+        "set the environment variable PALITUNE_CACHE to a folder with free space"
     )
 
 
 def test_the_first_bad_row_is_an_error(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"text": "a"}, {"text": ""}, {"text": "c"})
     assert failure(source) == (
-        f"{tmp_path}/d/train.jsonl:2: column 'text' holds an empty text; a target must not be "
-        "empty, drop the row or fill it in (bad rows so far: 1; data.max_bad_rows=0)"
+        f"{tmp_path}/d/train.jsonl:2: column 'text' contains an empty text, which cannot be a "
+        "target. Remove the row or fill in the text (bad rows so far: 1; data.max_bad_rows=0)"
     )
 
 
@@ -254,11 +254,11 @@ def test_bad_rows_up_to_the_limit_are_skipped_and_told_again_from_the_cache(
         ]
 
 
-def test_one_bad_row_too_many_tells_the_first_and_the_setting(tmp_path: Path) -> None:
+def test_too_many_bad_rows_report_the_first_and_the_setting(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"id": 1}, {"text": "a"}, "{", "{", "{")
     source.max_bad_rows = 2
     assert failure(source) == (
-        f"{tmp_path}/d/train.jsonl:1: column 'text' is missing; this task needs it "
+        f"{tmp_path}/d/train.jsonl:1: column 'text' is missing, but this task requires it "
         "(bad rows so far: 3; data.max_bad_rows=2)"
     )
 
@@ -266,8 +266,8 @@ def test_one_bad_row_too_many_tells_the_first_and_the_setting(tmp_path: Path) ->
 def test_an_id_that_occurs_twice_is_a_bad_row(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"id": "x", "text": "a"}, {"id": "x", "text": "b"})
     assert failure(source).startswith(
-        f"{tmp_path}/d/train.jsonl:2: id 'x' is used already at {tmp_path}/d/train.jsonl:1; "
-        "give every row its own, or leave the column out"
+        f"{tmp_path}/d/train.jsonl:2: id 'x' is already used at {tmp_path}/d/train.jsonl:1; "
+        "ids must be unique, change it or leave the column out"
     )
 
 
@@ -283,21 +283,21 @@ def test_an_id_that_occurs_twice_is_a_bad_row(tmp_path: Path) -> None:
 def test_an_empty_target_is_a_bad_row(tmp_path: Path, column: str, value: Any, task: Task) -> None:
     source = write_rows(tmp_path / "d", {"question": "q", column: value})
     assert failure(source, task).startswith(
-        f"{tmp_path}/d/train.jsonl:1: column '{column}' holds an empty text; "
+        f"{tmp_path}/d/train.jsonl:1: column '{column}' contains an empty text, "
     )
 
 
 def test_a_split_without_examples_is_an_error(tmp_path: Path) -> None:
-    place = f"{tmp_path}/d/train.jsonl: split 'train' has no examples; "
+    start = f"{tmp_path}/d/train.jsonl: split 'train' has no examples; "
     source = write_rows(tmp_path / "d")
-    assert failure(source) == place + "check that the file is the right one"
+    assert failure(source) == start + "check that it is the right file"
     source = write_rows(tmp_path / "d", "{")
     source.max_bad_rows = 1
-    assert failure(source).startswith(place + "every row is bad, the first: ")
+    assert failure(source).startswith(start + "every row is bad, the first: ")
     source = write_rows(tmp_path / "d", {"text": "a"})
     source.validation_fraction = 0.01
     assert failure(source, split="validation").endswith(
-        "data.validation_fraction=0.01 of so few images leaves none"
+        "data.validation_fraction=0.01 of so few images is none; set it higher"
     )
 
 
@@ -313,7 +313,7 @@ def mixture(folder: Path) -> Mixture:
     )
 
 
-def test_a_mixture_gives_its_parts_by_name(folder: Path) -> None:
+def test_a_mixture_is_loaded_as_named_data_sets(folder: Path) -> None:
     parts = load_split(mixture(folder), None, "train")
     assert [(part.name, part.repeat, len(part.examples)) for part in parts] == [
         ("texts", 2, 12),
@@ -325,9 +325,9 @@ def test_a_mixture_gives_its_parts_by_name(folder: Path) -> None:
     }
 
 
-def test_concatenate_visits_every_example_as_often_as_its_part_says(folder: Path) -> None:
+def test_a_concatenation_repeats_each_data_set(folder: Path) -> None:
     parts = load_split(mixture(folder), None, "train")
-    together = concatenate_datasets(parts)
+    together = ConcatDataset(parts)
     texts, questions = (list(part.examples) for part in parts)
     assert list(together) == texts * 2 + questions * 3
     assert len(together) == 12 * 2 + 5 * 3
@@ -339,67 +339,74 @@ def test_concatenate_visits_every_example_as_often_as_its_part_says(folder: Path
     assert list(pickle.loads(pickle.dumps(together))) == list(together)
 
 
-def shots(folder: Path, **told: Any) -> Mixture:
+def shots(folder: Path, **settings: Any) -> Mixture:
     source = Jsonl(path=str(folder))
     return Mixture(
         parts={
-            "texts": MixtureComponent(task=Ocr(), data=source, **told),
-            "questions": MixtureComponent(task=Vqa(), data=source, **told),
-            "judged": MixtureComponent(task=Caption(), data=Jsonl(path="nowhere"), weight=0),
+            "texts": MixtureComponent(task=Ocr(), data=source, **settings),
+            "questions": MixtureComponent(task=Vqa(), data=source, **settings),
+            "evaluated": MixtureComponent(task=Caption(), data=Jsonl(path="nowhere"), weight=0),
         }
     )
 
 
-def test_what_has_no_weight_is_not_looked_for_in_training(folder: Path) -> None:
+def test_components_of_weight_zero_are_not_loaded_for_training(folder: Path) -> None:
     parts = load_training_split(shots(folder), None, "train", seed=0)
     assert [part.name for part in parts] == ["texts", "questions"]
-    assert concatenate_datasets(parts).mixture_schedule(0) is None
+    assert ConcatDataset(parts).mixture_schedule(0) is None
     with pytest.raises(DataError, match="nowhere does not exist"):
         load_split(shots(folder), None, "test")
 
 
-def test_more_shots_hold_the_fewer_of_the_same_images_in_every_part_and_seeds_differ(
+def test_more_shots_contain_fewer_shots_and_components_select_the_same_images(
     folder: Path,
 ) -> None:
-    def drawn(count: int, seed: int) -> list[list[str]]:
+    def selected_ids(count: int, seed: int) -> list[list[str]]:
         parts = load_training_split(shots(folder, shots=count), None, "train", seed)
         return [[example.id for example in part.examples] for part in parts]
 
-    few, more = drawn(3, 0), drawn(7, 0)
+    few, more = selected_ids(3, 0), selected_ids(7, 0)
     assert few[0] == few[1] == more[0][:3]
-    assert drawn(3, 0) == few != drawn(3, 1)
+    assert selected_ids(3, 0) == few != selected_ids(3, 1)
     [part, _] = load_training_split(shots(folder, shots=3), None, "train", 0)
-    assert [part.examples.row(place).id for place in range(3)] == few[0]
+    assert [part.examples.row(position).id for position in range(3)] == few[0]
     assert list(pickle.loads(pickle.dumps(part.examples))) == list(part.examples)
-    assert len({one.fingerprint() for one in (part.examples, part.examples.subsample(2, 0))}) == 2
-    with pytest.raises(DataError, match=r"^data\.parts\.texts\.shots=13: split 'train' has 12"):
-        drawn(13, 0)
+    assert (
+        len({examples.fingerprint() for examples in (part.examples, part.examples.subsample(2, 0))})
+        == 2
+    )
+    with pytest.raises(
+        DataError, match=r"^data\.parts\.texts\.shots must be at most 12, .* got 13"
+    ):
+        selected_ids(13, 0)
 
 
-def test_temperature_weighs_parts_by_a_root_of_their_sizes(folder: Path) -> None:
+def test_temperature_weights_components_by_a_root_of_their_sizes(folder: Path) -> None:
     both = mixture(folder)
     parts = {name: replace(part, repeat=1) for name, part in both.parts.items()}
     both = Mixture(parts=parts, temperature=2.0)
     loaded = load_training_split(both, None, "train", 0)
     assert [part.weight for part in loaded] == pytest.approx([12**0.5, 5**0.5])
-    proportions = concatenate_datasets(loaded).mixture_schedule(0)
-    assert proportions is not None
-    assert [len(visits) for visits in proportions.indices_by_component(0)] == [10, 7]
+    schedule = ConcatDataset(loaded).mixture_schedule(0)
+    assert schedule is not None
+    assert [len(visits) for visits in schedule.epoch_visits(0)] == [10, 7]
 
 
-def test_a_weight_that_gives_no_visit_is_refused(folder: Path) -> None:
+def test_a_weight_that_gives_less_than_one_sample_is_refused(folder: Path) -> None:
     both = mixture(folder)
     weights = {"texts": 1.0, "questions": 0.01}
     parts = {k: replace(p, repeat=1, weight=weights[k]) for k, p in both.parts.items()}
     loaded = load_training_split(Mixture(parts=parts), None, "train", 0)
-    with pytest.raises(DataError, match=r"^data\.parts\.questions: by its weight it gets 9\.9e-03"):
-        concatenate_datasets(loaded).mixture_schedule(0)
+    with pytest.raises(
+        DataError, match=r"^data\.parts\.questions: its weight gives it 9\.9e-03 of the 17"
+    ):
+        ConcatDataset(loaded).mixture_schedule(0)
 
 
-def test_a_task_is_needed_beside_a_source_and_refused_beside_a_mixture(folder: Path) -> None:
+def test_a_source_requires_a_task_and_a_mixture_refuses_one(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"^task is missing"):
         load_split(Jsonl(path=str(folder)), None, "train")
-    with pytest.raises(ValueError, match=r"^task: the parts of a mixture"):
+    with pytest.raises(ValueError, match=r"^task must not be set for a mixture"):
         load_split(mixture(folder), Ocr(), "train")
 
 
@@ -407,7 +414,7 @@ def boats(count: int) -> list[dict[str, Any]]:
     return [{"label": "boat", "box": [n, 0, n + 5, 9]} for n in range(count)]
 
 
-def test_what_a_task_leaves_out_is_counted_and_told_again_from_the_cache(
+def test_what_a_task_drops_is_counted_and_reported_again_from_the_cache(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = write_rows(tmp_path / "d", *({"instances": boats(n)} for n in (1, 4, 0, 3)))
@@ -423,10 +430,10 @@ def test_what_a_task_leaves_out_is_counted_and_told_again_from_the_cache(
             f"left out: 3 objects over task.max_objects=2, in 2 rows: {file}:2 (2); {file}:4",
             f"left out: 1 images without objects (task.negative_ratio), in 1 rows: {file}:3",
         ]
-        assert caplog.messages == [f"detection, train: {told}" for told in examples.dropped]
+        assert caplog.messages == [f"detection, train: {message}" for message in examples.dropped]
 
 
-def test_only_the_split_train_leaves_negatives_out(tmp_path: Path) -> None:
+def test_negatives_are_dropped_in_the_train_split_only(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"instances": boats(1)}, {"instances": []})
     shutil.copy(tmp_path / "d/train.jsonl", tmp_path / "d/test.jsonl")
     task = Detection(classes=["boat"], negative_ratio=0)
@@ -434,7 +441,7 @@ def test_only_the_split_train_leaves_negatives_out(tmp_path: Path) -> None:
     assert counts == [1, 2]
 
 
-def test_choices_and_a_marked_box_come_back_from_the_cache(tmp_path: Path) -> None:
+def test_choices_and_a_marked_box_are_cached(tmp_path: Path) -> None:
     row = {"question": "q", "answers": ["b"], "choices": ["a", "b"], "captions": "a boat"}
     source = write_rows(tmp_path / "d", row | {"instances": boats(1)})
     [example] = examples_of(source, ScienceQa())
@@ -443,7 +450,7 @@ def test_choices_and_a_marked_box_come_back_from_the_cache(tmp_path: Path) -> No
     assert (example.choices, example.marked_box) == ((), (0.0, 0.0, 5.0, 9.0))
 
 
-def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:
+def test_masks_are_cached(tmp_path: Path) -> None:
     square = [1, 2, 11, 2, 11, 12, 1, 12]
     objects = [{"label": "boat", "box": [1, 2, 11, 12], "mask": square}]
     source = write_rows(tmp_path / "d", {"instances": objects})
@@ -455,7 +462,7 @@ def test_masks_come_back_from_the_cache(tmp_path: Path) -> None:
     assert int(instance.mask[2:12, 1:11].sum()) == int(instance.mask.sum()) == 100
 
 
-def test_a_split_without_references_is_let_through_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_split_without_references_is_accepted_on_request(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "q", {"question": "how many?"}, {"question": "what colour?"})
     with pytest.raises(DataError, match="column 'answers' is missing"):
         load_split(source, Vqa(), "train")
@@ -465,32 +472,36 @@ def test_a_split_without_references_is_let_through_where_it_is_asked_for(tmp_pat
         ("answer en how many?", (), ()),
         ("answer en what colour?", (), ()),
     ]
-    with pytest.raises(DataError, match="prompts without references, and nothing can be learned"):
+    with pytest.raises(
+        DataError, match="prompts without references and cannot be used for training"
+    ):
         load_split(source, Vqa(), "train")  # also where it lies in the cache
 
 
-def test_a_split_has_references_throughout_or_not_at_all(tmp_path: Path) -> None:
-    asked, answered = {"question": "how many?"}, {"question": "how many?", "answer": "2"}
-    source = write_rows(tmp_path / "a", answered, asked)
+def test_a_split_has_references_in_all_rows_or_in_none(tmp_path: Path) -> None:
+    prompt_only, answered = {"question": "how many?"}, {"question": "how many?", "answer": "2"}
+    source = write_rows(tmp_path / "a", answered, prompt_only)
     with pytest.raises(DataError, match=r"train\.jsonl:2: column 'answers' is missing"):
         load_split(source, Vqa(), "train", allow_missing_references=True)
-    source = write_rows(tmp_path / "b", asked, answered)
-    with pytest.raises(DataError, match=r"train\.jsonl:2: the row has a reference and those"):
+    source = write_rows(tmp_path / "b", prompt_only, answered)
+    with pytest.raises(
+        DataError, match=r"train\.jsonl:2: the row has a reference, but the rows before"
+    ):
         load_split(source, Vqa(), "train", allow_missing_references=True)
 
 
-def test_a_fingerprint_is_that_of_the_content_wherever_it_lies(
+def test_a_fingerprint_depends_on_the_content_and_not_on_the_folder(
     folder: Path, tmp_path: Path
 ) -> None:
-    here = examples_of(Jsonl(path=str(folder))).fingerprint()
+    fingerprint = examples_of(Jsonl(path=str(folder))).fingerprint()
     shutil.copytree(folder, tmp_path / "elsewhere")
-    assert examples_of(Jsonl(path=str(tmp_path / "elsewhere"))).fingerprint() == here
-    assert len(here) == 16
+    assert examples_of(Jsonl(path=str(tmp_path / "elsewhere"))).fingerprint() == fingerprint
+    assert len(fingerprint) == 16
 
 
 def test_another_text_size_or_image_has_another_fingerprint(tmp_path: Path) -> None:
     rows = [{"text": "7"}, {"text": "8"}, {"text": "7", "image": "b.png"}]
     (tmp_path / "rows").mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "rows/b.png")
-    found = {examples_of(write_rows(tmp_path / "rows", row)).fingerprint() for row in rows}
-    assert len(found) == len(rows)
+    fingerprints = {examples_of(write_rows(tmp_path / "rows", row)).fingerprint() for row in rows}
+    assert len(fingerprints) == len(rows)

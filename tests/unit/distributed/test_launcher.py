@@ -1,4 +1,4 @@
-"""Processes are started as asked, and what becomes of them is one exit code and one sentence."""
+"""The launcher returns one exit code and prints one error for all processes."""
 
 import os
 import signal
@@ -22,8 +22,8 @@ if os.environ["RANK"] == sys.argv[1]:
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The agent keeps the signals and sets variables of its process."""
+def _restore_signals_and_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo the elastic agent's changes of signal handlers and environment variables."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(os, "environ", os.environ.copy())
     yield
@@ -38,7 +38,7 @@ def script(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("rank", "code", "ends", "said"),
+    ("rank", "code", "exit_code", "stderr"),
     [
         (9, 0, 0, ""),
         (0, 75, 75, "palitune: boats.jsonl:3: no box\n"),
@@ -46,16 +46,24 @@ def script(tmp_path: Path) -> str:
         (1, 1, 1, "palitune: process 1: boats.jsonl:3: no box\n"),
     ],
 )
-def test_the_first_process_speaks_and_another_is_quoted(
-    rank: int, code: int, ends: int, said: str, script: str, capfd: pytest.CaptureFixture[str]
+def test_output_of_the_first_process_is_shown_and_errors_of_others_are_quoted(
+    rank: int,
+    code: int,
+    exit_code: int,
+    stderr: str,
+    script: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert launch_processes(MultiProcess(nproc_per_node=2), [script, str(rank), str(code)]) == ends
+    assert (
+        launch_processes(MultiProcess(nproc_per_node=2), [script, str(rank), str(code)])
+        == exit_code
+    )
     out, err = capfd.readouterr()
     assert out == "0 of 2\n"
-    assert err == said
+    assert err == stderr
 
 
-def test_no_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(DataError, match=r"launch\.nproc_per_node=2, and .* has 1 GPUs"):
+    with pytest.raises(DataError, match=r"launch\.nproc_per_node must be at most 1, .* got 2\."):
         launch_processes(MultiProcess(nproc_per_node=2), [sys.executable])

@@ -1,4 +1,4 @@
-"""SIGTERM ends what may be cut off at once, and waits for what may not."""
+"""SIGTERM raises Preempted at once, or sets a flag while it is deferred."""
 
 import os
 import signal
@@ -9,34 +9,34 @@ import pytest
 from palitune.distributed import preemption
 
 
-def end() -> None:
+def send_sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_it_ends_what_is_at_work_and_is_forgotten_afterwards() -> None:
+def test_sigterm_raises_and_is_reset_afterwards() -> None:
     with pytest.raises(preemption.Preempted), preemption.handle_sigterm():
-        end()
+        send_sigterm()
     assert not preemption.preemption_requested()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_it_is_only_noted_where_it_is_postponed() -> None:
+def test_deferred_sigterm_only_sets_the_flag() -> None:
     with preemption.handle_sigterm():
         with preemption.defer_sigterm():
-            end()
+            send_sigterm()
             assert preemption.preemption_requested()
         with pytest.raises(preemption.Preempted):
-            end()
+            send_sigterm()
 
 
-def test_a_thread_that_gets_no_signals_works_all_the_same() -> None:
-    done: list[bool] = []
+def test_the_handler_has_no_effect_outside_the_main_thread() -> None:
+    requested: list[bool] = []
 
-    def work() -> None:
+    def run() -> None:
         with preemption.handle_sigterm():
-            done.append(preemption.preemption_requested())
+            requested.append(preemption.preemption_requested())
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert done == [False]
+    assert requested == [False]

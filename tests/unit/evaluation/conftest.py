@@ -1,16 +1,14 @@
-"""Parts of the toy data, and answers without a model."""
+"""Datasets of the toy data, and predictions without a model."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from palitune.data.dataset import TaskDataset, load_split
-from palitune.data.sources.base import Source
+from palitune.data.dataset import TaskDataset
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
-from palitune.evaluation.prediction_records import PredictionRecord
-from palitune.tasks import Task
+from palitune.records import Prediction
 
 from support.toy_data import write_toy_coco, write_toy_jsonl
 
@@ -26,21 +24,17 @@ def coco(tmp_path: Path) -> Coco:
 
 
 @pytest.fixture
-def part() -> Callable[[Source, Task], TaskDataset]:
-    """The test split of a source under a task: four examples."""
-    return lambda source, task: load_split(source, task, "test")[0]
+def perfect() -> Callable[[TaskDataset], list[Prediction]]:
+    """Predictions that equal the first reference of every example."""
 
-
-@pytest.fixture
-def right() -> Callable[[TaskDataset], list[PredictionRecord]]:
-    """The answers of somebody who knows the references."""
-
-    def answers(part: TaskDataset) -> list[PredictionRecord]:
-        texts = [example.suffixes[0] for example in part.examples]
-        sizes = [example.size for example in part.examples]
+    def predictions(dataset: TaskDataset) -> list[Prediction]:
         return [
-            PredictionRecord(text=text, value=part.task.parse(text, size, lambda start, end: 0.5))
-            for text, size in zip(texts, sizes, strict=True)
+            Prediction(
+                id=example.id,
+                text=example.suffixes[0],
+                value=dataset.task.parse(example.suffixes[0], example.size, lambda start, end: 0.5),
+            )
+            for example in dataset.examples
         ]
 
-    return answers
+    return predictions

@@ -1,4 +1,4 @@
-"""The loop of evaluation: every example once, in order, judged by its own task's metrics."""
+"""An evaluation scores every example once, in order, with the metrics of its task."""
 
 import json
 from collections.abc import Callable
@@ -23,62 +23,62 @@ from palitune.training.config import TrainingConfig
 
 from support.toy_data import write_toy_jsonl
 
-BAD = ("malformed", "unfinished", "malformed_fragments", "unknown_label")
+VALIDITY = ("malformed", "unfinished", "malformed_fragments", "unknown_label")
 SETTINGS = EvaluationConfig(batch_size=3, num_workers=0)
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> list[TaskDataset]:
+def datasets(tmp_path: Path) -> list[TaskDataset]:
     source = Jsonl(path=str(write_toy_jsonl(tmp_path)))
     ocr = load_split(source, Ocr(max_new_tokens=4), "test")
     detection = Detection(classes=["red", "green", "blue"], max_new_tokens=8)
     return ocr + load_split(source, detection, "test")
 
 
-def judged(
-    folder: Path, parts: list[TaskDataset], settings: EvaluationConfig = SETTINGS
+def evaluated(
+    folder: Path, datasets: list[TaskDataset], settings: EvaluationConfig = SETTINGS
 ) -> Results:
     model = Local(path=str(folder))
-    return evaluate(load(model), load_processor(model), parts, settings)
+    return evaluate(load(model), load_processor(model), datasets, settings)
 
 
-def test_every_example_is_judged_once_and_in_order(
-    tiny: Callable[[str], Path], parts: list[TaskDataset]
+def test_every_example_is_scored_once_and_in_order(
+    tiny: Callable[[str], Path], datasets: list[TaskDataset]
 ) -> None:
-    results = judged(tiny("paligemma2"), parts)
-    ids = [example.id for part in parts for example in part.examples]
+    results = evaluated(tiny("paligemma2"), datasets)
+    ids = [example.id for dataset in datasets for example in dataset.examples]
     assert [record["id"] for record in results.predictions] == ids
     assert results.num_examples == {"ocr": 4, "detection": 4}
     assert {"ocr/exact_match", "ocr/malformed", "detection/f1@.5"} <= results.metrics.keys()
 
 
-def test_numbers_have_intervals_and_changes_are_paired(
+def test_metrics_have_intervals_and_differences_are_paired(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source = Jsonl(path=str(write_toy_jsonl(tmp_path)), attributes=["text"])
-    parts = load_split(source, Ocr(max_new_tokens=4), "train")  # 12 images
-    results = judged(tiny("paligemma2"), parts)
+    datasets = load_split(source, Ocr(max_new_tokens=4), "train")  # 12 images
+    results = evaluated(tiny("paligemma2"), datasets)
     assert results.bootstrap_values.keys() == results.metrics.keys()
     for name, (low, high) in results.confidence_intervals.items():
         assert low <= results.metrics[name] <= high
     assert set(results.difference_intervals(results).values()) == {(0.0, 0.0)}
-    fewer = judged(tiny("paligemma2"), parts, EvaluationConfig(max_samples=11, num_workers=0))
+    fewer = evaluated(tiny("paligemma2"), datasets, EvaluationConfig(max_samples=11, num_workers=0))
     assert results.difference_intervals(fewer) == {}
     assert (
-        judged(
-            tiny("paligemma2"), parts, EvaluationConfig(num_workers=0, bootstrap_samples=0)
+        evaluated(
+            tiny("paligemma2"), datasets, EvaluationConfig(num_workers=0, bootstrap_samples=0)
         ).confidence_intervals
         == {}
     )
 
 
-def test_numbers_are_told_by_attribute(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_metrics_are_reported_by_attribute(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     source = Jsonl(path=str(write_toy_jsonl(tmp_path)), attributes=["question"])
-    results = judged(tiny("paligemma2"), load_split(source, Ocr(max_new_tokens=4), "test"))
+    results = evaluated(tiny("paligemma2"), load_split(source, Ocr(max_new_tokens=4), "test"))
     question = "how many rectangles are there?"
-    told = results.slices["ocr"]["question"][question]
-    assert told["examples"] == 4
-    assert told["character_error_rate"] == results.metrics["ocr/character_error_rate"]
+    metrics = results.slices["ocr"]["question"][question]
+    assert metrics["examples"] == 4
+    assert metrics["character_error_rate"] == results.metrics["ocr/character_error_rate"]
     assert results.predictions[0]["attributes"] == {"question": question}
 
 
@@ -87,43 +87,47 @@ def test_scores_that_need_the_whole_corpus_reach_every_prediction(
 ) -> None:
     source = Jsonl(path=str(write_toy_jsonl(tmp_path)))
     task = Caption(metrics=["cider_d", "exact_match"], max_new_tokens=4)
-    results = judged(tiny("paligemma2"), load_split(source, task, "test"))
+    results = evaluated(tiny("paligemma2"), load_split(source, task, "test"))
     scores = [record["scores"] for record in results.predictions]
     assert [list(score) for score in scores] == [["cider_d", "exact_match"]] * 4
     mean = sum(score["cider_d"] for score in scores) / 4
     assert results.metrics["caption/cider_d"] == pytest.approx(mean)
 
 
-def test_limit_takes_the_first_examples_of_every_part(
-    tiny: Callable[[str], Path], parts: list[TaskDataset]
+def test_max_samples_takes_the_first_examples_of_every_dataset(
+    tiny: Callable[[str], Path], datasets: list[TaskDataset]
 ) -> None:
-    results = judged(tiny("paligemma2"), parts, EvaluationConfig(max_samples=2, num_workers=0))
+    results = evaluated(
+        tiny("paligemma2"), datasets, EvaluationConfig(max_samples=2, num_workers=0)
+    )
     assert results.num_examples == {"ocr": 2, "detection": 2}
 
 
 def test_workers_and_batch_size_change_no_prediction(
-    tiny: Callable[[str], Path], parts: list[TaskDataset]
+    tiny: Callable[[str], Path], datasets: list[TaskDataset]
 ) -> None:
-    alone = judged(tiny("paligemma"), parts, EvaluationConfig(batch_size=1, num_workers=0))
-    together = judged(tiny("paligemma"), parts, EvaluationConfig(batch_size=3, num_workers=1))
-    texts = [[record["text"] for record in run.predictions] for run in (alone, together)]
+    single = evaluated(tiny("paligemma"), datasets, EvaluationConfig(batch_size=1, num_workers=0))
+    batched = evaluated(tiny("paligemma"), datasets, EvaluationConfig(batch_size=3, num_workers=1))
+    texts = [[record["text"] for record in run.predictions] for run in (single, batched)]
     assert texts[0] == texts[1]
 
 
-def test_perfect_answers_score_perfectly_and_carry_their_confidence(
+def test_correct_answers_have_perfect_scores_and_a_confidence(
     monkeypatch: pytest.MonkeyPatch,
     tiny: Callable[[str], Path],
-    parts: list[TaskDataset],
+    datasets: list[TaskDataset],
     tmp_path: Path,
 ) -> None:
-    suffixes = iter(example.suffixes[0] for part in parts for example in part.examples)
+    suffixes = iter(example.suffixes[0] for dataset in datasets for example in dataset.examples)
 
-    def right(network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any) -> list[Generation]:
+    def generate_references(
+        network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any
+    ) -> list[Generation]:
         texts = [next(suffixes) for _ in batch["input_ids"]]
         return [Generation(text, (0,), (len(text),), (-0.5,), finished=True) for text in texts]
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", right)
-    results = judged(tiny("paligemma"), parts)
+    monkeypatch.setattr("palitune.evaluation.inference.generate", generate_references)
+    results = evaluated(tiny("paligemma"), datasets)
     assert results.metrics["ocr/exact_match"] == 1.0
     assert results.metrics["ocr/character_error_rate"] == 0.0
     assert results.metrics["detection/f1@.5"] == 1.0
@@ -135,48 +139,55 @@ def test_perfect_answers_score_perfectly_and_carry_their_confidence(
     assert last["malformed"] is False
 
 
-def test_a_malformed_answer_is_counted_and_scores_as_empty(
-    monkeypatch: pytest.MonkeyPatch, tiny: Callable[[str], Path], parts: list[TaskDataset]
+def test_a_malformed_answer_is_counted_and_scored_as_empty(
+    monkeypatch: pytest.MonkeyPatch, tiny: Callable[[str], Path], datasets: list[TaskDataset]
 ) -> None:
-    def garbage(network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any) -> list[Generation]:
+    def generate_garbage(
+        network: Any, tokenizer: Any, batch: Any, *_: Any, **__: Any
+    ) -> list[Generation]:
         return [Generation("<loc0001> cut", (0,), (13,), (-1.0,), finished=False)] * len(
             batch["input_ids"]
         )
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", garbage)
-    results = judged(tiny("paligemma"), parts[1:])
+    monkeypatch.setattr("palitune.evaluation.inference.generate", generate_garbage)
+    results = evaluated(tiny("paligemma"), datasets[1:])
     assert results.metrics["detection/malformed"] == 1.0
     assert results.metrics["detection/unfinished"] == 1.0
     assert results.metrics["detection/f1@.5"] == 0.0
     assert all(record["prediction"] is None for record in results.predictions)
 
 
-def test_answers_within_the_grammar_are_all_readable_also_by_beams(
+def test_constrained_decoding_gives_well_formed_answers_with_any_number_of_beams(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source = Jsonl(path=str(write_toy_jsonl(tmp_path)))
     task = Detection(classes=["red", "green", "blue"], max_new_tokens=24, max_objects=2)
-    parts = load_split(source, task, "test") + load_split(source, Ocr(max_new_tokens=4), "test")
+    datasets = load_split(source, task, "test") + load_split(source, Ocr(max_new_tokens=4), "test")
     for beams in (1, 2):
         settings = EvaluationConfig(
             batch_size=3, num_workers=0, constrained_decoding=True, num_beams=beams
         )
-        results = judged(tiny("paligemma"), parts, settings)
-        named = {f"detection/{name}": results.metrics[f"detection/{name}"] for name in BAD}
-        assert named == dict.fromkeys(named, 0.0)
-    free = judged(tiny("paligemma"), parts)
-    assert free.metrics["detection/malformed_fragments"] > 0
-    assert "ocr/malformed_fragments" not in free.metrics
+        results = evaluated(tiny("paligemma"), datasets, settings)
+        shares = {f"detection/{name}": results.metrics[f"detection/{name}"] for name in VALIDITY}
+        assert shares == dict.fromkeys(shares, 0.0)
+    unconstrained = evaluated(tiny("paligemma"), datasets)
+    assert unconstrained.metrics["detection/malformed_fragments"] > 0
+    assert "ocr/malformed_fragments" not in unconstrained.metrics
 
 
-def test_the_names_announced_are_the_names_reported(
-    tiny: Callable[[str], Path], parts: list[TaskDataset]
+def test_metric_names_are_the_reported_names(
+    tiny: Callable[[str], Path], datasets: list[TaskDataset]
 ) -> None:
-    assert metric_names(parts) == list(judged(tiny("paligemma"), parts).metrics)
+    assert metric_names(datasets) == list(evaluated(tiny("paligemma"), datasets).metrics)
 
 
-def test_an_unknown_best_metric_is_refused_before_training(parts: list[TaskDataset]) -> None:
+def test_an_unknown_best_metric_raises_an_error_before_training(
+    datasets: list[TaskDataset],
+) -> None:
     training = TrainingConfig(validation_split="test", best_metric="ocr/accuracy")
-    with pytest.raises(TrainingError, match=r"'ocr/accuracy' is not one of ocr/exact_match, "):
-        make_validation_fn(None, None, parts, SETTINGS, training)
-    assert make_validation_fn(None, None, [], SETTINGS, TrainingConfig()) is None
+    with pytest.raises(TrainingError, match=r"must be one of ocr/exact_match, .*got ocr/accuracy"):
+        training.check_best_metric(metric_names(datasets))
+
+
+def test_without_datasets_there_is_no_validation_function() -> None:
+    assert make_validation_fn(None, None, [], SETTINGS, max_samples=None) is None

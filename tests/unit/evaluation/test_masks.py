@@ -1,4 +1,4 @@
-"""Masks through the loop of evaluation: judged, written as run lengths, read by the report."""
+"""Masks in an evaluation: scored, written as run lengths, read by the report."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -29,10 +29,10 @@ BOX = (10, 5, 50, 30)
 
 
 @dataclass(kw_only=True)
-class Drawn(Source):
+class EllipseSource(Source):
     """One image of an ellipse."""
 
-    name: ClassVar[str] = "drawn"
+    name: ClassVar[str] = "ellipse"
     patterns: ClassVar[tuple[str, ...]] = ("{split}.png",)
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
@@ -49,36 +49,38 @@ class Drawn(Source):
 
 
 @pytest.mark.parametrize(
-    ("name", "good"),
+    ("name", "expected"),
     [
         ("segmentation", {"mask_f1@.5": 1, "mask_AP50": 1, "malformed_objects": 0}),
         ("referring_segmentation", {"precision@.5": 1, "box_accuracy@.75": 1, "malformed": 0}),
     ],
 )
-def test_a_right_answer_is_judged_and_shown_with_its_mask(
+def test_a_correct_mask_is_scored_and_read_back(
     name: str,
-    good: dict[str, float],
+    expected: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
     tiny: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
     Image.fromarray(toy_mask(SIZE, BOX)).convert("RGB").save(tmp_path / "test.png")
-    parts = load_split(Drawn(path=str(tmp_path)), TASKS[name](), "test")
-    [example] = parts[0].examples
+    datasets = load_split(EllipseSource(path=str(tmp_path)), TASKS[name](), "test")
+    [example] = datasets[0].examples
     [suffix] = example.suffixes
 
-    def right(*_: Any, **__: Any) -> list[Generation]:
+    def generate_reference(*_: Any, **__: Any) -> list[Generation]:
         return [Generation(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", right)
+    monkeypatch.setattr("palitune.evaluation.inference.generate", generate_reference)
     model = Local(path=str(tiny("paligemma")))
-    results = evaluate(load(model), load_processor(model), parts, EvaluationConfig(num_workers=0))
-    assert {key: results.metrics[f"{name}/{key}"] for key in good} == pytest.approx(good)
+    results = evaluate(
+        load(model), load_processor(model), datasets, EvaluationConfig(num_workers=0)
+    )
+    assert {key: results.metrics[f"{name}/{key}"] for key in expected} == pytest.approx(expected)
 
     results.write_predictions(tmp_path / "predictions.jsonl")
     (tmp_path / "metrics.json").write_text(json.dumps({"split": "test", "examples": {}}))
-    [judged] = read_run_folder(tmp_path).examples
-    assert judged.reference == example.reference
-    [shown] = get_instances(judged.after.value)
-    assert shown.mask is not None
-    assert np.array_equal(shown.mask, parts[0].task.parse(suffix, SIZE)[0].mask)  # type: ignore
+    [evaluated] = read_run_folder(tmp_path).examples
+    assert evaluated.reference == example.reference
+    [instance] = get_instances(evaluated.after.value)
+    assert instance.mask is not None
+    assert np.array_equal(instance.mask, datasets[0].task.parse(suffix, SIZE)[0].mask)  # type: ignore

@@ -1,4 +1,4 @@
-"""A question is answered by the likeliest of its choices, each scored as if it stood alone."""
+"""The most likely choice is predicted; each choice is scored independently of the others."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from palitune.data.sources.jsonl import Jsonl
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
-from palitune.evaluation.inference import generate_predictions
+from palitune.evaluation.evaluate import generate_predictions
 from palitune.evaluation.multiple_choice import choice_log_probs, collate_choices
 from palitune.models.adapters.config import AdapterConfig, Lora, Qlora
 from palitune.models.config import Local
@@ -33,10 +33,10 @@ SETTINGS = EvaluationConfig(
 
 
 def randomized(network: Any) -> Any:
-    random = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     for name, weight in sorted(network.named_parameters()):
         if "lora_" in name:
-            weight.data = 0.1 * torch.randn(weight.shape, generator=random)
+            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
     return network
 
 
@@ -45,33 +45,33 @@ def randomized(network: Any) -> Any:
     [("paligemma", Lora(rank=4)), ("paligemma2", Qlora(rank=4))],
     ids=["v1-lora", "v2-nf4"],
 )
-def test_choices_in_one_row_are_as_likely_as_in_rows_of_their_own(
+def test_choices_in_one_row_have_the_same_log_probability_as_in_separate_rows(
     family: str, adapter: AdapterConfig, tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     model = Local(path=str(tiny(family)))
     network = randomized(adapter.apply_to(load(model, adapter))).train()
     collator = Collator(load_processor(model))
     counts = (4, 2, 3)
-    asked = [
+    questions = [
         replace(example, choices=CHOICES[:count])
         for example, count in zip(examples, counts, strict=False)
     ]
-    batch = collate_choices(collator, TASK, asked)
+    batch = collate_choices(collator, TASK, questions)
     assert batch is not None
-    together = choice_log_probs(network, batch)
-    assert [len(own) for own in together] == list(counts)
+    log_probs_of_rows = choice_log_probs(network, batch)
+    assert [len(log_probs) for log_probs in log_probs_of_rows] == list(counts)
     assert network.training
     network.eval()
-    for example, own in zip(asked, together, strict=True):
-        for choice, log_prob in zip(example.choices, own, strict=True):
+    for example, log_probs in zip(questions, log_probs_of_rows, strict=True):
+        for choice, log_prob in zip(example.choices, log_probs, strict=True):
             with torch.no_grad():
-                alone = network(**collator.collate_train([TrainingSample(example, choice)])).loss
-            assert log_prob == pytest.approx(-float(alone.sum()), rel=1e-5)
+                losses = network(**collator.collate_train([TrainingSample(example, choice)])).loss
+            assert log_prob == pytest.approx(-float(losses.sum()), rel=1e-5)
 
 
 @pytest.fixture
 def questions(jsonl: Jsonl, tmp_path: Path) -> Jsonl:
-    """The toy rows; every other one brings choices, its answer first."""
+    """The toy rows; every other one has choices, the correct one first."""
     file = next(Path(jsonl.path).glob("test*.jsonl"))
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     for number, row in enumerate(rows):
@@ -81,40 +81,43 @@ def questions(jsonl: Jsonl, tmp_path: Path) -> Jsonl:
     return jsonl
 
 
-def test_who_has_choices_is_answered_by_one_and_who_has_none_freely(
+def test_questions_without_choices_are_answered_by_generation(
     tiny: Callable[[str], Path], questions: Jsonl
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     network, processor = load(model), load_processor(model)
-    parts = load_split(questions, TASK, "test")
-    [found] = generate_predictions(network, processor, parts, SETTINGS)
-    free = replace(SETTINGS, multiple_choice=MultipleChoiceMode.generate)
-    [generated] = generate_predictions(network, processor, parts, free)
-    assert [one.likelihood for one in found] == [one.likelihood for one in generated]
-    for example, one, other in zip(parts[0].examples, found, generated, strict=True):
+    datasets = load_split(questions, TASK, "test")
+    [predictions] = generate_predictions(network, processor, datasets, SETTINGS)
+    by_generation = replace(SETTINGS, multiple_choice=MultipleChoiceMode.generate)
+    [generated] = generate_predictions(network, processor, datasets, by_generation)
+    assert [p.likelihood for p in predictions] == [p.likelihood for p in generated]
+    for example, prediction, other in zip(
+        datasets[0].examples, predictions, generated, strict=True
+    ):
         if not example.choices:
-            assert one.text == other.text
+            assert prediction.text == other.text
             continue
         batch = collate_choices(Collator(processor), TASK, [example])
         assert batch is not None
         [log_probs] = choice_log_probs(network, batch)
-        assert one.text == one.value == ("red", "two buoys", "7")[log_probs.index(max(log_probs))]
-        shares = torch.tensor(log_probs).softmax(0)
-        assert one.confidence == pytest.approx(float(shares.max()), rel=1e-4)
-    assert {bool(example.choices) for example in parts[0].examples} == {True, False}
+        best = ("red", "two buoys", "7")[log_probs.index(max(log_probs))]
+        assert prediction.text == prediction.value == best
+        probabilities = torch.tensor(log_probs).softmax(0)
+        assert prediction.confidence == pytest.approx(float(probabilities.max()), rel=1e-4)
+    assert {bool(example.choices) for example in datasets[0].examples} == {True, False}
 
 
-def test_letters_are_the_choices_of_science_qa(questions: Jsonl) -> None:
+def test_the_choices_of_science_qa_are_letters(questions: Jsonl) -> None:
     task = ScienceQa()
     row = load_split(questions, TASK, "test")[0].examples.row(0)
     answers = ("The answer is A.", "The answer is B.", "The answer is C.")
     assert task.choice_suffixes(task.example(row)) == answers
-    assert task.choice_suffixes(task.prompt_only_example(row)) == answers, "without references, too"
+    assert task.choice_suffixes(task.prompt_only_example(row)) == answers, "also without references"
 
 
-def test_a_task_without_choices_is_refused(tiny: Callable[[str], Path], jsonl: Jsonl) -> None:
-    parts = load_split(jsonl, Ocr(), "test")
+def test_a_task_without_choices_raises_an_error(tiny: Callable[[str], Path], jsonl: Jsonl) -> None:
+    datasets = load_split(jsonl, Ocr(), "test")
     with pytest.raises(DataError, match="needs examples with choices"):
         generate_predictions(
-            None, load_processor(Local(path=str(tiny("paligemma2")))), parts, SETTINGS
+            None, load_processor(Local(path=str(tiny("paligemma2")))), datasets, SETTINGS
         )

@@ -1,4 +1,4 @@
-"""Files of predictions: of a run, by hand, of COCO; faults are told with their place."""
+"""Files of predictions: of a run, handwritten, COCO results; errors name their location."""
 
 import json
 from collections.abc import Callable
@@ -14,9 +14,8 @@ from palitune.data.sources.jsonl import Jsonl
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.prediction_files import load_predictions
-from palitune.evaluation.prediction_records import PredictionRecord
 from palitune.evaluation.scoring import score_predictions
-from palitune.records import mask_to_json
+from palitune.records import Prediction, mask_to_json
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.vqa import Vqa
@@ -32,40 +31,42 @@ def lines(file: Path, *entries: Any) -> Path:
     return file
 
 
-def test_what_a_run_wrote_is_read_as_it_was(
-    jsonl: Jsonl, tmp_path: Path, right: Callable[[TaskDataset], list[PredictionRecord]]
+def test_predictions_of_a_run_are_loaded_unchanged(
+    jsonl: Jsonl, tmp_path: Path, perfect: Callable[[TaskDataset], list[Prediction]]
 ) -> None:
-    parts = [
+    datasets = [
         load_split(jsonl, task, "test")[0]
         for task in (Ocr(), Detection(classes=["red", "green", "blue"]))
     ]
-    answers = [right(part) for part in parts]
-    answers[0][1] = PredictionRecord(text="cut", value="cut", finished=False, confidence=0.1 + 0.2)
-    answers[1][2] = PredictionRecord(text="<loc0001>", value=None, missing=True)
-    results = score_predictions(parts, answers, SETTINGS)
+    predictions = [perfect(dataset) for dataset in datasets]
+    predictions[0][1] = Prediction(
+        id="test-1", text="cut", value="cut", finished=False, confidence=0.1 + 0.2
+    )
+    predictions[1][2] = Prediction(id="test-2", text="<loc0001>", value=None, missing=True)
+    results = score_predictions(datasets, predictions, SETTINGS)
     results.write_predictions(tmp_path / "predictions.jsonl")
     for path in (tmp_path, tmp_path / "predictions.jsonl"):
-        assert load_predictions(path, parts, SETTINGS) == answers
-    first_two = load_predictions(tmp_path, parts, EvaluationConfig(max_samples=2))
-    assert first_two == [part[:2] for part in answers]
+        assert load_predictions(path, datasets, SETTINGS) == predictions
+    first_two = load_predictions(tmp_path, datasets, EvaluationConfig(max_samples=2))
+    assert first_two == [predicted[:2] for predicted in predictions]
 
 
 @pytest.mark.parametrize("name", ["text", "answer", "caption"])
-def test_a_text_is_read_as_if_a_model_had_written_it(
-    name: str, jsonl: Jsonl, tmp_path: Path
-) -> None:
-    parts = load_split(jsonl, Detection(classes=["red"]), "test")
+def test_text_is_parsed_like_generated_text(name: str, jsonl: Jsonl, tmp_path: Path) -> None:
+    datasets = load_split(jsonl, Detection(classes=["red"]), "test")
     text = "<loc0000><loc0000><loc1023><loc1023> red"
-    [found] = load_predictions(
-        lines(tmp_path / "a.jsonl", {"id": "test-1", name: text}), parts, SETTINGS
+    [predictions] = load_predictions(
+        lines(tmp_path / "a.jsonl", {"id": "test-1", name: text}), datasets, SETTINGS
     )
-    assert found[1].value == parts[0].task.parse(text, SIZE)
-    assert [answer.missing for answer in found] == [True, False, True, True]
-    assert found[0].value == ()
+    assert predictions[1].value == datasets[0].task.parse(text, SIZE)
+    assert [prediction.missing for prediction in predictions] == [True, False, True, True]
+    assert predictions[0].value == ()
 
 
-def test_objects_of_coco_need_no_entry_for_an_empty_image(coco: Coco, tmp_path: Path) -> None:
-    parts = load_split(coco, Detection(), "test")
+def test_coco_results_need_no_entry_for_an_image_without_objects(
+    coco: Coco, tmp_path: Path
+) -> None:
+    datasets = load_split(coco, Detection(), "test")
     mask = np.zeros((SIZE[1], SIZE[0]), bool)
     mask[10:20, 30:60] = True
     results = [
@@ -73,71 +74,91 @@ def test_objects_of_coco_need_no_entry_for_an_empty_image(coco: Coco, tmp_path: 
         {"image_id": 2, "category_id": 1, "segmentation": mask_to_json(mask), "score": 1},
     ]
     (tmp_path / "results.json").write_text(json.dumps(results))
-    [found] = load_predictions(tmp_path / "results.json", parts, SETTINGS)
-    assert [len(answer.value or ()) for answer in found] == [0, 0, 2, 0]
-    assert not any(answer.missing for answer in found)
-    red, blue = found[2].value  # type: ignore[misc]
+    [predictions] = load_predictions(tmp_path / "results.json", datasets, SETTINGS)
+    assert [len(prediction.value or ()) for prediction in predictions] == [0, 0, 2, 0]
+    assert not any(prediction.missing for prediction in predictions)
+    red, blue = predictions[2].value  # type: ignore[misc]
     assert (red.label, red.box, red.score) == ("red", (1, 2, 31, 42), 0.25)  # type: ignore[union-attr]
     assert (blue.label, blue.box) == ("blue", (30, 10, 60, 20))  # type: ignore[union-attr]
     (tmp_path / "results.json").write_text("[]")
-    [found] = load_predictions(tmp_path / "results.json", parts, SETTINGS)
-    assert [answer.value for answer in found] == [()] * 4
+    [predictions] = load_predictions(tmp_path / "results.json", datasets, SETTINGS)
+    assert [prediction.value for prediction in predictions] == [()] * 4
 
 
-ODD: dict[str, tuple[list[Any], str]] = {
-    "no JSON": (['{"id": '], r"a\.jsonl:1: not JSON"),
-    "no object": ([3], r"a\.jsonl:1: not a prediction; write \{"),
-    "no id": ([{"text": "2"}], r"a\.jsonl:1: a prediction needs an id, called id"),
-    "no text": ([{"id": "test-0"}], r"a\.jsonl:1: a prediction needs one text, called text, "),
-    "two texts": ([{"id": "test-0", "text": "a", "answer": "b"}], "needs one text"),
-    "an unknown id": ([{"id": "x", "text": "2"}], "id 'x' is none of split 'test' of vqa"),
-    "an id twice": ([{"id": "test-0", "text": "2"}] * 2, "has a prediction already, at .*:1; keep"),
-    "half a record": ([{"id": "test-0", "prediction": "2"}], "the record lacks 'text'"),
-    "nothing": ([], "there are no predictions in it"),
+INVALID: dict[str, tuple[list[Any], str]] = {
+    "no JSON": (['{"id": '], r"a\.jsonl:1: invalid JSON"),
+    "no object": ([3], r"a\.jsonl:1: a prediction must be a JSON object, e\.g\. \{"),
+    "no id": ([{"text": "2"}], r"a\.jsonl:1: the prediction has no id. Add the key 'id'"),
+    "no text": (
+        [{"id": "test-0"}],
+        r"a\.jsonl:1: a prediction must have exactly one of the keys text, ",
+    ),
+    "two texts": (
+        [{"id": "test-0", "text": "a", "answer": "b"}],
+        "must have exactly one of the keys text, answer, caption",
+    ),
+    "an unknown id": ([{"id": "x", "text": "2"}], "id 'x' is not in split 'test' of vqa"),
+    "an id twice": (
+        [{"id": "test-0", "text": "2"}] * 2,
+        "already has a prediction at .*:1. Keep one",
+    ),
+    "half a record": ([{"id": "test-0", "prediction": "2"}], "invalid record, 'text' is missing"),
+    "nothing": ([], "contains no predictions"),
 }
 
 
-@pytest.mark.parametrize(("entries", "said"), ODD.values(), ids=ODD)
-def test_what_is_wrong_is_one_sentence(
-    entries: list[Any], said: str, jsonl: Jsonl, tmp_path: Path
+@pytest.mark.parametrize(("entries", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_entry_raises_an_error_with_its_location(
+    entries: list[Any], message: str, jsonl: Jsonl, tmp_path: Path
 ) -> None:
-    parts = load_split(jsonl, Vqa(), "test")
-    with pytest.raises(DataError, match=said):
-        load_predictions(lines(tmp_path / "a.jsonl", *entries), parts, SETTINGS)
+    datasets = load_split(jsonl, Vqa(), "test")
+    with pytest.raises(DataError, match=message):
+        load_predictions(lines(tmp_path / "a.jsonl", *entries), datasets, SETTINGS)
 
 
-ODD_RESULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "class": ({"category_id": 7, "bbox": [1, 2, 3, 4]}, "category_id 7 is none of the classes"),
-    "box": ({"category_id": 1, "bbox": [1, 2, 3]}, "must be .x, y, width, height. in pixels"),
-    "score": ({"category_id": 1, "bbox": [1, 2, 3, 4], "score": "high"}, "score 'high' a number"),
+INVALID_RESULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "class": (
+        {"category_id": 7, "bbox": [1, 2, 3, 4]},
+        "category_id 7 is not a class id of data=coco",
+    ),
+    "box": ({"category_id": 1, "bbox": [1, 2, 3]}, "bbox must be .x, y, width, height. in pixels"),
+    "no box": ({"category_id": 1}, r"bbox must be \[x, y, width, height\].*, got bbox None"),
+    "score": (
+        {"category_id": 1, "bbox": [1, 2, 3, 4], "score": "high"},
+        "score a number, got bbox .1, 2, 3, 4. and score 'high'",
+    ),
     "mask": (
         {"category_id": 1, "segmentation": {"size": [3, 3], "counts": "9"}},
-        r"entry 1: segmentation has the size \[3, 3\], the image \[64, 96\]",
+        r"entry 1: run lengths must have the size \[64, 96\] .* of the image, got \[3, 3\]",
     ),
 }
 
 
-@pytest.mark.parametrize(("result", "said"), ODD_RESULTS.values(), ids=ODD_RESULTS)
-def test_what_is_wrong_with_a_result_of_coco_is_one_sentence(
-    result: dict[str, Any], said: str, coco: Coco, tmp_path: Path
+@pytest.mark.parametrize(("result", "message"), INVALID_RESULTS.values(), ids=INVALID_RESULTS)
+def test_an_invalid_coco_result_raises_an_error_with_its_location(
+    result: dict[str, Any], message: str, coco: Coco, tmp_path: Path
 ) -> None:
-    parts = load_split(coco, Detection(), "test")
+    datasets = load_split(coco, Detection(), "test")
     (tmp_path / "results.json").write_text(json.dumps([{"image_id": 0} | result]))
-    with pytest.raises(DataError, match=said):
-        load_predictions(tmp_path / "results.json", parts, SETTINGS)
+    with pytest.raises(DataError, match=message):
+        load_predictions(tmp_path / "results.json", datasets, SETTINGS)
 
 
-def test_of_several_parts_a_prediction_says_which(jsonl: Jsonl, tmp_path: Path) -> None:
-    parts = load_split(jsonl, Vqa(), "test") + load_split(jsonl, Ocr(), "test")
-    with pytest.raises(DataError, match=r"'part' has to name the data set .* one of vqa, ocr"):
+def test_with_several_datasets_a_prediction_must_name_its_dataset(
+    jsonl: Jsonl, tmp_path: Path
+) -> None:
+    datasets = load_split(jsonl, Vqa(), "test") + load_split(jsonl, Ocr(), "test")
+    with pytest.raises(
+        DataError, match=r"'part' must be the dataset of the prediction, one of vqa, ocr"
+    ):
         load_predictions(
-            lines(tmp_path / "a.jsonl", {"id": "test-0", "text": "2"}), parts, SETTINGS
+            lines(tmp_path / "a.jsonl", {"id": "test-0", "text": "2"}), datasets, SETTINGS
         )
     entry = {"id": "test-0", "text": "red", "part": "ocr"}
-    asked, text = load_predictions(lines(tmp_path / "a.jsonl", entry), parts, SETTINGS)
-    assert [answer.missing for answer in (asked[0], text[0])] == [True, False]
+    vqa, ocr = load_predictions(lines(tmp_path / "a.jsonl", entry), datasets, SETTINGS)
+    assert [predictions[0].missing for predictions in (vqa, ocr)] == [True, False]
 
 
-def test_a_file_that_is_not_there_is_told(jsonl: Jsonl, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"predictions: .* cannot be read .*folder of a run"):
+def test_a_missing_file_raises_an_error(jsonl: Jsonl, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"predictions: cannot read .*run folder"):
         load_predictions(tmp_path, load_split(jsonl, Vqa(), "test"), SETTINGS)

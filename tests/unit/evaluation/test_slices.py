@@ -1,4 +1,4 @@
-"""Lengths and counts get names; the first reference decides."""
+"""Slice attributes are derived from the first reference or the objects."""
 
 import pytest
 
@@ -23,14 +23,14 @@ def example(reference: Reference) -> Example:
         (12, "more than 10 words"),
     ],
 )
-def test_answers_go_by_their_length(words: int, name: str) -> None:
+def test_answers_are_binned_by_number_of_words(words: int, name: str) -> None:
     assert slice_attributes([example((" ".join(["a"] * words), "b"))]) == [{ANSWER_LENGTH: name}]
 
 
 @pytest.mark.parametrize(
     ("count", "name"), [(0, "none"), (1, "1"), (3, "2 or 3"), (4, "4 to 10"), (11, "more than 10")]
 )
-def test_images_go_by_their_objects_without_crowds(count: int, name: str) -> None:
+def test_images_are_binned_by_number_of_objects_without_crowds(count: int, name: str) -> None:
     boat = Instance("boat", (0, 0, 5, 5))
     crowd = Instance("boat", (0, 0, 9, 9), crowd=True)
     assert slice_attributes([example((*[boat] * count, crowd))]) == [{NUM_OBJECTS: name}]

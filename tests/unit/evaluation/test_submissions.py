@@ -1,4 +1,4 @@
-"""Files for test servers have the form that these ask for, and the data's own ids."""
+"""Submissions have the format of their test server and the ids of the dataset."""
 
 import json
 from collections.abc import Callable
@@ -14,9 +14,8 @@ from palitune.data.sources.jsonl import Jsonl
 from palitune.errors import DataError
 from palitune.evaluation import prediction_files, submissions
 from palitune.evaluation.config import EvaluationConfig, Submission
-from palitune.evaluation.prediction_records import PredictionRecord
 from palitune.evaluation.scoring import score_predictions
-from palitune.records import mask_from_json
+from palitune.records import Prediction, mask_from_json
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.referring_detection import ReferringDetection
@@ -25,8 +24,8 @@ from palitune.tasks.vqa import Vqa
 
 from support.toy_data import SIZE, draw_toy_image, toy_mask
 
-Written = list[dict[str, Any]]
-Right = Callable[[TaskDataset], list[PredictionRecord]]
+Entries = list[dict[str, Any]]
+Perfect = Callable[[TaskDataset], list[Prediction]]
 QUESTIONS = {
     Submission.docvqa: "questionId",
     Submission.infovqa: "questionId",
@@ -37,7 +36,7 @@ QUESTIONS = {
 
 
 def questions(folder: Path) -> TaskDataset:
-    """Four questions with ids as benchmarks have them."""
+    """Four questions with numeric ids."""
     rows = [
         {
             "id": 262148000 + n,
@@ -51,21 +50,21 @@ def questions(folder: Path) -> TaskDataset:
     return load_split(Jsonl(path=str(folder)), Vqa(), "test")[0]
 
 
-def written(
-    folder: Path, kind: Submission, part: TaskDataset, answers: list[PredictionRecord]
-) -> Written:
-    submissions.check_submission(kind, [part])
-    file = submissions.write_submission(folder, kind, part, answers)
+def write_entries(
+    folder: Path, kind: Submission, dataset: TaskDataset, predictions: list[Prediction]
+) -> Entries:
+    submissions.check_submission(kind, [dataset])
+    file = submissions.write_submission(folder, kind, dataset, predictions)
     assert file == folder / "submission.json"
-    entries: Written = json.loads(file.read_text())
+    entries: Entries = json.loads(file.read_text())
     return entries
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
-def test_answers_go_under_whole_numbers(kind: Submission, tmp_path: Path, right: Right) -> None:
-    part = questions(tmp_path)
-    answers = [*right(part)[:3], PredictionRecord(text="<loc", value=None)]
-    assert written(tmp_path, kind, part, answers) == [
+def test_answers_have_integer_ids(kind: Submission, tmp_path: Path, perfect: Perfect) -> None:
+    dataset = questions(tmp_path)
+    predictions = [*perfect(dataset)[:3], Prediction(id="262148003", text="<loc", value=None)]
+    assert write_entries(tmp_path, kind, dataset, predictions) == [
         {QUESTIONS[kind]: 262148000, "answer": "0"},
         {QUESTIONS[kind]: 262148001, "answer": "1"},
         {QUESTIONS[kind]: 262148002, "answer": "2"},
@@ -73,20 +72,20 @@ def test_answers_go_under_whole_numbers(kind: Submission, tmp_path: Path, right:
     ]
 
 
-def test_vizwiz_names_images(tmp_path: Path, right: Right) -> None:
-    part = questions(tmp_path)
-    entries = written(tmp_path, Submission.vizwiz, part, right(part))
+def test_vizwiz_entries_have_image_names(tmp_path: Path, perfect: Perfect) -> None:
+    dataset = questions(tmp_path)
+    entries = write_entries(tmp_path, Submission.vizwiz, dataset, perfect(dataset))
     assert entries[1] == {"image": "test_01.png", "answer": "1"}
     back = prediction_files.load_predictions(
-        tmp_path / "submission.json", [part], EvaluationConfig()
+        tmp_path / "submission.json", [dataset], EvaluationConfig()
     )
-    assert [answer.value for answer in back[0]] == ["0", "1", "2", "3"]
+    assert [prediction.value for prediction in back[0]] == ["0", "1", "2", "3"]
 
 
-def test_captions_load_as_coco_results(coco: Coco, tmp_path: Path, right: Right) -> None:
+def test_captions_load_as_coco_results(coco: Coco, tmp_path: Path, perfect: Perfect) -> None:
     source = Coco(path=coco.path, annotations=CocoAnnotationKind.captions)
-    part = load_split(source, Caption(metrics=["cider_d"]), "test")[0]
-    entries = written(tmp_path, Submission.coco_captions, part, right(part))
+    dataset = load_split(source, Caption(metrics=["cider_d"]), "test")[0]
+    entries = write_entries(tmp_path, Submission.coco_captions, dataset, perfect(dataset))
     assert [set(entry) for entry in entries] == [{"image_id", "caption"}] * 4
     official = COCO(str(source.annotation_file("test")))
     loaded = official.loadRes(str(tmp_path / "submission.json"))
@@ -94,12 +93,12 @@ def test_captions_load_as_coco_results(coco: Coco, tmp_path: Path, right: Right)
 
 
 @pytest.mark.parametrize("kind", [Submission.coco_detection, Submission.coco_segmentation])
-def test_objects_load_as_coco_results_and_read_back_as_they_were(
-    kind: Submission, coco: Coco, tmp_path: Path, right: Right
+def test_objects_load_as_coco_results_and_read_back_unchanged(
+    kind: Submission, coco: Coco, tmp_path: Path, perfect: Perfect
 ) -> None:
-    masks = kind is Submission.coco_segmentation
+    with_masks = kind is Submission.coco_segmentation
     task = Detection()
-    if masks:
+    if with_masks:
         file = coco.annotation_file("test")
         content = json.loads(file.read_text())
         for entry in content["annotations"]:
@@ -108,25 +107,26 @@ def test_objects_load_as_coco_results_and_read_back_as_they_were(
             entry["segmentation"] = uncompressed(outline)
         file.write_text(json.dumps(content))
         task = Segmentation()
-    part = load_split(Coco(path=coco.path, masks=masks), task, "test")[0]
-    answers = right(part)
-    entries = written(tmp_path, kind, part, answers)
-    shape = "segmentation" if masks else "bbox"
+    dataset = load_split(Coco(path=coco.path, masks=with_masks), task, "test")[0]
+    predictions = perfect(dataset)
+    entries = write_entries(tmp_path, kind, dataset, predictions)
+    shape = "segmentation" if with_masks else "bbox"
     assert {key for entry in entries for key in entry} == {
         "image_id", "category_id", shape, "score",
     }  # fmt: skip
     assert {entry["score"] for entry in entries} == {0.5}
     official = COCO(str(coco.annotation_file("test")))
     loaded = official.loadRes(str(tmp_path / "submission.json"))
-    assert len(loaded.getAnnIds()) == len(entries) == sum(len(a.value or ()) for a in answers)
+    assert len(loaded.getAnnIds()) == len(entries) == sum(len(p.value or ()) for p in predictions)
     back = prediction_files.load_predictions(
-        tmp_path / "submission.json", [part], EvaluationConfig()
+        tmp_path / "submission.json", [dataset], EvaluationConfig()
     )
-    numbers = [
-        score_predictions([part], [found], EvaluationConfig()).metrics for found in (answers, *back)
+    metrics = [
+        score_predictions([dataset], [predicted], EvaluationConfig()).metrics
+        for predicted in (predictions, *back)
     ]
-    assert numbers[0] == pytest.approx(numbers[1], nan_ok=True)
-    if masks:
+    assert metrics[0] == pytest.approx(metrics[1], nan_ok=True)
+    if with_masks:
         first = mask_from_json(entries[0]["segmentation"])
         assert first.shape == (SIZE[1], SIZE[0])
 
@@ -142,7 +142,7 @@ def uncompressed(mask: Any) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": counts}
 
 
-def test_expressions_go_under_their_two_numbers(tmp_path: Path, right: Right) -> None:
+def test_referring_expressions_have_two_ids(tmp_path: Path, perfect: Perfect) -> None:
     boat = {"label": "boat", "box": [10, 10, 50, 40]}
     row = {
         "image": draw_toy_image(tmp_path, "test", 0),
@@ -150,37 +150,37 @@ def test_expressions_go_under_their_two_numbers(tmp_path: Path, right: Right) ->
         "instances": [boat],
     }
     (tmp_path / "test.jsonl").write_text(json.dumps({"id": "17-4203"} | row) + "\n")
-    part = load_split(Jsonl(path=str(tmp_path)), ReferringDetection(), "test")[0]
-    answers = right(part)
-    [entry] = written(tmp_path, Submission.refcoco, part, answers)
+    dataset = load_split(Jsonl(path=str(tmp_path)), ReferringDetection(), "test")[0]
+    predictions = perfect(dataset)
+    [entry] = write_entries(tmp_path, Submission.refcoco, dataset, predictions)
     assert (entry["ref_id"], entry["sent_id"]) == (17, 4203)
     assert entry["bbox"] == pytest.approx([10, 10, 40, 30], abs=0.1)
     [[back]] = prediction_files.load_predictions(
-        tmp_path / "submission.json", [part], EvaluationConfig()
+        tmp_path / "submission.json", [dataset], EvaluationConfig()
     )
-    assert back.value[0].box == pytest.approx(answers[0].value[0].box)  # type: ignore[index,union-attr]
+    assert back.value[0].box == pytest.approx(predictions[0].value[0].box)  # type: ignore[index,union-attr]
 
 
-def test_what_a_server_would_refuse_is_told_before_anything_is_done(
-    tmp_path: Path, jsonl: Jsonl, coco: Coco
-) -> None:
-    asked = load_split(jsonl, Vqa(), "test")
+def test_an_impossible_submission_raises_an_error(tmp_path: Path, jsonl: Jsonl, coco: Coco) -> None:
+    vqa = load_split(jsonl, Vqa(), "test")
     boxes = load_split(jsonl, Detection(classes=["red"]), "test")
-    with pytest.raises(DataError, match=r"'test-0' has to be the number .* data\.columns\.id="):
-        submissions.check_submission(Submission.docvqa, asked)
-    with pytest.raises(DataError, match="a file of objects, and the answers of task vqa are texts"):
-        submissions.check_submission(Submission.coco_detection, asked)
-    with pytest.raises(DataError, match="a file of texts, and the answers of task detection"):
+    with pytest.raises(
+        DataError, match=r"id must be the integer id .*, got 'test-0'\. .* data\.columns\.id="
+    ):
+        submissions.check_submission(Submission.docvqa, vqa)
+    with pytest.raises(DataError, match="contains objects, but task vqa predicts text"):
+        submissions.check_submission(Submission.coco_detection, vqa)
+    with pytest.raises(DataError, match="contains text, but task detection predicts objects"):
         submissions.check_submission(Submission.vqav2, boxes)
-    with pytest.raises(DataError, match="data=jsonl has none; it takes data=coco"):
+    with pytest.raises(DataError, match=r"data=jsonl has none\. Use data=coco"):
         submissions.check_submission(Submission.coco_detection, boxes)
-    with pytest.raises(DataError, match="is of one data set, and there are 2"):
-        submissions.check_submission(Submission.vqav2, asked + boxes)
+    with pytest.raises(DataError, match="needs exactly one dataset, got 2"):
+        submissions.check_submission(Submission.vqav2, vqa + boxes)
 
 
-def test_a_file_of_some_examples_says_so(
-    tmp_path: Path, right: Right, caplog: pytest.LogCaptureFixture
+def test_an_incomplete_submission_logs_a_warning(
+    tmp_path: Path, perfect: Perfect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part = questions(tmp_path)
-    written(tmp_path, Submission.vqav2, part, right(part)[:2])
-    assert "holds 2 of 4 examples, and a server wants them all" in caplog.text
+    dataset = questions(tmp_path)
+    write_entries(tmp_path, Submission.vqav2, dataset, perfect(dataset)[:2])
+    assert "contains 2 of 4 examples, but test servers require all of them" in caplog.text

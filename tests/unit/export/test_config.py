@@ -1,4 +1,4 @@
-"""What an export can be told."""
+"""Validation of the export settings."""
 
 from typing import Any
 
@@ -10,36 +10,39 @@ from palitune.models.quantization import ExportQuantization
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("settings", "message"),
     [
-        ({"adapters": ["a", "b"], "weights": [1.0]}, "weights has 1 numbers for 2 adapters"),
-        ({"weights": [1.0]}, "weights has 1 numbers for 0 adapters"),
-        ({"samples": 0}, "samples must be at least 1, not 0"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, not 0"),
-        ({"max_logit_error": -1.0}, "max_logit_error must be at least 0"),
-        ({"max_logit_error": float("nan")}, "max_logit_error must be at least 0"),
-        ({"prompt": " "}, "prompt is empty"),
+        (
+            {"adapters": ["a", "b"], "weights": [1.0]},
+            r"weights must have one number per adapter \(2\), got 1",
+        ),
+        ({"weights": [1.0]}, r"weights must have one number per adapter \(0\), got 1"),
+        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"max_logit_error": -1.0}, "max_logit_error must be at least 0, got -1.0"),
+        ({"max_logit_error": float("nan")}, "max_logit_error must be at least 0, got nan"),
+        ({"prompt": " "}, "prompt must not be empty"),
         (
             {"onnx": True, "quantize": ExportQuantization.nf4},
-            "quantize=nf4 would have it of rounded weights",
+            "onnx=true requires quantize=none, got nf4",
         ),
     ],
 )
-def test_what_cannot_be_is_refused(told: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        ExportConfig(**told)
+def test_invalid_settings_raise_an_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExportConfig(**settings)
 
 
-def test_the_adapters_are_those_of_combine_or_the_one_of_the_run() -> None:
-    one = Lora(path="run/adapter", allow_base_mismatch=True)
-    assert ExportConfig().adapter_combination(one).paths == ["run/adapter"]
-    assert ExportConfig().adapter_combination(one).allow_base_mismatch
-    assert ExportConfig(adapters=["a", "b"]).adapter_combination(one).paths == ["a", "b"]
-    with pytest.raises(ValueError, match=r"adapter.path is missing: write adapter.path=FOLDER"):
+def test_adapters_are_the_configured_ones_or_that_of_the_run() -> None:
+    adapter = Lora(path="run/adapter", allow_base_mismatch=True)
+    assert ExportConfig().adapter_combination(adapter).paths == ["run/adapter"]
+    assert ExportConfig().adapter_combination(adapter).allow_base_mismatch
+    assert ExportConfig(adapters=["a", "b"]).adapter_combination(adapter).paths == ["a", "b"]
+    with pytest.raises(ValueError, match=r"adapter.path is missing. Set adapter.path=FOLDER"):
         ExportConfig().adapter_combination(Lora())
 
 
-def test_the_bound_goes_with_the_dtype_and_quantized_weights_have_none() -> None:
+def test_the_limit_depends_on_the_dtype_and_quantized_weights_have_none() -> None:
     assert ExportConfig().max_logit_error_for("torch.float32") < ExportConfig().max_logit_error_for(
         "torch.bfloat16"
     )  # type: ignore[operator]
@@ -55,18 +58,21 @@ def test_the_bound_goes_with_the_dtype_and_quantized_weights_have_none() -> None
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("settings", "message"),
     [
-        ({"onnx": True}, r"onnx=true needs onnx, onnxruntime: pip install '\.\[onnx\]'"),
+        (
+            {"onnx": True},
+            r"onnx=true requires onnx, onnxruntime. Install with: pip install '\.\[onnx\]'",
+        ),
         (
             {"quantize": ExportQuantization.torchao_int8},
-            r"needs torchao: pip install '\.\[torchao\]'",
+            r"requires torchao. Install with: pip install '\.\[torchao\]'",
         ),
     ],
 )
-def test_a_package_that_is_missing_is_named(
-    told: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_package_raises_an_error_with_its_name(
+    settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=said):
-        ExportConfig(**told)
+    with pytest.raises(ValueError, match=message):
+        ExportConfig(**settings)

@@ -1,4 +1,4 @@
-"""ONNX Runtime writes what the model writes."""
+"""ONNX Runtime generates the same tokens as the model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,40 +20,41 @@ from palitune.records import Example
 
 from support.tiny_models import build_tiny
 
-TOKENS = 8
+NUM_TOKENS = 8
 
 
-def greedily(folder: Path, batch: Mapping[str, torch.Tensor]) -> tuple[Any, Any]:
-    """Tokens (rows, TOKENS) and their logits (TOKENS, rows, vocabulary)."""
-    told = {name: tensor.numpy() for name, tensor in batch.items()}
+def generate_with_onnx(folder: Path, batch: Mapping[str, torch.Tensor]) -> tuple[Any, Any]:
+    """Tokens (rows, NUM_TOKENS) and their logits (NUM_TOKENS, rows, vocabulary)."""
+    inputs = {name: tensor.numpy() for name, tensor in batch.items()}
     vision, language = (
         onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("vision", "language")
     )
-    (features,) = vision.run(None, {"pixel_values": told.pop("pixel_values")})
-    told["image_features"] = features.reshape(-1, features.shape[-1])
+    (features,) = vision.run(None, {"pixel_values": inputs.pop("pixel_values")})
+    inputs["image_features"] = features.reshape(-1, features.shape[-1])
     empty = {"rows": len(batch["input_ids"]), "past": 0}
-    kept = [one for one in language.get_inputs() if one.name.startswith("past.")]
+    cached = [node for node in language.get_inputs() if node.name.startswith("past.")]
     past = {
-        one.name: np.zeros(
-            [empty.get(size, size) for size in one.shape],
-            np.int64 if one.type == "tensor(int64)" else np.float32,
+        node.name: np.zeros(
+            [empty.get(size, size) for size in node.shape],
+            np.int64 if node.type == "tensor(int64)" else np.float32,
         )
-        for one in kept
+        for node in cached
     }
-    one = np.ones((empty["rows"], 1), np.int64)
+    ones = np.ones((empty["rows"], 1), np.int64)
     tokens, logits = [], []
-    for _ in range(TOKENS):
-        found, *present = language.run(None, told | past)
-        logits.append(found)
-        tokens.append(found.argmax(-1))
+    for _ in range(NUM_TOKENS):
+        next_logits, *present = language.run(None, inputs | past)
+        logits.append(next_logits)
+        tokens.append(next_logits.argmax(-1))
         past = dict(zip(past, present, strict=True))
-        told = {"input_ids": tokens[-1][:, None], "attention_mask": one, "token_type_ids": one}
-        told["image_features"] = features.reshape(-1, features.shape[-1])[:0]
+        new_ids = tokens[-1][:, None]
+        inputs = {"input_ids": new_ids, "attention_mask": ones, "token_type_ids": ones}
+        inputs["image_features"] = features.reshape(-1, features.shape[-1])[:0]
     return np.stack(tokens, 1), np.stack(logits)
 
 
 @pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
-def test_greedy_answers_to_padded_prompts_are_ours_and_logits_transformers(
+def test_greedy_tokens_equal_palitune_and_logits_equal_transformers(
     family: str, examples: list[Example], tmp_path: Path
 ) -> None:
     # The window is shorter than the prompts, as at 896 pixels.
@@ -63,13 +64,14 @@ def test_greedy_answers_to_padded_prompts_are_ours_and_logits_transformers(
     processor = load_processor(model)
     prompts = Collator(processor).collate_prompts(examples[:3])
     assert not prompts["attention_mask"].all()
-    written = generate(load(model), processor.tokenizer, prompts, TOKENS)
+    generations = generate(load(model), processor.tokenizer, prompts, NUM_TOKENS)
     batch = prompts | {"pixel_values": normalize_pixels(prompts["pixel_values"])}
-    tokens, logits = greedily(folder, batch)
+    tokens, logits = generate_with_onnx(folder, batch)
     assert [
-        row[: len(one.token_ids)].tolist() for row, one in zip(tokens, written, strict=True)
-    ] == [list(one.token_ids) for one in written]
+        row[: len(generation.token_ids)].tolist()
+        for row, generation in zip(tokens, generations, strict=True)
+    ] == [list(generation.token_ids) for generation in generations]
     plain = load_with_transformers(tmp_path, attn_implementation="eager")
     with torch.no_grad():
-        first = plain(**batch).logits[:, -1]
-    np.testing.assert_allclose(logits[0], first.numpy(), atol=1e-4)
+        first_logits = plain(**batch).logits[:, -1]
+    np.testing.assert_allclose(logits[0], first_logits.numpy(), atol=1e-4)

@@ -1,4 +1,4 @@
-"""Distances between models, and what is made of them."""
+"""Logit and token differences between models, and their limits."""
 
 import math
 from dataclasses import replace
@@ -32,36 +32,38 @@ PARITY = ParityReport(
 )
 
 
-def test_tokens_agree_place_by_place_and_a_missing_one_does_not() -> None:
+def test_tokens_are_compared_by_position_and_a_missing_one_differs() -> None:
     logits = torch.tensor([[0.0, 2.0], [4.0, 6.0]])
     reference = [GreedyOutput([5, 6, 1], logits), GreedyOutput([7, 1], logits)]
     export = [GreedyOutput([5, 9], logits), GreedyOutput([7, 1], logits + torch.tensor([0.0, 0.5]))]
-    found = logit_distance(reference, export)
-    assert found.same_tokens == 3 / 5
-    assert found.same_answers == 1 / 2
-    assert found.max_difference == 0.5
-    assert found.mean_difference == 0.125
-    assert found.deviation == pytest.approx(torch.cat([logits, logits]).flatten().std().item())
+    distance = logit_distance(reference, export)
+    assert distance.same_tokens == 3 / 5
+    assert distance.same_answers == 1 / 2
+    assert distance.max_difference == 0.5
+    assert distance.mean_difference == 0.125
+    assert distance.deviation == pytest.approx(torch.cat([logits, logits]).flatten().std().item())
 
 
 @pytest.mark.parametrize("largest", [0.021, math.nan, math.inf])
-def test_what_is_too_far_is_refused(largest: float) -> None:
+def test_a_difference_above_the_limit_raises_an_error(largest: float) -> None:
     with pytest.raises(
-        ModelError, match=r"standard deviations .* than max_logit_error=0.02; do not use out"
+        ModelError, match=r"out: logits must differ .* max_logit_error=0.02 standard .*, got"
     ):
         assert_parity(replace(PARITY, largest=largest), Path("out"))
 
 
-def test_what_is_near_or_not_judged_passes() -> None:
+def test_a_difference_below_the_limit_or_without_a_limit_passes() -> None:
     assert_parity(PARITY, Path("out"))
     assert_parity(replace(PARITY, largest=9.0, bound=None), Path("out"))
 
 
-def test_the_distance_to_the_quantized_base_is_told_apart() -> None:
-    (one,) = PARITY.summary_lines()
-    assert one == (
-        "export against base + adapter: logits differ by at most 0.02 (their deviation is 2), "
-        "100.0% of the tokens are the same"
+def test_the_difference_to_the_quantized_base_has_its_own_line() -> None:
+    [line] = PARITY.summary_lines()
+    assert line == (
+        "export against base + adapter: logits differ by at most 0.02 (standard deviation "
+        "of the logits: 2), 100.0% of the tokens are equal"
     )
-    _, other = replace(PARITY, as_trained=NEAR, bits=4).summary_lines()
-    assert other.startswith("export against base in 4 bits + adapter, as trained: logits differ")
+    _, quantized_line = replace(PARITY, as_trained=NEAR, bits=4).summary_lines()
+    assert quantized_line.startswith(
+        "export against base in 4 bits + adapter, as trained: logits differ"
+    )

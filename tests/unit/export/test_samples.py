@@ -1,4 +1,4 @@
-"""What an export is compared on."""
+"""Selection of the examples of the parity check."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,26 +7,26 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from palitune import data
+from palitune.export import samples
 from palitune.export.config import ExportConfig
 from palitune.export.samples import select_parity_examples
 
 
-def test_parts_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [SimpleNamespace(examples=list(names)) for names in ("abc", "x", "pq")]
-    monkeypatch.setattr(data, "load_split", lambda *_, **__: parts)
-    source: Any = "annotated"
+def test_components_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = [SimpleNamespace(examples=list(names)) for names in ("abc", "x", "pq")]
+    monkeypatch.setattr(samples, "load_split", lambda *_, **__: datasets)
+    source: Any = "a dataset"
     assert select_parity_examples(ExportConfig(samples=5), source, None, "test") == list("axpbq")
     assert select_parity_examples(ExportConfig(samples=9), source, None, "test") == list("axpbqc")
 
 
-def test_an_image_of_ones_own_goes_before_data_and_without_both_there_is_a_page(
+def test_an_image_takes_precedence_over_data_and_the_default_is_a_page_of_digits(
     tmp_path: Path,
 ) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "boat.png")
     settings = ExportConfig(image=str(tmp_path / "boat.png"), prompt="detect boat")
-    unread: Any = "annotated"
-    [one] = select_parity_examples(settings, unread, None, "test")
-    assert (one.prefix, one.size) == ("detect boat", (30, 20))
+    source: Any = "a dataset"
+    [example] = select_parity_examples(settings, source, None, "test")
+    assert (example.prefix, example.size) == ("detect boat", (30, 20))
     [page] = select_parity_examples(ExportConfig(), None, None, "test")
     assert (page.prefix, page.size) == ("caption en", (112, 112))

@@ -1,4 +1,4 @@
-"""Both kinds of attention equal the eager oracle: outputs, gradients, generated tokens."""
+"""Both implementations equal eager attention: outputs, gradients and generated tokens."""
 
 import json
 import shutil
@@ -13,18 +13,17 @@ from torch import Tensor
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
-from palitune import models
 from palitune.data.collator import Collator
 from palitune.data.training_set import TrainingSample
 from palitune.models import attention
 from palitune.models.adapters.config import Full, Lora
 from palitune.models.config import AttentionImplementation, Local
+from palitune.models.lm_head import loss_positions
 from palitune.models.loading import load
 from palitune.records import Example
-from palitune.training.loss import loss_positions
 
 MODULE = SimpleNamespace(num_key_value_groups=4, training=True, head_dim=16)
-"""What the oracle asks of an attention layer: 8 heads over 2 key heads."""
+"""Attributes of an attention layer that eager attention reads: 8 heads, 2 key heads."""
 
 
 def heads(tokens: int, dtype: torch.dtype = torch.float32, queries: int | None = None) -> list[Any]:
@@ -34,26 +33,29 @@ def heads(tokens: int, dtype: torch.dtype = torch.float32, queries: int | None =
 
 
 def prefix_mask(tokens: int, prefix: int) -> Tensor:
-    """(2, 1, tokens, tokens): a prefix, a causal suffix; the second row has 5 tokens of padding."""
-    seen = torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    seen[:prefix, :prefix] = True
-    both = seen.repeat(2, 1, 1, 1)
-    both[1, :, :, -5:] = False
-    return both
+    """Return (2, 1, tokens, tokens): prefix and suffix; the second row has 5 tokens of padding."""
+    visible = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    visible[:prefix, :prefix] = True
+    masks = visible.repeat(2, 1, 1, 1)
+    masks[1, :, :, -5:] = False
+    return masks
 
 
 def additive(mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
-    return float((found - wanted).abs().max() / wanted.abs().max())
+def error(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest value."""
+    with torch.no_grad():
+        return float((actual - expected).abs().max() / expected.abs().max())
 
 
-def attend(kind: Callable[..., Any], inputs: list[Any], mask: Tensor | None, **options: Any) -> Any:
-    """Output and gradients of every input, for a fixed gradient from above."""
-    output = kind(MODULE, *inputs, mask, scaling=0.25, **options)[0]
+def attend(
+    attention_fn: Callable[..., Any], inputs: list[Any], mask: Tensor | None, **options: Any
+) -> Any:
+    """Return the output and the gradients of all inputs, for a fixed gradient of the output."""
+    output = attention_fn(MODULE, *inputs, mask, scaling=0.25, **options)[0]
     torch.manual_seed(1)
     return [output, *torch.autograd.grad(output, inputs, torch.randn(output.shape).to(output))]
 
@@ -65,20 +67,20 @@ def test_chunked_equals_eager_with_and_without_softcap(
     tokens: int, softcap: float | None, as_mask: Callable[[Tensor], Tensor]
 ) -> None:
     mask = prefix_mask(tokens, tokens // 2)
-    wanted = attend(eager_attention_forward, heads(tokens), additive(mask), softcap=softcap)
-    found = attend(attention.chunked_attention, heads(tokens), as_mask(mask), softcap=softcap)
-    for one, other in zip(found, wanted, strict=True):
-        assert error(one, other) <= 5e-6
+    expected = attend(eager_attention_forward, heads(tokens), additive(mask), softcap=softcap)
+    actual = attend(attention.chunked_attention, heads(tokens), as_mask(mask), softcap=softcap)
+    for ours, eager in zip(actual, expected, strict=True):
+        assert error(ours, eager) <= 5e-6
 
 
 def test_chunked_attends_from_one_new_token_without_a_mask() -> None:
     inputs = heads(30, queries=1)
-    wanted = attend(eager_attention_forward, inputs, None, softcap=5.0)
-    found = attend(attention.chunked_attention, inputs, None, softcap=5.0)
-    assert all(error(one, other) <= 5e-6 for one, other in zip(found, wanted, strict=True))
+    expected = attend(eager_attention_forward, inputs, None, softcap=5.0)
+    actual = attend(attention.chunked_attention, inputs, None, softcap=5.0)
+    assert all(error(ours, eager) <= 5e-6 for ours, eager in zip(actual, expected, strict=True))
 
 
-def test_a_query_that_sees_nothing_gets_zeros_and_finite_gradients() -> None:
+def test_a_query_without_keys_gets_zeros_and_finite_gradients() -> None:
     mask = prefix_mask(40, 20)
     mask[0, :, 3] = False
     output, *gradients = attend(attention.chunked_attention, heads(40), mask, softcap=5.0)
@@ -92,9 +94,9 @@ def test_chunked_in_bfloat16_is_no_further_from_float32_than_eager() -> None:
     half = heads(300, torch.bfloat16)
     eager = attend(eager_attention_forward, half, additive(mask).bfloat16(), softcap=5.0)
     chunked = attend(attention.chunked_attention, half, mask, softcap=5.0)
-    for true, coarse, ours in zip(exact, eager, chunked, strict=True):
+    for reference, eager_value, ours in zip(exact, eager, chunked, strict=True):
         assert ours.dtype == torch.bfloat16
-        assert (ours - true).abs().mean() <= 1.1 * (coarse - true).abs().mean()
+        assert (ours - reference).abs().mean() <= 1.1 * (eager_value - reference).abs().mean()
 
 
 def test_chunked_works_under_autocast_where_query_and_key_are_promoted() -> None:
@@ -112,7 +114,7 @@ def test_chunked_works_under_autocast_where_query_and_key_are_promoted() -> None
 def test_chunked_keeps_memory_linear_in_tokens_for_the_backward_pass(
     softcap: float | None,
 ) -> None:
-    def kept(tokens: int) -> int:
+    def saved_numbers(tokens: int) -> int:
         sizes: list[int] = []
         mask = torch.ones(1, 1, tokens, tokens, dtype=torch.bool)  # shared by all layers
 
@@ -124,7 +126,7 @@ def test_chunked_keeps_memory_linear_in_tokens_for_the_backward_pass(
             attention.chunked_attention(MODULE, *heads(tokens), mask, softcap=softcap)
         return sum(sizes)
 
-    assert kept(800) == 2 * kept(400)
+    assert saved_numbers(800) == 2 * saved_numbers(400)
 
 
 @pytest.mark.parametrize("kind", [attention.chunked_attention, attention.sdpa_attention])
@@ -143,7 +145,7 @@ def test_attention_dropout_is_refused_rather_than_ignored() -> None:
 
 @pytest.fixture(params=["paligemma", "paligemma2", "paligemma2, window of 32"])
 def folder(request: pytest.FixtureRequest, tiny: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A tiny model; PaliGemma 2 with a soft-cap so low that it matters for random weights."""
+    """Return a tiny model; PaliGemma 2 has a soft-cap low enough to matter for random weights."""
     family, _, window = request.param.partition(", ")
     shutil.copytree(tiny(family), tmp_path / family)
     file = tmp_path / family / "config.json"
@@ -173,7 +175,7 @@ def losses_and_gradients(model: Local, examples: list[Example]) -> list[Tensor]:
 def test_every_attention_gives_the_logits_and_gradients_of_eager(
     folder: Path, softcapped: bool, examples: list[Example]
 ) -> None:
-    wanted = losses_and_gradients(
+    expected = losses_and_gradients(
         Local(
             path=str(folder),
             attention=AttentionImplementation.eager,
@@ -185,15 +187,15 @@ def test_every_attention_gives_the_logits_and_gradients_of_eager(
     if "paligemma2" not in folder.name or not softcapped:
         kinds.append(AttentionImplementation.sdpa)
     for kind in kinds:
-        found = losses_and_gradients(
+        actual = losses_and_gradients(
             Local(path=str(folder), attention=kind, attention_logit_softcapping=softcapped),
             examples,
         )
-        for one, other in zip(found, wanted, strict=True):
-            assert error(one, other) <= 1e-5
+        for ours, eager in zip(actual, expected, strict=True):
+            assert error(ours, eager) <= 1e-5
 
 
-def test_the_low_softcap_of_these_tests_does_something(
+def test_the_low_softcap_of_these_tests_has_an_effect(
     tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path
 ) -> None:
     capped, free = (
@@ -205,22 +207,22 @@ def test_the_low_softcap_of_these_tests_does_something(
     assert not torch.equal(capped[0], free[0])
 
 
-def test_generation_from_a_left_padded_batch_writes_the_tokens_of_eager(
+def test_generation_from_a_left_padded_batch_equals_eager(
     folder: Path, examples: list[Example]
 ) -> None:
     collator = Collator(AutoProcessor.from_pretrained(folder))
     batch = collator.collate_prompts(examples)
     assert not batch["attention_mask"].all()
-    written = [
+    generated = [
         load(Local(path=str(folder), attention=kind)).generate(
             **batch, max_new_tokens=12, do_sample=False
         )
         for kind in (AttentionImplementation.eager, AttentionImplementation.auto)
     ]
-    assert torch.equal(*written)
+    assert torch.equal(*generated)
 
 
-def test_the_stock_forward_pass_without_token_types_is_refused_where_it_would_leak(
+def test_the_stock_forward_pass_without_token_types_is_refused(
     tiny: Callable[[str], Path],
 ) -> None:
     attention.register()
@@ -243,7 +245,7 @@ def test_gradient_checkpointing_changes_no_gradient(
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        network = models.add_adapter(load(model), Lora(rank=4)).train()
+        network = Lora(rank=4).apply_to(load(model)).train()
         if checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
         network(**batch, logits_to_keep=positions).logits.square().mean().backward()
@@ -251,6 +253,6 @@ def test_gradient_checkpointing_changes_no_gradient(
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_names_hold_none_of_the_words_that_transformers_reads_meaning_into() -> None:
+def test_names_contain_no_word_that_transformers_interprets() -> None:
     for name in (attention.SDPA_ATTENTION, attention.CHUNKED_ATTENTION):
         assert not any(word in name for word in ("sdpa", "flash_attention", "flex_attention"))

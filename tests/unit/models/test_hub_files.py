@@ -1,4 +1,4 @@
-"""A model's files are found, or one sentence tells why not; its fingerprint tells it apart."""
+"""Files of a base model: errors of folders and hub, and fingerprints."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from support.tiny_models import build_tiny
 
 
 @pytest.fixture
-def copied(tiny: Callable[[str], Path], tmp_path: Path) -> Path:
+def model_copy(tiny: Callable[[str], Path], tmp_path: Path) -> Path:
     """A tiny PaliGemma 2 that a test may damage."""
     return Path(shutil.copytree(tiny("paligemma2"), tmp_path / "model"))
 
@@ -32,55 +32,57 @@ def test_a_missing_folder_is_named(read: Callable[..., Any], tmp_path: Path) -> 
         read(Local(path=str(tmp_path / "nowhere")))
 
 
-def test_another_kind_of_model_is_refused(copied: Path) -> None:
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps(config | {"model_type": "llava"}))
-    with pytest.raises(ModelError, match="describes a 'llava' model; a 'paligemma'"):
-        load(Local(path=str(copied)))
+def test_another_kind_of_model_is_refused(model_copy: Path) -> None:
+    config = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(config | {"model_type": "llava"}))
+    with pytest.raises(ModelError, match="describes a 'llava' model; it must be a 'paligemma'"):
+        load(Local(path=str(model_copy)))
 
 
-def test_a_config_that_is_no_json_is_refused(copied: Path) -> None:
-    (copied / "config.json").write_text("{")
+def test_a_config_that_is_no_json_is_refused(model_copy: Path) -> None:
+    (model_copy / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"config\.json cannot be read"):
-        load(Local(path=str(copied)))
+        load(Local(path=str(model_copy)))
 
 
-def test_another_language_model_is_refused(copied: Path) -> None:
-    config = json.loads((copied / "config.json").read_text())
+def test_another_language_model_is_refused(model_copy: Path) -> None:
+    config = json.loads((model_copy / "config.json").read_text())
     config["text_config"] = {"model_type": "llama"}
-    (copied / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="describes a 'llama' model; a 'paligemma' over Gemma 1"):
-        load(Local(path=str(copied)))
+    (model_copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match="describes a 'llama' model; it must be a 'paligemma' with"
+    ):
+        load(Local(path=str(model_copy)))
 
 
-def test_families_are_told_apart_by_their_language_model(tiny: Callable[[str], Path]) -> None:
+def test_the_family_follows_from_the_language_model(tiny: Callable[[str], Path]) -> None:
     for family in ("paligemma", "paligemma2"):
         assert hub_files.family(hub_files.read_config(tiny(family))) == family
 
 
-# Which base it is --------------------------------------------------------------------------------
+# Fingerprints -----------------------------------------------------------------------------------
 
 
-def test_a_fingerprint_is_the_same_in_every_dtype_and_tells_checkpoints_apart(
+def test_fingerprints_are_equal_in_every_dtype_and_differ_between_checkpoints(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    wanted = hub_files.fingerprint(tiny("paligemma2"))
+    expected = hub_files.fingerprint(tiny("paligemma2"))
     for dtype in (torch.bfloat16, torch.float16):
         tensors = load_file(tiny("paligemma2") / "model.safetensors")
         folder = tmp_path / str(dtype)
         folder.mkdir()
         save_file({k: t.to(dtype) for k, t in tensors.items()}, folder / "model.safetensors")
-        assert hub_files.fingerprint(folder) == wanted
+        assert hub_files.fingerprint(folder) == expected
     other = build_tiny(tmp_path / "other", "paligemma2", seed=1)
-    assert hub_files.fingerprint(other) != wanted
+    assert hub_files.fingerprint(other) != expected
 
 
-def test_a_fingerprint_sees_a_change_of_one_layer_of_the_language_model(copied: Path) -> None:
-    before = hub_files.fingerprint(copied)
-    tensors = load_file(copied / "model.safetensors")
+def test_a_change_of_one_layer_changes_the_fingerprint(model_copy: Path) -> None:
+    before = hub_files.fingerprint(model_copy)
+    tensors = load_file(model_copy / "model.safetensors")
     tensors["language_model.model.layers.1.self_attn.v_proj.weight"].mul_(-1)
-    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
-    assert hub_files.fingerprint(copied) != before
+    save_file(tensors, model_copy / "model.safetensors", metadata={"format": "pt"})
+    assert hub_files.fingerprint(model_copy) != before
 
 
 # The hub -----------------------------------------------------------------------------------------
@@ -93,27 +95,28 @@ NO_RESPONSE: Any = SimpleNamespace(headers={}, request=None, status_code=403, te
     [
         (
             hub.GatedRepoError("403", response=NO_RESPONSE),
-            r"google/paligemma2-3b-pt-224 is gated: accept the licence at "
+            r"google/paligemma2-3b-pt-224 is gated\. Accept the license at "
             r"https://huggingface\.co/google/paligemma2-3b-pt-224, then run `hf auth login` or set "
-            r"HF_TOKEN, or give its folder as model\.path=FOLDER",
+            r"HF_TOKEN, or set model\.path to the folder of its files",
         ),
         (
             hub.RepositoryNotFoundError("404", response=NO_RESPONSE),
-            r"the hub shows no google/paligemma2-3b-pt-224 at revision main",
+            r"google/paligemma2-3b-pt-224 at revision main does not exist on the hub or is not",
         ),
         (
             hub.RevisionNotFoundError("404", response=NO_RESPONSE),
-            r"the hub shows no google/paligemma2-3b-pt-224 at revision main",
+            r"google/paligemma2-3b-pt-224 at revision main does not exist on the hub or is not",
         ),
         (
             hub.LocalEntryNotFoundError("no route"),
-            r"is not in the local cache and the hub cannot be reached: connect, or give its folder",
+            r"is not in the local cache and the hub cannot be reached\. Connect to the "
+            r"internet, or set model\.path",
         ),
-        (OSError("disk full"), r"could not be downloaded \(disk full\): try again, or give"),
+        (OSError("disk full"), r"could not be downloaded \(disk full\)\. Try again, or set"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_every_refusal_of_the_hub_becomes_a_sentence_with_a_way_out(
+def test_every_error_of_the_hub_becomes_a_sentence_with_a_way_out(
     answer: Exception, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> str:
@@ -124,26 +127,26 @@ def test_every_refusal_of_the_hub_becomes_a_sentence_with_a_way_out(
         load(PaliGemma2())
 
 
-def test_without_a_network_the_sentence_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_not_contacted_in_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="the hub cannot be reached"):
         load_processor(PaliGemma2(size="28b", resolution=896))
 
 
-def test_the_revision_is_asked_for_and_weights_only_where_they_are_needed(
+def test_the_revision_is_downloaded_and_weights_only_if_needed(
     tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str, list[str]]] = []
+    requests: list[tuple[str, str, list[str]]] = []
 
     def download(source: str, revision: str, allow_patterns: list[str]) -> str:
-        asked.append((source, revision, allow_patterns))
+        requests.append((source, revision, allow_patterns))
         return str(tiny("paligemma2"))
 
     monkeypatch.setattr(hub_files, "snapshot_download", download)
     model = PaliGemma2(size="10b", variant="mix", resolution=448, revision="abc")
     load_processor(model)
     load(model)
-    assert asked == [
+    assert requests == [
         ("google/paligemma2-10b-mix-448", "abc", ["*.json", "*.model"]),
         ("google/paligemma2-10b-mix-448", "abc", ["*.json", "*.model", "*.safetensors"]),
     ]

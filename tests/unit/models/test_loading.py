@@ -1,4 +1,4 @@
-"""A base model is read as its settings say, or one sentence tells why not."""
+"""Loading of base models and processors, and its errors."""
 
 import json
 import shutil
@@ -22,21 +22,21 @@ FAMILIES = ["paligemma", "paligemma2"]
 
 
 @pytest.fixture
-def copied(tiny: Callable[[str], Path], tmp_path: Path) -> Path:
+def model_copy(tiny: Callable[[str], Path], tmp_path: Path) -> Path:
     """A tiny PaliGemma 2 that a test may damage."""
     return Path(shutil.copytree(tiny("paligemma2"), tmp_path / "model"))
 
 
 def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    written = json.loads(file.read_text())
-    change(written)
-    file.write_text(json.dumps(written))
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
 
 
-# What is read ------------------------------------------------------------------------------------
+# Settings ----------------------------------------------------------------------------------------
 
 
-def test_the_embedded_model_is_read_with_its_processor() -> None:
+def test_the_embedded_model_is_loaded_with_its_processor() -> None:
     network, processor = load(Tiny()), load_processor(Tiny())
     assert isinstance(network, PaliGemmaPrefixLM)
     assert processor.image_token_id == network.config.image_token_id
@@ -69,7 +69,7 @@ def test_attention_is_chosen_for_the_language_model_alone(
 
 @pytest.mark.parametrize("final", [True, False])
 @pytest.mark.parametrize("scores", [True, False])
-def test_softcaps_are_applied_where_they_are_asked_for(
+def test_softcaps_follow_the_settings(
     final: bool, scores: bool, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(
@@ -95,7 +95,7 @@ def test_softcaps_are_applied_where_they_are_asked_for(
         ({"dtype": Dtype.bf16}, Full(), torch.bfloat16),
     ],
 )
-def test_weights_are_read_in_the_dtype_asked_for(
+def test_weights_are_loaded_in_the_requested_dtype(
     settings: dict[str, Any],
     adapter: AdapterConfig | None,
     dtype: torch.dtype,
@@ -124,8 +124,8 @@ def test_each_process_of_a_launcher_takes_the_gpu_of_its_rank(
     assert loading.resolve_device(PaliGemma2(device=Device.cpu)) == torch.device("cpu")
 
 
-def as_on_the_hub(folder: Path) -> None:
-    """Give a folder what the released files have and today's do not: names, settings, processor."""
+def convert_to_hub_format(folder: Path) -> None:
+    """Rewrite a folder in the older format of the released files: names, settings, processor."""
     old = {
         name.replace("vision_tower.", "vision_tower.vision_model."): tensor
         for name, tensor in load_file(folder / "model.safetensors").items()
@@ -133,10 +133,10 @@ def as_on_the_hub(folder: Path) -> None:
     names = sorted(old)
     halves = {"a": names[: len(names) // 2], "b": names[len(names) // 2 :]}
     (folder / "model.safetensors").unlink()
-    for half, held in halves.items():
-        tensors = {name: old[name] for name in held}
+    for half, half_names in halves.items():
+        tensors = {name: old[name] for name in half_names}
         save_file(tensors, folder / f"model-{half}.safetensors", metadata={"format": "pt"})
-    index = {name: f"model-{half}.safetensors" for half, held in halves.items() for name in held}
+    index = {name: f"model-{half}.safetensors" for half, part in halves.items() for name in part}
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": index})
     )
@@ -171,25 +171,27 @@ def as_on_the_hub(folder: Path) -> None:
     )
 
 
-def test_files_laid_out_as_on_the_hub_give_the_same_network_and_generate(copied: Path) -> None:
-    wanted = load(Local(path=str(copied)))
-    plain = load_processor(Local(path=str(copied)))
-    as_on_the_hub(copied)
-    found = load(Local(path=str(copied)))
-    processor = load_processor(Local(path=str(copied)))
-    assert found.state_dict().keys() == wanted.state_dict().keys()
-    assert all(torch.equal(found.state_dict()[k], v) for k, v in wanted.state_dict().items())
-    assert found.base_fingerprint == wanted.base_fingerprint
+def test_files_in_the_format_of_the_hub_give_the_same_network_and_generate(
+    model_copy: Path,
+) -> None:
+    expected = load(Local(path=str(model_copy)))
+    plain = load_processor(Local(path=str(model_copy)))
+    convert_to_hub_format(model_copy)
+    network = load(Local(path=str(model_copy)))
+    processor = load_processor(Local(path=str(model_copy)))
+    assert network.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(network.state_dict()[k], v) for k, v in expected.state_dict().items())
+    assert network.base_fingerprint == expected.base_fingerprint
     assert processor.image_processor.size == plain.image_processor.size
     ids = torch.tensor([[processor.image_token_id] * 64 + [2, 10, 11]])
-    written = found.generate(
+    generated = network.generate(
         input_ids=ids,
         token_type_ids=torch.zeros_like(ids),
         pixel_values=torch.zeros(1, 3, 112, 112),
         max_new_tokens=3,
         do_sample=False,
     )
-    assert written.shape[1] > ids.shape[1]
+    assert generated.shape[1] > ids.shape[1]
 
 
 @pytest.mark.parametrize("adapter", [Qlora(), Qlora(bits=8)], ids=["nf4", "int8"])
@@ -207,84 +209,86 @@ def test_exactly_the_linear_layers_of_the_language_model_are_quantized(
     assert type(network.lm_head) is torch.nn.Linear
 
 
-# One sentence per mistake ------------------------------------------------------------------------
+# Errors ------------------------------------------------------------------------------------------
 
 
-def test_a_folder_without_a_processor_is_refused(copied: Path) -> None:
-    (copied / "processor_config.json").unlink()
-    with pytest.raises(ModelError, match=r"no readable processor; copy tokenizer\.json"):
-        load_processor(Local(path=str(copied)))
+def test_a_folder_without_a_processor_is_refused(model_copy: Path) -> None:
+    (model_copy / "processor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"the processor cannot be read\. Copy tokenizer\.json"):
+        load_processor(Local(path=str(model_copy)))
 
 
-def test_a_folder_without_a_tokenizer_is_refused(copied: Path) -> None:
-    (copied / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"no readable processor; copy tokenizer\.json"):
-        load_processor(Local(path=str(copied)))
+def test_a_folder_without_a_tokenizer_is_refused(model_copy: Path) -> None:
+    (model_copy / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"the processor cannot be read\. Copy tokenizer\.json"):
+        load_processor(Local(path=str(model_copy)))
 
 
-def test_a_folder_without_safetensors_is_refused_even_where_pickled_weights_lie(
-    copied: Path,
+def test_a_folder_without_safetensors_is_refused_even_with_pickled_weights(
+    model_copy: Path,
 ) -> None:
-    torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
-    (copied / "model.safetensors").unlink()
+    torch.save(load_file(model_copy / "model.safetensors"), model_copy / "pytorch_model.bin")
+    (model_copy / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"the weights cannot be read .*\*\.safetensors"):
-        load(Local(path=str(copied)))
+        load(Local(path=str(model_copy)))
 
 
-def test_truncated_weights_are_refused(copied: Path) -> None:
-    file = copied / "model.safetensors"
+def test_truncated_weights_are_refused(model_copy: Path) -> None:
+    file = model_copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="the weights cannot be read"):
-        load(Local(path=str(copied)))
+        load(Local(path=str(model_copy)))
 
 
-def test_a_missing_weight_is_refused_rather_than_made_up(copied: Path) -> None:
-    tensors = load_file(copied / "model.safetensors")
+def test_a_missing_weight_is_refused_rather_than_initialized(model_copy: Path) -> None:
+    tensors = load_file(model_copy / "model.safetensors")
     del tensors["language_model.model.layers.1.mlp.up_proj.weight"]
-    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, model_copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"1 weights are missing .*layers\.1\.mlp\.up_proj"):
-        load(Local(path=str(copied)))
+        load(Local(path=str(model_copy)))
 
 
-def test_a_processor_of_another_model_is_refused(copied: Path) -> None:
-    rewrite(copied / "config.json", lambda c: c.update({"image_token_index": 7}))
-    with pytest.raises(ModelError, match=r"the processor \(<image> is 321, .* take both"):
-        load_processor(Local(path=str(copied)))
+def test_a_processor_of_another_model_is_refused(model_copy: Path) -> None:
+    rewrite(model_copy / "config.json", lambda c: c.update({"image_token_index": 7}))
+    with pytest.raises(ModelError, match=r"the processor \(<image> is 321, .* Use both"):
+        load_processor(Local(path=str(model_copy)))
 
 
-def test_a_tokenizer_that_cuts_locations_into_pieces_is_refused(copied: Path) -> None:
-    config = hub_files.read_config(copied)
-    processor = load_processor(Local(path=str(copied)))
+def test_a_tokenizer_that_splits_location_tokens_is_refused(model_copy: Path) -> None:
+    config = hub_files.read_config(model_copy)
+    processor = load_processor(Local(path=str(model_copy)))
 
-    class Cutting:
+    class SplittingTokenizer:
         def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
             return [3] * len(tokens)
 
         def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
             return {"input_ids": processor.tokenizer(text[:8])["input_ids"]}
 
-    with pytest.raises(ModelError, match="does not know <loc0000> to <loc1023> as single tokens"):
-        loading.check_tokenizer(SimpleNamespace(tokenizer=Cutting()), config)
+    with pytest.raises(ModelError, match="<loc0000> to <loc1023> must be single tokens"):
+        loading.check_tokenizer(SimpleNamespace(tokenizer=SplittingTokenizer()), config)
 
 
 def test_half_precision_is_refused_for_a_local_paligemma_2(tiny: Callable[[str], Path]) -> None:
-    with pytest.raises(ModelError, match=r"model\.dtype: Gemma 2 overflows in fp16"):
+    with pytest.raises(
+        ModelError, match=r"model\.dtype must be bf16 or fp32 for Gemma 2, which overf"
+    ):
         load(Local(path=str(tiny("paligemma2")), dtype=Dtype.fp16))
 
 
 def test_sdpa_is_refused_for_a_local_paligemma_2_with_softcaps(
     tiny: Callable[[str], Path],
 ) -> None:
-    with pytest.raises(ModelError, match=r"model\.attention: sdpa cannot soft-cap"):
+    with pytest.raises(ModelError, match=r"model\.attention=sdpa cannot soft-cap"):
         load(Local(path=str(tiny("paligemma2")), attention=AttentionImplementation.sdpa))
 
 
 def test_a_final_softcap_is_refused_for_a_local_paligemma_1(tiny: Callable[[str], Path]) -> None:
-    with pytest.raises(ModelError, match="PaliGemma 1 has no soft-cap"):
+    with pytest.raises(ModelError, match="must be false for PaliGemma 1, which has no soft-cap"):
         load(Local(path=str(tiny("paligemma")), final_logit_softcapping=True))
 
 
-def test_a_gpu_that_is_not_there_is_refused(
+def test_a_missing_gpu_is_refused(
     tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""PrefixLM equals the stock class where that is right, and refuses where it would be wrong."""
+"""PaliGemmaPrefixLM equals the stock class, and refuses a batch with a wrong mask."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +10,14 @@ from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TrainingSample
+from palitune.models.lm_head import loss_positions
 from palitune.models.paligemma import PaliGemmaPrefixLM, normalize_pixels
 from palitune.records import Example
-from palitune.training.loss import loss_positions
 
 FAMILIES = ["paligemma", "paligemma2"]
 
 
-def batch_of(folder: Path, examples: list[Example]) -> Batch:
+def collate(folder: Path, examples: list[Example]) -> Batch:
     collator = Collator(AutoProcessor.from_pretrained(folder))
     return collator.collate_train(
         [TrainingSample(example, example.suffixes[0]) for example in examples]
@@ -28,7 +28,7 @@ def batch_of(folder: Path, examples: list[Example]) -> Batch:
 def test_logits_equal_those_of_the_stock_class(
     family: str, tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
-    batch = batch_of(tiny(family), examples)
+    batch = collate(tiny(family), examples)
     stock = PaliGemmaForConditionalGeneration.from_pretrained(tiny(family))
     labels = batch.pop("labels")
     positions = loss_positions(labels)
@@ -43,14 +43,14 @@ def test_a_forward_pass_without_token_types_is_refused(
     family: str, tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     network = PaliGemmaPrefixLM.from_pretrained(tiny(family))
-    batch = batch_of(tiny(family), examples)
+    batch = collate(tiny(family), examples)
     del batch["token_type_ids"], batch["labels"]
     with pytest.raises(ValueError, match="token_type_ids are missing"):
         network(**batch)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_frozen_tower_is_not_recorded_by_autograd(
+def test_a_frozen_vision_tower_is_not_recorded_by_autograd(
     checkpointing: bool, tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     network: Any = PaliGemmaPrefixLM.from_pretrained(tiny("paligemma")).train()
@@ -60,15 +60,17 @@ def test_a_frozen_tower_is_not_recorded_by_autograd(
         network.gradient_checkpointing_enable({"use_reentrant": False})
         network.enable_input_require_grads()
     features = network.model.get_image_features(
-        batch_of(tiny("paligemma"), examples)["pixel_values"]
+        collate(tiny("paligemma"), examples)["pixel_values"]
     )
     assert not features.last_hidden_state.requires_grad
     assert features.pooler_output.requires_grad
 
 
-def test_a_trained_tower_is_recorded(tiny: Callable[[str], Path], examples: list[Example]) -> None:
+def test_a_trained_vision_tower_is_recorded_by_autograd(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
     network = PaliGemmaPrefixLM.from_pretrained(tiny("paligemma"))
     features = network.model.get_image_features(
-        batch_of(tiny("paligemma"), examples)["pixel_values"]
+        collate(tiny("paligemma"), examples)["pixel_values"]
     )
     assert features.last_hidden_state.requires_grad

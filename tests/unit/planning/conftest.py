@@ -1,4 +1,4 @@
-"""A small model on paper, in a training."""
+"""The shape of a small model in a training run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ from palitune.planning.model_shapes import build_model_shape
 from palitune.planning.static_memory import MemoryContext
 from palitune.training.config import TrainingConfig
 
-SetUp = Callable[..., tuple[Local, MemoryContext]]
+MakeContext = Callable[..., tuple[Local, MemoryContext]]
 
 
 @pytest.fixture
-def small(tiny: Callable[[str], Path]) -> SetUp:
-    def made(
+def small(tiny: Callable[[str], Path]) -> MakeContext:
+    def make(
         family: str, adapter: AdapterConfig, dtype: Dtype = Dtype.fp32, **settings: bool
     ) -> tuple[Local, MemoryContext]:
         model = Local(path=str(tiny(family)), dtype=dtype)
@@ -26,4 +26,4 @@ def small(tiny: Callable[[str], Path]) -> SetUp:
             build_model_shape(model, adapter), model, adapter, training, "cpu"
         )
 
-    return made
+    return make

@@ -1,4 +1,4 @@
-"""What fits, fits: one row more does not."""
+"""Estimates of alternatives, and the largest micro-batch that fits."""
 
 import pytest
 
@@ -17,25 +17,31 @@ from palitune.planning.peak_memory import peak_memory
 from palitune.planning.workload import Workload
 from palitune.training.config import TrainingConfig
 
-ROWS = Workload(64, 32, 64.0, 32.0, 1, None, None, "told")
+ROWS = Workload(64, 32, 64.0, 32.0, 1, None, None, "assumed")
 MODEL = PaliGemma2()
 
 
 @pytest.fixture(scope="module")
-def paper() -> ModelShape:
+def model_shape() -> ModelShape:
     return build_model_shape(MODEL, Lora())
 
 
-def test_the_largest_micro_batch_fits_and_one_more_does_not(paper: ModelShape) -> None:
-    setup = make_memory_context(paper, MODEL, Lora(), TrainingConfig(), "cuda")
-    limit = 24 * 2**30
-    most = find_max_micro_batch_size(setup, ROWS, limit)
-    assert peak_memory(setup, ROWS.longest_batch(setup.model_shape, most)).total_bytes <= limit
-    assert peak_memory(setup, ROWS.longest_batch(setup.model_shape, most + 1)).total_bytes > limit
-    assert find_max_micro_batch_size(setup, ROWS, 2**30) == 0
+def test_the_largest_micro_batch_fits_and_one_more_does_not(model_shape: ModelShape) -> None:
+    context = make_memory_context(model_shape, MODEL, Lora(), TrainingConfig(), "cuda")
+    max_bytes = 24 * 2**30
+    largest = find_max_micro_batch_size(context, ROWS, max_bytes)
+    assert (
+        peak_memory(context, ROWS.longest_batch(context.model_shape, largest)).total_bytes
+        <= max_bytes
+    )
+    assert (
+        peak_memory(context, ROWS.longest_batch(context.model_shape, largest + 1)).total_bytes
+        > max_bytes
+    )
+    assert find_max_micro_batch_size(context, ROWS, 2**30) == 0
 
 
-def test_precision_is_what_it_would_be_on_the_device(paper: ModelShape) -> None:
+def test_the_automatic_dtype_is_resolved_for_the_device(model_shape: ModelShape) -> None:
     for model, adapter, device, size in (
         (MODEL, Lora(), "cuda", 2),
         (MODEL, Lora(), "cpu", 4),
@@ -44,7 +50,7 @@ def test_precision_is_what_it_would_be_on_the_device(paper: ModelShape) -> None:
     ):
         assert (
             make_memory_context(
-                paper, model, adapter, TrainingConfig(), device
+                model_shape, model, adapter, TrainingConfig(), device
             ).precision.bytes_per_element
             == size
         )
@@ -53,7 +59,7 @@ def test_precision_is_what_it_would_be_on_the_device(paper: ModelShape) -> None:
 
 
 @pytest.mark.parametrize(
-    ("adapter", "others"),
+    ("adapter", "variants"),
     [
         (Lora(), {"lora", "qlora"}),
         (Qlora(bits=8), {"lora", "qlora"}),
@@ -61,19 +67,21 @@ def test_precision_is_what_it_would_be_on_the_device(paper: ModelShape) -> None:
         (Full(), {"full"}),
     ],
 )
-def test_neighbours_are_what_the_adapter_can_be(
-    paper: ModelShape, adapter: AdapterConfig, others: set[str]
+def test_alternatives_are_the_supported_variants_of_the_adapter(
+    model_shape: ModelShape, adapter: AdapterConfig, variants: set[str]
 ) -> None:
-    plans = estimate_alternatives(
-        paper, MODEL, adapter, TrainingConfig(), ROWS, Gpu(80, 989, 0.4, 2.5)
+    estimates = estimate_alternatives(
+        model_shape, MODEL, adapter, TrainingConfig(), ROWS, Gpu(80, 989, 0.4, 2.5)
     )
-    assert {plan.overrides.split()[0] for plan in plans} == {f"adapter={name}" for name in others}
-    peaks = {plan.overrides: plan.peak.total_bytes for plan in plans}
-    for words, total in peaks.items():
-        if "checkpointing" in words:
-            assert total < peaks[words.replace(" training.gradient_checkpointing=true", "")]
+    assert {estimate.overrides.split()[0] for estimate in estimates} == {
+        f"adapter={name}" for name in variants
+    }
+    peaks = {estimate.overrides: estimate.peak.total_bytes for estimate in estimates}
+    for overrides, total in peaks.items():
+        if "checkpointing" in overrides:
+            assert total < peaks[overrides.replace(" training.gradient_checkpointing=true", "")]
 
 
-def test_a_model_for_larger_images_has_more_positions_only(paper: ModelShape) -> None:
+def test_another_resolution_changes_only_the_position_embeddings(model_shape: ModelShape) -> None:
     larger = PaliGemma2(resolution=448)
-    assert with_resolution(paper, 448) == build_model_shape(larger, Lora())
+    assert with_resolution(model_shape, 448) == build_model_shape(larger, Lora())

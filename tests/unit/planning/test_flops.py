@@ -1,4 +1,4 @@
-"""Operations of a step, against an account made by hand."""
+"""Operations of a step compared with a calculation by hand."""
 
 import pytest
 
@@ -13,39 +13,39 @@ from palitune.training.config import TrainingConfig
 
 
 @pytest.fixture(scope="module")
-def paper() -> ModelShape:
+def model_shape() -> ModelShape:
     return build_model_shape(PaliGemma2(), Lora())
 
 
-ROWS = Workload(48, 16, 48.0, 16.0, 1, 160, 160, "told")
+ROWS = Workload(48, 16, 48.0, 16.0, 1, 160, 160, "assumed")
 
 
 @pytest.mark.parametrize(
     ("resolution", "teraflop"),
     [(224, 11.3), (448, 42.3), (896, 202)],
 )
-def test_operations_of_a_lora_step_are_those_of_the_account(
-    paper: ModelShape, resolution: int, teraflop: float
+def test_operations_of_a_lora_step_equal_the_calculation_by_hand(
+    model_shape: ModelShape, resolution: int, teraflop: float
 ) -> None:
-    # Vision, language model forward and back, head at labels: 2 n i o a product, 4 rows.
+    # Vision tower, language model forward and backward, head at labels; 4 rows.
     model = PaliGemma2(resolution=resolution)
-    setup = make_memory_context(
-        with_resolution(paper, resolution), model, Lora(), TrainingConfig(), "cuda"
+    context = make_memory_context(
+        with_resolution(model_shape, resolution), model, Lora(), TrainingConfig(), "cuda"
     )
-    assert micro_batch_flops(setup, ROWS.mean_batch(setup.model_shape, 4)) / 1e12 == pytest.approx(
-        teraflop, rel=0.06
-    )
+    assert micro_batch_flops(
+        context, ROWS.mean_batch(context.model_shape, 4)
+    ) / 1e12 == pytest.approx(teraflop, rel=0.06)
 
 
-def test_recomputing_and_quantizing_cost_time_and_a_vision_cache_saves_some(
-    paper: ModelShape,
+def test_checkpointing_and_quantization_cost_time_and_a_vision_feature_cache_saves_time(
+    model_shape: ModelShape,
 ) -> None:
     model, gpu = PaliGemma2(), Gpu(80, 989, 0.5, 2.5)
 
     def seconds(adapter: Lora, **settings: object) -> float:
         training = TrainingConfig(global_batch_size=16, micro_batch_size=4, **settings)  # type: ignore[arg-type]
         return estimate_speed(
-            make_memory_context(paper, model, adapter, training, "cuda"), ROWS, gpu
+            make_memory_context(model_shape, model, adapter, training, "cuda"), ROWS, gpu
         ).step_seconds
 
     plain = seconds(Lora())
@@ -55,13 +55,13 @@ def test_recomputing_and_quantizing_cost_time_and_a_vision_cache_saves_some(
     assert seconds(Lora(), vision_feature_cache="somewhere") < 0.95 * plain
 
 
-def test_a_run_takes_its_steps_and_quantized_weights_are_moved_in_every_pass(
-    paper: ModelShape,
+def test_a_run_has_its_number_of_steps_and_dequantizes_in_every_pass(
+    model_shape: ModelShape,
 ) -> None:
     model = PaliGemma2()
-    setup = make_memory_context(paper, model, Qlora(), TrainingConfig(epochs=2), "cuda")
-    told = estimate_speed(setup, ROWS, Gpu(80, 989, 0.5, 2.5))
-    assert told.steps == 20
-    assert told.hours == pytest.approx(20 * told.step_seconds / 3600)
-    assert dequantization_bytes(setup) == 2 * 2_024_275_968 * (0.5 + 2 * 2)
-    assert micro_batch_flops(setup, BatchShape(4, 304, 64, 4)) > 0
+    context = make_memory_context(model_shape, model, Qlora(), TrainingConfig(epochs=2), "cuda")
+    speed = estimate_speed(context, ROWS, Gpu(80, 989, 0.5, 2.5))
+    assert speed.steps == 20
+    assert speed.hours == pytest.approx(20 * speed.step_seconds / 3600)
+    assert dequantization_bytes(context) == 2 * 2_024_275_968 * (0.5 + 2 * 2)
+    assert micro_batch_flops(context, BatchShape(4, 304, 64, 4)) > 0

@@ -1,4 +1,4 @@
-"""What is read off a network without weights is what the real one has."""
+"""The shape of a network without weights equals that of the real network."""
 
 from collections.abc import Callable
 
@@ -22,23 +22,23 @@ from palitune.planning.static_memory import MemoryContext, static_bytes
         (PaliGemma2(size="28b"), 27_650_487_024, 114_180_096),
     ],
 )
-def test_released_models_have_their_size(
+def test_released_models_have_their_published_size(
     model: PaliGemma | PaliGemma2, base: int, trained: int
 ) -> None:
-    paper = build_model_shape(model, Lora())
-    assert sum(paper.parameter_counts.values()) == base
-    assert sum(size for _, size in paper.trainable_tensors) == trained
+    model_shape = build_model_shape(model, Lora())
+    assert sum(model_shape.parameter_counts.values()) == base
+    assert sum(size for _, size in model_shape.trainable_tensors) == trained
 
 
 @pytest.mark.parametrize("adapter", [Lora(), Qlora(), Qlora(bits=8), Full()])
-def test_weights_are_predicted_to_a_percent(
+def test_weight_bytes_are_predicted_to_one_percent(
     small: Callable[..., tuple[Local, MemoryContext]], adapter: AdapterConfig
 ) -> None:
-    model, setup = small("paligemma2", adapter)
+    model, context = small("paligemma2", adapter)
     network = load_for_training(model, adapter)
-    parts = static_bytes(setup, BatchShape(1, 80, 16, 1))
-    assert parts["base weights"] + parts["adapter"] == pytest.approx(
+    breakdown = static_bytes(context, BatchShape(1, 80, 16, 1))
+    assert breakdown["base weights"] + breakdown["adapter"] == pytest.approx(
         parameter_bytes(network), rel=0.01
     )
     trained = [weight.numel() for weight in network.parameters() if weight.requires_grad]
-    assert [size for _, size in setup.model_shape.trainable_tensors] == trained
+    assert [size for _, size in context.model_shape.trainable_tensors] == trained

@@ -1,4 +1,4 @@
-"""What a step is predicted to take is what its tensors take."""
+"""The predicted peak memory equals that of the live tensors of a step."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ ALL = ["language", "vision", "projector"]
 
 
 @pytest.mark.parametrize(
-    ("dtype", "checkpointed"), [(Dtype.fp32, False), (Dtype.fp32, True), (Dtype.bf16, False)]
+    ("dtype", "checkpointing"), [(Dtype.fp32, False), (Dtype.fp32, True), (Dtype.bf16, False)]
 )
 @pytest.mark.parametrize(
     ("family", "adapter"),
@@ -31,28 +31,30 @@ ALL = ["language", "vision", "projector"]
         ("paligemma2", Full()),
     ],
 )
-def test_the_peak_of_a_step_is_predicted_to_a_tenth(
+def test_the_peak_of_a_step_is_predicted_to_ten_percent(
     small: Callable[..., tuple[Local, MemoryContext]],
     family: str,
     adapter: AdapterConfig,
     dtype: Dtype,
-    checkpointed: bool,
+    checkpointing: bool,
 ) -> None:
-    model, setup = small(family, adapter, dtype, gradient_checkpointing=checkpointed)
-    tokens = setup.model_shape.num_patches + 32
-    batch = BatchShape(8, tokens, 8 * 16, 8)
+    model, context = small(family, adapter, dtype, gradient_checkpointing=checkpointing)
+    seq_len = context.model_shape.num_patches + 32
+    batch = BatchShape(8, seq_len, 8 * 16, 8)
     network = load_for_training(model, adapter)
-    optimizer = prepare_for_training(network, setup.training)
-    small_batch = random_batch(setup.model_shape, BatchShape(1, tokens, 16, 1), network.device)
-    training_step(small_batch, network, setup.training, optimizer)  # makes the optimizer's state
-    inputs = random_batch(setup.model_shape, batch, network.device)
+    optimizer = prepare_for_training(network, context.training)
+    small_batch = random_batch(context.model_shape, BatchShape(1, seq_len, 16, 1), network.device)
+    training_step(
+        small_batch, network, context.training, optimizer
+    )  # initializes the optimizer state
+    inputs = random_batch(context.model_shape, batch, network.device)
     with LiveTensors() as live:
-        training_step(inputs, network, setup.training, optimizer)
-    assert peak_memory(setup, batch).step_bytes == pytest.approx(live.peak_bytes, rel=0.1)
+        training_step(inputs, network, context.training, optimizer)
+    assert peak_memory(context, batch).step_bytes == pytest.approx(live.peak_bytes, rel=0.1)
 
 
-def test_the_last_layer_is_never_recomputed_and_others_by_their_share() -> None:
+def test_the_last_layer_is_never_checkpointed_and_others_by_the_ratio() -> None:
     settings = TrainingConfig(gradient_checkpointing=True, gradient_checkpointing_ratio=0.5)
-    chosen = [is_checkpointed(settings, number, 6) for number in range(6)]
-    assert chosen == [False, True, False, True, False, False]
+    checkpointed = [is_checkpointed(settings, layer, 6) for layer in range(6)]
+    assert checkpointed == [False, True, False, True, False, False]
     assert not is_checkpointed(TrainingConfig(), 1, 6)

@@ -1,4 +1,4 @@
-"""Lengths are counted on the data; where there is none they are as told."""
+"""Lengths are counted on the data, or assumed without data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,39 +13,43 @@ from palitune.training.config import TrainingConfig
 
 from support.toy_data import write_toy_jsonl
 
-NOTHING = AssumedLengths(None, None, None)
+UNSET = AssumedLengths(None, None, None)
 
 
-def test_without_data_lengths_are_assumed_or_told(tmp_path: Path) -> None:
+def test_without_data_lengths_are_assumed_or_set(tmp_path: Path) -> None:
     model = Local(path="nowhere")
-    assumed = measure_workload(None, None, model, TrainingConfig(), NOTHING)
+    assumed = measure_workload(None, None, model, TrainingConfig(), UNSET)
     assert (assumed.text, assumed.suffix, assumed.num_steps(TrainingConfig())) == (64, 32, None)
-    told = measure_workload(None, None, model, TrainingConfig(), AssumedLengths(10, 100, 33))
-    assert (told.text, told.suffix, told.num_steps(TrainingConfig(global_batch_size=16))) == (
+    set_lengths = measure_workload(None, None, model, TrainingConfig(), AssumedLengths(10, 100, 33))
+    assert (
+        set_lengths.text,
+        set_lengths.suffix,
+        set_lengths.num_steps(TrainingConfig(global_batch_size=16)),
+    ) == (
         110,
         100,
         3,
     )
-    assert told.num_steps(TrainingConfig(max_steps=7)) == 7
-    absent = measure_workload(
-        Jsonl(path=str(tmp_path / "no")), Ocr(), model, TrainingConfig(), NOTHING
+    assert set_lengths.num_steps(TrainingConfig(max_steps=7)) == 7
+    unreadable = measure_workload(
+        Jsonl(path=str(tmp_path / "no")), Ocr(), model, TrainingConfig(), UNSET
     )
-    assert absent.text == 64
-    assert "does not exist" in absent.source
+    assert unreadable.text == 64
+    assert "does not exist" in unreadable.source
 
 
-def test_lengths_are_those_of_the_rows(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_lengths_are_counted_on_the_rows(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     data = Jsonl(path=str(write_toy_jsonl(tmp_path / "toys")))
     model = Local(path=str(tiny("paligemma2")))
-    counted = measure_workload(data, Ocr(), model, TrainingConfig(micro_batch_size=1), NOTHING)
+    counted = measure_workload(data, Ocr(), model, TrainingConfig(micro_batch_size=1), UNSET)
     assert (counted.examples, counted.images, counted.row_images) == (12, 12, 1)
     assert counted.mean_text < counted.text
-    together = measure_workload(data, Ocr(), model, TrainingConfig(micro_batch_size=16), NOTHING)
-    assert together.mean_text == counted.text
-    paper = build_model_shape(model, Lora())
-    batch = counted.longest_batch(paper, 4)
+    padded = measure_workload(data, Ocr(), model, TrainingConfig(micro_batch_size=16), UNSET)
+    assert padded.mean_text == counted.text
+    model_shape = build_model_shape(model, Lora())
+    batch = counted.longest_batch(model_shape, 4)
     assert (batch.seq_len, batch.num_labels) == (
-        paper.num_patches + counted.text,
+        model_shape.num_patches + counted.text,
         4 * counted.suffix,
     )
     assert (

@@ -1,4 +1,4 @@
-"""Run folders that several tests read."""
+"""Run folders shared by several tests."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from support.run_folders import make_run
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finetune run of 20 examples per part, its page not yet written. Tests leave it alone."""
+    """A finetune run of 20 examples per part without a report. Tests must not change it."""
     return make_run(tmp_path_factory.mktemp("runs") / "a-run", count=20)
 
 
 @pytest.fixture
 def evaluated_run(tmp_path: Path) -> Path:
-    """What an evaluation without an adapter writes at the least: `metrics.json` alone."""
+    """The smallest run folder: only `metrics.json`, without values before training."""
     metrics = {
         "split": "test",
         "examples": {"ocr": 3},

@@ -1,4 +1,4 @@
-"""Result files say which numbers mean what."""
+"""COCO result files with their image and category ids."""
 
 import json
 from pathlib import Path
@@ -18,16 +18,16 @@ def example(name: str) -> Example:
     )
 
 
-def test_images_and_categories_are_numbered_as_they_come(tmp_path: Path) -> None:
+def test_images_and_categories_are_numbered_in_order(tmp_path: Path) -> None:
     results = CocoResults()
     results.add_categories(["boat", "buoy"])
     results.add(example("a.png"), [Instance("cow", (1, 2, 11, 8), score=0.25)])
     results.add(example("b.png"), [])
     results.add(example("c.png"), [Instance("buoy", (3, 2, 9, 5), MASK)])
     results.write(tmp_path)
-    explained = json.loads((tmp_path / "coco_images.json").read_text())
-    assert [c["name"] for c in explained["categories"]] == ["boat", "buoy", "cow"]
-    assert [(i["id"], i["file_name"]) for i in explained["images"]] == [
+    annotations = json.loads((tmp_path / "coco_images.json").read_text())
+    assert [c["name"] for c in annotations["categories"]] == ["boat", "buoy", "cow"]
+    assert [(i["id"], i["file_name"]) for i in annotations["images"]] == [
         (1, "a.png"), (2, "b.png"), (3, "c.png"),
     ]  # fmt: skip
     first, second = json.loads((tmp_path / "coco_results.json").read_text())
@@ -40,4 +40,4 @@ def test_labels_that_are_no_classes_share_one_category() -> None:
     results = CocoResults(category="text_spotting")
     results.add(example("a.png"), [Instance("hello", (0, 0, 1, 1)), Instance("you", (2, 2, 3, 3))])
     assert results.categories == {"text_spotting": 1}
-    assert {one["category_id"] for one in results.results} == {1}
+    assert {result["category_id"] for result in results.results} == {1}

@@ -1,4 +1,4 @@
-"""What a run had to work with, as numbers and in words."""
+"""Versions and hardware, as data and as text."""
 
 import getpass
 import json
@@ -11,19 +11,19 @@ import torch
 from palitune.report.environment import environment, format_environment
 
 
-def test_a_cpu_is_told_with_its_memory_and_disk(
+def test_a_cpu_is_described_with_memory_and_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    found = environment(tmp_path / "not/yet/there")
-    assert found["python"] == platform.python_version()
-    assert found["torch"] == torch.__version__
-    machine = found["machine"]
+    result = environment(tmp_path / "does/not/exist")
+    assert result["python"] == platform.python_version()
+    assert result["torch"] == torch.__version__
+    machine = result["machine"]
     assert machine["gpus"] == []
     assert machine["dtypes"] == ["fp32", "bf16", "fp16"]
     assert machine["free_disk_gib"] > 0
     assert 0 < machine["free_memory_gib"] < 1e5
-    versions, devices, quantization, free = format_environment(found)
+    versions, devices, quantization, free = format_environment(result)
     assert f"torch {torch.__version__}" in versions
     assert devices.startswith("devices: CPU, ")
     assert quantization == "quantization: bitsandbytes works on the CPU: nf4, int8"
@@ -32,7 +32,7 @@ def test_a_cpu_is_told_with_its_memory_and_disk(
     )
 
 
-def test_every_gpu_is_told_with_what_is_free_on_it(
+def test_every_gpu_is_described_with_its_free_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = torch.cuda
@@ -48,7 +48,7 @@ def test_every_gpu_is_told_with_what_is_free_on_it(
     assert quantization.startswith("quantization: bitsandbytes ")
 
 
-def test_nothing_is_told_of_user_or_host(tmp_path: Path) -> None:
+def test_nothing_reveals_user_or_host(tmp_path: Path) -> None:
     written = json.dumps(environment(tmp_path))
     assert str(tmp_path) not in written
     assert platform.node() not in written

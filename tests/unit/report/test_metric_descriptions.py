@@ -6,15 +6,15 @@ from palitune.report.metric_descriptions import describe_metric, describe_metric
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_is_explained_in_a_sentence_or_two(name: str) -> None:
-    told = describe_metric(name)
-    assert 40 < len(told) < 700
-    assert told[0].isupper()
-    assert told.endswith(".")
-    assert "`" not in told
+    description = describe_metric(name)
+    assert 40 < len(description) < 700
+    assert description[0].isupper()
+    assert description.endswith(".")
+    assert "`" not in description
 
 
-def test_variants_of_a_metric_are_told_apart() -> None:
-    assert describe_metric("anls_rrc").startswith("ANLS: average normalised Levenshtein similarity")
+def test_variants_of_a_metric_have_different_descriptions() -> None:
+    assert describe_metric("anls_rrc").startswith("ANLS: average normalized Levenshtein similarity")
     assert "Robust Reading Competition" in describe_metric("anls_rrc")
     assert "big_vision" in describe_metric("anls_paper")
     assert describe_metric("anls_rrc") != describe_metric("anls_paper")

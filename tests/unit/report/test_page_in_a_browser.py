@@ -1,4 +1,4 @@
-"""The report as a browser shows it, on a phone and on a desk, by mouse and by keyboard."""
+"""The report in a browser, at the size of a phone and of a desktop, by mouse and keyboard."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ WINDOWS = [PHONE, DESKTOP]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a fine-tuning with 20 examples in each of two parts."""
-    return write_run_report(make_run(tmp_path_factory.mktemp("shown") / "a-run", count=20))
+    return write_run_report(make_run(tmp_path_factory.mktemp("browser") / "a-run", count=20))
 
 
 @pytest.fixture
@@ -31,19 +31,19 @@ def page(report: Path) -> Iterator[Page]:
         yield visit.page
 
 
-def shown(page: Page) -> int:
+def count_visible(page: Page) -> int:
     return page.locator("article.card:visible").count()
 
 
-def said(page: Page) -> str:
+def count_text(page: Page) -> str:
     return page.locator("#filter output").inner_text()
 
 
-def gallery(page: Page, name: str) -> None:
+def choose_gallery(page: Page, name: str) -> None:
     page.locator(f'#filter [data-gallery="{name}"]').click()
 
 
-def assert_sound(visit: BrowserPage) -> None:
+def assert_no_errors(visit: BrowserPage) -> None:
     assert visit.page.locator("h1").count() == 1
     assert visit.broken_images() == []
     assert visit.overflow() <= 0
@@ -51,45 +51,45 @@ def assert_sound(visit: BrowserPage) -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_the_report_loads_without_faults_and_fits_the_window(
+def test_the_report_loads_without_errors_and_fits_the_window(
     report: Path, window: tuple[int, int]
 ) -> None:
     with open_page(report, window) as visit:
         assert visit.page.locator("img, svg").count() > 0
-        gallery(visit.page, "")
+        choose_gallery(visit.page, "")
         visit.page.locator("summary").evaluate_all("all => all.forEach(s => s.click())")
         visit.page.locator(".enlarge:visible").first.click()
-        assert_sound(visit)
+        assert_no_errors(visit)
 
 
 def test_it_opens_with_the_random_examples_and_galleries_change_what_is_shown(page: Page) -> None:
     pressed = page.locator('#filter [aria-pressed="true"]')
     assert pressed.inner_text().startswith("Random")
-    assert (shown(page), said(page)) == (24, "24 of 24 shown")
-    gallery(page, "malformed")
-    assert pressed.inner_text() == f"Malformed {shown(page)}"
+    assert (count_visible(page), count_text(page)) == (24, "24 of 24 shown")
+    choose_gallery(page, "malformed")
+    assert pressed.inner_text() == f"Malformed {count_visible(page)}"
     assert page.locator("article.card:visible").evaluate_all(
         "cards => cards.every(card => card.dataset.grade === 'malformed')"
     )
-    gallery(page, "")
-    assert (shown(page), said(page)) == (24, "24 of 40 shown")
+    choose_gallery(page, "")
+    assert (count_visible(page), count_text(page)) == (24, "24 of 40 shown")
     page.locator("#more").click()
-    assert (shown(page), said(page)) == (40, "40 of 40 shown")
+    assert (count_visible(page), count_text(page)) == (40, "40 of 40 shown")
     assert not page.locator("#more").is_visible()
 
 
 def test_examples_are_found_by_part_score_and_text(page: Page) -> None:
-    gallery(page, "")
+    choose_gallery(page, "")
     page.locator("select[name=part]").select_option("ocr")
-    assert shown(page) == 20
+    assert count_visible(page) == 20
     page.locator("select[name=grade]").select_option("zero")
-    wrong = shown(page)
+    wrong = count_visible(page)
     assert 0 < wrong < 20
     page.locator("select[name=grade]").select_option("")
     page.locator("input[name=text]").fill("PAGE-007 ")
     assert page.locator("article.card:visible h3").all_inner_texts() == ["page-007 ocr"]
     page.locator("input[name=text]").fill("no such text")
-    assert shown(page) == 0
+    assert count_visible(page) == 0
     assert page.locator("#none").is_visible()
     page.locator("button[type=reset]").click()
     page.wait_for_function("document.querySelector('#filter output').value.includes('of 40')")
@@ -101,7 +101,7 @@ def test_examples_are_found_by_class_and_by_confusion(page: Page) -> None:
     button.click()
     page.wait_for_function("document.querySelector('[name=pair]').value !== ''")
     pair = page.locator("select[name=pair]").input_value()
-    assert 0 < shown(page) <= times
+    assert 0 < count_visible(page) <= times
     assert page.locator("article.card:visible").evaluate_all(
         "(cards, pair) => cards.every(card => "
         "JSON.parse(card.dataset.pairs).some(p => JSON.stringify(p) === pair))",
@@ -109,13 +109,13 @@ def test_examples_are_found_by_class_and_by_confusion(page: Page) -> None:
     )
     page.locator("select[name=pair]").select_option("")
     page.locator("select[name=label]").select_option("gull")
-    assert 0 < shown(page) < 20
+    assert 0 < count_visible(page) < 20
 
 
 def test_examples_are_sorted_by_score_and_by_change(page: Page) -> None:
-    gallery(page, "")
+    choose_gallery(page, "")
     page.locator("select[name=part]").select_option("detection")
-    for order, key, falling in (("low", "good", False), ("high", "good", True)):
+    for order, key, falling in (("low", "score", False), ("high", "score", True)):
         page.locator("select[name=sort]").select_option(order)
         values = page.locator("article.card:visible").evaluate_all(
             "(cards, key) => cards.map(card => Number(card.dataset[key]))", key
@@ -134,7 +134,7 @@ def test_everything_can_be_reached_and_used_by_keyboard(page: Page) -> None:
             " kind: e.className, outlined: s.outlineStyle !== 'none'}; }"
         )
 
-    assert press("Tab")["text"] == "Skip to the numbers"
+    assert press("Tab")["text"] == "Skip to the content"
     visited = []
     while (stop := press("Tab"))["tag"] != "BODY":  # which comes after the last
         visited.append(stop)
@@ -167,15 +167,15 @@ def test_without_javascript_every_example_can_be_read(report: Path, tmp_path: Pa
     text = report.read_text(encoding="utf-8")
     bare.write_text(text[: text.index("<script>")] + "</body></html>", encoding="utf-8")
     with open_page(bare, PHONE) as visit:
-        assert shown(visit.page) == 40
+        assert count_visible(visit.page) == 40
         assert not visit.page.locator("#filter").is_visible()
         assert visit.page.locator("button:visible").count() == 0
-        assert_sound(visit)
+        assert_no_errors(visit)
 
 
 LONG = "a caption that goes on and on, " * 200
 UNBROKEN = "w" * 4000
-ODD = [
+UNUSUAL = [
     HOSTILE,
     "</script><script>alert(1)</script>",
     "👩‍🚀 שלום עולם مرحبا \u202e",
@@ -187,7 +187,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_odd_texts_stay_texts_and_fit(tmp_path: Path, window: tuple[int, int]) -> None:
+def test_unusual_texts_are_escaped_and_fit(tmp_path: Path, window: tuple[int, int]) -> None:
     records = [
         {
             "id": text[:200],
@@ -197,19 +197,19 @@ def test_odd_texts_stay_texts_and_fit(tmp_path: Path, window: tuple[int, int]) -
             "reference": [text or "x"],
             "scores": {"exact_match": float(bool(text))},
         }
-        for text in ODD
+        for text in UNUSUAL
     ]
     run = make_small_run(tmp_path / HOSTILE.replace("/", "_"), "<i>", records, {"exact_match": 1})
     with open_page(write_run_report(run), window) as visit:
         visit.page.locator("summary").evaluate_all("all => all.forEach(s => s.click())")
-        assert_sound(visit)
-        assert shown(visit.page) == len(ODD)
+        assert_no_errors(visit)
+        assert count_visible(visit.page) == len(UNUSUAL)
         visit.page.locator("input[name=text]").fill("</script><script>alert(1)")
-        assert shown(visit.page) == 1
+        assert count_visible(visit.page) == 1
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_masks_of_many_classes_fit_and_are_seen(tmp_path: Path, window: tuple[int, int]) -> None:
+def test_masks_of_many_classes_fit_and_are_visible(tmp_path: Path, window: tuple[int, int]) -> None:
     Image.new("RGB", (200, 150), "white").save(tmp_path / "white.png")
     records = []
     for index in range(90):
@@ -233,7 +233,7 @@ def test_masks_of_many_classes_fit_and_are_seen(tmp_path: Path, window: tuple[in
         )
     run = make_small_run(tmp_path / "run", "segmentation", records, {"mask_AP50": 0.1})
     with open_page(write_run_report(run), window) as visit:
-        assert_sound(visit)
+        assert_no_errors(visit)
         assert visit.page.locator(".scroll tbody tr").count() == 17  # 16 classes, and the others
         assert visit.page.locator("#scores svg").count() == 2
         tinted = visit.page.evaluate(
@@ -248,15 +248,15 @@ def test_masks_of_many_classes_fit_and_are_seen(tmp_path: Path, window: tuple[in
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("count", [0, 1])
-def test_hardly_anything_makes_a_page_too(
+def test_a_run_with_almost_no_content_has_a_page(
     tmp_path: Path, count: int, window: tuple[int, int]
 ) -> None:
     record = {"text": "7", "prediction": "7", "reference": ["7"], "scores": {"anls_rrc": None}}
     run = make_small_run(tmp_path / "run", "ocr", [record] * count, {"anls_rrc": None})
     with open_page(write_run_report(run), window) as visit:
-        assert_sound(visit)
-        assert shown(visit.page) == count
-        assert "–" in visit.page.locator("#numbers").inner_text()
+        assert_no_errors(visit)
+        assert count_visible(visit.page) == count
+        assert "–" in visit.page.locator("#metrics").inner_text()
         assert (
             "malformed"
             not in json.dumps(visit.page.locator("#filter button").all_inner_texts()).lower()

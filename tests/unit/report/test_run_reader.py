@@ -16,12 +16,12 @@ def test_a_folder_with_metrics_alone_is_a_run(evaluated_run: Path) -> None:
     assert (run.config_yaml, run.environment, run.config_choices) == ("", {}, {})
 
 
-def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"metrics\.json does not exist; name the folder"):
+def test_a_folder_without_metrics_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"metrics\.json does not exist; give the output folder"):
         read_run_folder(tmp_path)
 
 
-def test_answers_before_are_paired_with_those_after(finished_run: Path) -> None:
+def test_predictions_before_and_after_training_are_paired(finished_run: Path) -> None:
     for example in read_run_folder(finished_run).examples:
         assert example.before is not None
         assert set(example.before.scores) == set(example.after.scores)
@@ -35,7 +35,7 @@ def test_references_and_predictions_are_read_as_objects(finished_run: Path) -> N
     assert get_instances("text") == get_instances(None) == ()
 
 
-def test_the_options_taken_are_read_from_the_defaults(finished_run: Path) -> None:
+def test_the_chosen_options_are_read_from_the_defaults(finished_run: Path) -> None:
     assert read_run_folder(finished_run).config_choices == {
         "data": "handwriting",
         "model": "tiny",
@@ -71,7 +71,7 @@ def test_null_and_nan_scores_are_both_undefined(evaluated_run: Path) -> None:
         ("history.jsonl", "[1]", "history.jsonl:1: not a JSON object"),
         ("config.yaml", "a: [1", "config.yaml: not YAML"),
         ("environment.json", "{", "environment.json: not JSON"),
-        ("predictions.jsonl", '{"part": "ocr"}', "predictions.jsonl: record 1 lacks 'id'"),
+        ("predictions.jsonl", '{"part": "ocr"}', "predictions.jsonl: record 1 has no 'id'"),
     ],
 )
 def test_a_broken_file_is_named(evaluated_run: Path, name: str, text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run writes into its folder besides its results."""
+"""Files of a run folder other than its results."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from palitune.report.run_writer import create_run_folder, open_tracker, write_sk
 from palitune.report.trackers.config import NullTrackerConfig, Tracker
 
 
-def part(name: str, skipped: list[str], left_out: list[str]) -> Any:
-    return SimpleNamespace(name=name, examples=SimpleNamespace(skipped=skipped, dropped=left_out))
+def part(name: str, skipped: list[str], dropped: list[str]) -> Any:
+    return SimpleNamespace(name=name, examples=SimpleNamespace(skipped=skipped, dropped=dropped))
 
 
-def test_bad_rows_and_what_tasks_leave_out_are_listed_once(
+def test_bad_rows_and_objects_that_tasks_leave_out_are_listed_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_skipped(
@@ -28,7 +28,7 @@ def test_bad_rows_and_what_tasks_leave_out_are_listed_once(
     assert (tmp_path / "skipped.txt").read_text() == (
         "boats: left out: 3 small objects, in 2 rows: a; b\na.jsonl:1: bad\n"
     )
-    assert capsys.readouterr().out.startswith("1 bad rows were skipped; they are listed in ")
+    assert capsys.readouterr().out.startswith("Skipped 1 bad rows; see ")
 
 
 def test_nothing_left_out_is_no_file(tmp_path: Path) -> None:
@@ -47,22 +47,22 @@ def test_the_environment_holds_versions_and_a_fingerprint_of_each_part(tmp_path:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_tracker_gets_the_results_of_a_run_that_went_well_and_is_closed_in_any_case(
+def test_a_tracker_receives_the_results_of_a_successful_run_and_is_always_closed(
     fails: bool, finished_run: Path
 ) -> None:
-    done: list[str] = []
+    calls: list[str] = []
 
-    class Listening(NullTrackerConfig):
+    class RecordingConfig(NullTrackerConfig):
         def open(self, folder: Path, config: Any) -> Tracker:
             tracker: Any = SimpleNamespace(
-                log=lambda numbers, step: done.append(f"log {step}"),
-                publish=lambda run: done.append(f"publish {run.path.name}"),
-                finish=lambda: done.append("finish"),
+                log=lambda metrics, step: calls.append(f"log {step}"),
+                publish=lambda run: calls.append(f"publish {run.path.name}"),
+                finish=lambda: calls.append("finish"),
             )
             return tracker
 
     def run() -> None:
-        with open_tracker(Listening(), finished_run) as log:
+        with open_tracker(RecordingConfig(), finished_run) as log:
             log({"loss": 1.0}, 3)
             if fails:
                 raise RuntimeError("out of memory")
@@ -72,4 +72,4 @@ def test_a_tracker_gets_the_results_of_a_run_that_went_well_and_is_closed_in_any
             run()
     else:
         run()
-    assert done == ["log 3", *[f"publish {finished_run.name}"] * (not fails), "finish"]
+    assert calls == ["log 3", *[f"publish {finished_run.name}"] * (not fails), "finish"]

@@ -165,7 +165,7 @@ def test_no_job_starts_if_one_is_invalid(
 ) -> None:
     runner = FakeRunner()
     assert sweep(runner, "adapter.rank=8,0", composes=True) == USAGE_ERROR
-    assert "adapter.rank must be at least 1" in capsys.readouterr().err
+    assert "adapter.rank must be at least 1, got 0" in capsys.readouterr().err
     assert sweep(runner, "adapter.rank=8,16", "--cfg", "job", composes=True) == 0
     shown = capsys.readouterr().out.split("---\n")
     assert ["rank: 8" in shown[0], "rank: 16" in shown[1], len(shown)] == [True, True, 2]

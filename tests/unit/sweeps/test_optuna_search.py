@@ -108,7 +108,7 @@ def test_the_command_line_replaces_domains_of_the_search_space(
         ("search.metric=ocr/exact", 1, "search.metric: there is no metric 'ocr/exact' (did you"),
         ("training.validation_split=null", 2, "search=optuna requires training.validation_split"),
         ("search.space={adapter.dropout: 0}", 2, "adapter.dropout=0 is a single value"),
-        ("adapter.dropout=choice(0,2)", 2, "adapter.dropout must be "),
+        ("adapter.dropout=choice(0,2)", 2, "adapter.dropout must be at least 0 and below 1, got 2"),
         ("adapter.dropout=tag(log,interval(0,0.1))", 2, "must lie above 0"),
         ("adapter.dropout=interval(1,0)", 2, "an interval needs a lower limit below its upper"),
         ("search.n_trials=0", 2, "search.n_trials must be at least 1, got 0."),

@@ -104,13 +104,13 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"instances": None}, "column 'instances' is missing; this task needs it"),
-        ({"classes": None}, "the data names no classes; say which with task.classes=[...]"),
-        ({"classes": ()}, "the data names no classes"),
+        ({"instances": None}, "column 'instances' is missing, but this task requires it"),
+        ({"classes": None}, "the data has no list of classes. Set task.classes=[...]"),
+        ({"classes": ()}, "the data has no list of classes"),
         ({"suffix": "a boat"}, "suffix 'a boat' is not '<locY0><locX0><locY1><locX1> label ; ...'"),
         (
             {"instances": (dataclasses.replace(BOAT, label="a;b"),), "classes": ("a;b",)},
-            "label 'a;b' holds ';'",
+            "label 'a;b' contains ';'",
         ),
         (
             {"instances": (dataclasses.replace(BOAT, label=""),), "classes": ("",)},
@@ -195,9 +195,12 @@ def test_objects_over_the_limit_are_counted_and_still_wanted() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"negative_ratio": 1.5}, r"task\.negative_ratio must be in \[0, 1\], not 1\.5"),
-        ({"min_box_side": -1}, r"task\.min_box_side must be at least 0, not -1"),
-        ({"max_objects": 0}, r"task\.max_objects must be at least 1, not 0"),
+        (
+            {"negative_ratio": 1.5},
+            r"task\.negative_ratio must be at least 0 and at most 1, got 1\.5",
+        ),
+        ({"min_box_side": -1}, r"task\.min_box_side must be at least 0, got -1"),
+        ({"max_objects": 0}, r"task\.max_objects must be at least 1, got 0"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], why: str) -> None:

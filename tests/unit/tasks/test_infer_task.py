@@ -56,7 +56,7 @@ def test_a_task_writes_its_prompt_without_knowing_what_is_in_the_image() -> None
         == "detect b ; a"
     )
     assert infer_task(None, Caption(language="fr")).prompt == "caption fr"
-    assert infer_task(None, Ocr()).describe() == "asked: 'ocr', answers read as ocr (task=ocr)"
+    assert infer_task(None, Ocr()).describe() == "prompt: 'ocr', answers parsed as ocr (task=ocr)"
 
 
 @pytest.mark.parametrize("task", [Vqa(), Text(), Detection(), GroundedCaption()])

@@ -66,17 +66,17 @@ def test_a_box_is_the_prompt_and_what_is_said_about_it_the_answer() -> None:
     ("task", "columns", "why"),
     [
         (ReferringDetection(), {"expression": None}, "column 'expression' is missing"),
-        (ReferringDetection(), {"expression": " "}, "column 'expression' holds an empty text"),
+        (ReferringDetection(), {"expression": " "}, "column 'expression' contains an empty text"),
         (ReferringDetection(), {"instances": None}, "column 'instances' is missing"),
-        (ReferringDetection(), {"instances": ()}, "column 'instances' holds 0 objects, but this"),
+        (ReferringDetection(), {"instances": ()}, "column 'instances' has 0 objects, but this"),
         (
             ReferringDetection(include_label=True),
             {"expression": "a;b"},
-            "label 'a;b' holds ';', a <loc>/<seg> token or outer spaces",
+            "label 'a;b' contains ';', a <loc>/<seg> token or outer spaces",
         ),
         (ReferringDetection(), {"suffix": "boat"}, "suffix 'boat' is not '<locY0>"),
         (ReferringDetection(), {"suffix": f"{BOX} ; {BOX}"}, "suffix '<loc0050>"),
-        (GroundedCaption(), {"instances": (BOAT, BOAT)}, "column 'instances' holds 2 objects"),
+        (GroundedCaption(), {"instances": (BOAT, BOAT)}, "column 'instances' has 2 objects"),
         (GroundedCaption(), {"expression": None}, "column 'captions' is missing"),
         (
             GroundedCaption(),

@@ -68,13 +68,17 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
-        ({"question": None}, {}, "column 'expression' is missing; this task needs it"),
-        ({"question": "  "}, {}, "column 'expression' holds an empty text"),
-        ({"instances": None}, {}, "column 'instances' is missing; this task needs it"),
-        ({"instances": ()}, {}, "column 'instances' holds 0 objects, but this task is about one"),
-        ({"instances": (BOAT, BOAT)}, {}, "column 'instances' holds 2 objects"),
+        ({"question": None}, {}, "column 'expression' is missing, but this task requires it"),
+        ({"question": "  "}, {}, "column 'expression' contains an empty text"),
+        ({"instances": None}, {}, "column 'instances' is missing, but this task requires it"),
+        (
+            {"instances": ()},
+            {},
+            "column 'instances' has 0 objects, but this task requires exactly one",
+        ),
+        ({"instances": (BOAT, BOAT)}, {}, "column 'instances' has 2 objects"),
         ({"instances": (dataclasses.replace(BOAT, mask=None),)}, {}, "object '' has no mask"),
-        ({}, {"include_label": True}, "label 'the left boat; not the right one' holds ';'"),
+        ({}, {"include_label": True}, "label 'the left boat; not the right one' contains ';'"),
         ({"suffix": "a boat"}, {}, "suffix 'a boat' is not '<locY0>"),
         ({"suffix": f"{SHAPE} ; {SHAPE}"}, {}, "suffix"),
         ({"suffix": SHAPE}, {"include_label": True}, "suffix"),

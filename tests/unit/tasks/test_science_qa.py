@@ -63,9 +63,9 @@ def test_a_row_with_a_prompt_of_its_own_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        ({"answers": ("sweet",)}, "answer 'sweet' is none of the choices"),
+        ({"answers": ("sweet",)}, "answer 'sweet' is not one of the choices"),
         ({"choices": None}, "column 'choices' is missing"),
-        ({"choices": tuple(map(str, range(27)))}, "27 choices, but only 26 letters"),
+        ({"choices": tuple(map(str, range(27)))}, "27 choices, but at most 26 are possible"),
     ],
 )
 def test_a_row_that_cannot_be_asked_is_named(columns: Any, why: str) -> None:

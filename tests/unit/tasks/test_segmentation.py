@@ -88,7 +88,7 @@ def test_a_suffix_of_the_row_is_the_reference() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"instances": None}, "column 'instances' is missing; this task needs it"),
+        ({"instances": None}, "column 'instances' is missing, but this task requires it"),
         (
             {"instances": (dataclasses.replace(BOAT, mask=None),)},
             "object 'boat' has no mask; segmentation needs one for each",
@@ -124,7 +124,7 @@ def test_another_codec_writes_other_tokens(tmp_path: Path) -> None:
     assert mine.input_files() == [file]
     assert own.input_files() == [masks.codec_path("embedded")]
     assert mine.warnings() == []
-    assert "no released checkpoint knows" in own.warnings()[0]
+    assert "unknown to the released checkpoints" in own.warnings()[0]
     assert mine.example(ROW).suffixes != own.example(ROW).suffixes
 
 

@@ -47,11 +47,11 @@ def test_tasks_that_write_no_boxes_take_several_images_and_the_others_say_why_no
     if name in ("caption", "vqa", "science_qa", "ocr", "text"):
         assert TASKS[name]().prompt_only_example(two).images == two.images
         return
-    with pytest.raises(DataError, match=f"boats:1: 2 images, and task {name} writes boxes"):
+    with pytest.raises(DataError, match=f"boats:1: 2 images, but task {name} writes boxes"):
         TASKS[name]().prompt_only_example(two)
 
 
 def test_a_marked_object_is_in_the_one_image_there_is() -> None:
     assert Caption(mark=True).example(FULL).marked_box == (1, 2, 30, 40)
-    with pytest.raises(DataError, match=r"2 images, and task caption with task\.mark"):
+    with pytest.raises(DataError, match=r"2 images, but task caption with task\.mark"):
         Caption(mark=True).example(replace(FULL, images=("a.png", "b.png")))

@@ -85,8 +85,8 @@ def test_a_word_carries_the_confidence_in_its_own_text() -> None:
 @pytest.mark.parametrize(
     ("label", "why"),
     [
-        (" ", "word ' ' is empty or holds a <loc> or <seg> token"),
-        ("<loc0001>", "word '<loc0001>' is empty or holds"),
+        (" ", "word ' ' is empty or contains a <loc> or <seg> token"),
+        ("<loc0001>", "word '<loc0001>' is empty or contains"),
     ],
 )
 def test_a_word_that_cannot_be_read_back_is_refused(label: str, why: str) -> None:

@@ -123,14 +123,14 @@ def test_a_row_that_brings_prefix_and_suffix_is_not_rewritten(name: str) -> None
 @pytest.mark.parametrize(
     ("task", "columns", "message"),
     [
-        (Vqa(), {"question": None}, "column 'question' is missing; this task needs it"),
+        (Vqa(), {"question": None}, "column 'question' is missing, but this task requires it"),
         (Vqa(), {"answers": None}, "column 'answers' is missing"),
-        (Vqa(), {"answers": ()}, "column 'answers' holds an empty text"),
-        (Vqa(), {"answers": ("cow", " ")}, "column 'answers' holds an empty text"),
+        (Vqa(), {"answers": ()}, "column 'answers' contains an empty text"),
+        (Vqa(), {"answers": ("cow", " ")}, "column 'answers' contains an empty text"),
         (Caption(), {"captions": None}, "column 'captions' is missing"),
         (Ocr(), {"text": None}, "column 'text' is missing"),
-        (Ocr(), {"text": "\n"}, "column 'text' holds an empty text"),
-        (Ocr(), {"suffix": " "}, "column 'suffix' holds an empty text"),
+        (Ocr(), {"text": "\n"}, "column 'text' contains an empty text"),
+        (Ocr(), {"suffix": " "}, "column 'suffix' contains an empty text"),
         (Text(), {"prefix": "say"}, "column 'suffix' is missing"),
         (Text(), {"suffix": "two"}, "column 'prefix' is missing"),
     ],
@@ -153,13 +153,13 @@ def test_a_row_that_cannot_be_used_is_named_with_its_place(
         (lambda: Vqa(template="{question:d}"), r"unknown placeholder \{question:d\}"),
         (lambda: Vqa(template="{question!r}"), r"unknown placeholder \{question!r\}"),
         (lambda: Vqa(template="{question.id}"), r"unknown placeholder \{question.id\}"),
-        (lambda: Vqa(template="{question"), r"task.template: '\{question' is not a template"),
+        (lambda: Vqa(template="{question"), r"task.template: '\{question' is not a valid template"),
         (
             lambda: Caption(template="{question}"),
             r"unknown placeholder \{question\}; valid are lang",
         ),
         (lambda: Ocr(metrics=["cer"]), "task.metrics: 'cer' is not one of anls_paper, anls_rrc"),
-        (lambda: Ocr(max_new_tokens=0), "task.max_new_tokens must be at least 1, not 0"),
+        (lambda: Ocr(max_new_tokens=0), "task.max_new_tokens must be at least 1, got 0"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(make: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What only a GPU can do is refused on a CPU; what both can do changes no gradient."""
+"""Settings for GPUs are rejected on a CPU; memory-saving settings change no gradient."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,23 +25,25 @@ from palitune.training.config import Optimizer, TrainingConfig
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             TrainingConfig(optimizer=Optimizer.paged_adamw_8bit),
-            "optimizer=paged_adamw_8bit .*=adamw$",
+            r"optimizer=paged_adamw_8bit .*=adamw\.$",
         ),
-        (TrainingConfig(activation_offloading=True), "activation_offloading=true.*=false$"),
-        (TrainingConfig(compile=True), "compile=true.*=false$"),
+        (TrainingConfig(activation_offloading=True), r"activation_offloading=true.*=false\.$"),
+        (TrainingConfig(compile=True), r"compile=true.*=false\.$"),
     ],
 )
-def test_what_needs_cuda_is_refused_elsewhere(settings: TrainingConfig, said: str) -> None:
+def test_settings_that_require_cuda_are_rejected_on_a_cpu(
+    settings: TrainingConfig, message: str
+) -> None:
     check_device(settings, torch.device("cuda"))
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         check_device(settings, torch.device("cpu"))
 
 
-def test_a_cpu_run_with_nothing_special_is_let_through() -> None:
+def test_default_settings_are_accepted_on_a_cpu() -> None:
     check_device(TrainingConfig(), torch.device("cpu"))
 
 
@@ -55,13 +57,13 @@ def begin(network: Any, settings: TrainingConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "recomputed"), [(0.0, [False, False]), (0.5, [False, True]), (1.0, [True, True])]
+    ("ratio", "recomputed"), [(0.0, [False, False]), (0.5, [False, True]), (1.0, [True, True])]
 )
 def test_a_share_of_the_layers_is_recomputed(
-    share: float, recomputed: list[bool], network: Any
+    ratio: float, recomputed: list[bool], network: Any
 ) -> None:
     network.gradient_checkpointing_enable({"use_reentrant": False})
-    begin(network, TrainingConfig(gradient_checkpointing=True, gradient_checkpointing_ratio=share))
+    begin(network, TrainingConfig(gradient_checkpointing=True, gradient_checkpointing_ratio=ratio))
     assert [layer.gradient_checkpointing for layer in language_layers(network)] == recomputed
 
 
@@ -70,7 +72,7 @@ def test_without_checkpointing_nothing_is_recomputed(network: Any) -> None:
     assert not any(layer.gradient_checkpointing for layer in language_layers(network))
 
 
-def test_compiling_asks_for_every_layer(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_layer_is_compiled(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
     for layer in language_layers(network):
         monkeypatch.setattr(

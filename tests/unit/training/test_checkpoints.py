@@ -1,4 +1,4 @@
-"""A checkpoint is there whole or not at all, and damage is found and told."""
+"""Checkpoints are written atomically, and damage is detected and reported."""
 
 import contextlib
 import itertools
@@ -16,10 +16,10 @@ from palitune.training.checkpoints import MANIFEST, CheckpointManager, validate_
 
 
 class Killed(BaseException):
-    """What no code can clean up after."""
+    """A kill, which no code can handle."""
 
 
-def filled(text: str) -> Callable[[Path], None]:
+def writer(text: str) -> Callable[[Path], None]:
     return lambda folder: [(folder / name).write_text(text) for name in "ab"] and None
 
 
@@ -32,28 +32,32 @@ def checkpoints(tmp_path: Path) -> CheckpointManager:
     return CheckpointManager(tmp_path / "checkpoints")
 
 
-def cut_off(write: Callable[[], None], moment: int) -> bool:
-    """Tell whether the call of a number was come to: it is the last, and done if odd."""
+def interrupt(write: Callable[[], None], moment: int) -> bool:
+    """Kill `write` at a call to the file system; return False if it ends before that call.
+
+    `moment` // 2 is the number of the call, which is executed if `moment` is odd.
+    """
     calls = 0
 
-    def last(call: Any, *told: Any, **named: Any) -> Any:
+    def counted(call: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls != moment // 2 + 1:
-            return call(*told, **named)
+            return call(*args, **kwargs)
         with contextlib.suppress(OSError):
             if moment % 2:
-                call(*told, **named)
+                call(*args, **kwargs)
         raise Killed
 
-    def watched(call: Any) -> Any:
-        return lambda *told, **named: last(call, *told, **named)
+    def wrapped(call: Any) -> Any:
+        return lambda *args, **kwargs: counted(call, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patched:
         for module, name in (
-            (os, "fsync"), (os, "mkdir"), (os, "rename"), (Path, "write_text"), (shutil, "rmtree"),
+            (os, "fsync"), (os, "mkdir"), (os, "rename"), (os, "replace"), (Path, "write_text"),
+            (shutil, "rmtree"),
         ):  # fmt: skip
-            patched.setattr(module, name, watched(getattr(module, name)))
+            patched.setattr(module, name, wrapped(getattr(module, name)))
         try:
             write()
         except Killed:
@@ -61,85 +65,85 @@ def cut_off(write: Callable[[], None], moment: int) -> bool:
     return False
 
 
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path) -> None:
-    seen: list[str] = []
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_checkpoint(tmp_path: Path) -> None:
+    texts: list[str] = []
 
     def write() -> None:
-        checkpoints.save(4, filled("new"))
+        checkpoints.save(4, writer("new"))
         checkpoints.prune(1, best_step=None)
 
     for moment in itertools.count():
         checkpoints = CheckpointManager(tmp_path / str(moment))
-        checkpoints.save(2, filled("old"))
-        if not cut_off(write, moment):
+        checkpoints.save(2, writer("old"))
+        if not interrupt(write, moment):
             break
         newest = checkpoints.latest_valid()
         assert newest is not None
-        seen.append((newest / "a").read_text())
-        assert (newest.name, seen[-1]) in {("checkpoint-2", "old"), ("checkpoint-4", "new")}
+        texts.append((newest / "a").read_text())
+        assert (newest.name, texts[-1]) in {("checkpoint-2", "old"), ("checkpoint-4", "new")}
         checkpoints.delete_incomplete()
         assert not list(checkpoints.folder.glob(".*"))
-        checkpoints.save(4, filled("new"))
+        checkpoints.save(4, writer("new"))
         assert checkpoints.latest_valid() == checkpoints.path(4)
-    assert seen == sorted(seen, reverse=True)
-    assert set(seen) == {"old", "new"}
+    assert texts == sorted(texts, reverse=True)
+    assert set(texts) == {"old", "new"}
 
 
-def cut(file: Path) -> None:
+def truncate(file: Path) -> None:
     file.write_text(file.read_text()[:-3])
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("damage", "message"),
     [
-        (lambda folder: cut(folder / "a"), "a is damaged: its checksum is another"),
+        (lambda folder: truncate(folder / "a"), "a is damaged (wrong checksum)"),
         (lambda folder: (folder / "b").unlink(), "b is missing"),
-        (lambda folder: cut(folder / MANIFEST), "checkpoint-4 cannot be read"),
+        (lambda folder: truncate(folder / MANIFEST), "checkpoint-4 cannot be read"),
         (lambda folder: (folder / MANIFEST).write_text("[]"), "checkpoint-4 cannot be read"),
     ],
 )
-def test_damage_is_told_and_the_one_before_is_taken(
-    harm: Callable[[Path], None],
-    said: str,
+def test_damage_is_reported_and_the_previous_checkpoint_is_used(
+    damage: Callable[[Path], None],
+    message: str,
     checkpoints: CheckpointManager,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for step in (2, 4):
-        checkpoints.save(step, filled(str(step)))
-    harm(checkpoints.path(4))
-    assert str(validate_checkpoint(checkpoints.path(4))).endswith(said)
+        checkpoints.save(step, writer(str(step)))
+    damage(checkpoints.path(4))
+    assert str(validate_checkpoint(checkpoints.path(4))).endswith(message)
     assert checkpoints.latest_valid() == checkpoints.path(2)
-    (message,) = caplog.messages
-    assert message.endswith(f"{said}; going on from checkpoint-2 instead")
-    cut(checkpoints.path(2) / "a")
+    (warning,) = caplog.messages
+    assert warning.endswith(f"{message}; resuming from checkpoint-2 instead")
+    truncate(checkpoints.path(2) / "a")
     with pytest.raises(
-        TrainingError, match=r"no checkpoint in .* is whole: .*training.resume=null"
+        TrainingError, match=r"All checkpoints in .* are damaged: .*training\.resume=null"
     ):
         checkpoints.latest_valid()
 
 
-def test_the_newest_and_the_best_are_kept(checkpoints: CheckpointManager) -> None:
+def test_the_newest_and_the_best_checkpoint_are_kept(checkpoints: CheckpointManager) -> None:
     for step in (1, 2, 3, 4, 5):
-        checkpoints.save(step, filled(str(step)))
+        checkpoints.save(step, writer(str(step)))
         checkpoints.prune(2, best_step=2 if step > 1 else None)
     assert steps(checkpoints) == [2, 4, 5]
     checkpoints.prune(1, best_step=5)
     assert steps(checkpoints) == [5]
 
 
-def test_the_newest_is_the_one_written_last_not_the_one_of_the_highest_step(
+def test_the_newest_checkpoint_is_the_last_written_not_that_of_the_highest_step(
     checkpoints: CheckpointManager,
 ) -> None:
-    """Someone went on from an older one: what lies after it belongs to another branch."""
+    """After resuming from an older checkpoint, higher steps belong to another branch."""
     for step in (2, 4, 6, 3):
-        checkpoints.save(step, filled(str(step)))
+        checkpoints.save(step, writer(str(step)))
     assert checkpoints.latest_valid() == checkpoints.path(3)
     checkpoints.prune(2, best_step=None)
     assert steps(checkpoints) == [3, 6]
 
 
-def test_a_disk_that_is_full_keeps_what_was_there(checkpoints: CheckpointManager) -> None:
-    checkpoints.save(2, filled("old"))
+def test_a_full_disk_leaves_older_checkpoints_unchanged(checkpoints: CheckpointManager) -> None:
+    checkpoints.save(2, writer("old"))
 
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -151,10 +155,10 @@ def test_a_disk_that_is_full_keeps_what_was_there(checkpoints: CheckpointManager
     assert checkpoints.describe_latest() == f"the last good checkpoint is {checkpoints.path(2)}"
 
 
-def test_a_manifest_names_the_checksum_of_every_file(checkpoints: CheckpointManager) -> None:
-    checkpoints.save(2, filled("x"))
-    told = json.loads((checkpoints.path(2) / MANIFEST).read_text())
-    assert list(told["files"]) == ["a", "b"]
-    assert set(told["files"].values()) == {
+def test_a_manifest_has_the_checksum_of_every_file(checkpoints: CheckpointManager) -> None:
+    checkpoints.save(2, writer("x"))
+    manifest = json.loads((checkpoints.path(2) / MANIFEST).read_text())
+    assert list(manifest["files"]) == ["a", "b"]
+    assert set(manifest["files"].values()) == {
         "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
     }

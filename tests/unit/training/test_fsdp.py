@@ -1,4 +1,4 @@
-"""What is shared out among processes is what is frozen, if not in 8 bits; see test_launch, too."""
+"""FSDP shards frozen layers except 8-bit ones; see also tests/cli/test_launch.py."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +15,22 @@ from palitune.training.fsdp import FsdpShards
 
 
 @pytest.mark.parametrize(
-    ("adapter", "said"),
-    [(Qlora(bits=8), "does not share out layers of 8 bits"), (Full(), "here all is trained")],
+    ("adapter", "message"),
+    [(Qlora(bits=8), "does not support 8-bit layers"), (Full(), "all parameters are trained")],
 )
-def test_what_cannot_be_shared_out_is_refused(
-    adapter: AdapterConfig, said: str, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_unsupported_adapters_are_rejected(
+    adapter: AdapterConfig,
+    message: str,
+    tiny: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network = load_for_training(Local(path=str(tiny("paligemma2"))), adapter)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         FsdpShards(network, Fsdp())
 
 
-def test_a_process_alone_keeps_all(tiny: Callable[[str], Path]) -> None:
+def test_a_single_process_shards_nothing(tiny: Callable[[str], Path]) -> None:
     network = load_for_training(Local(path=str(tiny("paligemma2"))), Lora())
     shards = FsdpShards(network, Fsdp())
     assert shards.layers == []

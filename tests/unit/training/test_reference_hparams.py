@@ -1,4 +1,4 @@
-"""What follows from the published settings for a model and an adapter."""
+"""Settings derived from the published hyperparameters for a model and an adapter."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def setting(name: str, family: str, size: str | None, resolution: int | None, fu
 
 
 @pytest.mark.parametrize(
-    ("family", "resolution", "wanted"),
+    ("family", "resolution", "expected"),
     [
         ("paligemma", 224, (5, 128, 3e-6, 0.4)),
         ("paligemma", 448, (10, 128, 3e-6, 0.4)),
@@ -34,11 +34,11 @@ def setting(name: str, family: str, size: str | None, resolution: int | None, fu
         ("tiny", None, (5, 128, 3e-6, 0.4)),
     ],
 )
-def test_what_a_resolution_does_not_say_is_as_at_the_lowest(
-    family: str, resolution: int | None, wanted: tuple[float, ...]
+def test_missing_settings_are_those_of_the_lowest_resolution(
+    family: str, resolution: int | None, expected: tuple[float, ...]
 ) -> None:
     names = ("epochs", "global_batch_size", "learning_rate", "label_smoothing")
-    assert wanted == tuple(setting(n, family, "3b", resolution, full=True) for n in names)
+    assert expected == tuple(setting(n, family, "3b", resolution, full=True) for n in names)
     assert setting("max_steps", family, "3b", resolution, full=True) is None
 
 
@@ -48,7 +48,7 @@ def test_paligemma_2_has_a_learning_rate_by_size() -> None:
     assert setting("learning_rate", "paligemma", "10b", 448, full=True) == 3e-6
 
 
-def test_lora_learns_ten_times_as_fast() -> None:
+def test_the_learning_rate_of_lora_is_ten_times_higher() -> None:
     assert setting("learning_rate", "paligemma2", "10b", 224, full=False) == pytest.approx(6e-6)
     slower = ReferenceHparams(lora_lr_multiplier=3.0).lookup(
         "learning_rate", family="paligemma", size=None, resolution=None, full=False
@@ -56,11 +56,11 @@ def test_lora_learns_ten_times_as_fast() -> None:
     assert slower == pytest.approx(3e-5)
 
 
-def composed(*told: str) -> Any:
-    return compose(Finetune, ["experiment=textvqa", *told]).training
+def composed(*overrides: str) -> Any:
+    return compose(Finetune, ["experiment=textvqa", *overrides]).training
 
 
-def test_an_experiment_trains_as_published_for_the_model_that_is_chosen() -> None:
+def test_an_experiment_uses_the_published_settings_of_its_model() -> None:
     lora = composed()
     assert (lora.epochs, lora.global_batch_size, lora.learning_rate) == (
         5,
@@ -73,7 +73,7 @@ def test_an_experiment_trains_as_published_for_the_model_that_is_chosen() -> Non
     assert (older.epochs, older.learning_rate) == (10, pytest.approx(3e-5))
 
 
-def test_what_the_user_says_stands() -> None:
+def test_user_settings_override_published_ones() -> None:
     run = composed(
         "training.learning_rate=1e-3", "training.epochs=2", "reference_hparams.lora_lr_multiplier=5"
     )

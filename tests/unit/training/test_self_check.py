@@ -1,4 +1,4 @@
-"""The self-check passes on what is right and trips on each planted fault."""
+"""The self-check passes on correct setups and detects every planted fault."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,14 +20,27 @@ from palitune.models.adapters.config import Lora, Qlora
 from palitune.models.config import AttentionImplementation, Dtype, Local
 from palitune.models.loading import load, load_processor
 from palitune.records import Example
-from palitune.training.self_check import check_special_tokens, run_checks
+from palitune.training.self_check import check_mask, check_special_tokens, run_checks
 
 FAMILIES = ["paligemma", "paligemma2"]
 Plant = Callable[[Batch], None]
 
 
+class FaultyCollator(Collator):
+    """Modifies each training batch."""
+
+    def __init__(self, processor: Any, plant: Plant) -> None:
+        super().__init__(processor)
+        self.plant = plant
+
+    def collate_train(self, samples: Sequence[TrainingSample]) -> Batch:
+        batch = super().collate_train(samples)
+        self.plant(batch)
+        return batch
+
+
 @pytest.fixture
-def visits(examples: list[Example]) -> list[TrainingSample]:
+def samples(examples: list[Example]) -> list[TrainingSample]:
     return [TrainingSample(example, example.suffixes[0]) for example in examples]
 
 
@@ -49,66 +62,63 @@ BACKENDS = {
 @pytest.mark.parametrize(("family", "settings"), BACKENDS.values(), ids=BACKENDS)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("rows", [1, 5])
-def test_a_sound_setup_passes(
+def test_a_correct_setup_passes(
     family: str,
     settings: dict[str, Any],
     checkpointing: bool,
     rows: int,
     tiny: Callable[[str], Path],
-    visits: list[TrainingSample],
+    samples: list[TrainingSample],
 ) -> None:
     network, processor = prepared(tiny(family), **settings)
     if checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": False})
-    collate = Collator(processor).collate_train
-    said = run_checks(network, processor, collate, visits[:rows], Lora())
-    assert [line.split(":")[0] for line in said] == [
+    messages = run_checks(network, Collator(processor), samples[:rows], Lora())
+    assert [line.split(":")[0] for line in messages] == [
         "tokens", "labels", "token types", "adapter", "mask", "mask", "padding",
     ]  # fmt: skip
 
 
-def test_what_carries_no_loss_is_what_was_to_carry_none(
+def test_exactly_the_excluded_spans_have_no_loss(
     tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     network, processor = prepared(tiny("paligemma"))
     text = "<loc0001><loc0002><loc0003><loc0004> <noise> ; " + examples[1].suffixes[0]
     noisy = replace(examples[1], suffixes=(text,), no_loss_spans=((0, 36),))
-    visits = [TrainingSample(noisy, text), TrainingSample(examples[0], "73")]
-    collate = Collator(processor).collate_train
-    assert len(run_checks(network, processor, collate, visits, Lora())) == 7
+    samples = [TrainingSample(noisy, text), TrainingSample(examples[0], "73")]
+    assert len(run_checks(network, Collator(processor), samples, Lora())) == 7
 
-    def silenced(rows: Sequence[TrainingSample]) -> Batch:
-        batch = collate(rows)
+    def drop_first_label(batch: Batch) -> None:
         batch["labels"][0, (batch["labels"][0] != IGNORE_INDEX).nonzero()[0]] = IGNORE_INDEX
-        return batch
 
-    with pytest.raises(SelfCheckError, match=r"carries no loss, and what should not is '<loc0001>"):
-        run_checks(network, processor, silenced, visits, Lora())
+    collator = FaultyCollator(processor, drop_first_label)
+    with pytest.raises(SelfCheckError, match=r"has no loss, expected '<loc0001>.* to have none"):
+        run_checks(network, collator, samples, Lora())
 
 
-def test_rows_with_several_suffixes_pass_unless_these_see_each_other(
+def test_rows_with_several_suffixes_pass_unless_these_attend_to_each_other(
     tiny: Callable[[str], Path], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, processor = prepared(tiny("paligemma2"))
     several = [replace(examples[0], suffixes=("73", "a boat", "7")), examples[1], examples[2]]
     rows = TrainingSet(several, TargetSampling.all, 0)
-    visits, collate = [rows[index] for index in range(3)], Collator(processor).collate_train
-    assert len(run_checks(network, processor, collate, visits, Lora())) == 7
-    sound = decoder_layers.prefix_lm_mask
+    samples, collator = list(rows), Collator(processor)
+    assert len(run_checks(network, collator, samples, Lora())) == 7
+    correct = decoder_layers.prefix_lm_mask
     monkeypatch.setattr(
-        decoder_layers, "prefix_lm_mask", lambda types, *rest: sound(types.clamp(max=1), *rest)
+        decoder_layers, "prefix_lm_mask", lambda types, *rest: correct(types.clamp(max=1), *rest)
     )
-    with pytest.raises(SelfCheckError, match="sees another suffix of its row"):
-        run_checks(network, processor, collate, visits, Lora())
+    with pytest.raises(SelfCheckError, match="attends to another suffix of its row"):
+        run_checks(network, collator, samples, Lora())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_sound_quantized_setup_passes(
-    bits: int, tiny: Callable[[str], Path], visits: list[TrainingSample]
+def test_a_correct_quantized_setup_passes(
+    bits: int, tiny: Callable[[str], Path], samples: list[TrainingSample]
 ) -> None:
     adapter, model = Qlora(bits=bits), Local(path=str(tiny("paligemma2")))
     network, processor = adapter.apply_to(load(model, adapter)), load_processor(model)
-    assert run_checks(network, processor, Collator(processor).collate_train, visits, adapter)
+    assert run_checks(network, Collator(processor), samples, adapter)
 
 
 def drop_types(batch: Batch) -> None:
@@ -134,7 +144,7 @@ def image_labels(batch: Batch) -> None:
     batch["labels"][image] = batch["input_ids"][image]
 
 
-def cut_suffix(batch: Batch) -> None:
+def truncate_suffix(batch: Batch) -> None:
     for row in batch["labels"]:
         row[(row != IGNORE_INDEX).nonzero()[0]] = IGNORE_INDEX
 
@@ -145,90 +155,90 @@ def no_labels(batch: Batch) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("plant", "said"),
+    ("plant", "message"),
     [
         (drop_types, "no token_type_ids"),
-        (zero_types, "would see its own future"),
-        (causal_prompt, "read causally"),
+        (zero_types, "would attend to later ones"),
+        (causal_prompt, "attention would be causal"),
         (no_eos, "last label is not EOS"),
         (image_labels, "image tokens are labels"),
-        (cut_suffix, "it was cut or changed"),
+        (truncate_suffix, "it was truncated or changed"),
         (no_labels, "no token has a label"),
     ],
 )
-def test_a_faulty_batch_trips(
-    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[TrainingSample]
+def test_a_faulty_batch_is_detected(
+    plant: Plant,
+    message: str,
+    family: str,
+    tiny: Callable[[str], Path],
+    samples: list[TrainingSample],
 ) -> None:
     network, processor = prepared(tiny(family))
-    sound = Collator(processor)
-
-    def faulty(rows: Sequence[TrainingSample]) -> Batch:
-        batch = sound.collate_train(rows)
-        plant(batch)
-        return batch
-
-    with pytest.raises(SelfCheckError, match=said):
-        run_checks(network, processor, faulty, visits, Lora())
+    with pytest.raises(SelfCheckError, match=message):
+        run_checks(network, FaultyCollator(processor, plant), samples, Lora())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("plant", "said"), [(zero_types, "leak"), (causal_prompt, "the image does not see the prompt")]
+    ("plant", "message"),
+    [(zero_types, "leak"), (causal_prompt, "the image does not attend to the prefix")],
 )
-def test_the_mask_probe_alone_finds_a_wrong_mask(
-    plant: Plant, said: str, family: str, tiny: Callable[[str], Path], visits: list[TrainingSample]
+def test_check_mask_alone_detects_a_wrong_mask(
+    plant: Plant,
+    message: str,
+    family: str,
+    tiny: Callable[[str], Path],
+    samples: list[TrainingSample],
 ) -> None:
-    from palitune.training.self_check import check_mask
-
     network, processor = prepared(tiny(family))
-    batch = Collator(processor).collate_train(visits)
+    batch = Collator(processor).collate_train(samples)
     plant(batch)
-    with pytest.raises(SelfCheckError, match=said):
+    with pytest.raises(SelfCheckError, match=message):
         check_mask(network, batch)
 
 
-def test_a_tokenizer_that_cuts_loc_into_pieces_trips(tiny: Callable[[str], Path]) -> None:
+def test_a_tokenizer_that_splits_loc_tokens_is_detected(tiny: Callable[[str], Path]) -> None:
     processor = AutoProcessor.from_pretrained(tiny("paligemma"))
-    written = json.loads(processor.tokenizer.backend_tokenizer.to_str())
-    written["added_tokens"] = [
-        token for token in written["added_tokens"] if not token["content"].startswith("<loc")
+    state = json.loads(processor.tokenizer.backend_tokenizer.to_str())
+    state["added_tokens"] = [
+        token for token in state["added_tokens"] if not token["content"].startswith("<loc")
     ]
-    bare = Tokenizer.from_str(json.dumps(written))
+    bare = Tokenizer.from_str(json.dumps(state))
     processor.tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare)
-    with pytest.raises(SelfCheckError, match="cuts <loc0000> into"):
-        check_special_tokens(processor)
+    with pytest.raises(SelfCheckError, match="splits <loc0000> into"):
+        check_special_tokens(Collator(processor))
 
 
-def test_an_adapter_on_half_of_the_vision_tower_trips(
-    tiny: Callable[[str], Path], visits: list[TrainingSample]
+def test_an_adapter_on_half_of_the_vision_tower_is_detected(
+    tiny: Callable[[str], Path], samples: list[TrainingSample]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     suffixes = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     network = get_peft_model(load(model), LoraConfig(target_modules=suffixes))
     processor = load_processor(model)
-    with pytest.raises(SelfCheckError, match=r"hits 6 of 8 layers of vision\.attention"):
-        run_checks(network, processor, Collator(processor).collate_train, visits, Lora())
+    with pytest.raises(SelfCheckError, match=r"covers 6 of 8 layers of vision\.attention"):
+        run_checks(network, Collator(processor), samples, Lora())
 
 
-def test_no_trainable_parameter_trips(
-    tiny: Callable[[str], Path], visits: list[TrainingSample]
+def test_no_trainable_parameter_is_detected(
+    tiny: Callable[[str], Path], samples: list[TrainingSample]
 ) -> None:
     network, processor = prepared(tiny("paligemma"))
     network.requires_grad_(False)
     with pytest.raises(SelfCheckError, match="no parameter is trainable"):
-        run_checks(network, processor, Collator(processor).collate_train, visits, Lora())
+        run_checks(network, Collator(processor), samples, Lora())
 
 
-def test_four_bit_layers_computing_in_another_dtype_than_asked_trip(
-    tiny: Callable[[str], Path], visits: list[TrainingSample]
+def test_four_bit_layers_of_another_compute_dtype_are_detected(
+    tiny: Callable[[str], Path], samples: list[TrainingSample]
 ) -> None:
     adapter = Qlora(compute_dtype=Dtype.bf16)
     model = Local(path=str(tiny("paligemma2")))
     network = adapter.apply_to(load(model, adapter))
     processor = load_processor(model)
-    assert run_checks(network, processor, Collator(processor).collate_train, visits, adapter)
+    assert run_checks(network, Collator(processor), samples, adapter)
     for module in network.modules():
         if hasattr(module, "compute_dtype"):
             module.compute_dtype = torch.float32
-    with pytest.raises(SelfCheckError, match=r"compute in torch\.float32 .* torch\.bfloat16"):
-        run_checks(network, processor, Collator(processor).collate_train, visits, adapter)
+    with pytest.raises(SelfCheckError, match=r"compute in torch\.float32, .* torch\.bfloat16"):
+        run_checks(network, Collator(processor), samples, adapter)

@@ -1,4 +1,4 @@
-"""Lengths are known before the first step."""
+"""Token lengths are checked before training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,22 +23,22 @@ def test_the_probes_are_the_shortest_the_middle_and_the_longest(
     collator: Collator, examples: list[Example]
 ) -> None:
     lengths = [collator.num_tokens(example) for example in examples]
-    said, probes = check_lengths(collator, examples, max(lengths))
-    assert f"{min(lengths)} to {max(lengths)} tokens" in said
+    message, probes = check_lengths(collator, examples, max(lengths))
+    assert f"{min(lengths)} to {max(lengths)} tokens" in message
     assert lengths.index(min(lengths)) in probes
     assert lengths.index(max(lengths)) in probes
     assert len(probes) == 3
 
 
-def test_over_long_examples_are_refused_with_their_share_and_the_way_out(
+def test_over_long_examples_are_rejected_with_their_share_and_a_valid_length(
     collator: Collator, examples: list[Example]
 ) -> None:
     lengths = sorted(collator.num_tokens(example) for example in examples)
-    with pytest.raises(DataError, match=rf"20\.0% .* set training\.max_length={lengths[-1]}"):
+    with pytest.raises(DataError, match=rf"20\.0% .* Set training\.max_length={lengths[-1]} "):
         check_lengths(collator, examples, lengths[-1] - 1)
 
 
-def test_spaced_indices_cover_the_whole_list() -> None:
+def test_evenly_spaced_indices_cover_the_whole_list() -> None:
     assert evenly_spaced(5, 100) == [0, 1, 2, 3, 4]
     assert evenly_spaced(1000, 4) == [0, 250, 500, 750]
 

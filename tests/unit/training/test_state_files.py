@@ -1,4 +1,4 @@
-"""What a state holds comes back as it was, to the bit, and nothing else can be in it."""
+"""A saved tree is loaded bit by bit, and other types are rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -39,49 +39,51 @@ def same(one: Any, other: Any) -> bool:
 
 
 @hypothesis.given(tree=TREES)
-def test_a_tree_comes_back(tree: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_tree_is_loaded_as_it_was_saved(
+    tree: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     stem = tmp_path_factory.getbasetemp() / "tree"
     save_tree(stem, tree)
     assert same(load_tree(stem), tree)
 
 
-def test_nothing_else_is_written(tmp_path: Path) -> None:
+def test_other_types_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="/a/0 is a Path"):
         save_tree(tmp_path / "tree", {"a": [type("Path", (), {})()]})
 
 
-def test_an_8_bit_optimizer_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_8_bit_optimizer_resumes(tmp_path: Path) -> None:
     from bitsandbytes.optim import AdamW8bit
 
-    def optimizer(weight: torch.nn.Parameter) -> Any:
+    def make_optimizer(weight: torch.nn.Parameter) -> Any:
         return AdamW8bit([weight], lr=0.1, min_8bit_size=1)
 
-    def step(weight: torch.nn.Parameter, by: Any) -> None:
+    def step(weight: torch.nn.Parameter, optimizer: Any) -> None:
         (weight**2).sum().backward()  # type: ignore[no-untyped-call]
-        by.step()
-        by.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     weight = torch.nn.Parameter(torch.linspace(-1, 1, 512))
-    first = optimizer(weight)
+    first = make_optimizer(weight)
     step(weight, first)
     save_tree(tmp_path / "state", first.state_dict())
     copy = torch.nn.Parameter(weight.detach().clone())
-    second = optimizer(copy)
+    second = make_optimizer(copy)
     second.load_state_dict(load_tree(tmp_path / "state"))
     step(weight, first)
     step(copy, second)
     assert torch.equal(weight, copy)
 
 
-def test_chance_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_random_generators_resume(tmp_path: Path) -> None:
     import random
 
     import numpy as np
 
-    def drawn() -> tuple[float, float, float]:
+    def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
-    save_tree(tmp_path / "chance", get_rng_states())
-    before = drawn()
-    set_rng_states(load_tree(tmp_path / "chance"))
-    assert drawn() == before
+    save_tree(tmp_path / "rng", get_rng_states())
+    expected = draw()
+    set_rng_states(load_tree(tmp_path / "rng"))
+    assert draw() == expected

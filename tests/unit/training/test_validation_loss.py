@@ -1,4 +1,4 @@
-"""Perplexity is plain teacher forcing, whatever the batch, and changes nothing in the training."""
+"""Perplexity is plain teacher forcing, independent of the batch and without side effects."""
 
 import math
 from collections.abc import Callable
@@ -58,17 +58,17 @@ def test_perplexity_is_the_exponential_of_the_mean_over_examples(
     loaded: tuple[Any, Collator], examples: list[Example]
 ) -> None:
     network, collator = loaded
-    part: Any = SimpleNamespace(name="ocr", examples=examples)
-    other: Any = SimpleNamespace(name="vqa", examples=examples[:1])
+    first: Any = SimpleNamespace(name="ocr", examples=examples)
+    second: Any = SimpleNamespace(name="vqa", examples=examples[:1])
     network.train()
-    numbers = evaluate_perplexity(
-        network, collator, {"minival": [part, other]}, limit=3, batch_size=2
+    metrics = evaluate_perplexity(
+        network, collator, {"minival": [first, second]}, max_samples=3, batch_size=2
     )
     assert network.training
     network.eval()
     # Three of five, evenly spaced: the first, the second and the fourth.
-    losses = [by_hand(network, collator, examples[place]) for place in (0, 1, 3)]
-    assert numbers == pytest.approx(
+    losses = [by_hand(network, collator, examples[index]) for index in (0, 1, 3)]
+    assert metrics == pytest.approx(
         {
             "minival/loss": (sum(losses) + losses[0]) / 4,
             "minival/ocr/perplexity": math.exp(sum(losses) / 3),
@@ -82,20 +82,20 @@ def test_perplexity_is_the_exponential_of_the_mean_over_examples(
     ("every", "steps"),
     [(2, [0, 2, 4, 5]), (0.5, [0, 3, 5]), (100, [0, 5]), (1, [0, 1, 2, 3, 4, 5])],
 )
-def test_measurements_come_before_the_first_step_every_so_often_and_at_the_end(
+def test_the_callback_runs_before_the_first_step_at_intervals_and_at_the_end(
     every: float, steps: list[int]
 ) -> None:
     state = SimpleNamespace(global_step=0, max_steps=5)
     control = SimpleNamespace(should_evaluate=False, should_log=True)
-    measured: list[int] = []
-    callback = PeriodicEvalCallback(every, lambda: measured.append(state.global_step))
+    steps_called: list[int] = []
+    callback = PeriodicEvalCallback(every, lambda: steps_called.append(state.global_step))
     callback.on_train_begin(None, state, control)
     for state.global_step in range(1, 6):
         callback.on_step_end(None, state, control)
-    assert measured == steps
+    assert steps_called == steps
 
 
-def test_a_step_that_is_evaluated_anyway_is_not_measured_twice() -> None:
+def test_a_step_with_an_evaluation_is_not_measured_twice() -> None:
     state = SimpleNamespace(global_step=5, max_steps=5)
     callback = PeriodicEvalCallback(1, lambda: pytest.fail("measured twice"))
     callback.on_step_end(None, state, SimpleNamespace(should_evaluate=True))

@@ -1,4 +1,4 @@
-"""The vision cache changes nothing but time, mends itself, and refuses what it cannot serve."""
+"""The vision cache changes no result, repairs itself, and rejects unsupported settings."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +22,7 @@ from palitune.models.config import Local
 from palitune.models.loading import load
 from palitune.records import Example
 from palitune.training.config import TrainingConfig
+from palitune.training.data import TrainingData
 from palitune.training.vision_feature_cache import (
     CachedFeatureCollator,
     build_cached_feature_collator,
@@ -36,7 +37,7 @@ class Setup:
         self.network = self.adapted("language", "projector")
         self.processor = AutoProcessor.from_pretrained(base)
         both = replace(examples[1], images=examples[1].images + examples[0].images)
-        self.visits = TrainingSet([*examples, both], TargetSampling.first, 0)
+        self.training_set = TrainingSet([*examples, both], TargetSampling.first, 0)
         self.settings = TrainingConfig(
             vision_feature_cache=str(folder), global_batch_size=4, micro_batch_size=4
         )
@@ -46,7 +47,11 @@ class Setup:
 
     def collator(self) -> CachedFeatureCollator:
         return build_cached_feature_collator(
-            self.network, self.processor, self.visits, self.settings
+            self.network,
+            TrainingData(
+                self.training_set, Collator(self.processor, resize_backend=self.settings.resize)
+            ),
+            self.settings,
         )
 
     def entries(self) -> list[Path]:
@@ -58,44 +63,48 @@ def setup(tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path) 
     return Setup(tiny("paligemma"), examples, tmp_path / "cache")
 
 
-def test_losses_and_gradients_are_those_of_the_images(setup: Setup) -> None:
-    rows = [setup.visits[index] for index in range(6)]
+def test_losses_and_gradients_equal_those_without_cache(setup: Setup) -> None:
+    rows = [setup.training_set[index] for index in range(6)]
     batch = setup.collator().collate_train(rows)
     assert "pixel_values" not in batch
     assert len(batch["vision_features"]) == 5
-    found, wanted = [], []
-    for kept, told in ((found, batch), (wanted, Collator(setup.processor).collate_train(rows))):
+    cached, expected = [], []
+    uncached_batch = Collator(setup.processor).collate_train(rows)
+    for results, inputs in ((cached, batch), (expected, uncached_batch)):
         setup.network.zero_grad()
-        losses = setup.network(**told).loss
+        losses = setup.network(**inputs).loss
         losses.sum().backward()
-        kept += [losses.detach(), *(p.grad for p in setup.network.parameters() if p.requires_grad)]
-    for value, other in zip(found, wanted, strict=True):
+        results += [
+            losses.detach(),
+            *(p.grad for p in setup.network.parameters() if p.requires_grad),
+        ]
+    for value, other in zip(cached, expected, strict=True):
         assert (value - other).norm() <= 1e-5 * other.norm()
 
 
-def test_an_image_is_made_once_and_broken_entries_anew(
+def test_an_entry_is_computed_once_and_again_if_damaged(
     setup: Setup, capsys: pytest.CaptureFixture[str]
 ) -> None:
     setup.collator()
-    assert "5 images of 16 KiB each; 5 to be made, 80 KiB in" in said(capsys)
+    assert "5 images of 16 KiB each; 5 to be made, 80 KiB in" in output(capsys)
     whole = {file: file.read_bytes() for file in setup.entries()}
     assert len(whole) == 5
     setup.collator()
-    assert "0 to be made" in said(capsys)
-    cut, flipped, gone, *_ = whole
-    cut.write_bytes(whole[cut][:100])
+    assert "0 to be made" in output(capsys)
+    truncated, flipped, deleted, *_ = whole
+    truncated.write_bytes(whole[truncated][:100])
     flipped.write_bytes(bytes([whole[flipped][0] ^ 1]) + whole[flipped][1:])
-    gone.unlink()
+    deleted.unlink()
     setup.collator()
-    assert "3 to be made" in said(capsys)
+    assert "3 to be made" in output(capsys)
     assert {file: file.read_bytes() for file in setup.entries()} == whole
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
+def output(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_another_tower_image_or_resize_has_entries_of_its_own(setup: Setup) -> None:
+def test_entries_depend_on_the_tower_and_the_resizing(setup: Setup) -> None:
     setup.collator()
     with torch.no_grad():
         next(iter(tower(setup).parameters())).add_(1)
@@ -114,14 +123,17 @@ def tower(setup: Setup) -> Any:
     return setup.network.get_base_model().model.vision_tower
 
 
-def test_the_workers_of_a_loader_read_it(setup: Setup) -> None:
+def test_data_loader_workers_read_the_cache(setup: Setup) -> None:
     collator = setup.collator()
     loader = DataLoader(
-        setup.visits, batch_size=2, num_workers=2, collate_fn=collator.collate_train
+        setup.training_set, batch_size=2, num_workers=2, collate_fn=collator.collate_train
     )
-    expected = [collator.collate_train([setup.visits[i], setup.visits[i + 1]]) for i in (0, 2, 4)]
-    for batch, wanted in zip(loader, expected, strict=True):
-        assert torch.equal(batch["vision_features"], wanted["vision_features"])
+    expected = [
+        collator.collate_train([setup.training_set[i], setup.training_set[i + 1]])
+        for i in (0, 2, 4)
+    ]
+    for batch, reference in zip(loader, expected, strict=True):
+        assert torch.equal(batch["vision_features"], reference["vision_features"])
 
 
 def test_two_processes_start_at_different_images(
@@ -130,11 +142,11 @@ def test_two_processes_start_at_different_images(
     written: list[Path] = []
     write = FileCache.write
 
-    def noting(entries: FileCache, entry: Path, made: np.ndarray) -> None:
+    def record(cache: FileCache, entry: Path, values: np.ndarray) -> None:
         written.append(entry)
-        write(file_cache, entry, made)
+        write(cache, entry, values)
 
-    monkeypatch.setattr(FileCache, "write", noting)
+    monkeypatch.setattr(FileCache, "write", record)
     monkeypatch.setenv("WORLD_SIZE", "2")
     setup.settings = replace(setup.settings, global_batch_size=1, micro_batch_size=1)
     orders = []
@@ -148,26 +160,26 @@ def test_two_processes_start_at_different_images(
     assert orders[1] == orders[0][2:] + orders[0][:2]
 
 
-def test_a_trained_tower_is_refused(setup: Setup) -> None:
+def test_a_trained_tower_is_rejected(setup: Setup) -> None:
     setup.network = setup.adapted("vision.mlp")
     with pytest.raises(TrainingError, match="the vision tower is trained"):
         setup.collator()
 
 
-def test_augmentation_is_refused(setup: Setup) -> None:
-    class Turned(TrainingSet):
+def test_augmentation_is_rejected(setup: Setup) -> None:
+    class Augmented(TrainingSet):
         pass
 
-    setup.visits = Turned(setup.visits.examples, TargetSampling.first, 0)
+    setup.training_set = Augmented(setup.training_set.examples, TargetSampling.first, 0)
     with pytest.raises(TrainingError, match="augmentation"):
         setup.collator()
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_computed(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(file_cache.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(TrainingError, match=r"80 KiB are needed .* 1000 B are free"):
+    with pytest.raises(TrainingError, match=r"requires 80 KiB in .* 1000 B are free"):
         setup.collator()
     assert setup.entries() == []

@@ -1,4 +1,4 @@
-"""The official files of benchmarks that describe images; see `layout` for what an entry means."""
+"""Captioning benchmarks: descriptions of their official files."""
 
 import json
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from palitune.data.benchmarks import readers as read
 from palitune.data.benchmarks.layout import (
-    SPLIT_NAMES,
+    TEXTVQA_SPLITS,
     BenchmarkSpec,
     Record,
     RecordJoin,
     SplitFile,
-    SplitFiles,
+    by_split,
     in_one_file,
 )
 from palitune.errors import DataError
@@ -19,20 +19,12 @@ from palitune.records import Instance, Size
 
 _COCO = "images: cocodataset.org"
 _RICO = "images: interactionmining.org/rico (unique_uis)"
+_SCREEN_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 _KARPATHY = "cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip)"
 
 
-def _screen_splits(folder: str, suffix: str) -> SplitFiles:
-    kinds = {"train": "train", "validation": "dev", "test": "test"}
-    table = "screen_summaries.csv" if folder == "split" and suffix else None
-    return {
-        split: (SplitFile(name=f"{folder}/{kind}{suffix}.txt", join_file=table),)
-        for split, kind in kinds.items()
-    }
-
-
 def _widget_instance(record: Record, image: str, size: Size) -> Iterator[Instance]:
-    """Find the widget in the view of its screen, which is 2560 high whatever the image is."""
+    """Return the box of a widget from the view hierarchy, which has a height of 2560 px."""
     view = json.loads(Path(image).with_suffix(".json").read_bytes())
     node = view["activity"]["root"]
     for index in record["nodeId"].split(".")[1:]:
@@ -40,7 +32,9 @@ def _widget_instance(record: Record, image: str, size: Size) -> Iterator[Instanc
     x0, y0, x1, y1 = (bound * size[1] / 2560 for bound in node["bounds"])
     box = max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1]))
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise DataError(f"widget {record['nodeId']} with bounds {node['bounds']} has no area")
+        raise DataError(
+            f"widget {record['nodeId']} must have an area, got the bounds {node['bounds']}."
+        )
     yield Instance("widget", box)
 
 
@@ -52,7 +46,7 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
                 SplitFile(name="dataset_coco.json", record_filter=("split", "train"), minival=0.02),
                 SplitFile(name="dataset_coco.json", record_filter=("split", "restval")),
             ),
-            **in_one_file("dataset_coco.json", validation="val", test="test"),
+            **in_one_file("dataset_coco.json", {"validation": "val", "test": "test"}),
         },
         read=read.json_list("images"),
         images=["{filepath}/{filename}"],
@@ -60,7 +54,8 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
         captions="sentences.*.raw",
     ),
     "coco35l": BenchmarkSpec(
-        homepage=f"google.github.io/crossmodal-3600 (coco_mt_*.jsonl.bz2, unpacked); {_COCO} (2014)",
+        homepage="google.github.io/crossmodal-3600 (coco_mt_*.jsonl.bz2, unpacked); "
+        f"{_COCO} (2014)",
         splits={
             "train": (SplitFile(name="coco_mt_train.jsonl"),),
             "validation": (SplitFile(name="coco_mt_dev.jsonl"),),
@@ -104,9 +99,8 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "textcaps": BenchmarkSpec(
         homepage="textvqa.org/textcaps/dataset; images of TextVQA",
         splits={
-            "train": (SplitFile(name="TextCaps_0.1_train.json", metadata={"folder": "train_images"}),),
-            "validation": (SplitFile(name="TextCaps_0.1_val.json", metadata={"folder": "train_images"}),),
-            "test": (SplitFile(name="TextCaps_0.1_test.json", metadata={"folder": "test_images"}),),
+            split: (SplitFile(name=f"TextCaps_0.1_{official}.json", metadata={"folder": folder}),)
+            for split, official, folder in TEXTVQA_SPLITS
         },
         read=read.textcaps,
         images=["{folder}/{image_id}.jpg"],
@@ -115,16 +109,9 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "scicap": BenchmarkSpec(
         homepage="github.com/tingyaohsu/SciCap (scicap_data.zip)",
-        splits={
-            split: (
-                SplitFile(
-                    name="List-of-Files-for-Each-Experiments/First-Sentence/No-Subfig/"
-                    f"{there}/file_idx.json",
-                    metadata={"split": there},
-                ),
-            )
-            for split, there in SPLIT_NAMES.items()
-        },
+        splits=by_split(
+            "List-of-Files-for-Each-Experiments/First-Sentence/No-Subfig/{}/file_idx.json"
+        ),
         read=read.scicap,
         images=["SciCap-No-Subfig-Img/{split}/{key}.png"],
         id="{key}",
@@ -133,7 +120,7 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "screen2words": BenchmarkSpec(
         homepage=f"github.com/google-research-datasets/screen2words; {_RICO}",
-        splits=_screen_splits("split", "_screens"),
+        splits=by_split("split/{}_screens.txt", _SCREEN_SPLITS, join="screen_summaries.csv"),
         read=read.name_lines,
         join=RecordJoin(read=read.csv_rows, left_on="key", right_on="screenId"),
         images=["combined/{key}.jpg"],
@@ -142,7 +129,7 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "widgetcap": BenchmarkSpec(
         homepage=f"github.com/google-research-datasets/widget-caption; {_RICO}",
-        splits=_screen_splits("split", ""),
+        splits=by_split("split/{}.txt", _SCREEN_SPLITS),
         read=read.widgets,
         images=["combined/{screenId}.jpg"],
         id="{screenId}_{nodeId}",
@@ -153,11 +140,11 @@ CAPTION_BENCHMARKS: dict[str, BenchmarkSpec] = {
         homepage="google.github.io/docci",
         splits=in_one_file(
             "docci_descriptions.jsonlines",
-            train="train", test="test", qual_dev="qual_dev", qual_test="qual_test",
+            {name: name for name in ("train", "test", "qual_dev", "qual_test")},
         ),
         read=read.json_lines,
         images=["images/{image_file}"],
         id="{example_id}",
         captions="description",
     ),
-}  # fmt: skip
+}

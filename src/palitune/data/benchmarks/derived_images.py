@@ -1,7 +1,4 @@
-"""Images that a benchmark wants otherwise than its files have them: kept in the cache.
-
-Imports Pillow inside, as sources are imported by every command.
-"""
+"""Changed copies of benchmark images: rotated, padded or with letters; written to the cache."""
 
 import csv
 import json
@@ -17,11 +14,11 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 _MAX_FONT_SIZE = 100
-"""Pixels of the largest letter, as in big_vision's `ai2d.py`."""
+"""Height of the largest letter in pixels, as in big_vision's `ai2d.py`."""
 
 
 def draw_choice_letters(record: Record, path: str) -> str | None:
-    """Return the diagram with letters in place of its words, for a question about letters."""
+    """Return the diagram with letters instead of words; None if its question has no letters."""
     if not record["abcLabel"]:
         return None
     from PIL import ImageDraw
@@ -38,7 +35,7 @@ def draw_choice_letters(record: Record, path: str) -> str | None:
 
 
 def _draw_letter(pen: "ImageDraw.ImageDraw", letter: str, box: tuple[float, ...]) -> None:
-    """Write a letter as large as its box allows, at the top and centred."""
+    """Draw a letter at the top center of a box, in the largest size that fits."""
     from PIL import ImageFont
 
     x0, y0, x1, y1 = box
@@ -51,38 +48,43 @@ def _draw_letter(pen: "ImageDraw.ImageDraw", letter: str, box: tuple[float, ...]
 
 
 def read_rotations(file: Path) -> dict[str, int]:
-    """Read how many quarter turns to the left bring images upright, by image id: Open Images' csv.
+    """Return the counterclockwise quarter turns that make images upright, by image id.
 
-    Raises DataError where the file is not there or another one.
+    Raises DataError if the file is not the CSV file of rotations of Open Images.
     """
     if not file.is_file():
         raise DataError(
-            f"{file} does not exist; it is Open Images' {{train,test}}-images-boxable-with-"
-            "rotation.csv (storage.googleapis.com/openimages/2018_04); set data.rotations=null to "
-            "take images as they are"
+            f"{file} does not exist. Download {{train,test}}-images-boxable-with-rotation.csv from "
+            "storage.googleapis.com/openimages/2018_04, or set data.rotations=null to keep images "
+            "as they are."
         )
     turns = {}
     with file.open(encoding="utf-8", newline="") as content:
         for row in csv.DictReader(content):
             if "ImageID" not in row or "Rotation" not in row:
-                raise DataError(f"{file}: no columns ImageID and Rotation; take Open Images' own")
+                raise DataError(
+                    f"{file}: file must have the columns ImageID and Rotation, got "
+                    f"{', '.join(map(str, row))}. Download it from Open Images."
+                )
             if quarter := int(float(row["Rotation"] or 0)) // 90 % 4:
                 turns[row["ImageID"]] = quarter
     return turns
 
 
 def rotate_image(path: str, quarter_turns: int) -> str:
-    """Return an image turned to the left by quarters, as a JPEG of the best quality."""
+    """Return a JPEG of quality 100 of an image rotated counterclockwise by 1 to 3 quarter turns."""
     from PIL import Image
 
     from palitune.data.images.io import open_image
 
-    left = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
-    return _save_to_cache(open_image(path).transpose(left[quarter_turns - 1]), "JPEG", quality=100)
+    rotations = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+    return _save_to_cache(
+        open_image(path).transpose(rotations[quarter_turns - 1]), "JPEG", quality=100
+    )
 
 
 def pad_to_square(_: Record, path: str) -> str | None:
-    """Return the image with white at its right or below, so that it is square."""
+    """Return the image padded with white at the right or below; None if it is square."""
     from PIL import Image
 
     from palitune.data.images.io import open_image, read_size
@@ -96,6 +98,6 @@ def pad_to_square(_: Record, path: str) -> str | None:
 
 
 def _save_to_cache(image: "Image.Image", image_format: str, **save_options: int) -> str:
-    written = BytesIO()
-    image.save(written, image_format, **save_options)
-    return extract_to_cache(written.getvalue())
+    buffer = BytesIO()
+    image.save(buffer, image_format, **save_options)
+    return extract_to_cache(buffer.getvalue())

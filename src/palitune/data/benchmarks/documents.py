@@ -1,13 +1,14 @@
-"""The official files of benchmarks that ask questions about documents and diagrams; see `layout`.
+"""Question answering on documents and diagrams: descriptions of the official files.
 
-Names and keys are those of the published files; where images lie is what their archives unpack to,
-or what the data set builders of big_vision (`big_vision/datasets`) ask for.
+Image folders are those of the published archives, or of the data set builders of big_vision
+(`big_vision/datasets`).
 """
 
 from palitune.data.benchmarks import readers as read
 from palitune.data.benchmarks.derived_images import draw_choice_letters
 from palitune.data.benchmarks.layout import (
     SPLIT_NAMES,
+    TEXTVQA_SPLITS,
     BenchmarkSpec,
     SplitFile,
     by_split,
@@ -21,13 +22,7 @@ _RRC = "rrc.cvc.uab.es, with a free account"
 DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "docvqa": BenchmarkSpec(
         homepage=f'"Document Visual Question Answering", task 1, at {_RRC}',
-        splits={
-            "train": (
-                SplitFile(name="train_v1.0*.json", metadata={"split": "train"}, minival=0.05),
-            ),
-            "validation": (SplitFile(name="val_v1.0*.json", metadata={"split": "val"}),),
-            "test": (SplitFile(name="test_v1.0*.json", metadata={"split": "test"}),),
-        },
+        splits=by_split("{}_v1.0*.json", minival=0.05),
         read=read.json_list("data"),
         images=["{split}/{image}", "{image}", "spdocvqa_images/{name}", "documents/{name}"],
         id="{questionId}",
@@ -54,9 +49,9 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
         ),
     ),
     "stvqa": BenchmarkSpec(
-        homepage=f'"Scene Text Visual Question Answering", task 3, at {_RRC}; images of COCO-Text in '
-        "full size: cocodataset.org (train2014)",
-        splits=by_split("{}_task_3.json", train="train", test="test"),
+        homepage=f'"Scene Text Visual Question Answering", task 3, at {_RRC}; images of COCO-Text '
+        "in full size: cocodataset.org (train2014)",
+        splits=by_split("{}_task_3.json", {"train": "train", "test": "test"}),
         read=read.json_list("data"),
         images=[
             "train2014/{name}",  # COCO-Text in its full size
@@ -72,13 +67,8 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "textvqa": BenchmarkSpec(
         homepage="textvqa.org/dataset",
         splits={
-            "train": (
-                SplitFile(name="TextVQA_0.5*_train.json", metadata={"folder": "train_images"}),
-            ),
-            "validation": (
-                SplitFile(name="TextVQA_0.5*_val.json", metadata={"folder": "train_images"}),
-            ),
-            "test": (SplitFile(name="TextVQA_0.5*_test.json", metadata={"folder": "test_images"}),),
+            split: (SplitFile(name=f"TextVQA_0.5*_{official}.json", metadata={"folder": folder}),)
+            for split, official, folder in TEXTVQA_SPLITS
         },
         read=read.json_list("data"),
         images=["{folder}/{image_id}.jpg"],
@@ -91,11 +81,12 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
         splits={
             split: tuple(
                 SplitFile(
-                    name=f"{there}/{there}_{half}.json", metadata={"half": half, "split": there}
+                    name=f"{official}/{official}_{half}.json",
+                    metadata={"half": half, "split": official},
                 )
                 for half in ("human", "augmented")
             )
-            for split, there in SPLIT_NAMES.items()
+            for split, official in SPLIT_NAMES.items()
         },
         read=read.json_list(),
         images=["{split}/png/{imgname}"],
@@ -106,7 +97,7 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "ocrvqa": BenchmarkSpec(
         homepage="ocr-vqa.github.io",
-        splits=in_one_file("dataset.json", train=1, validation=2, test=3),
+        splits=in_one_file("dataset.json", {"train": 1, "validation": 2, "test": 3}),
         read=read.ocr_vqa,
         images=["images/{image}"],
         id="{key}",
@@ -115,9 +106,9 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
         attributes={"genre": "genre"},
     ),
     "ai2d": BenchmarkSpec(
-        homepage="prior.allenai.org/projects/diagram-understanding (ai2d-all.zip, ai2d_test_ids.csv)",
-        splits=in_one_file("questions", train="train", test="test")
-        | {"train": (SplitFile(name="questions", record_filter=("split", "train"), minival=1024),)},
+        homepage="prior.allenai.org/projects/diagram-understanding "
+        "(ai2d-all.zip, ai2d_test_ids.csv)",
+        splits=in_one_file("questions", {"train": "train", "test": "test"}, minival=1024),
         read=read.ai2d,
         images=["images/{image}"],
         id="{questionId}",
@@ -128,7 +119,7 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "scienceqa": BenchmarkSpec(
         homepage="scienceqa.github.io",
-        splits=in_one_file("problems.json", train="train", validation="val", test="test"),
+        splits=in_one_file("problems.json", SPLIT_NAMES),
         read=read.json_dict,
         images=["{split}/{key}/{image}", "images/{split}/{key}/{image}"],
         id="{key}",

@@ -1,4 +1,4 @@
-"""The official files of benchmarks that examine what a model knows; see `layout`."""
+"""Exam benchmarks: descriptions of their official files."""
 
 import ast
 from collections.abc import Iterator
@@ -6,26 +6,27 @@ from pathlib import Path
 from string import ascii_uppercase as LETTERS
 from typing import Any
 
-from palitune.data.benchmarks.layout import BenchmarkSpec, Record, SplitFile
+from palitune.data.benchmarks.layout import BenchmarkSpec, Record, SplitFile, by_value
 from palitune.data.images.extracted import extract_to_cache
 from palitune.errors import DataError
 
 _MAX_IMAGES = 7
-"""Of one question of MMMU."""
+"""Maximum number of images of an MMMU question."""
 
 
 def _read_parquet(file: Path, *image_columns: str) -> Iterator[Record]:
-    """Read a table row by row; images, which lie in it as bytes, become paths."""
+    """Read a table row by row; images in the table become paths in the cache."""
     from pyarrow import ArrowInvalid, parquet
 
     try:
-        opened = parquet.ParquetFile(file)
-    except ArrowInvalid as mistake:
-        raise DataError(f"{file}: not a Parquet file; download it anew") from mistake
-    for batch in opened.iter_batches(batch_size=16):
+        table = parquet.ParquetFile(file)
+    except ArrowInvalid as error:
+        raise DataError(f"{file}: file must be a Parquet table. Download it again.") from error
+    for batch in table.iter_batches(batch_size=16):
         for record in batch.to_pylist():
-            found = [record.pop(name) for name in image_columns]
-            yield record | {"paths": [extract_to_cache(image["bytes"]) for image in found if image]}
+            images = [record.pop(name) for name in image_columns]
+            paths = [extract_to_cache(image["bytes"]) for image in images if image]
+            yield record | {"paths": paths}
 
 
 def _read_mmmu(file: Path) -> Iterator[Record]:
@@ -43,7 +44,7 @@ def _image_fields(record: Record) -> list[Record]:
 
 
 def _correct_option(record: Record) -> Any:
-    """Return the text of the right option; test sets hide it behind a question mark."""
+    """Return the text of the correct option; test sets contain a question mark instead."""
     answer = record["answer"]
     if answer == "?":
         return None
@@ -60,11 +61,8 @@ EXAM_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "mmmu": BenchmarkSpec(
         homepage="the hub's MMMU/MMMU, a folder per subject",
         splits={
-            split: tuple(
-                SplitFile(name=f"{subject}/{there}-*.parquet", metadata={"subject": subject})
-                for subject in _SUBJECTS.split()
-            )
-            for split, there in {"train": "dev", "validation": "validation"}.items()
+            split: by_value(f"{{}}/{official}-*.parquet", "subject", _SUBJECTS.split())
+            for split, official in {"train": "dev", "validation": "validation"}.items()
         },
         read=_read_mmmu,
         images=["{path}"],

@@ -1,4 +1,4 @@
-"""What the official files of a benchmark look like: which files, and where in them a row lies."""
+"""Description of a benchmark's official files: their names, and the columns of a row in them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,60 +9,59 @@ from palitune.records import Instance, Size
 
 Record = dict[str, Any]
 RecordReaderFn = Callable[[Path], Iterable[Any]]
-"""Reads the records of an annotation file; what is no record is told when its row is made."""
+"""Reads the records of an annotation file. Invalid records are reported when the row is built."""
 Column = str | Callable[[Record], Any]
-"""Where a record holds a value: keys and list positions joined by dots, `*` for every element of a
-list (`answers.*.answer`); or a function that makes the value."""
+"""Path of a value in a record: keys and list positions joined by dots, `*` for every element of a
+list (`answers.*.answer`); or a function that returns the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFile:
-    """An annotation file that a split is made of."""
+    """An annotation file of a split."""
 
     name: str
-    """Relative to the folder of the data; with wildcards the first that matches."""
+    """Path relative to the folder of the data; wildcards select the first match."""
     record_filter: tuple[str, Any] | None = None
-    """Key and value of the records to take, where the file holds several splits."""
+    """Key and value of the records to use, if the file contains several splits."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What the file's name says of all its records, e.g. {"half": "human"}."""
+    """Values added to every record of the file, e.g. {"half": "human"}."""
     minival: float = 0
-    """How many of its last records (below 1: which share) are the split `minival`."""
+    """Number of last records (below 1: fraction) that form the split `minival`."""
     join_file: str | None = None
-    """File of what is joined to its records."""
+    """Second file, whose records are joined to those of this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordJoin:
-    """Records of a second file that belong to one of the first: put under its key `joined`."""
+    """Join of the records of a second file, as a list under the key `joined`."""
 
     read: RecordReaderFn
     left_on: str
     """Key of a record of the first file."""
     right_on: str
-    """Key of the second file that has the same value."""
+    """Key of a record of the second file with the same value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSpec:
-    """One benchmark."""
+    """Description of one benchmark."""
 
     homepage: str
-    """Where its files are had."""
+    """Address for downloading its files."""
     splits: Mapping[str, Sequence[SplitFile]]
     read: RecordReaderFn
     images: Sequence[str]
-    """Where the image of a record may lie, the best place first; {keys} of the record and of
-    `File.told` are filled in, and {split}."""
+    """Possible paths of the image of a record, by preference, with {keys} of the record and of
+    `SplitFile.metadata`."""
     fields_per_image: Callable[[Record], Sequence[Record]] | None = None
-    """What else is filled in for each image of a record, where it has several."""
+    """Further {keys} for each image of a record with several images."""
     video_segment: Callable[[Record], tuple[float, float | None]] | None = None
-    """Where a record's image is a video, of which frames are taken: start and end of the part that
-    is meant, in seconds."""
+    """For videos: start and end (None: the end of the video) of the segment, in seconds."""
     id: str = "{number}"
-    """Row id, filled in likewise; {number} counts the records of the file from 0."""
+    """Row id with {keys} as in `images`; {number} counts the records of the file from 0."""
     join: RecordJoin | None = None
     include_record: Callable[[Record], bool] = bool
-    """Whether a record becomes a row; the others are no part of the benchmark."""
+    """Returns whether a record belongs to the benchmark."""
     question: Column | None = None
     answers: Column | None = None
     choices: Column | None = None
@@ -71,21 +70,21 @@ class BenchmarkSpec:
     language: Column | None = None
     text: Column | None = None
     attributes: Mapping[str, Column] = field(default_factory=dict)
-    """What numbers are told by besides: row attribute to column."""
+    """Columns by whose values metrics are also reported, by attribute name."""
     make_instances: Callable[[Record, str, Size], Iterable[Instance]] | None = None
-    """Makes the instances of a record, given its image's path and size."""
+    """Returns the instances of a record, given the path and size of its image."""
     transform_image: Callable[[Record, str], str | None] | None = None
-    """Makes another image of that at a path, where the benchmark asks for one."""
+    """Returns the path of a changed image, given a record and its image; None for no change."""
 
 
 def value_at(record: Any, column: Column) -> Any:
-    """Return the value of a column; None where a step of the way is absent or null."""
+    """Return the value of a column; None if a step of its path is absent or null."""
     if not isinstance(column, str):
         return column(record)
     value = record
     step, _, rest = column.partition(".")
     if step == "*":
-        return None if value is None else [value_at(each, rest) if rest else each for each in value]
+        return None if value is None else [value_at(item, rest) if rest else item for item in value]
     if isinstance(value, list):
         value = value[int(step)] if int(step) < len(value) else None
     else:
@@ -94,37 +93,75 @@ def value_at(record: Any, column: Column) -> Any:
 
 
 def minival_count(minival: float, records: int) -> int:
-    """Return how many of a file's records are the split `minival`."""
+    """Return the number of records of a file that form the split `minival`."""
     return int(minival) if minival >= 1 else round(minival * records)
 
 
 SplitFiles = dict[str, tuple[SplitFile, ...]]
 SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
-"""Names of the splits in most files."""
+"""Names of the splits in most official files."""
+TEXTVQA_SPLITS = (
+    ("train", "train", "train_images"),
+    ("validation", "val", "train_images"),
+    ("test", "test", "test_images"),
+)
+"""Splits of TextVQA and TextCaps: name, official name, folder of the images."""
 
 
-def by_split(name: str, **splits: str) -> SplitFiles:
-    """Return a file per split, which calls it differently; {} stands for that in its name."""
+def by_split(
+    name: str,
+    splits: Mapping[str, str] = SPLIT_NAMES,
+    *,
+    join: str | None = None,
+    minival: float = 0,
+) -> SplitFiles:
+    """Return one file per split.
+
+    Args:
+        name: Name of the file, with {} for the official name of the split.
+        splits: Official name of each split.
+        join: Name of the file to join, with {} too.
+        minival: Size of `minival` at the end of the split `train`.
+    """
     return {
-        split: (SplitFile(name=name.format(there), metadata={"split": there}),)
-        for split, there in (splits or SPLIT_NAMES).items()
+        split: (
+            SplitFile(
+                name=name.format(official),
+                metadata={"split": official},
+                join_file=join and join.format(official),
+                minival=minival if split == "train" else 0,
+            ),
+        )
+        for split, official in splits.items()
     }
 
 
-def in_one_file(name: str, **splits: Any) -> SplitFiles:
-    """Return splits out of one file, by what its records hold under `split`."""
+def by_value(name: str, key: str, values: Iterable[str]) -> tuple[SplitFile, ...]:
+    """Return one file per value, which replaces {} in `name` and becomes the metadata `key`."""
+    return tuple(SplitFile(name=name.format(value), metadata={key: value}) for value in values)
+
+
+def in_one_file(name: str, splits: Mapping[str, Any], *, minival: float = 0) -> SplitFiles:
+    """Return splits of one file, by the value of `split` in its records; see `by_split`."""
     return {
-        s: (SplitFile(name=name, record_filter=("split", there)),) for s, there in splits.items()
+        split: (
+            SplitFile(
+                name=name,
+                record_filter=("split", value),
+                minival=minival if split == "train" else 0,
+            ),
+        )
+        for split, value in splits.items()
     }
 
 
 def choice_texts(record: Record) -> list[str]:
-    written = record["choices"] if "choices" in record else record["answerTexts"]
-    return [str(choice) for choice in written]
+    """Return the choices of a multiple-choice question."""
+    return list(map(str, record["choices"] if "choices" in record else record["answerTexts"]))
 
 
 def chosen(index_key: str) -> Column:
-    """Return the choice whose number stands under a key; test sets do not tell it."""
+    """Return the column of the choice with the index under a key; test sets do not contain it."""
     return lambda record: (
         None if record.get(index_key) is None else choice_texts(record)[record[index_key]]
     )

@@ -1,19 +1,21 @@
-"""The official files of benchmarks that ask questions about photographs; see `layout`.
+"""Question answering on photographs: descriptions of the official files.
 
-Names and keys are those of the published files; where images lie is what their archives unpack to,
-or what the data set builders of big_vision (`big_vision/datasets`) ask for.
+Image folders are those of the published archives, or of the data set builders of big_vision
+(`big_vision/datasets`).
 """
 
 from dataclasses import replace
 
 from palitune.data.benchmarks import readers as read
 from palitune.data.benchmarks.layout import (
+    SPLIT_NAMES,
     BenchmarkSpec,
     Record,
     RecordJoin,
     SplitFile,
     SplitFiles,
     by_split,
+    by_value,
     choice_texts,
     chosen,
 )
@@ -22,7 +24,7 @@ _COCO = "images: cocodataset.org"
 
 
 def _coco_splits(questions: str, answers: str, minival: float = 0) -> SplitFiles:
-    """Return the splits of questions about COCO 2014, in two files each."""
+    """Return the splits of questions about COCO 2014, each with a file of answers."""
     train, validation = (
         SplitFile(
             name=questions.format(year),
@@ -39,7 +41,7 @@ def _coco_splits(questions: str, answers: str, minival: float = 0) -> SplitFiles
 
 
 def _complexity(record: Record) -> str | None:
-    """Tell what TallyQA says of its test questions only."""
+    """Return the complexity of a TallyQA question, which only the test set contains."""
     simple = record.get("issimple")
     return None if simple is None else "simple" if simple else "complex"
 
@@ -73,13 +75,7 @@ _VQA = BenchmarkSpec(
 
 _GQA = BenchmarkSpec(
     homepage="cs.stanford.edu/people/dorarad/gqa/download.html",
-    splits=by_split(
-        "{}_balanced_questions.json",
-        train="train",
-        validation="val",
-        testdev="testdev",
-        test="test",
-    ),
+    splits=by_split("{}_balanced_questions.json", {**SPLIT_NAMES, "testdev": "testdev"}),
     read=read.json_dict,
     images=["images/{imageId}.jpg"],
     id="{key}",
@@ -100,17 +96,6 @@ _RSVQA = BenchmarkSpec(
     answers="joined.0.answer",
     attributes={"question_type": "type"},
 )
-
-
-def _rsvqa_splits(name: str, **splits: str) -> SplitFiles:
-    return {
-        split: (
-            SplitFile(
-                name=f"{name}_{there}_questions.json", join_file=f"{name}_{there}_answers.json"
-            ),
-        )
-        for split, there in splits.items()
-    }
 
 
 _AOKVQA = BenchmarkSpec(
@@ -151,12 +136,10 @@ PHOTO_BENCHMARKS: dict[str, BenchmarkSpec] = {
         _GQA,
         homepage="github.com/adapter-hub/xGQA, data/zero_shot; images of GQA",
         splits={
-            "test": tuple(
-                SplitFile(
-                    name=f"zero_shot/testdev_balanced_questions_{language}.json",
-                    metadata={"language": language},
-                )
-                for language in ("bn", "de", "en", "id", "ko", "pt", "ru", "zh")
+            "test": by_value(
+                "zero_shot/testdev_balanced_questions_{}.json",
+                "language",
+                ("bn", "de", "en", "id", "ko", "pt", "ru", "zh"),
             )
         },
         id="{key}-{language}",
@@ -165,7 +148,7 @@ PHOTO_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "tallyqa": BenchmarkSpec(
         homepage=f"github.com/manoja328/TallyQA_dataset; {_COCO} (2014), homes.cs.washington.edu "
         "(Visual Genome)",
-        splits=by_split("{}.json", train="train", test="test"),
+        splits=by_split("{}.json", {"train": "train", "test": "test"}),
         read=read.json_list(),
         images=["{image}"],
         id="{image_id}-{question_id}",
@@ -174,7 +157,7 @@ PHOTO_BENCHMARKS: dict[str, BenchmarkSpec] = {
         attributes={"complexity": _complexity},
     ),
     "countbenchqa": BenchmarkSpec(
-        homepage="the hub's nielsr/countbench (data/train-*.parquet) and, beside it, big_vision's "
+        homepage="the hub's nielsr/countbench (data/train-*.parquet) and, next to it, big_vision's "
         "datasets/countbenchqa/data/countbench_paired_questions.json",
         splits={"test": (SplitFile(name="train-*.parquet"),)},
         read=read.countbench,
@@ -186,24 +169,23 @@ PHOTO_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "rsvqa_lr": replace(
         _RSVQA,
         homepage="zenodo.org/records/6344334",
-        splits=_rsvqa_splits("LR_split", train="train", validation="val", test="test"),
+        splits=by_split("LR_split_{}_questions.json", join="LR_split_{}_answers.json"),
         images=["Images_LR/{img_id}.tif"],
     ),
     "rsvqa_hr": replace(
         _RSVQA,
         homepage="zenodo.org/records/6344367",
-        splits=_rsvqa_splits(
-            "USGS_split", train="train", validation="val", test="test", test2="test_phili"
+        splits=by_split(
+            "USGS_split_{}_questions.json",
+            {**SPLIT_NAMES, "test2": "test_phili"},
+            join="USGS_split_{}_answers.json",
         ),
         images=["Data/{img_id}.tif", "Data/{img_id}.png"],
     ),
     "pope": BenchmarkSpec(
         homepage=f"github.com/AoiDragon/POPE, output/coco; {_COCO} (val2014)",
         splits={
-            "test": tuple(
-                SplitFile(name=f"coco_pope_{kind}.json", metadata={"kind": kind})
-                for kind in ("random", "popular", "adversarial")
-            )
+            "test": by_value("coco_pope_{}.json", "kind", ("random", "popular", "adversarial"))
         },
         read=read.json_lines,
         images=["val2014/{image}"],
@@ -215,7 +197,7 @@ PHOTO_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "vsr": BenchmarkSpec(
         homepage="github.com/cambridgeltl/visual-spatial-reasoning; "
         f"{_COCO} (train2017 and val2017, in one folder images)",
-        splits=by_split("{}.jsonl", train="train", validation="dev", test="test"),
+        splits=by_split("{}.jsonl", {"train": "train", "validation": "dev", "test": "test"}),
         read=read.json_lines,
         images=["images/{image}", "train2017/{image}", "val2017/{image}"],
         id="{split}-{number}",

@@ -1,8 +1,8 @@
-"""The official files of benchmarks that mark words in photographs: a text file per image.
+"""Benchmarks of words in photographs: descriptions of their official files, one per image.
 
-ICDAR 2015 writes a word as `x0,y0,x1,y1,x2,y2,x3,y3,word`; Total-Text as
-`x: [[1 2 3]], y: [[4 5 6]], ornt: [u'c'], transcriptions: [u'WORD']`. A word's box is that around
-its outline. A word that nobody can read is `###`.
+A line of ICDAR 2015 is `x0,y0,x1,y1,x2,y2,x3,y3,word`; a line of Total-Text is
+`x: [[1 2 3]], y: [[4 5 6]], ornt: [u'c'], transcriptions: [u'WORD']`. The box of a word encloses
+its outline. An illegible word is `###`.
 """
 
 import re
@@ -29,16 +29,16 @@ def _parse_icdar(line: str) -> tuple[str, Outline]:
 
 
 def _parse_total_text(line: str) -> tuple[str, Outline]:
-    found = _TOTAL_TEXT_PATTERN.fullmatch(line.strip())
-    if found is None:
+    match = _TOTAL_TEXT_PATTERN.fullmatch(line.strip())
+    if match is None:
         raise ValueError("not x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]")
-    xs, ys = ([float(number) for number in found[axis].split()] for axis in "xy")
-    word = "###" if found["word"] == "#" else found["word"]
+    xs, ys = ([float(number) for number in match[axis].split()] for axis in "xy")
+    word = "###" if match["word"] == "#" else match["word"]
     return word, list(zip(xs, ys, strict=True))
 
 
 def _word_folder_reader(parse: Callable[[str], tuple[str, Outline]]) -> RecordReaderFn:
-    """Read a folder with a text file per image, whose name follows from the file's."""
+    """Return a reader of a folder with a text file per image, named like the image."""
 
     def read(folder: Path) -> Iterator[Record]:
         for file in sorted(folder.glob("*.txt")):
@@ -47,25 +47,25 @@ def _word_folder_reader(parse: Callable[[str], tuple[str, Outline]]) -> RecordRe
                 if line.strip():
                     try:
                         words.append(parse(line))
-                    except (ValueError, IndexError) as mistake:
-                        raise DataError(f"{file}:{number}: not a word ({mistake})") from mistake
+                    except (ValueError, IndexError) as error:
+                        raise DataError(
+                            f"{file}:{number}: line must be an outline and a word ({error}). "
+                            "Download the file again."
+                        ) from error
             yield {"key": file.stem.removeprefix("poly_").removeprefix("gt_"), "words": words}
 
     return read
 
 
 def _word_instances(record: Record, image: str, size: Size) -> Iterator[Instance]:
-    """Return the words with the boxes around their outlines, cut to the image."""
+    """Return the words with the boxes around their outlines, clipped to the image."""
     for word, outline in record["words"]:
         xs, ys = (
-            [min(max(c, 0.0), float(side)) for c in axis] for axis, side in _axes(outline, size)
+            [min(max(coordinate, 0.0), float(side)) for coordinate in axis]
+            for axis, side in zip(zip(*outline, strict=True), size, strict=True)
         )
         if min(xs) < max(xs) and min(ys) < max(ys):
             yield Instance(word, (min(xs), min(ys), max(xs), max(ys)))
-
-
-def _axes(outline: Outline, size: Size) -> Iterator[tuple[tuple[float, ...], int]]:
-    return zip(zip(*outline, strict=True), size, strict=True)
 
 
 SCENE_TEXT_BENCHMARKS: dict[str, BenchmarkSpec] = {

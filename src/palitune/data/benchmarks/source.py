@@ -1,14 +1,15 @@
-"""Benchmarks as their authors publish them: official files, described by a table of layouts.
+"""Official files of public benchmarks.
 
-`data.layout=docvqa data.path=FOLDER` reads the official DocVQA files in a folder. A layout names
-its files, the images that belong to them, and where in a record the question, the answers, the
-question type and the id lie; ids become row ids, as submission files need them.
+`data.layout=docvqa data.path=FOLDER` reads the official DocVQA files in a folder. A `BenchmarkSpec`
+describes the files, the images, and the columns of question, answers, question type and id; the ids
+become row ids, as submission files require.
 
-Besides the splits of the benchmark there are `trainval`, both of these, which published test scores
-mostly come from; and, where big_vision holds out the end of its training data, `minitrain` and
-`minival`.
+In addition to the splits of the benchmark, `trainval` joins train and validation, as for most
+published test scores, and `minitrain` and `minival` are the split that big_vision makes of the
+training data of some benchmarks.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,13 +22,13 @@ from palitune.data.benchmarks.exams import EXAM_BENCHMARKS
 from palitune.data.benchmarks.image_pairs import IMAGE_PAIR_BENCHMARKS
 from palitune.data.benchmarks.layout import BenchmarkSpec, Record, SplitFile, minival_count
 from palitune.data.benchmarks.photo_qa import PHOTO_BENCHMARKS
-from palitune.data.benchmarks.rows import PARSE_ERRORS, RowReader, format_mismatch_message
+from palitune.data.benchmarks.rows import PARSE_ERRORS, RowReader, format_mismatch
 from palitune.data.benchmarks.scene_text import SCENE_TEXT_BENCHMARKS
 from palitune.data.benchmarks.structured_text import NOTATION_BENCHMARKS
 from palitune.data.benchmarks.videos import VIDEO_BENCHMARKS
 from palitune.data.images.video import VideoSampling
-from palitune.data.sources import split_files
 from palitune.data.sources.base import Source
+from palitune.data.sources.split_files import canonical_split
 from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
 from palitune.records import Row
@@ -48,32 +49,34 @@ _TRAINVAL = "trainval"
 
 @dataclass(kw_only=True)
 class Benchmark(Source):
-    """Rows out of the official files of a benchmark."""
+    """Rows from the official files of a benchmark."""
 
     name: ClassVar[str] = "benchmark"
     patterns: ClassVar[tuple[str, ...]] = ()
 
     layout: str
-    """Which benchmark, e.g. docvqa, vqav2 or textcaps."""
+    """Name of the benchmark, e.g. docvqa, vqav2 or textcaps."""
     images: str | None = None
-    """Folder that the images lie in as the benchmark has them, or directly; null: `path`."""
+    """Folder of the images, with the subfolders of the benchmark or without (null: `path`)."""
     filter: dict[str, list[str]] = field(default_factory=dict)
-    """Values of attributes that rows must have, e.g. {question_type: [comp, presence]}."""
+    """Attribute values of the rows to use, e.g. {question_type: [comp, presence]}."""
     rotations: str | None = None
-    """Name of Open Images' csv of rotations, in the folder of the images: they are turned upright
-    as it says. Null: images stay as they are."""
+    """Name of the CSV file of rotations of Open Images in the image folder, by which images are
+    rotated upright (null: no rotation)."""
     frames: VideoSampling = field(default_factory=VideoSampling)
-    """Which frames of a video are the images of its row."""
+    """Selection of the frames of a video."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layout not in BENCHMARKS:
-            raise ValueError(f"data.layout: {self.layout!r} is not one of {', '.join(BENCHMARKS)}")
-        known = self._spec.attributes
-        if unknown := [name for name in self.filter if name not in known]:
             raise ValueError(
-                f"data.filter: {self.layout} tells no {unknown[0]!r}; it tells "
-                f"{', '.join(known) or 'nothing'}"
+                f"data.layout must be one of {', '.join(BENCHMARKS)}, got {self.layout!r}."
+            )
+        attributes = self._spec.attributes
+        if unknown := [name for name in self.filter if name not in attributes]:
+            raise ValueError(
+                f"data.filter must use the attributes of {self.layout} "
+                f"({', '.join(attributes) or 'none'}), got {unknown[0]!r}."
             )
 
     @property
@@ -82,14 +85,16 @@ class Benchmark(Source):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         root = self.folder() / Path(self.images or "").expanduser()
-        reader = RowReader(self.layout, self._spec, root, self.rotations, self.frames)
+        reader = RowReader(
+            self.layout, self._spec, str(root.absolute()), self.rotations, self.frames
+        )
         for part in self._split_files(split):
-            there = self._find_file(part.name)
+            file = self._find_file(part.name)
             for number, record in enumerate(self._read_records(part, split)):
                 try:
-                    row = reader.row(record, number, there, part)
-                except DataError as mistake:
-                    yield mistake
+                    row = reader.row(record, number, file, part)
+                except DataError as error:
+                    yield error
                     continue
                 if all(row.attributes.get(name) in values for name, values in self.filter.items()):
                     yield row
@@ -100,15 +105,13 @@ class Benchmark(Source):
                 yield self._find_file(name)
 
     def candidates(self, split: str) -> list[Path]:
-        """Return the first file of a split where all are there; `files` lists them."""
-        parts = self._split_files(split)
-        needed = [name for part in parts for name in (part.name, part.join_file) if name]
-        there = all(self._find_file(name).exists() for name in needed)
-        return [self._find_file(parts[0].name)] if parts and there else []
+        """Return the first file of a split if all its files exist; `files` returns all of them."""
+        files = list(self.files(split))
+        return files[:1] if all(file.exists() for file in files) else []
 
     def available_splits(self) -> list[str]:
         names = [
-            *map(split_files.canonical_split, self.splits),
+            *map(canonical_split, self.splits),
             *self._spec.splits,
             _TRAINVAL,
             *_MINI_SPLITS,
@@ -116,10 +119,10 @@ class Benchmark(Source):
         return [split for split in dict.fromkeys(names) if self.candidates(split)]
 
     def _split_files(self, split: str) -> list[SplitFile]:
-        """Return the files of a split, those of the user in place of the benchmark's."""
+        """Return the files of a split; those set by the user replace those of the benchmark."""
         splits = self._spec.splits
         for name, file in self.splits.items():
-            if split_files.canonical_split(name) == split:
+            if canonical_split(name) == split:
                 first = next(iter(splits.get(split, splits[next(iter(splits))])))
                 return [replace(first, name=file)]
         if split in _MINI_SPLITS and split not in splits:
@@ -132,57 +135,55 @@ class Benchmark(Source):
         return [part for part in parts if self._may_match_filter(part)]
 
     def _may_match_filter(self, split_file: SplitFile) -> bool:
-        """Tell whether `filter` leaves any row of a file, as far as its name tells."""
+        """Return False if the metadata of a file exclude all its rows by `filter`."""
         return all(
             split_file.metadata.get(name) in (None, *values) for name, values in self.filter.items()
         )
 
     def _find_file(self, name: str) -> Path:
-        """Return the file of that name; where it is not there the path that it should have."""
+        """Return the path of a file, which need not exist; wildcards select the first match."""
         folder = self.folder()
         matches = sorted(folder.glob(name)) if "*" in name else []
         return matches[0] if matches else folder / Path(name).expanduser()
 
     def _read_records(self, split_file: SplitFile, split: str) -> Iterator[Record]:
-        file, layout = self._find_file(split_file.name), self._spec
+        file, spec = self._find_file(split_file.name), self._spec
         joined: dict[Any, list[Record]] = defaultdict(list)
         try:
-            if layout.join is not None and split_file.join_file is not None:
-                for record in layout.join.read(self._find_file(split_file.join_file)):
-                    joined[record.get(layout.join.right_on)].append(record)
-            records: Iterable[Record] = layout.read(file)
+            if spec.join is not None and split_file.join_file is not None:
+                for record in spec.join.read(self._find_file(split_file.join_file)):
+                    joined[record.get(spec.join.right_on)].append(record)
+            records: Iterable[Record] = spec.read(file)
             if split_file.record_filter is not None:
-                key, wanted = split_file.record_filter
-                records = (record for record in records if record[key] == wanted)
+                key, value = split_file.record_filter
+                records = (record for record in records if record[key] == value)
             if split in _MINI_SPLITS and split_file.minival:
                 records = list(records)
                 cut = len(records) - minival_count(split_file.minival, len(records))
                 records = records[:cut] if split == "minitrain" else records[cut:]
-            for record in filter(layout.include_record, records):
-                if layout.join is not None and split_file.join_file is not None:
-                    record = record | {"joined": joined.get(record[layout.join.left_on])}
+            for record in filter(spec.include_record, records):
+                if spec.join is not None and split_file.join_file is not None:
+                    record = record | {"joined": joined.get(record[spec.join.left_on])}
                 yield record
-        except PARSE_ERRORS as mistake:
-            if isinstance(mistake, DataError):
-                raise
-            told = format_mismatch_message(str(file), self.layout, self._spec, mistake)
-            raise DataError(told) from mistake
+        except DataError:
+            raise
+        except PARSE_ERRORS as error:
+            raise format_mismatch(str(file), self.layout, spec, error) from error
 
     def _missing_split_message(self, split: str) -> str:
-        location, layout = self.resolved_path(), self._spec
+        location, spec = self.resolved_path(), self._spec
+        download = f"Download {self.layout} from {spec.homepage}"
         if not location.exists():
-            return (
-                f"data.path: {location} does not exist; {self.layout} is had from {layout.homepage}"
-            )
-        parts = self._split_files(split)
-        if not parts:
-            known = ", ".join(dict.fromkeys([*layout.splits, _TRAINVAL, *_MINI_SPLITS]))
-            return f"{location}: {self.layout} has no split {split!r}; it has {known}"
-        needed = [name for part in parts for name in (part.name, part.join_file) if name]
-        missing = next(name for name in needed if not self._find_file(name).exists())
+            return f"data.path: {location} does not exist. {download}."
+        files = list(self.files(split))
+        if not files:
+            names = ", ".join(dict.fromkeys([*spec.splits, _TRAINVAL, *_MINI_SPLITS]))
+            return f"{location}: split of {self.layout} must be one of {names}, got {split!r}."
+        missing = next(file for file in files if not file.exists())
         entries = sorted(entry.name for entry in location.iterdir()) if location.is_dir() else []
         return (
-            f"{location}: split {split!r} of {self.layout} needs {missing}, from {layout.homepage}; "
-            f"found here: {short_repr(', '.join(entries)) if entries else 'nothing'}; another name is "
-            f"told with data.splits.{split}=FILE"
+            f"{location}: split {split!r} of {self.layout} must have "
+            f"{os.path.relpath(missing, self.folder())}, got "
+            f"{short_repr(', '.join(entries)) if entries else 'no files'}. {download}, or set "
+            f"data.splits.{split}=FILE."
         )

@@ -1,7 +1,7 @@
-"""The official files of benchmarks that have a notation read: tables, molecules, music.
+"""Benchmarks of tables, molecules and music: descriptions of their official files.
 
-See `layout` for what an entry means. Images are padded to squares with white, as in the transfers
-of PaliGemma 2, at the right or below, which its report does not tell.
+As in the transfers of PaliGemma 2, images are padded to squares with white. Its report does not
+state the side; here it is the right or the bottom.
 """
 
 import json
@@ -15,13 +15,13 @@ from palitune.data.benchmarks.layout import (
     SPLIT_NAMES,
     BenchmarkSpec,
     Record,
-    SplitFile,
+    by_split,
     in_one_file,
 )
 from palitune.records import Instance, Size
 
 _CELL_START_TOKENS = ("<td>", ">")
-"""Tokens after which the content of a cell begins."""
+"""Structure tokens that precede the content of a cell."""
 _MOLECULE_FILES = {
     "train": "uspto_mol/train_680k",
     "test": "synthetic/chemdraw",
@@ -31,7 +31,7 @@ _MOLECULE_FILES = {
 
 
 def _read_pubtabnet(file: Path) -> Iterator[Record]:
-    """Read PubTabNet line by line, its HTML joined."""
+    """Read PubTabNet line by line and join the tokens of its HTML."""
     with file.open(encoding="utf-8") as content:
         for line in content:
             record = json.loads(line)
@@ -43,19 +43,21 @@ def _read_pubtabnet(file: Path) -> Iterator[Record]:
 
 
 def _join_html(structure: list[str], cells: list[list[str]]) -> str:
-    """Put what cells hold into the structure of a table; `<` and `&` in it are characters."""
+    """Insert the contents of cells, with `<` and `&` escaped, into the structure of a table."""
     contents = iter(cells)
-    written = ["<table>"]
+    html = ["<table>"]
     for token in structure:
-        written.append(token)
+        html.append(token)
         if token in _CELL_START_TOKENS:
-            held = (part if len(part) > 1 else escape(part, quote=False) for part in next(contents))
-            written.extend(held)
-    return "".join([*written, "</table>"])
+            # Longer tokens of a cell are tags such as <b>.
+            html += (
+                part if len(part) > 1 else escape(part, quote=False) for part in next(contents)
+            )
+    return "".join([*html, "</table>"])
 
 
 def _cell_instances(record: Record, _: str, size: Size) -> Iterator[Instance]:
-    """Give the boxes of cells, cut to the image, each labelled with the number of its cell."""
+    """Return the boxes of cells clipped to the image; the label is the number of the cell."""
     for number, (x0, y0, x1, y1) in record["boxes"].items():
         left, top = max(float(x0), 0.0), max(float(y0), 0.0)
         right, bottom = min(float(x1), float(size[0])), min(float(y1), float(size[1]))
@@ -64,7 +66,7 @@ def _cell_instances(record: Record, _: str, size: Size) -> Iterator[Instance]:
 
 
 def _read_grandstaff(folder: Path) -> Iterator[Record]:
-    """Read GrandStaff's files; the test set is what is original, the rest is made of it."""
+    """Read the files of GrandStaff; the test set is the original pieces, train their variations."""
     for file in sorted(folder.rglob("*.krn")):
         yield {
             "key": file.relative_to(folder).with_suffix("").as_posix(),
@@ -76,7 +78,7 @@ def _read_grandstaff(folder: Path) -> Iterator[Record]:
 NOTATION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "pubtabnet": BenchmarkSpec(
         homepage="github.com/ibm-aur-nlp/PubTabNet (pubtabnet.tar.gz)",
-        splits=in_one_file("PubTabNet_2.0.0.jsonl", **SPLIT_NAMES),
+        splits=in_one_file("PubTabNet_2.0.0.jsonl", SPLIT_NAMES),
         read=_read_pubtabnet,
         images=["{split}/{filename}"],
         id="{imgid}",
@@ -86,19 +88,16 @@ NOTATION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "molecules": BenchmarkSpec(
         homepage="github.com/thomas0809/MolScribe, Data (uspto_mol.zip, synthetic.zip, real.zip)",
-        splits={
-            split: (SplitFile(name=f"{name}.csv", metadata={"set": name}),)
-            for split, name in _MOLECULE_FILES.items()
-        },
+        splits=by_split("{}.csv", _MOLECULE_FILES),
         read=read.csv_rows,
-        images=["{file_path}", "{set}/{name}"],
+        images=["{file_path}", "{split}/{name}"],
         id="{image_id}",
         text="SMILES",
         transform_image=pad_to_square,
     ),
     "grandstaff": BenchmarkSpec(
         homepage="grfia.dlsi.ua.es/musicdocs/grandstaff.tgz",
-        splits=in_one_file(".", train="train", test="test"),
+        splits=in_one_file(".", {"train": "train", "test": "test"}),
         read=_read_grandstaff,
         images=["{key}.jpg"],
         id="{key}",

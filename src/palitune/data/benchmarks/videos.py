@@ -1,14 +1,20 @@
-"""The official files of benchmarks about videos; see `layout` for what an entry means.
+"""Video benchmarks: descriptions of their official files.
 
-Videos are what users download themselves, mostly from YouTube, where some of them are gone;
-`data.max_bad_rows` lets their rows be skipped.
+Users download the videos themselves, mostly from YouTube, where some no longer exist;
+`data.max_bad_rows` allows skipping their rows.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from palitune.data.benchmarks import readers as read
-from palitune.data.benchmarks.layout import BenchmarkSpec, Record, RecordJoin, SplitFile, by_split
+from palitune.data.benchmarks.layout import (
+    BenchmarkSpec,
+    Record,
+    RecordJoin,
+    SplitFile,
+    by_split,
+)
 
 _EXTENSIONS = ("mp4", "webm", "mkv", "avi")
 _ACTIVITYNET = "activity-net.org/download.html (videos)"
@@ -17,7 +23,7 @@ _QA = "github.com/xudejing/video-question-answering"
 
 
 def _video_paths(name: str, *folders: str) -> list[str]:
-    return [f"{folder}/{name}.{ending}" for ending in _EXTENSIONS for folder in folders]
+    return [f"{folder}/{name}.{extension}" for extension in _EXTENSIONS for folder in folders]
 
 
 def _whole_video(_: Record) -> tuple[float, float | None]:
@@ -25,10 +31,10 @@ def _whole_video(_: Record) -> tuple[float, float | None]:
 
 
 def _read_activitynet_captions(file: Path) -> Iterator[Record]:
-    """Read the parts of ActivityNet's videos, a record with its sentence for each."""
+    """Read the segments of ActivityNet's videos, one record with a sentence for each."""
     for video in read.json_dict(file):
-        parts = zip(video["timestamps"], video["sentences"], strict=True)
-        for number, ((start, end), sentence) in enumerate(parts):
+        segments = zip(video["timestamps"], video["sentences"], strict=True)
+        for number, ((start, end), sentence) in enumerate(segments):
             yield {
                 "key": video["key"],
                 "number": number,
@@ -39,9 +45,9 @@ def _read_activitynet_captions(file: Path) -> Iterator[Record]:
 
 
 def _read_msvd_qa(file: Path) -> Iterator[Record]:
-    """Read MSVD-QA's questions; YouTube's names of its numbered videos lie in a file beside."""
-    written = read.sibling_file(file, "youtube_mapping.txt").read_text(encoding="utf-8")
-    names = {number: name for name, number in map(str.split, written.splitlines())}
+    """Read the questions of MSVD-QA; `youtube_mapping.txt` has the YouTube names of the videos."""
+    mapping = read.ancestor_file(file, 1, "youtube_mapping.txt").read_text(encoding="utf-8")
+    names = {number: name for name, number in map(str.split, mapping.splitlines())}
     for record in read.json_list()(file):
         yield record | {"youtube": names[f"vid{record['video_id']}"]}
 
@@ -60,10 +66,7 @@ _VIDEO_QA = BenchmarkSpec(
 VIDEO_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "activitynet_captions": BenchmarkSpec(
         homepage=f"cs.stanford.edu/people/ranjaykrishna/densevid (captions.zip); {_ACTIVITYNET}",
-        splits={
-            split: (SplitFile(name=f"{there}.json"),)
-            for split, there in {"train": "train", "validation": "val_1", "test": "val_2"}.items()
-        },
+        splits=by_split("{}.json", {"train": "train", "validation": "val_1", "test": "val_2"}),
         read=_read_activitynet_captions,
         images=_video_paths("{key}", "videos"),
         video_segment=lambda record: (record["start"], record["end"]),
@@ -72,10 +75,7 @@ VIDEO_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "activitynet_qa": BenchmarkSpec(
         homepage=f"github.com/MILVLG/activitynet-qa, dataset; {_ACTIVITYNET}",
-        splits={
-            split: (SplitFile(name=f"{there}_q.json", join_file=f"{there}_a.json"),)
-            for split, there in {"train": "train", "validation": "val", "test": "test"}.items()
-        },
+        splits=by_split("{}_q.json", join="{}_a.json"),
         read=read.json_list(),
         join=RecordJoin(read=read.json_list(), left_on="question_id", right_on="question_id"),
         images=_video_paths("v_{video_name}", "videos"),
@@ -88,8 +88,8 @@ VIDEO_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "msrvtt_captions": BenchmarkSpec(
         homepage=f"ms-multimedia-challenge.com/2016 (videodatainfo); {_MSRVTT}",
         splits={
-            split: (SplitFile(name=name, join_file=name, record_filter=("split", there)),)
-            for split, there, name in (
+            split: (SplitFile(name=name, join_file=name, record_filter=("split", official)),)
+            for split, official, name in (
                 ("train", "train", "train_val_videodatainfo.json"),
                 ("validation", "validate", "train_val_videodatainfo.json"),
                 ("test", "test", "test_videodatainfo.json"),
@@ -117,9 +117,11 @@ VIDEO_BENCHMARKS: dict[str, BenchmarkSpec] = {
         homepage="eric-xw.github.io/vatex-website; videos: YouTube, ten seconds of each",
         splits=by_split(
             "vatex_{}.json",
-            train="training_v1.0",
-            validation="validation_v1.0",
-            test="public_test_english_v1.1",
+            {
+                "train": "training_v1.0",
+                "validation": "validation_v1.0",
+                "test": "public_test_english_v1.1",
+            },
         ),
         read=read.json_list(),
         images=_video_paths("{videoID}", "videos"),

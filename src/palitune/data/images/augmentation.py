@@ -1,13 +1,15 @@
-"""What training changes about images from visit to visit: chosen here, carried out by `views`.
+"""Image augmentation: the random transforms of a training sample.
 
-Boxes and masks move with the image, and the task writes prompt and target anew of what is seen, so
-that both stay true; what would not is left where it is. Evaluation never augments.
+Boxes and masks move with the image, and the task writes prompt and target again, so that both stay
+true. A transform that would make them wrong is not applied. Evaluation never augments.
 """
 
 import re
 from dataclasses import dataclass, replace
 from random import Random
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from palitune.data.images.transforms import (
     Affine,
@@ -17,193 +19,182 @@ from palitune.data.images.transforms import (
     TransformedRow,
     transform_row,
 )
+from palitune.errors import check_ranges
 from palitune.records import Example, Row, Size
 from palitune.tasks import Task
 
-# Words that a mirror makes wrong, by their stems, in languages that PaliGemma knows well.
+# Stems of words that a flip makes wrong, in languages that PaliGemma knows well.
 _SIDE_WORDS = re.compile(
     r"\b(?:left|right|clockwise|anti-?clockwise|counter-?clockwise|links|linke|rechts|rechte|gauche|"
     r"droite|izquierd|derech|esquerd|direit|sinistr|destr[ao])|左|右",
     re.IGNORECASE,
 )
 _MAX_ASPECT_CHANGE = 4 / 3
-"""Most by which a crop's width over height differs from the image's."""
+"""Largest factor between the aspect ratios of a crop and of the image."""
 
 
 @dataclass(kw_only=True)
 class Augmentation:
-    """What a visit sees depends on seed, epoch and place in the training set alone."""
+    """Base of all augmentations."""
 
     name: ClassVar[str]
 
     def is_active(self) -> bool:
-        """Tell whether any visit may see anything else than the image as it is."""
+        """Return whether a sample can differ from the unchanged example."""
         return False
 
     def sample(
         self, example: Example, row: Row, task: Task, rng: Random
     ) -> tuple[tuple[ImageTransform, ...], TransformedRow]:
-        """Choose how a visit sees each image, and give what is then true of the row."""
+        """Sample the transforms of an example.
+
+        Args:
+            example: The example without augmentation.
+            row: The row that the task wrote it from.
+            task: The task, which allows or forbids flips and crops.
+            rng: Source of all random choices.
+
+        Returns:
+            A transform per image (none: no image is changed), and the transformed row.
+        """
         return (), TransformedRow(row, 0)
 
 
 @dataclass(kw_only=True)
 class NoAugmentation(Augmentation):
-    """Every visit sees the image as it is, as in the transfers that PaliGemma's report tells of."""
+    """No augmentation, as in the transfers of PaliGemma's report."""
 
     name: ClassVar[str] = "none"
 
 
 @dataclass(kw_only=True)
 class ColorJitterAugmentation(Augmentation):
-    """What every augmentation can do, wherever things are."""
+    """Color jitter, which is valid for every task."""
 
-    brightness: float = 0.2
-    """Most that a factor of brightness differs from 1, in [0, 1]; contrast and saturation too."""
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.02
-    """Most that hues are turned, as a share of the colour circle, in [0, 0.5]."""
+    brightness: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Largest difference of the brightness factor from 1."""
+    contrast: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Largest difference of the contrast factor from 1."""
+    saturation: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Largest difference of the saturation factor from 1."""
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0.02
+    """Largest hue shift, as a fraction of the color circle."""
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            _check_range(name, getattr(self, name), 0, 1)
-        _check_range("hue", self.hue, 0, 0.5)
+        check_ranges(self, "augmentation")
 
     def is_active(self) -> bool:
         return True
 
     def sample_color_jitter(self, rng: Random) -> ColorJitter:
-        """Draw how colours are changed."""
-
-        def factor(most: float) -> float:
-            return 1 + rng.uniform(-most, most)
-
-        return ColorJitter(
-            factor(self.brightness),
-            factor(self.contrast),
-            factor(self.saturation),
-            rng.uniform(-self.hue, self.hue),
+        brightness, contrast, saturation = (
+            1 + rng.uniform(-most, most)
+            for most in (self.brightness, self.contrast, self.saturation)
         )
+        return ColorJitter(brightness, contrast, saturation, rng.uniform(-self.hue, self.hue))
 
 
 @dataclass(kw_only=True)
 class GeometricAugmentation(ColorJitterAugmentation):
-    """Mirrors, crops and colours; a share is one of visits, in [0, 1]."""
+    """Horizontal flips, crops, padding and color jitter."""
 
     name: ClassVar[str] = "light"
 
-    hflip_prob: float = 0.5
-    """Share that is mirrored: of tasks that read no text, and where no word says left or right."""
-    crop_prob: float = 0.5
-    """Share that sees a random part of the image: of tasks whose boxes tell what is in it."""
-    crop_area: float = 0.5
-    """Least share of the image's area that a crop shows, in (0, 1]."""
-    min_visible: float = 0.5
-    """Least share of an object, in (0, 1], of its mask or else its box, that a crop leaves for the
-    object to be written; others are cut away."""
-    pad_prob: float = 0.0
-    """Share that keeps its aspect: padded with grey to a square, instead of stretched to one."""
-    square_crop_prob: float = 0.0
-    """Share that keeps its aspect: a random square of the image, as high or wide as it."""
+    hflip_prob: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Probability of a horizontal flip, if the task reads no text and no word means left or
+    right."""
+    crop_prob: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Probability of a random crop, if the targets are the boxes in the image."""
+    crop_area: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Smallest area of a crop, as a fraction of the image."""
+    min_visible: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Fraction of an object's mask (without a mask: of its box) that must be inside the crop;
+    other objects are dropped."""
+    pad_prob: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Probability of padding with gray to a square, which keeps the aspect ratio."""
+    square_crop_prob: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Probability of a random square as high or wide as the image, which keeps the aspect
+    ratio."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("hflip_prob", "crop_prob", "pad_prob", "square_crop_prob"):
-            _check_range(name, getattr(self, name), 0, 1)
-        for name in ("crop_area", "min_visible"):
-            _check_range(name, getattr(self, name), 1e-6, 1)
-        if self.crop_prob + self.pad_prob + self.square_crop_prob > 1:
+        if (total := self.crop_prob + self.pad_prob + self.square_crop_prob) > 1:
             raise ValueError(
-                "augmentation: crop_prob, pad_prob and square_crop_prob exclude each other, so that together they "
-                f"are at most 1, not {self.crop_prob + self.pad_prob + self.square_crop_prob:g}"
+                "augmentation: the sum of crop_prob, pad_prob and square_crop_prob must be at most "
+                f"1, got {total:g}. Lower one of them."
             )
 
     def sample(
         self, example: Example, row: Row, task: Task, rng: Random
     ) -> tuple[tuple[ImageTransform, ...], TransformedRow]:
-        colours = [self.sample_color_jitter(rng) for _ in row.images]
-        mirrored = rng.random() < self.hflip_prob and task.allow_flip
-        mirrored = mirrored and not mentions_left_or_right(example) and not _row_has_loc_tokens(row)
-        if len(row.images) > 1:  # of one scene, so that all are mirrored or none is
-            return tuple(ImageTransform(None, mirrored, each) for each in colours), TransformedRow(
-                row, 0
-            )
-        view, found = self._sample_single_image(row, task, mirrored, colours[0], rng)
-        return (view,), found
+        jitters = [self.sample_color_jitter(rng) for _ in row.images]
+        hflip = rng.random() < self.hflip_prob and task.allow_flip
+        hflip = hflip and not mentions_left_or_right(example) and not _row_has_loc_tokens(row)
+        if len(row.images) > 1:  # they show one scene, so all are flipped or none is
+            transforms = tuple(ImageTransform(None, hflip, jitter) for jitter in jitters)
+            return transforms, TransformedRow(row, 0)
+        transform, transformed = self._sample_single_image(row, task, hflip, jitters[0], rng)
+        return (transform,), transformed
 
     def _sample_single_image(
         self, row: Row, task: Task, hflip: bool, color_jitter: ColorJitter, rng: Random
     ) -> tuple[ImageTransform, TransformedRow]:
-        """Choose the view of the only image, whose objects move with it."""
-        window = self._sample_crop_box(row.size, task, rng)
+        crop_box = self._sample_crop_box(row.size, task, rng)
         if _row_has_loc_tokens(row):
             return ImageTransform(color_jitter=color_jitter), TransformedRow(row, 0)
-        view = ImageTransform(window, hflip, color_jitter)
-        found = transform_row(row, view, self.min_visible)
-        if found.num_dropped and not task.include_in_training(found.row):
-            view = ImageTransform(None, hflip, color_jitter)
-            found = transform_row(row, view, self.min_visible)
-        return view, found
+        transform = ImageTransform(crop_box, hflip, color_jitter)
+        transformed = transform_row(row, transform, self.min_visible)
+        if transformed.num_dropped and not task.include_in_training(transformed.row):
+            transform = ImageTransform(None, hflip, color_jitter)
+            transformed = transform_row(row, transform, self.min_visible)
+        return transform, transformed
 
     def _sample_crop_box(self, size: Size, task: Task, rng: Random) -> CropBox | None:
-        drawn = rng.random()
-        if drawn < self.crop_prob:
+        draw = rng.random()
+        if draw < self.crop_prob:
             return random_crop(size, self.crop_area, rng) if task.allow_crop else None
-        width, height = size
-        if drawn < self.crop_prob + self.pad_prob:
-            return _random_crop_box(size, (max(size), max(size)), rng) if width != height else None
-        if drawn < self.crop_prob + self.pad_prob + self.square_crop_prob:
-            square = min(size), min(size)
-            return (
-                _random_crop_box(size, square, rng) if task.allow_crop and width != height else None
-            )
+        if size[0] == size[1]:
+            return None
+        if draw < self.crop_prob + self.pad_prob:
+            return _random_crop_box(size, (max(size), max(size)), rng)
+        if draw < self.crop_prob + self.pad_prob + self.square_crop_prob and task.allow_crop:
+            return _random_crop_box(size, (min(size), min(size)), rng)
         return None
 
 
 @dataclass(kw_only=True)
 class DocumentAugmentation(ColorJitterAugmentation):
-    """Writing as hands, cameras and scanners differ: turned, slanted, stretched, in other light.
+    """Rotation, shear, stretch and color jitter, as between hands, cameras and scanners.
 
-    An example that tells a place, in prompt or answer, keeps its geometry.
+    An example with locations in prompt or target keeps its geometry.
     """
 
     name: ClassVar[str] = "document"
 
-    degrees: float = 8.0
-    """Most by which a page is turned, either way, in [0, 45]."""
-    shear: float = 0.2
-    """Most by which its top moves to a side, as a share of the height, in [0, 1]."""
-    aspect: float = 0.15
-    """Most by which width and height grow or shrink, each by itself, in [0, 1)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_range("degrees", self.degrees, 0, 45)
-        _check_range("shear", self.shear, 0, 1)
-        _check_range("aspect", self.aspect, 0, 0.99)
+    degrees: Annotated[float, Ge(0), Le(45)] = 8.0
+    """Largest rotation in either direction, in degrees."""
+    shear: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Largest shift of the top to either side, as a fraction of the height."""
+    aspect: Annotated[float, Ge(0), Lt(1)] = 0.15
+    """Largest relative change of width and height, which change independently."""
 
     def sample(
         self, example: Example, row: Row, task: Task, rng: Random
     ) -> tuple[tuple[ImageTransform, ...], TransformedRow]:
-        still = _example_has_loc_tokens(example)
-        views = (
+        transforms = tuple(
             ImageTransform(
                 color_jitter=self.sample_color_jitter(rng), affine=self._sample_affine(rng)
             )
             for _ in row.images
         )
-        return tuple(
-            replace(view, affine=Affine()) if still else view for view in views
-        ), TransformedRow(row, 0)
+        if _example_has_loc_tokens(example):
+            transforms = tuple(replace(transform, affine=Affine()) for transform in transforms)
+        return transforms, TransformedRow(row, 0)
 
     def _sample_affine(self, rng: Random) -> Affine:
-        def drawn(most: float) -> float:
-            return rng.uniform(-most, most)
-
-        return Affine(
-            drawn(self.degrees), drawn(self.shear), 1 + drawn(self.aspect), 1 + drawn(self.aspect)
-        )
+        ranges = (self.degrees, self.shear, self.aspect, self.aspect)
+        degrees, shear, width, height = (rng.uniform(-most, most) for most in ranges)
+        return Affine(degrees, shear, 1 + width, 1 + height)
 
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
@@ -213,18 +204,17 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
 
 
 def random_crop(size: Size, min_area: float, rng: Random) -> CropBox:
-    """Draw a part of an image, of at least the share `least` of its area but for rounding."""
+    """Return a random part of an image, at least `min_area` of it except for rounding."""
     width, height = size
     area, aspect = rng.uniform(min_area, 1), _MAX_ASPECT_CHANGE ** rng.uniform(-1, 1)
-    across = min(max((area * aspect) ** 0.5, area), 1.0)
-    down = area / across
-    return _random_crop_box(
-        size, (max(round(across * width), 1), max(round(down * height), 1)), rng
-    )
+    width_fraction = min(max((area * aspect) ** 0.5, area), 1.0)
+    height_fraction = area / width_fraction
+    crop_size = max(round(width_fraction * width), 1), max(round(height_fraction * height), 1)
+    return _random_crop_box(size, crop_size, rng)
 
 
 def mentions_left_or_right(example: Example) -> bool:
-    """Tell whether prompt or targets hold a word that a mirror makes wrong."""
+    """Return whether prompt or targets contain a word that a flip makes wrong."""
     return any(_SIDE_WORDS.search(text) for text in (example.prefix, *example.suffixes))
 
 
@@ -233,16 +223,11 @@ def _example_has_loc_tokens(example: Example) -> bool:
 
 
 def _row_has_loc_tokens(row: Row) -> bool:
-    """Tell whether a row brings places that are written already."""
+    """Return whether the data contains location tokens, which cannot follow a transform."""
     return "<loc" in f"{row.prefix}{row.suffix}"
 
 
 def _random_crop_box(size: Size, crop_size: Size, rng: Random) -> CropBox:
-    """Draw where a window lies: inside the image or, on sides on which it is larger, around it."""
-    corner = [rng.randint(*sorted((0, s - w))) for s, w in zip(size, crop_size, strict=True)]
+    """Place a crop inside the image or, on a side where the crop is larger, around it."""
+    corner = [rng.randint(*sorted((0, s - c))) for s, c in zip(size, crop_size, strict=True)]
     return corner[0], corner[1], corner[0] + crop_size[0], corner[1] + crop_size[1]
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"augmentation.{name} must lie in [{low:g}, {high:g}], not {value}")

@@ -1,18 +1,15 @@
-"""Images without a file of their own: written to the cache once, named by their digest."""
+"""Images without a file: written to the cache folder once, named by the digest of their bytes."""
 
-import os
 from hashlib import blake2b
 
-from palitune.paths import cache_root
+from palitune.paths import cache_root, write_atomically
 
 
 def extract_to_cache(content: bytes) -> str:
-    """Write an image file to the cache under the digest of its bytes; return its path."""
+    """Write the bytes of an image file to the cache and return the path."""
     digest = blake2b(content, digest_size=16).hexdigest()
     file = cache_root() / "images" / digest[:2] / digest
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{digest}-{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(file)
+        with write_atomically(file) as temporary:
+            temporary.write_bytes(content)
     return str(file)

@@ -1,6 +1,11 @@
-"""Image files: their size without decoding, and their pixels upright and in RGB.
+"""Image files: size without decoding, and decoded pixels upright in RGB.
 
-Imports Pillow, and what decodes faster than it; import this module lazily.
+JPEG and PNG are decoded without Pillow to the same pixels in about half the time: JPEG by
+simplejpeg (libjpeg-turbo, the decoder that Pillow uses) without a copy, PNG by kornia-rs, which
+inflates and unfilters three times as fast as libpng. Pillow decodes everything else (CMYK,
+palettes, transparency, 16 bits) and reports damaged files.
+
+This module imports Pillow and the decoders; import it lazily.
 """
 
 import struct
@@ -11,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from palitune.data.images import fast_decoding
 from palitune.errors import DataError
 from palitune.records import Size
 
@@ -32,11 +37,13 @@ _ORIENTATION_TRANSPOSES = {
 }
 _TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 _JPEG_TAIL = 4096
-"""Bytes at the end of a JPEG that are searched for its end marker before all of it is decoded."""
+"""Bytes at the end of a JPEG in which its end marker is searched before the file is decoded."""
+_CHANNELS = {"RGB": "RGBX", "L": "GRAY"}
+"""libjpeg-turbo's names for the memory layouts of Pillow's modes."""
 
 
 class Header(NamedTuple):
-    """What a file's header says."""
+    """Image properties that are known without decoding."""
 
     size: Size
     """(width, height) in pixels of the upright image."""
@@ -45,25 +52,25 @@ class Header(NamedTuple):
 
 
 def open_image(path: ImagePath) -> Image.Image:
-    """Decode a file into an upright RGB image, its first frame; transparency becomes white.
+    """Decode the first frame of a file, upright and in RGB; transparency becomes white.
 
-    16 bits per channel are scaled to 8. Raises DataError where the file cannot be read.
+    16 bits per channel are scaled to 8. Raises DataError if the file cannot be read.
     """
     return to_rgb(decode_image(path))
 
 
 def decode_image(path: ImagePath) -> Image.Image:
-    """As `open_image`, but 8 bits of grey may be left as they are, in mode L."""
+    """Decode a file as `open_image` does, except that 8-bit gray may stay in mode L."""
     with _open_image_file(path) as image:
         if image.format == "PNG" and not _png_has_orientation(Path(path)):
-            return fast_decoding.decode_png(image, Path(path)) or _load_rgb(image)
-        decoded = fast_decoding.decode_jpeg(image, Path(path)) or _load_rgb(image)
-        upright = _ORIENTATION_TRANSPOSES.get(_exif_orientation(image))
-        return decoded if upright is None else decoded.transpose(upright)
+            return decode_png(image, Path(path)) or _load_rgb(image)
+        decoded = decode_jpeg(image, Path(path)) or _load_rgb(image)
+        transpose = _ORIENTATION_TRANSPOSES.get(_exif_orientation(image))
+        return decoded if transpose is None else decoded.transpose(transpose)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB, without a copy where it is."""
+    """Convert an image to RGB; an RGB image is returned without a copy."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -73,33 +80,84 @@ def read_size(path: ImagePath) -> Size:
 
 
 def read_header(path: ImagePath) -> Header:
-    """Read size and orientation without decoding, and check that a JPEG or PNG has its end.
+    """Read size and orientation without decoding, and check that a JPEG or PNG is complete.
 
-    Raises DataError where the file is missing, truncated or not an image.
+    Raises DataError if the file is missing, truncated or not an image.
     """
     with _open_image_file(path) as image:
-        orientation = _header_orientation(image, Path(path))
-        width, height = image.size
-        if orientation in _TRANSPOSED_ORIENTATIONS:
-            return Header((height, width), transposed=True)
-        return Header((width, height), transposed=False)
+        transposed = _header_orientation(image, Path(path)) in _TRANSPOSED_ORIENTATIONS
+        return Header(image.size[::-1] if transposed else image.size, transposed)
+
+
+def decode_jpeg(image: Image.Image, path: Path) -> Image.Image | None:
+    """Decode the opened JPEG at `path` without Pillow; None if it is not RGB or gray."""
+    import simplejpeg
+
+    if image.format not in ("JPEG", "MPO") or image.mode not in _CHANNELS:
+        return None
+    try:
+        return zero_copy_image(simplejpeg.decode_jpeg(path.read_bytes(), _CHANNELS[image.mode]))
+    except ValueError:
+        return None
+
+
+def decode_png(image: Image.Image, path: Path) -> Image.Image | None:
+    """Decode the opened PNG at `path` without Pillow; None if not opaque 8-bit RGB or gray."""
+    from kornia_rs.io import decode_image_png_u8
+
+    animated = getattr(image, "is_animated", False)
+    if image.mode not in _CHANNELS or image.has_transparency_data or animated:
+        return None
+    mode = "rgb" if image.mode == "RGB" else "mono"
+    try:
+        return zero_copy_image(decode_image_png_u8(path.read_bytes(), image.size[::-1], mode))
+    except Exception:  # the library raises no narrower class
+        return None
+
+
+def zero_copy_array(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an RGB image without a copy: (height, width, 4) uint8, read only.
+
+    Pillow keeps a large image in several blocks; its pixels are copied to (height, width, 3).
+    """
+    try:
+        flat: np.ndarray = pa.array(image).flatten().to_numpy(zero_copy_only=True)
+    except ValueError:
+        return np.array(image)
+    return flat.reshape(image.height, image.width, 4)
+
+
+def zero_copy_image(pixels: np.ndarray) -> Image.Image:
+    """Return (height, width, channels) uint8 as an image: L for 1 channel, RGB for 3 or 4.
+
+    One and four channels are not copied; three are, because Pillow uses four bytes per pixel.
+    """
+    height, width, channels = pixels.shape
+    if channels == 3:
+        return Image.fromarray(pixels)
+    values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pa.py_buffer(pixels)])
+    if channels == 1:
+        return Image.fromarrow(values, "L", (width, height))
+    return Image.fromarrow(pa.FixedSizeListArray.from_arrays(values, 4), "RGB", (width, height))
 
 
 @contextmanager
 def _open_image_file(path: ImagePath) -> Iterator[Image.Image]:
-    """Open a file, and turn whatever Pillow raises into one sentence."""
+    """Open a file with Pillow, and raise a DataError for every error of Pillow."""
     try:
         with Image.open(path) as image:
             if image.mode in ("I", "F"):
                 raise DataError(
-                    f"image {path} has 32 bits per pixel (mode {image.mode}), whose range is "
-                    "unknown; save it with 8 or 16 bits"
+                    f"image {path} has 32 bits per pixel (mode {image.mode}) of unknown range; "
+                    "save it with 8 or 16 bits"
                 )
             yield image
     except FileNotFoundError:
         raise DataError(f"image {path} does not exist") from None
     except UnidentifiedImageError:
-        raise DataError(f"image {path} is not in a format that can be read; save it anew") from None
+        raise DataError(
+            f"image {path} is not in a format that can be read; save it as PNG or JPEG"
+        ) from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise DataError(
@@ -107,8 +165,8 @@ def _open_image_file(path: ImagePath) -> Iterator[Image.Image]:
         ) from None
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as mistake:
-        raise DataError(f"image {path} cannot be read ({mistake}); save it anew") from mistake
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise DataError(f"image {path} cannot be read ({error}); save it again") from error
 
 
 def _load_rgb(image: Image.Image) -> Image.Image:
@@ -123,8 +181,8 @@ def _load_rgb(image: Image.Image) -> Image.Image:
 
 
 def _exif_orientation(image: Image.Image) -> int:
-    """The EXIF orientation that Pillow has not applied itself; 1 where there is no legible EXIF."""
-    if image.format == "TIFF":  # turned upright by Pillow's own reader
+    """Return the EXIF orientation that Pillow has not applied; 1 without legible EXIF."""
+    if image.format == "TIFF":  # Pillow's TIFF reader applies it
         return 1
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
@@ -136,26 +194,26 @@ def _header_orientation(image: Image.Image, path: Path) -> int:
     if image.format in ("JPEG", "MPO"):
         _check_jpeg_end(image, path)
     elif image.format == "PNG" and not _png_has_orientation(path):
-        return 1  # else Pillow decodes the whole image to look for it
+        return 1  # otherwise Pillow would decode the whole image to search for it
     return _exif_orientation(image)
 
 
-def _png_has_orientation(path: Path) -> bool:
-    """Tell whether a PNG may say how it is turned; raise DataError where it is truncated."""
-    with path.open("rb") as file:
-        return _scan_png(file, path)
-
-
 def _check_jpeg_end(image: Image.Image, path: Path) -> None:
-    """Decode a JPEG without end marker near its end: it is truncated, or has a long trailer."""
+    """Decode a JPEG without an end marker near its end: truncated, or with a long trailer."""
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _JPEG_TAIL, 0))
         if b"\xff\xd9" not in file.read():
             image.load()
 
 
+def _png_has_orientation(path: Path) -> bool:
+    """Return whether a PNG may have an EXIF orientation. Raises DataError if it is truncated."""
+    with path.open("rb") as file:
+        return _scan_png(file, path)
+
+
 def _scan_png(file: BinaryIO, path: Path) -> bool:
-    """Walk a PNG's chunks to its end; return whether one of them may give an orientation."""
+    """Read the chunk headers of a PNG up to IEND; return whether one may hold an orientation."""
     file.seek(8)
     has_orientation = False
     while len(head := file.read(8)) == 8:
@@ -165,4 +223,4 @@ def _scan_png(file: BinaryIO, path: Path) -> bool:
         start = file.read(min(length, 32)) if kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt") else b""
         has_orientation |= kind == b"eXIf" or start.startswith((b"XML:com.adobe", b"Raw profile"))
         file.seek(length - len(start) + 4, 1)
-    raise DataError(f"image {path} is truncated; copy or save it anew")
+    raise DataError(f"image {path} is truncated; copy or save it again")

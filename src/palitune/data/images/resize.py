@@ -1,4 +1,4 @@
-"""From an image to the square of 8-bit pixels that the model sees."""
+"""Resize an image to the model's input size in 8-bit pixels."""
 
 from enum import Enum
 from functools import partial
@@ -11,18 +11,28 @@ if TYPE_CHECKING:
 
 
 class ResizeBackend(Enum):
-    """How an image is resized."""
+    """Library that resizes images."""
 
     exact = "exact"
-    """To the very pixels of the checkpoint's Hugging Face processor: by Pillow."""
+    """Pillow: exactly the pixels of the checkpoint's Hugging Face processor."""
     fast = "fast"
-    """To within 2/255 of them, several times as fast: by torch."""
+    """torch: at most 2/255 different from `exact`, and several times as fast."""
 
 
 def resize_image(
     image: "Image", size: Size, resample: "Resampling", backend: ResizeBackend
 ) -> "Image":
-    """Return the image, RGB or L, in (width, height) = `size`; L may stay what it is."""
+    """Resize an RGB or L image.
+
+    Args:
+        image: The image.
+        size: (width, height) in pixels of the result.
+        resample: Pillow's filter. torch has bicubic and bilinear; Pillow resizes with the others.
+        backend: Library to resize with.
+
+    Returns:
+        An RGB image; L may stay L.
+    """
     from PIL.Image import Resampling
 
     from palitune.data.images.io import to_rgb
@@ -38,20 +48,20 @@ def _resize_torch(image: "Image", size: Size, mode: str) -> "Image":
     import torch.nn.functional as F
     from torch.utils.dlpack import from_dlpack
 
-    from palitune.data.images.fast_decoding import zero_copy_array, zero_copy_image
+    from palitune.data.images.io import zero_copy_array, zero_copy_image
 
     resize = partial(F.interpolate, mode=mode, antialias=True)
     pixels = from_dlpack(zero_copy_array(image))[None].permute(0, 3, 1, 2)
     if _pillow_resizes_height_first(image.size, size):
         pixels = resize(pixels, size=(size[1], image.width))
-    small = resize(pixels, size=size[::-1])[0].permute(1, 2, 0)
-    return zero_copy_image(np.ascontiguousarray(small.numpy()))
+    resized = resize(pixels, size=size[::-1])[0].permute(1, 2, 0)
+    return zero_copy_image(np.ascontiguousarray(resized.numpy()))
 
 
 def _pillow_resizes_height_first(old_size: Size, new_size: Size) -> bool:
-    """Tell whether Pillow (13) resizes the height before the width; torch always does the width.
+    """Return whether Pillow (13) resizes the height before the width; torch never does.
 
-    It matters by some levels at sharp edges: pixels are cut to 0 and 255 in between.
+    The order changes sharp edges by a few levels, because values are clipped to 0..255 in between.
     """
-    narrower, lower = (old - new for old, new in zip(old_size, new_size, strict=True))
-    return lower > 0 and lower > 2 * narrower
+    width_change, height_change = (old - new for old, new in zip(old_size, new_size, strict=True))
+    return height_change > 0 and height_change > 2 * width_change

@@ -1,6 +1,6 @@
-"""Resized images on disk: each is decoded and resized once, and mapped into memory from then on.
+"""Cache of resized images: each image is decoded and resized once, then mapped into memory.
 
-Whoever misses an entry makes it, so the workers of the first epoch fill the store side by side.
+Missing entries are created on first use, so the loader workers fill the cache in parallel.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,14 @@ from palitune.records import Example, Size
 
 
 class ResizedImageCache:
-    """A folder of resized images, for one size and way of resizing."""
+    """A folder of resized images.
+
+    Args:
+        folder: Folder of all such caches; a subfolder is named by the other arguments.
+        size: (width, height) of the resized images in pixels.
+        resample: Pillow's filter.
+        resize_backend: Library that resizes.
+    """
 
     def __init__(
         self, folder: str, size: Size, resample: Resampling, resize_backend: ResizeBackend
@@ -29,37 +36,39 @@ class ResizedImageCache:
         name = f"{resize_backend.value}-{resample.name.lower()}-{width}x{height}-{__version__}"
         self.file_cache = FileCache(Path(folder).expanduser() / name, height * width * 3)
 
-    def get_or_create(self, image: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what `make` returns for an image, (height, width, 3) uint8, made once."""
+    def get_or_create(self, image: str, create: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return an image's entry, (height, width, 3) uint8; call `create` if there is none."""
         try:
             entry = self.file_cache.path_for(image)
         except OSError:
-            return make()  # which tells what is wrong with the file
-        if (kept := self.file_cache.read(entry)) is not None:
-            return kept.reshape(self.shape)
-        made = make()
+            return create()  # raises an error that describes the file
+        if (cached := self.file_cache.read(entry)) is not None:
+            return cached.reshape(self.shape)
+        pixels = create()
         try:
-            self.file_cache.write(entry, made)
-        except OSError as mistake:
+            self.file_cache.write(entry, pixels)
+        except OSError as error:
             raise DataError(
-                f"{entry.parent}: an image cannot be kept here ({mistake}); name a folder on "
-                "another disk in image_cache, or set it to null"
-            ) from mistake
-        return made
+                f"{entry.parent}: an image cannot be cached here ({error}); set image_cache to a "
+                "folder on another disk, or to null"
+            ) from error
+        return pixels
 
     def check_disk_space(self, examples: Iterable[Example]) -> None:
-        """Say what the store will take on disk; raise DataError where that is not free."""
+        """Print the disk space that the images of the examples take. Raises DataError if it is
+        not free.
+        """
         count = len({image for example in examples for image in example.images})
-        there = sum(1 for _ in self.file_cache.folder.glob("??/*"))
-        needed, free = self.file_cache.required_and_free(max(count - there, 0))
-        if needed and collectives.is_main_process():
+        num_cached = sum(1 for _ in self.file_cache.folder.glob("??/*"))
+        required, free = self.file_cache.required_and_free(max(count - num_cached, 0))
+        if required and collectives.is_main_process():
             rich.print(
-                f"image store: {count} images of {format_bytes(self.file_cache.entry_size)} each; {there} are "
-                f"there; up to {format_bytes(needed)} will be written to {self.file_cache.folder} "
-                f"({format_bytes(free)} free)"
+                f"image cache: {count} images of {format_bytes(self.file_cache.entry_size)} each, "
+                f"{num_cached} already cached; up to {format_bytes(required)} will be written to "
+                f"{self.file_cache.folder} ({format_bytes(free)} free)"
             )
-        if needed > free:
+        if required > free:
             raise DataError(
-                f"image_cache: {format_bytes(needed)} are needed in {self.file_cache.folder} and "
-                f"{format_bytes(free)} are free; name a folder on another disk, or set it to null"
+                f"image_cache requires {format_bytes(required)} in {self.file_cache.folder}, and "
+                f"{format_bytes(free)} are free; set it to a folder on another disk, or to null"
             )

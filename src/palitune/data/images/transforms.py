@@ -1,6 +1,6 @@
-"""One look at an image: what part of it, mirrored or not, in what colours; and what is true of it.
+"""Image transforms (crop, flip, color jitter, affine) and their effect on boxes and masks.
 
-Pillow is imported where pictures are made.
+Pillow is imported when an image is transformed.
 """
 
 from dataclasses import dataclass, replace
@@ -8,56 +8,53 @@ from math import cos, radians, sin
 from typing import TYPE_CHECKING, NamedTuple
 
 from palitune.data.images.resize import ResizeBackend, resize_image
-from palitune.data.sources.mask_formats import mask_to_box
+from palitune.data.sources.masks.formats import mask_to_box
 from palitune.records import Box, Instance, Mask, Row, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image, Resampling
 
 CropBox = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the image; what lies outside the image is filled with grey."""
+"""x0, y0, x1, y1 in pixels of the image; parts outside the image are filled with gray."""
 
 _GRAY = (127, 127, 127)
 
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """How the colours are changed, in this order; 1 (the hue: 0) leaves them as they are."""
+    """Factors of a color change, applied in this order; 1 (for the hue 0) changes nothing."""
 
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
-    """Share of the colour circle, in [-0.5, 0.5], by which hues are turned."""
+    """Hue shift in [-0.5, 0.5], as a fraction of the color circle."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """An affine map about the middle of the image; what was outside gets the mean colour."""
+    """An affine map about the image center; areas from outside the image get the mean color."""
 
     degrees: float = 0.0
-    """Turn, counter-clockwise."""
+    """Counter-clockwise rotation."""
     shear: float = 0.0
-    """How far the top moves to the right against the bottom, as a share of the height."""
+    """Shift of the top to the right relative to the bottom, as a fraction of the height."""
     scale_x: float = 1.0
-    """Factor by which things get wider."""
     scale_y: float = 1.0
-    """Factor by which things get higher."""
 
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """A window onto the image, perhaps mirrored, warped, stretched to a square, recoloured."""
+    """Crop, horizontal flip, affine map, resize and color jitter, in this order."""
 
     crop_box: CropBox | None = None
     """None: the whole image."""
     hflip: bool = False
     color_jitter: ColorJitter = ColorJitter()
     affine: Affine = Affine()
-    """Objects do not follow it: it is for examples that tell no place."""
+    """Objects do not follow it, so it is only for examples without locations."""
 
     def transforms_boxes(self) -> bool:
-        """Tell whether objects are elsewhere than in the image."""
         return self.hflip or self.crop_box is not None
 
     def apply(
@@ -67,69 +64,74 @@ class ImageTransform:
         resample: "Resampling",
         backend: ResizeBackend = ResizeBackend.exact,
     ) -> "Image":
-        """Return what is seen of an image, RGB or L, in (width, height) = `size`; L may stay L."""
+        """Transform an image.
+
+        Args:
+            image: An RGB or L image.
+            size: (width, height) of the result in pixels.
+            resample: Pillow's filter.
+            backend: Library that resizes.
+
+        Returns:
+            An RGB image; L may stay L.
+        """
         from PIL.Image import Transpose
 
         if self.crop_box is not None:
             image = _crop_with_padding(image, self.crop_box)
         if self.hflip:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-        warped = _apply_affine(image, self.affine)
-        seen = resize_image(warped, size, resample, backend)
-        return (
-            _jitter_grayscale(seen, self.color_jitter)
-            if seen.mode == "L"
-            else _jitter_rgb(seen, self.color_jitter)
-        )
+        resized = resize_image(_apply_affine(image, self.affine), size, resample, backend)
+        jitter = _jitter_grayscale if resized.mode == "L" else _jitter_rgb
+        return jitter(resized, self.color_jitter)
 
 
 IDENTITY_TRANSFORM = ImageTransform()
-"""The image as it is."""
 
 
 class TransformedRow(NamedTuple):
-    """A row as it is true of a view."""
+    """A row with the objects of its transformed image."""
 
     row: Row
     num_dropped: int
-    """Objects that are no longer in it."""
+    """Number of objects that were cropped away."""
 
 
 def transform_row(row: Row, transform: ImageTransform, min_visible: float) -> TransformedRow:
-    """Move the objects of a row with the view; size and objects are then those of the window.
+    """Apply a transform to the size and the objects of a row.
 
-    An object of which less than `min_visible`, in (0, 1], of its mask (without one: of its box) is
-    left is dropped; a crowd only where nothing is left.
+    An object is dropped if the crop shows less than `min_visible`, in (0, 1], of its mask, or of
+    its box if it has no mask; a crowd is dropped only if the crop shows nothing of it.
     """
     if not transform.transforms_boxes():
         return TransformedRow(row, 0)
-    window = transform.crop_box or (0, 0, *row.size)
-    size = window[2] - window[0], window[3] - window[1]
-    given = row.instances or ()
-    moved = [_crop_instance(i, window, 0.0 if i.crowd else min_visible) for i in given]
-    left = [instance for instance in moved if instance is not None]
+    crop_box = transform.crop_box or (0, 0, *row.size)
+    size = crop_box[2] - crop_box[0], crop_box[3] - crop_box[1]
+    before = row.instances or ()
+    cropped = [_crop_instance(i, crop_box, 0.0 if i.crowd else min_visible) for i in before]
+    visible = [instance for instance in cropped if instance is not None]
     if transform.hflip:
-        left = [_hflip_instance(instance, size[0]) for instance in left]
-    instances = None if row.instances is None else tuple(left)
-    return TransformedRow(replace(row, size=size, instances=instances), len(given) - len(left))
+        visible = [_hflip_instance(instance, size[0]) for instance in visible]
+    instances = None if row.instances is None else tuple(visible)
+    return TransformedRow(replace(row, size=size, instances=instances), len(before) - len(visible))
 
 
 def _crop_instance(instance: Instance, crop_box: CropBox, min_visible: float) -> Instance | None:
-    """Return an object in the coordinates of a window, cut to it; None where too little is left."""
+    """Return an object in the coordinates of a crop; None if too little of it is visible."""
     x0, y0, x1, y1 = instance.box
     left, top, right, bottom = crop_box
-    inside = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
-    if not _box_area(inside):
+    visible_box = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
+    if not _box_area(visible_box):
         return None
-    box = inside[0] - left, inside[1] - top, inside[2] - left, inside[3] - top
+    box = visible_box[0] - left, visible_box[1] - top, visible_box[2] - left, visible_box[3] - top
     if instance.mask is None:
-        share = _box_area(inside) / _box_area(instance.box)
-        return replace(instance, box=box) if share >= min_visible else None
+        visible = _box_area(visible_box) / _box_area(instance.box)
+        return replace(instance, box=box) if visible >= min_visible else None
     mask = _crop_mask(instance.mask, crop_box)
-    share = float(mask.sum()) / max(float(instance.mask.sum()), 1.0)
-    if not share or share < min_visible:
+    visible = float(mask.sum()) / max(float(instance.mask.sum()), 1.0)
+    if not visible or visible < min_visible:
         return None
-    if share < 1:
+    if visible < 1:
         box = _refit_box(mask, box, _margins(instance.mask, instance.box))
     return replace(instance, box=box, mask=mask) if _box_area(box) > 0 else None
 
@@ -141,30 +143,30 @@ def _hflip_instance(instance: Instance, width: int) -> Instance:
 
 
 def _crop_mask(mask: Mask, crop_box: CropBox) -> Mask:
-    """Cut a window out of a mask; outside the mask it is False."""
+    """Crop a mask; outside of the image it is False."""
     import numpy as np
 
     left, top, right, bottom = crop_box
-    cut = np.zeros((bottom - top, right - left), bool)
+    cropped = np.zeros((bottom - top, right - left), bool)
     y, x = max(top, 0), max(left, 0)
     inside = mask[y : max(bottom, 0), x : max(right, 0)]
-    cut[y - top : y - top + inside.shape[0], x - left : x - left + inside.shape[1]] = inside
-    return cut
+    cropped[y - top : y - top + inside.shape[0], x - left : x - left + inside.shape[1]] = inside
+    return cropped
 
 
 def _margins(mask: Mask, box: Box) -> Box:
-    """Return how far the sides of a box are from the mask in it; 0 where they cut it."""
+    """Return the distances from the sides of a box to the mask in it, at least 0."""
     x0, y0, x1, y1 = mask_to_box(mask)
     left, top, right, bottom = x0 - box[0], y0 - box[1], box[2] - x1, box[3] - y1
     return max(left, 0.0), max(top, 0.0), max(right, 0.0), max(bottom, 0.0)
 
 
 def _refit_box(mask: Mask, box: Box, margins: Box) -> Box:
-    """Draw a box in to a mask that has been cut, as far from it as the whole one's was."""
+    """Shrink a box around a cropped mask, with the margins that the whole mask had."""
     x0, y0, x1, y1 = mask_to_box(mask)
     left, top, right, bottom = margins
-    drawn = max(x0 - left, box[0]), max(y0 - top, box[1])
-    return *drawn, min(x1 + right, box[2]), min(y1 + bottom, box[3])
+    corner = max(x0 - left, box[0]), max(y0 - top, box[1])
+    return *corner, min(x1 + right, box[2]), min(y1 + bottom, box[3])
 
 
 def _box_area(box: Box) -> float:
@@ -187,29 +189,31 @@ def _apply_affine(image: "Image", affine: Affine) -> "Image":
 
     if affine == Affine():
         return image
-    turn = radians(affine.degrees)
-    cosine, sine = cos(turn), sin(turn)
-    # What is seen at (x, y) from the middle, y downwards, was at (a x + b y, c x + d y):
-    # turned back, then upright again, then as wide and high as it was.
+    angle = radians(affine.degrees)
+    cosine, sine = cos(angle), sin(angle)
+    # The result at (x, y) from the center, y downward, is the image at (a x + b y, c x + d y): the
+    # inverse of the rotation, then of the shear, then of the scaling.
     a = (cosine + affine.shear * sine) / affine.scale_x
     b = (affine.shear * cosine - sine) / affine.scale_x
     c, d = sine / affine.scale_y, cosine / affine.scale_y
     x, y = image.width / 2, image.height / 2
     mean = image.resize((1, 1), Resampling.BOX).getpixel((0, 0))
-    back = (a, b, x - a * x - b * y, c, d, y - c * x - d * y)
-    return image.transform(image.size, Transform.AFFINE, back, Resampling.BILINEAR, fillcolor=mean)
+    inverse = (a, b, x - a * x - b * y, c, d, y - c * x - d * y)
+    return image.transform(
+        image.size, Transform.AFFINE, inverse, Resampling.BILINEAR, fillcolor=mean
+    )
 
 
 def _jitter_grayscale(image: "Image", jitter: ColorJitter) -> "Image":
-    """As `_coloured`, of an image in mode L: each of its 256 levels is changed once."""
+    """Apply brightness and contrast to an image in mode L through a table of its 256 levels."""
     from PIL import Image, ImageEnhance
 
     if jitter.brightness == jitter.contrast == 1:
         return image
     levels = Image.frombytes("L", (256, 1), bytes(range(256)))
     levels = ImageEnhance.Brightness(levels).enhance(jitter.brightness)
-    counted = zip(image.histogram(), levels.tobytes(), strict=True)
-    mean = int(sum(count * level for count, level in counted) / (image.width * image.height) + 0.5)
+    counts = zip(image.histogram(), levels.tobytes(), strict=True)
+    mean = int(sum(count * level for count, level in counts) / (image.width * image.height) + 0.5)
     levels = Image.blend(Image.new("L", levels.size, mean), levels, jitter.contrast)
     return image.point(list(levels.tobytes()))
 
@@ -227,7 +231,7 @@ def _jitter_rgb(image: "Image", jitter: ColorJitter) -> "Image":
             image = enhance(image).enhance(factor)
     if jitter.hue:
         hue, saturation, value = image.convert("HSV").split()
-        turned = (np.asarray(hue).astype(np.int16) + round(jitter.hue * 256)) % 256
-        hue = Image.fromarray(turned.astype(np.uint8))
+        shifted = (np.asarray(hue).astype(np.int16) + round(jitter.hue * 256)) % 256
+        hue = Image.fromarray(shifted.astype(np.uint8))
         image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
     return image

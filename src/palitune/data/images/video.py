@@ -1,73 +1,71 @@
-"""Frames of a video as the images of a row: decoded once, kept as JPEG files in the cache.
+"""Frames of a video as the images of a row: decoded once, stored as JPEG files in the cache folder.
 
-PyAV is imported where a video is opened.
+PyAV is imported when a video is opened.
 """
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from palitune.errors import DataError
-from palitune.paths import cache_root
+from annotated_types import Ge
+
+from palitune.errors import DataError, check_ranges
+from palitune.paths import cache_root, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 VIDEO_EXTENSIONS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg")
 _MAX_SHORT_SIDE = 896
-"""Most pixels of the shorter side of a kept frame: the highest resolution of PaliGemma."""
+"""Maximum of a stored frame's shorter side in pixels: PaliGemma's highest resolution."""
 _JPEG_QUALITY = 95
 
 
 @dataclass(kw_only=True)
 class VideoSampling:
-    """Which frames of a video a prompt is about: the first, and then every `stride`-th.
+    """The frames of a video that a prompt contains: the first, and then every `stride`-th.
 
-    A video with fewer of them gives what it has again from the first on, as in the transfers that
-    PaliGemma's report tells of; where training there begins anywhere, it begins at the first here.
+    If a video has fewer, its frames are repeated from the first, as in the transfers of PaliGemma's
+    report. Those start at a random frame in training; here the first frame is always the first.
     """
 
-    count: int = 16
-    """Frames of each video; each takes as many tokens as an image."""
-    stride: int = 30
-    """Frames of the video from one that is taken to the next."""
+    count: Annotated[int, Ge(1)] = 16
+    """Frames per video; each takes as many tokens as an image."""
+    stride: Annotated[int, Ge(1)] = 30
+    """Distance between two sampled frames, in frames of the video."""
 
     def __post_init__(self) -> None:
-        for name in ("count", "stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"frames.{name} must be at least 1, not {getattr(self, name)}")
+        check_ranges(self, "frames")
 
     def extract(self, video: str, start: float = 0.0, end: float | None = None) -> tuple[str, ...]:
-        """Return the image files of a video's frames between two times, in seconds.
+        """Return the image files of the frames between two times in seconds.
 
-        Raises DataError where the video cannot be read or has no frame in between.
+        Raises DataError if the video cannot be read or has no frame in this interval.
         """
         folder = cache_root() / "frames" / self._cache_key(video, start, end)
         if not folder.exists():
             _save_frames(self._decode_frames(video, start, end), folder, video)
-        kept = sorted(str(file) for file in folder.iterdir())
-        return tuple(islice(cycle(kept), self.count))
+        files = sorted(str(file) for file in folder.iterdir())
+        return tuple(islice(cycle(files), self.count))
 
     def _cache_key(self, video: str, start: float, end: float | None) -> str:
-        """Name everything that the frames depend on."""
+        """Return a digest of everything that the frames depend on."""
         try:
             stat = os.stat(video)
         except OSError:
             raise DataError(f"video {video} does not exist") from None
-        what = (os.path.abspath(video), stat.st_size, stat.st_mtime_ns, start, end)
-        told = f"{what} {self.count} {self.stride} {_MAX_SHORT_SIDE} {_JPEG_QUALITY}"
-        return blake2b(told.encode(errors="replace"), digest_size=16).hexdigest()
+        file = (os.path.abspath(video), stat.st_size, stat.st_mtime_ns, start, end)
+        key = f"{file} {self.count} {self.stride} {_MAX_SHORT_SIDE} {_JPEG_QUALITY}"
+        return blake2b(key.encode(errors="replace"), digest_size=16).hexdigest()
 
     def _decode_frames(self, video: str, start: float, end: float | None) -> Iterator["Image"]:
-        between = (frame for frame in _iterate_frames(video, start) if start <= (frame.time or 0.0))
-        for number, frame in enumerate(between):
+        frames = (frame for frame in _iterate_frames(video, start) if start <= (frame.time or 0.0))
+        for number, frame in enumerate(frames):
             if number == self.count * self.stride or (end is not None and frame.time > end):
                 return
             if number % self.stride == 0:
@@ -75,18 +73,17 @@ class VideoSampling:
 
 
 def _iterate_frames(video: str, start: float) -> Iterator[Any]:
-    """Decode a video from the last key frame before a time on."""
+    """Decode a video from the last key frame before a time."""
     try:
         import av
     except ImportError:
         raise DataError(
-            f"video {video}: PyAV is not there to read it; install it with pip install "
-            "'palitune[video]'"
+            f"video {video}: reading videos requires PyAV; pip install 'palitune[video]'"
         ) from None
 
     with _video_errors(video), av.open(video) as container:
         if not container.streams.video:
-            raise DataError(f"video {video} holds no pictures")
+            raise DataError(f"video {video} has no video stream")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         if start:
@@ -100,14 +97,14 @@ def _video_errors(video: str) -> Iterator[None]:
 
     try:
         yield
-    except av.FFmpegError as mistake:
+    except av.FFmpegError as error:
         raise DataError(
-            f"video {video} cannot be read ({mistake.strerror}); download or save it anew"
-        ) from mistake
+            f"video {video} cannot be read ({error.strerror}); download or save it again"
+        ) from error
 
 
 def _to_upright_image(frame: Any) -> "Image":
-    """Return a frame as it is meant to be seen, no larger than any model sees it."""
+    """Return an upright frame, no larger than the highest resolution of the model."""
     image: Image = frame.to_image()
     if frame.rotation:
         image = image.rotate(frame.rotation, expand=True)
@@ -117,18 +114,9 @@ def _to_upright_image(frame: Any) -> "Image":
 
 
 def _save_frames(images: Iterator["Image"], folder: Path, video: str) -> None:
-    """Write frames aside, then rename: other processes see all of them or none."""
-    aside = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    aside.mkdir(parents=True)
-    try:
+    with write_atomically(folder) as temporary:
+        temporary.mkdir()
         for number, image in enumerate(images):
-            image.save(aside / f"{number:04d}.jpg", quality=_JPEG_QUALITY)
-        if not any(aside.iterdir()):
-            raise DataError(f"video {video} has no frame in the part that is asked for")
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was first, with the same frames
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            image.save(temporary / f"{number:04d}.jpg", quality=_JPEG_QUALITY)
+        if not any(temporary.iterdir()):
+            raise DataError(f"video {video} has no frame in the requested interval")

@@ -1,4 +1,4 @@
-"""What objects there are: how many of which class, how large, how many in an image."""
+"""Object statistics: classes, sizes and objects per image."""
 
 import re
 from array import array
@@ -15,10 +15,14 @@ PERCENTILES = {"p5": 5, "median": 50, "p95": 95}
 
 
 class ObjectStats:
-    """Gather the objects of a split; regions of many objects are counted apart."""
+    """Statistics of the objects of a split; crowds are only counted.
+
+    Args:
+        input_size: Side of the model's input in pixels.
+        patch_size: Side of one patch of it in pixels.
+    """
 
     def __init__(self, input_size: int, patch_size: float) -> None:
-        """`model_side`: pixels of the square that the model sees; `patch_side`: of one patch."""
         self.input_size = input_size
         self.patch_size = patch_size
         self.num_crowds = 0
@@ -26,24 +30,21 @@ class ObjectStats:
         self.objects_per_class: Counter[str] = Counter()
         self.images_per_class: Counter[str] = Counter()
         self.sides_by_class: dict[str, array[float]] = {}
-        """Shorter side of every box in pixels of the image, by class."""
+        """Shorter side of each box in pixels of the image, by class."""
         self.input_sides = array("f")
-        """Shorter side of every box in pixels of the model's square."""
+        """Shorter side of each box in pixels of the model's input."""
         self.area_fractions = array("f")
-        """Share of the image that every box covers."""
+        """Area of each box as a fraction of the image."""
         self.size_counts: Counter[str] = Counter()
 
     def add(self, instances: Iterable[Instance], size: Size) -> None:
-        """Take in the objects of one image of (width, height) pixels."""
-        single = []
-        for instance in instances:
-            if instance.crowd:
-                self.num_crowds += 1
-            else:
-                single.append(instance)
-        self.objects_per_image[len(single)] += 1
-        self.images_per_class.update({instance.label for instance in single})
-        for instance in single:
+        """Add the objects of one image of (width, height) pixels."""
+        instances = list(instances)
+        objects = [instance for instance in instances if not instance.crowd]
+        self.num_crowds += len(instances) - len(objects)
+        self.objects_per_image[len(objects)] += 1
+        self.images_per_class.update({instance.label for instance in objects})
+        for instance in objects:
             self.objects_per_class[instance.label] += 1
             self._add_box(instance.label, instance.box, size)
 
@@ -58,12 +59,12 @@ class ObjectStats:
         self.size_counts[extent] += 1
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers; nothing where no image was taken in."""
+        """Return the statistics as JSON; empty without images."""
         if not self.objects_per_image:
             return {}
         total = sum(self.objects_per_class.values())
         below = sum(side < self.patch_size for side in self.input_sides)
-        every = [side for sides in self.sides_by_class.values() for side in sides]
+        sides = [side for of_class in self.sides_by_class.values() for side in of_class]
         return {
             "objects": total,
             "crowds": self.num_crowds,
@@ -75,7 +76,7 @@ class ObjectStats:
             "classes": {
                 name: self._class_stats(name) for name, _ in self.objects_per_class.most_common()
             },
-            "shorter_side": percentiles(every),
+            "shorter_side": percentiles(sides),
             "shorter_side_for_the_model": percentiles(self.input_sides),
             "share_of_image": percentiles(self.area_fractions),
             "extents": {name: self.size_counts[name] for name in ("small", "medium", "large")},
@@ -93,17 +94,17 @@ class ObjectStats:
 def percentiles(
     values: Iterable[float], percents: dict[str, int] = PERCENTILES
 ) -> dict[str, float]:
-    """Return percentiles by name; nothing of nothing."""
+    """Return percentiles by name; empty without values."""
     numbers = np.fromiter(values, float)
     if not numbers.size:
         return {}
-    found = np.percentile(numbers, list(percents.values()))
-    return {name: round(float(value), 4) for name, value in zip(percents, found, strict=True)}
+    results = np.percentile(numbers, list(percents.values()))
+    return {name: round(float(value), 4) for name, value in zip(percents, results, strict=True)}
 
 
 def near_duplicate_labels(labels: Iterable[str]) -> list[list[str]]:
-    """Return the labels that differ in case, spaces, hyphens or underscores only, together."""
-    alike: dict[str, list[str]] = {}
+    """Group labels that differ only in case, spaces, hyphens or underscores."""
+    groups: dict[str, list[str]] = {}
     for label in sorted(set(labels)):
-        alike.setdefault(re.sub(r"[\s_-]+", " ", label).strip().casefold(), []).append(label)
-    return [group for group in alike.values() if len(group) > 1]
+        groups.setdefault(re.sub(r"[\s_-]+", " ", label).strip().casefold(), []).append(label)
+    return [group for group in groups.values() if len(group) > 1]

@@ -1,4 +1,4 @@
-"""Draw some out of many that come one by one, each as likely as any other."""
+"""Reservoir sampling: a uniform random sample of a stream."""
 
 from collections.abc import Callable
 from random import Random
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Reservoir(Generic[T]):
-    """Algorithm R (Vitter 1985, "Random sampling with a reservoir"); the same draw every time."""
+    """Algorithm R (Vitter 1985, "Random sampling with a reservoir") with a fixed seed."""
 
     def __init__(self, capacity: int, seed: int = 0) -> None:
         self.capacity = capacity
@@ -16,15 +16,14 @@ class Reservoir(Generic[T]):
         self._rng = Random(seed)
         self._sampled: dict[int, tuple[int, T]] = {}
 
-    def add(self, make: Callable[[], T]) -> None:
-        """Offer one more; it is made only if it is drawn."""
-        place = (
-            self.num_seen if self.num_seen < self.capacity else self._rng.randint(0, self.num_seen)
-        )
-        if place < self.capacity:
-            self._sampled[place] = (self.num_seen, make())
+    def add(self, create: Callable[[], T]) -> None:
+        """Add an item; `create` is called only if the item enters the sample."""
+        is_full = self.num_seen >= self.capacity
+        slot = self._rng.randint(0, self.num_seen) if is_full else self.num_seen
+        if slot < self.capacity:
+            self._sampled[slot] = (self.num_seen, create())
         self.num_seen += 1
 
     def samples(self) -> list[T]:
-        """Return what has been drawn so far, in the order in which it came."""
-        return [made for _, made in sorted(self._sampled.values(), key=lambda pair: pair[0])]
+        """Return the sample in the order of the stream."""
+        return [item for _, item in sorted(self._sampled.values(), key=lambda pair: pair[0])]

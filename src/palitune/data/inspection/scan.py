@@ -1,17 +1,19 @@
-"""One pass over every part and split: what its rows hold, and what the task makes of them."""
+"""Inspection of all components and splits in one pass over their rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any
 
 from palitune.codec.masks import load_codec
+from palitune.data.example_cache import DuplicateIdError, iterate_examples, with_progress
 from palitune.data.inspection.duplicate_images import DuplicateImages, find_duplicates
 from palitune.data.inspection.object_stats import ObjectStats
 from palitune.data.inspection.reservoir import Reservoir
 from palitune.data.inspection.text_stats import AnswerStats, TokenLengthStats
 from palitune.data.skipped import SkipCounter
-from palitune.data.sources import DatasetSpec
+from palitune.data.sources.base import DatasetSpec
 from palitune.data.sources.split_files import canonical_split
 from palitune.errors import DataError
 from palitune.metrics.objects.codec_upper_bound import CodecUpperBound, UpperBounds
@@ -19,44 +21,42 @@ from palitune.records import Example, Row, Size, instance_from_json, instance_to
 from palitune.tasks import Task
 from palitune.tasks.mask_task import MaskTask
 
-T = TypeVar("T")
-
 MAX_LISTED_BAD_ROWS = 100
-"""Bad rows that are kept with their sentence; all are counted."""
+"""Bad rows that are listed with their message; all are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectionConfig:
-    """How much is looked at."""
+    """Scope and limits of an inspection."""
 
     splits: Sequence[str]
-    """Empty: all that exist."""
+    """Splits to inspect; empty: all that exist."""
     train_split: str
-    """The split that training takes."""
+    """Split that is used for training."""
     max_length: int
-    """Tokens that training allows an example."""
+    """Maximum tokens per example in training."""
     num_samples: int
-    """Examples of each part and split that are kept, drawn at random."""
+    """Random examples to show per component and split."""
     codec_samples: int
-    """Images of each part and split whose masks are written and read back."""
+    """Images per component and split whose masks are encoded and decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """What one split of one part holds."""
+    """The inspection of one split of one component."""
 
     component: str
     split: str
     task: Task
     stats: dict[str, Any]
-    """As `inspection.json` has them."""
+    """The entry of `inspection.json`."""
     samples: list[Example]
     skipped: list[str]
-    """A sentence for each of the first bad rows."""
+    """Messages for the first bad rows."""
     label_counts: Counter[str]
-    """Objects by label, asked for or not."""
+    """Number of objects by label, also of labels that the task does not use."""
     classes: tuple[str, ...]
-    """Every class that the source knows."""
+    """All classes of the source."""
     images: list[str]
     codec_upper_bounds: UpperBounds
 
@@ -70,51 +70,49 @@ class InspectionReport:
 def scan(
     specs: Sequence[DatasetSpec], processor: Any, config: InspectionConfig
 ) -> InspectionReport:
-    """Look through every part and split that is asked for.
+    """Inspect the configured splits of all data sets. Bad rows are counted, not raised.
 
-    Bad rows are counted, not raised. Raises DataError where a file as a whole cannot be read, where
-    there is no such split, and where no row at all can be used.
+    Raises DataError if a split does not exist, a file cannot be read, or no row can be used.
     """
-    found = [
-        Inspector(pairing, split, processor, config).run()
-        for pairing in specs
-        for split in splits_to_inspect(pairing, config)
+    reports = [
+        Inspector(spec, split, processor, config).run()
+        for spec in specs
+        for split in splits_to_inspect(spec, config)
     ]
-    bad = [sentence for one in found for sentence in one.skipped]
-    if not any(one.stats["examples"] for one in found):
+    if not any(report.stats["examples"] for report in reports):
+        bad = [message for report in reports for message in report.skipped]
         raise DataError(f"no row can be used, the first: {bad[0]}" if bad else "the data is empty")
     images: dict[str, list[str]] = {}
-    for one in found:
-        images.setdefault(one.split, []).extend(one.images)
-    return InspectionReport(splits=found, duplicates=find_duplicates(images))
+    for report in reports:
+        images.setdefault(report.split, []).extend(report.images)
+    return InspectionReport(splits=reports, duplicates=find_duplicates(images))
 
 
 def splits_to_inspect(spec: DatasetSpec, config: InspectionConfig) -> list[str]:
-    """Return the splits to look through; those that are named must exist."""
+    """Return the splits to inspect: the configured ones, or all that exist."""
     if config.splits:
         return list(dict.fromkeys(map(canonical_split, config.splits)))
     existing = spec.source.available_splits()
     if not existing:
-        spec.source.annotation_file("train")  # says what is missing, and where it was looked for
+        spec.source.annotation_file("train")  # raises an error that lists the searched files
     return existing
 
 
 @dataclass
 class Inspector:
-    """The pass over one split, while it goes on."""
+    """Collects the statistics of one split."""
 
     spec: DatasetSpec
     split: str
     processor: Any
     config: InspectionConfig
-    location_by_id: dict[str, str] = field(default_factory=dict)
     num_bad_rows: int = 0
     duplicate_ids: int = 0
     num_examples: int = 0
     num_empty_suffixes: int = 0
     skipped: list[str] = field(default_factory=list)
     prompt_counts: Counter[tuple[tuple[str, ...], str]] = field(default_factory=Counter)
-    """Examples by images and prompt."""
+    """Number of examples by (images, prompt)."""
     image_sizes: Counter[Size] = field(default_factory=Counter)
     classes: dict[str, None] = field(default_factory=dict)
     skip_counter: SkipCounter = field(default_factory=SkipCounter)
@@ -126,58 +124,37 @@ class Inspector:
         self.token_lengths = TokenLengthStats(self.processor.tokenizer, tokens)
         self.object_stats = ObjectStats(side, side / tokens**0.5)
         self.sample_reservoir: Reservoir[Example] = Reservoir(self.config.num_samples)
-        masked = isinstance(self.spec.task, MaskTask)
+        has_masks = isinstance(self.spec.task, MaskTask)
         self.mask_reservoir: Reservoir[tuple[Size, list[dict[str, Any]]]] = Reservoir(
-            self.config.codec_samples if masked else 0
+            self.config.codec_samples if has_masks else 0
         )
 
     def run(self) -> SplitReport:
-        """Go through all rows and return what was found."""
-        for row, example in self._iterate_examples():
+        """Read all rows and return the report."""
+        source, task = self.spec.source, self.spec.task
+        pairs = iterate_examples(source, task, self.split, self._add_bad_row, self.skip_counter)
+        pairs = islice(pairs, source.max_samples)
+        for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
             self._update(row, example)
-        ceilings = self._codec_upper_bounds()
+        upper_bounds = self._codec_upper_bounds()
         return SplitReport(
             component=self.spec.name,
             split=self.split,
-            task=self.spec.task,
-            stats=self._stats(ceilings),
+            task=task,
+            stats=self._stats(upper_bounds),
             samples=self.sample_reservoir.samples(),
             skipped=self.skipped,
             label_counts=self.object_stats.objects_per_class,
             classes=tuple(self.classes),
             images=list({path: None for images, _ in self.prompt_counts for path in images}),
-            codec_upper_bounds=ceilings,
+            codec_upper_bounds=upper_bounds,
         )
 
-    def _iterate_examples(self) -> Iterator[tuple[Row, Example]]:
-        """Yield every good row with its example, as training and evaluation would have them."""
-        limit, task = self.spec.source.max_samples, self.spec.task
-        rows = self.spec.source.rows(self.split)
-        for row in _with_progress(rows, f"inspecting {self.spec.name}, {self.split}"):
-            try:
-                example = self._make_example(row)
-                assert isinstance(row, Row)  # else it was raised
-                if self.split == "train" and not task.include_in_training(row):
-                    self.skip_counter.add(
-                        {"images without objects (task.negative_ratio)": 1}, row.location
-                    )
-                    continue
-                self.skip_counter.add(task.count_dropped(row), row.location)
-            except DataError as mistake:
-                self.num_bad_rows += 1
-                self.skipped += [str(mistake)] * (len(self.skipped) < MAX_LISTED_BAD_ROWS)
-                continue
-            yield row, example
-            if self.num_examples == limit:
-                return
-
-    def _make_example(self, row: Row | DataError) -> Example:
-        if isinstance(row, DataError):
-            raise row
-        if (first := self.location_by_id.setdefault(row.id, row.location)) is not row.location:
-            self.duplicate_ids += 1
-            raise DataError(f"{row.location}: id {row.id!r} is used already at {first}")
-        return self.spec.task.example(row)
+    def _add_bad_row(self, error: DataError) -> None:
+        self.num_bad_rows += 1
+        self.duplicate_ids += isinstance(error, DuplicateIdError)
+        if len(self.skipped) < MAX_LISTED_BAD_ROWS:
+            self.skipped.append(str(error))
 
     def _update(self, row: Row, example: Example) -> None:
         self.num_examples += 1
@@ -197,22 +174,21 @@ class Inspector:
                 )
 
     def _codec_upper_bounds(self) -> UpperBounds:
-        """Write the masks of the drawn images as tokens and read them back."""
+        """Encode and decode the masks of the sampled images."""
         if not isinstance(self.spec.task, MaskTask):
             return {}
-        gathered = CodecUpperBound(load_codec(self.spec.task.codec))
-        drawn = self.mask_reservoir.samples()
-        doing = f"ceiling of the codec, {self.spec.name} {self.split}"
-        for size, written in _with_progress(drawn, doing):
-            gathered.update((instance_from_json(one) for one in written), size)
-        return gathered.compute()
+        metric = CodecUpperBound(load_codec(self.spec.task.codec))
+        description = f"codec upper bound, {self.spec.name} {self.split}"
+        for size, instances in with_progress(self.mask_reservoir.samples(), description):
+            metric.update(map(instance_from_json, instances), size)
+        return metric.compute()
 
     def _stats(self, upper_bounds: UpperBounds) -> dict[str, Any]:
         repeated = sum(count - 1 for count in self.prompt_counts.values())
         by_area = sorted(self.image_sizes, key=lambda size: size[0] * size[1])
-        ceiling = [
-            {"class": label, "size": extent, "iou": round(one.iou, 4), "objects": one.num_objects}
-            for (label, extent), one in upper_bounds.items()
+        codec = [
+            {"class": label, "size": extent, "iou": round(b.iou, 4), "objects": b.num_objects}
+            for (label, extent), b in upper_bounds.items()
         ]
         return {
             "part": self.spec.name,
@@ -234,23 +210,7 @@ class Inspector:
             ),
             "objects": self.object_stats.summary(),
             "answers": self.answer_stats.summary(),
-            "codec_ceiling": {"images": len(self.mask_reservoir.samples()), "iou": ceiling},
+            "codec_ceiling": {"images": len(self.mask_reservoir.samples()), "iou": codec},
             "left_out": self.skip_counter.messages(),
             "bad": self.skipped,
         }
-
-
-def _with_progress(items: Iterable[T], description: str) -> Iterator[T]:
-    """Show on a terminal how many have been gone through."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.description}: {task.completed:,}")
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task(description, total=None)
-        for item in items:
-            yield item
-            progress.advance(bar)

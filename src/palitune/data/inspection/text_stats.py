@@ -1,4 +1,4 @@
-"""How long prompts and targets are in tokens, and which answers there are."""
+"""Token lengths of prompts and targets, and the most frequent answers."""
 
 from array import array
 from collections import Counter
@@ -9,28 +9,25 @@ from palitune.records import Example
 
 PERCENTILES = {"median": 50, "p95": 95, "p99": 99, "max": 100}
 NUM_TOP_ANSWERS = 20
-"""Answers that are named with their number."""
+"""Number of answers that are listed with their count."""
 _TOKENIZE_BATCH_SIZE = 2000
-"""Examples whose texts are tokenized together."""
+"""Examples whose texts are tokenized in one call."""
 
 
 class TokenLengthStats:
-    """Count tokens as the collator lays them out, many texts at a time."""
+    """Token lengths of examples as the collator makes them, tokenized in batches."""
 
     def __init__(self, tokenizer: Any, tokens_per_image: int) -> None:
         self.tokenizer = tokenizer
         self.tokens_per_image = tokens_per_image
         self.num_newline_tokens = self._count_tokens(["\n"])[0]
         self.prefix_token_counts: dict[str, int] = {}
-        """Tokens by prefix: many examples share one."""
+        """Tokens of each prefix; many examples share one."""
         self.pending: list[Example] = []
-        self.prefix_lengths, self.suffix_lengths, self.example_lengths = (
-            array("i"),
-            array("i"),
-            array("i"),
-        )
+        self.prefix_lengths, self.suffix_lengths = array("i"), array("i")
+        self.example_lengths = array("i")
         self.longest: tuple[int, str] = (0, "")
-        """Tokens and place of the longest example."""
+        """Tokens and location of the longest example."""
 
     def add(self, example: Example) -> None:
         self.pending.append(example)
@@ -38,7 +35,7 @@ class TokenLengthStats:
             self._flush()
 
     def summary(self, max_length: int, max_new_tokens: int) -> dict[str, Any]:
-        """Return percentiles, and the shares that exceed a limit; EOS counts as a token."""
+        """Return percentiles, and the fractions that exceed a limit; EOS counts as a token."""
         self._flush()
         if not self.example_lengths:
             return {}
@@ -54,38 +51,35 @@ class TokenLengthStats:
         }
 
     def _flush(self) -> None:
-        """Count what waits: every prefix once, of several suffixes the longest."""
+        """Count the tokens of pending examples, each prefix once; of suffixes use the longest."""
         examples, self.pending = self.pending, []
-        fresh = list({example.prefix for example in examples} - self.prefix_token_counts.keys())
-        self.prefix_token_counts |= dict(zip(fresh, self._count_tokens(fresh), strict=True))
+        prefixes = list({example.prefix for example in examples} - self.prefix_token_counts.keys())
+        self.prefix_token_counts |= dict(zip(prefixes, self._count_tokens(prefixes), strict=True))
         counts = iter(self._count_tokens([suffix for e in examples for suffix in e.suffixes]))
         for example in examples:
             prefix = self.prefix_token_counts[example.prefix]
             suffix = max(next(counts) for _ in example.suffixes) + 1
             images = self.tokens_per_image * len(example.images)
-            whole = images + 1 + prefix + self.num_newline_tokens + suffix
-            for lengths, length in (
-                (self.prefix_lengths, prefix),
-                (self.suffix_lengths, suffix),
-                (self.example_lengths, whole),
-            ):
-                lengths.append(length)
-            self.longest = max(self.longest, (whole, example.location), key=lambda pair: pair[0])
+            total = images + 1 + prefix + self.num_newline_tokens + suffix
+            self.prefix_lengths.append(prefix)
+            self.suffix_lengths.append(suffix)
+            self.example_lengths.append(total)
+            self.longest = max(self.longest, (total, example.location), key=lambda pair: pair[0])
 
     def _count_tokens(self, texts: list[str]) -> list[int]:
         if not texts:
             return []
         ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return [len(one) for one in ids]
+        return [len(text_ids) for text_ids in ids]
 
 
 class AnswerStats:
-    """Count the answers of tasks whose answers are texts: the first one of each example."""
+    """Counts of the first answer of each example, if the answers are texts."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.answers_per_example: Counter[int] = Counter()
-        """Examples by how many acceptable answers they have."""
+        """Number of examples by their number of acceptable answers."""
 
     def add(self, example: Example) -> None:
         if all(isinstance(item, str) for item in example.reference) and example.reference:
@@ -93,7 +87,7 @@ class AnswerStats:
             self.answers_per_example[len(example.suffixes)] += 1
 
     def summary(self) -> dict[str, Any]:
-        """Return the most frequent answers; nothing where answers are no texts."""
+        """Return the most frequent answers; empty if the answers are not texts."""
         if not self.counts:
             return {}
         total = sum(self.counts.values())

@@ -1,4 +1,4 @@
-"""What of an inspection deserves a look, as sentences with the way out."""
+"""Warnings about the data of an inspection."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,16 +12,16 @@ from palitune.metrics.objects.codec_upper_bound import ALL
 from palitune.tasks.detection import Detection
 
 MIN_CLASS_OBJECTS = 10
-"""Objects of a class below which training hardly learns it."""
+"""Objects per class below which training hardly learns the class."""
 MIN_CODEC_IOU = 0.8
-"""Mean IoU of masks that were only written and read back, below which the codec is in the way."""
+"""Mean IoU of encoded and decoded masks below which the codec limits the results."""
 MAX_TINY_FRACTION = 0.1
-"""Share of objects smaller than a patch that is worth a sentence."""
+"""Fraction of objects smaller than a patch above which a warning is given."""
 
 
 @dataclass(frozen=True)
 class InspectionWarning:
-    """One sentence; `bad` harms training or its numbers, `odd` may be as it should be."""
+    """A warning: level `bad` harms training or metrics, level `odd` may be intended."""
 
     level: str
     text: str
@@ -30,66 +30,67 @@ class InspectionWarning:
 def inspection_warnings(
     report: InspectionReport, config: InspectionConfig
 ) -> list[InspectionWarning]:
-    """Return what deserves a look, what is bad first."""
-    found = [*_duplicate_warnings(report.duplicates)]
-    for one in report.splits:
-        where = f"{one.component}, {one.split}"
-        found += [
-            InspectionWarning(f.level, f"{where}: {f.text}") for f in _split_warnings(one, config)
-        ]
-    for part, splits in groupby(report.splits, key=lambda one: one.component):
-        found += [
-            InspectionWarning(f.level, f"{part}: {f.text}")
-            for f in _component_warnings(list(splits))
-        ]
-    return sorted(found, key=lambda finding: finding.level != "bad")
+    """Return all warnings, bad ones first."""
+    warnings = [*_duplicate_warnings(report.duplicates)]
+    for split in report.splits:
+        warnings += _with_prefix(
+            f"{split.component}, {split.split}", _split_warnings(split, config)
+        )
+    for component, splits in groupby(report.splits, key=lambda split: split.component):
+        warnings += _with_prefix(component, _component_warnings(list(splits)))
+    return sorted(warnings, key=lambda warning: warning.level != "bad")
+
+
+def _with_prefix(prefix: str, warnings: Iterable[InspectionWarning]) -> Iterator[InspectionWarning]:
+    for warning in warnings:
+        yield InspectionWarning(warning.level, f"{prefix}: {warning.text}")
 
 
 def _duplicate_warnings(duplicates: DuplicateImages) -> Iterator[InspectionWarning]:
-    for (one, other), pairs in duplicates.across_splits.items():
+    for (first, second), pairs in duplicates.across_splits.items():
         yield InspectionWarning(
             "bad",
-            f"{_pluralize(len(pairs), 'image')} of {other} {_is_or_are(len(pairs))} in {one}, too, byte "
-            f"for byte: numbers on {other} will look better than they are; first "
+            f"{_pluralize(len(pairs), 'image')} of {second} {_is_or_are(len(pairs))} also in "
+            f"{first}, with identical bytes: metrics on {second} will be too high; the first: "
             f"{pairs[0][1]} = {pairs[0][0]}",
         )
     for split, groups in duplicates.within_splits.items():
         count = sum(len(group) - 1 for group in groups)
         yield InspectionWarning(
             "odd",
-            f"{_pluralize(count, 'image')} of {split} {_is_or_are(count)} there under another name, too; "
-            f"first {' = '.join(groups[0])}",
+            f"{_pluralize(count, 'image')} of {split} {_is_or_are(count)} also there under another "
+            f"name; the first: {' = '.join(groups[0])}",
         )
 
 
 def _split_warnings(report: SplitReport, config: InspectionConfig) -> Iterator[InspectionWarning]:
-    numbers = report.stats
-    if bad := numbers["bad_rows"]:
+    stats = report.stats
+    if bad := stats["bad_rows"]:
         yield InspectionWarning(
             "bad", f"{_pluralize(bad, 'bad row')}, the first: {report.skipped[0]}"
         )
-    tokens = numbers["tokens"]
+    tokens = stats["tokens"]
     if tokens and tokens["over_max_length"] and report.split == config.train_split:
         longest = int(tokens["example"]["max"])
         yield InspectionWarning(
             "bad",
             f"{tokens['over_max_length']:.1%} of the examples exceed training.max_length="
-            f"{config.max_length}, and training refuses them; the longest, {tokens['longest_at']}, "
+            f"{config.max_length} and cannot be trained on; the longest, {tokens['longest_at']}, "
             f"has {longest} tokens",
         )
     if tokens and tokens["over_max_new_tokens"]:
         yield InspectionWarning(
             "bad",
             f"{tokens['over_max_new_tokens']:.1%} of the suffixes are longer than "
-            f"task.max_new_tokens={report.task.max_new_tokens}: answers like them would be cut off; "
+            f"task.max_new_tokens={report.task.max_new_tokens}: such answers would be truncated; "
             f"the longest has {int(tokens['suffix']['max'])} tokens",
         )
-    if repeated := numbers["repeated_questions"]:
+    if repeated := stats["repeated_questions"]:
         yield InspectionWarning(
-            "odd", f"{_pluralize(repeated, 'example')} with image and prompt of an earlier one"
+            "odd", f"{_pluralize(repeated, 'example')} with the image and prompt of an earlier one"
         )
-    for sentence in numbers["left_out"]:
-        yield InspectionWarning("odd", sentence)
+    for message in stats["left_out"]:
+        yield InspectionWarning("odd", message)
     yield from _object_warnings(report)
 
 
@@ -99,53 +100,55 @@ def _object_warnings(report: SplitReport) -> Iterator[InspectionWarning]:
         yield InspectionWarning(
             "odd",
             f"{objects['below_a_patch']:.0%} of the objects are smaller than one patch of the "
-            "model: take a higher model.resolution, or leave them out with task.min_box_side",
+            "model; set a higher model.resolution, or drop them with task.min_box_side",
         )
-    ceiling = report.codec_upper_bounds.get((ALL, ALL))
-    if ceiling is not None and ceiling.iou < MIN_CODEC_IOU:
+    upper_bound = report.codec_upper_bounds.get((ALL, ALL))
+    if upper_bound is not None and upper_bound.iou < MIN_CODEC_IOU:
         yield InspectionWarning(
             "odd",
-            f"masks written as tokens and read back reach a mean IoU of {ceiling.iou:.3f} only: "
-            "no model can do better with this codec",
+            f"encoded and decoded masks have a mean IoU of {upper_bound.iou:.3f}, the upper bound "
+            "of any model with this codec",
         )
 
 
 def _component_warnings(splits: list[SplitReport]) -> Iterator[InspectionWarning]:
-    """Compare the labels of a part's splits with each other and with what the task asks for."""
+    """Compare the labels of the splits with each other and with the classes of the task."""
     task = splits[0].task
     if not isinstance(task, Detection):
         return
-    counts = {one.split: one.label_counts for one in splits}
+    counts = {split.split: split.label_counts for split in splits}
     total = sum(counts.values(), Counter[str]())
-    asked = task.classes or list(dict.fromkeys(name for one in splits for name in one.classes))
-    for group in near_duplicate_labels([*total, *asked]):
-        told = ", ".join(f"{label!r} ({total[label]} objects)" for label in group)
+    source_classes = dict.fromkeys(name for split in splits for name in split.classes)
+    classes = task.classes or list(source_classes)
+    for group in near_duplicate_labels([*total, *classes]):
+        labels = ", ".join(f"{label!r} ({total[label]} objects)" for label in group)
         yield InspectionWarning(
-            "bad", f"labels that differ in spelling only: {told}; make them one"
+            "bad", f"labels that differ in spelling only: {labels}; use one spelling"
         )
-    if ignored := [label for label in total if asked and label not in asked]:
+    if ignored := [label for label in total if classes and label not in classes]:
         yield InspectionWarning(
             "odd", f"in the data, but not in task.classes: {_join_names(ignored)}"
         )
-    if absent := [label for label in asked if not total[label]]:
-        yield InspectionWarning("odd", f"asked for, but never in the data: {_join_names(absent)}")
+    if absent := [label for label in classes if not total[label]]:
+        yield InspectionWarning("odd", f"classes without objects: {_join_names(absent)}")
     train = counts.get("train")
     if train is None:
         return
-    for split, labels in counts.items():
-        if unseen := [name for name in labels if not train[name] and name in asked]:
-            yield InspectionWarning("bad", f"in {split}, but never in train: {_join_names(unseen)}")
-    if rare := [f"{name} ({train[name]})" for name in asked if 0 < train[name] < MIN_CLASS_OBJECTS]:
+    for split, label_counts in counts.items():
+        if unseen := [n for n in label_counts if not train[n] and n in classes]:
+            yield InspectionWarning("bad", f"in {split}, but not in train: {_join_names(unseen)}")
+    if rare := [
+        f"{name} ({train[name]})" for name in classes if 0 < train[name] < MIN_CLASS_OBJECTS
+    ]:
         yield InspectionWarning(
             "odd", f"fewer than {MIN_CLASS_OBJECTS} objects in train: {_join_names(rare)}"
         )
 
 
 def _join_names(names: Iterable[str], max_names: int = 12) -> str:
-    every = list(names)
-    return ", ".join(every[:max_names]) + (
-        f" and {len(every) - max_names} more" * (len(every) > max_names)
-    )
+    names = list(names)
+    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(names[:max_names]) + more
 
 
 def _pluralize(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""What every data source is: annotation files of splits in, rows out; it knows nothing of tasks."""
+"""Base classes of data sources: settings, splits and annotation files."""
 
 import os
 from abc import ABC, abstractmethod
@@ -6,25 +6,36 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from palitune.data.sources import split_files
-from palitune.errors import DataError
+from annotated_types import Ge, Interval
+
+from palitune.data.sources.split_files import (
+    SPLITS,
+    canonical_split,
+    find_split_files,
+    split_aliases,
+)
+from palitune.errors import DataError, check_ranges
 from palitune.records import Row
 from palitune.tasks import TASKS, Task
 
 
 @dataclass(kw_only=True)
 class Data(ABC):
-    """What a run learns from or is judged on: one source, or a mixture of several."""
+    """Data of a run: one source, or a mixture of several."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def dataset_specs(self, task: Task | None) -> list["DatasetSpec"]:
-        """Pair every source with the task that reads it; `task` is the one the run names.
+        """Return every source with the task that reads it.
 
-        Raises ValueError where no task, or one too many, is given.
+        Args:
+            task: Task of the run; None if the run sets none.
+
+        Raises:
+            ValueError: A task is missing, or is set where the data brings its own.
         """
 
 
@@ -32,43 +43,36 @@ class Data(ABC):
 class Source(Data):
     """One data set in one format.
 
-    Where `splits` does not name the file of a split, it is looked for under `path` by the
-    patterns of the format (`patterns`), in their order; the split `validation` is looked for as
-    `validation`, `val` and `valid`. Where `path` is itself a file, it is the split `train`.
+    The file of a split is the one set in `splits`, else the match of the first of `patterns` that
+    matches under `path`. Files of the split `validation` may be named `validation`, `val` or
+    `valid`. If `path` is a file, it is the split `train`.
     """
 
     patterns: ClassVar[tuple[str, ...]]
-    """Where the annotation file of `{split}` may lie, relative to `path`; wildcards allowed."""
+    """Possible paths of the annotation file of `{split}`, relative to `path`, with wildcards."""
     accepts_folders: ClassVar[bool] = False
-    """What holds a split may be a folder."""
+    """Whether the annotations of a split may be a folder."""
 
     path: str
     """Folder of the data, or the annotation file of the split `train`."""
     splits: dict[str, str] = field(default_factory=dict)
-    """Annotation file of a split by the split's name, relative to `path` or absolute."""
-    max_samples: int | None = None
-    """Take only so many examples of every split, the first ones."""
-    validation_fraction: float = 0.0
-    """Share of `train`, in [0, 1), that becomes `validation`; all rows of an image go together."""
-    max_bad_rows: int = 0
-    """Bad rows of a split that are skipped and listed; one more is an error."""
+    """Annotation file of each split, by the name of the split; relative to `path` or absolute."""
+    max_samples: Annotated[int | None, Ge(1)] = None
+    """Use only the first examples of each split, up to this number (null: all)."""
+    validation_fraction: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Fraction of `train` that becomes `validation`; rows of one image stay together."""
+    max_bad_rows: Annotated[int, Ge(0)] = 0
+    """Number of invalid rows per split to skip and list; more than this stops the run."""
 
     def __post_init__(self) -> None:
-        if self.max_samples is not None and self.max_samples < 1:
-            raise ValueError(f"data.max_samples must be at least 1, not {self.max_samples}")
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f"data.validation_fraction must be in [0, 1), not {self.validation_fraction}"
-            )
-        if self.max_bad_rows < 0:
-            raise ValueError(f"data.max_bad_rows must be at least 0, not {self.max_bad_rows}")
+        check_ranges(self, "data")
 
     @abstractmethod
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        """Yield the rows of an annotation file, in some formats of a folder.
+        """Yield the rows of an annotation file or, in some formats, of a folder.
 
-        A bad row is yielded as the error it makes. Raises DataError where the file as a whole
-        cannot be read.
+        An invalid row is yielded as its DataError. Raises DataError if the file as a whole cannot
+        be read.
         """
 
     def dataset_specs(self, task: Task | None) -> list["DatasetSpec"]:
@@ -77,11 +81,11 @@ class Source(Data):
         return [DatasetSpec(task.name, task, self)]
 
     def rows(self, split: str) -> Iterator[Row | DataError]:
-        """Yield the rows of a split; a bad row is yielded as the error it makes.
+        """Yield the rows of a split; an invalid row is yielded as its DataError.
 
-        Raises DataError where there is no such split or its file cannot be read.
+        Raises DataError if the split does not exist or its file cannot be read.
         """
-        split = split_files.canonical_split(split)
+        split = canonical_split(split)
         file = self.annotation_file(split)
         if not self._uses_validation_fraction(split):
             yield from self.read(file, split)
@@ -92,135 +96,129 @@ class Source(Data):
                 yield row
             elif len(row.images) > 1:
                 yield DataError(
-                    f"{row.location}: data.validation_fraction cannot divide rows of several images; "
-                    "put the validation rows into a file of their own"
+                    f"{row.location}: data.validation_fraction must be 0 for rows of several "
+                    f"images, got {self.validation_fraction}. Put the validation rows into a "
+                    "separate file."
                 )
             elif self._is_held_out(row.images[0], root) == (split == "validation"):
                 yield row
 
     def files(self, split: str) -> Iterable[Path]:
-        """List every file that the rows of a split follow from, apart from the images."""
+        """Return every file that the rows of a split depend on, except the images."""
         return [self.annotation_file(split)]
 
     def class_ids(self, split: str) -> dict[str, int | str]:
-        """Return the number that the data gives each class; empty where it gives none."""
+        """Return the id of each class in the data; empty if the format has no ids."""
         return {}
 
     def search_patterns(self) -> list[str]:
-        """List where annotation files are looked for, in order."""
+        """Return the paths at which annotation files are searched for, in order."""
         return list(self.patterns)
 
     def resolved_path(self) -> Path:
-        """Return the folder or file that `path` means."""
+        """Return `path` with `~` expanded."""
         return Path(self.path).expanduser()
 
     def folder(self) -> Path:
-        """Return the folder that relative settings refer to."""
+        """Return the folder that relative paths in settings start from."""
         location = self.resolved_path()
         return location.parent if location.is_file() else location
 
     def available_splits(self) -> list[str]:
         """Return the names of the splits that exist."""
-        named = [split_files.canonical_split(split) for split in self.splits]
-        usual = [split for split in split_files.SPLITS if self.candidates(split)]
-        divided = ["validation"] if self.validation_fraction and "train" in usual + named else []
-        return list(dict.fromkeys(named + usual + divided))
+        splits = [canonical_split(split) for split in self.splits]
+        splits += [split for split in SPLITS if self.candidates(split)]
+        if self.validation_fraction and "train" in splits:
+            splits.append("validation")
+        return list(dict.fromkeys(splits))
 
     def annotation_file(self, split: str) -> Path:
-        """Return the file (in some formats the folder) that holds a split.
+        """Return the file (in some formats the folder) of a split.
 
-        Raises DataError where there is none.
+        Raises DataError if there is none, or more than one.
         """
-        split = split_files.canonical_split(split)
+        split = canonical_split(split)
         if self._uses_validation_fraction(split):
-            if own := self.candidates("validation"):
+            if files := self.candidates("validation"):
                 raise DataError(
-                    f"{own[0]}: the data has a validation file already; set "
-                    "data.validation_fraction=0 to use it"
+                    f"{files[0]}: data.validation_fraction must be 0 for data with a validation "
+                    f"file, got {self.validation_fraction}. Set data.validation_fraction=0 to use "
+                    "the file."
                 )
             split = "train"
-        found = self.candidates(split)
-        if len(found) != 1:
-            raise DataError(
-                self._ambiguous_split_message(split, found)
-                if found
-                else self._missing_split_message(split)
-            )
+        candidates = self.candidates(split)
+        if not candidates:
+            raise DataError(self._missing_split_message(split))
+        if len(candidates) > 1:
+            raise DataError(self._ambiguous_split_message(split, candidates))
+        [file] = candidates
         try:
-            _check_readable(found[0])
-        except OSError as mistake:
+            next(os.scandir(file), None) if file.is_dir() else file.open("rb").close()
+        except OSError as error:
             raise DataError(
-                f"{found[0]} cannot be read ({mistake.strerror}); check data.path and data.splits"
-            ) from mistake
-        return found[0]
+                f"{file} cannot be read ({error.strerror}). Check data.path and data.splits."
+            ) from error
+        return file
 
     def _uses_validation_fraction(self, split: str) -> bool:
         return self.validation_fraction > 0 and split in ("train", "validation")
 
     def _is_held_out(self, image: str, root: str) -> bool:
-        """Draw by the image's path relative to its annotations: the same on every machine."""
+        """Return whether an image belongs to `validation`, by a hash of its relative path."""
         inside = image.startswith(root + os.sep)
         relative = image[len(root) + 1 :] if inside else os.path.relpath(image, root)
-        drawn = int.from_bytes(blake2b(os.fsencode(relative), digest_size=8).digest(), "big")
-        return drawn < self.validation_fraction * 2**64
+        digest = blake2b(os.fsencode(relative), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.validation_fraction * 2**64
 
     def candidates(self, split: str) -> list[Path]:
-        """Return what could be the file of a split: one, none, or several to choose from."""
+        """Return the possible files of a split."""
         for name, file in self.splits.items():
-            if split_files.canonical_split(name) == split:
+            if canonical_split(name) == split:
                 return [self.folder() / Path(file).expanduser()]
         location = self.resolved_path()
         if location.is_file():
             return [location] if split == "train" else []
-        return split_files.find_split_files(
+        return find_split_files(
             location, self.search_patterns(), split, include_folders=self.accepts_folders
         )
 
     def _ambiguous_split_message(self, split: str, candidates: list[Path]) -> str:
         files = ", ".join(os.path.relpath(file, self.folder()) for file in candidates)
         return (
-            f"{self.resolved_path()}: several files could be split {split!r}: {files}; "
-            f"say which with data.splits.{split}=FILE"
+            f"{self.resolved_path()}: split {split!r} must be one file, got {files}. "
+            f"Choose one with data.splits.{split}=FILE."
         )
 
     def _missing_split_message(self, split: str) -> str:
         location = self.resolved_path()
         if not location.exists():
-            return f"data.path: {location} does not exist; give the folder of the data"
+            return f"data.path: {location} does not exist. Set it to the folder of the data."
         if location.is_file():
-            looked = "data.path is a file, which is the split 'train'"
+            searched = "data.path is a file, which is the split 'train'"
         else:
-            looked = f"looked for {', '.join(self.search_patterns()).format(split=split)}"
-            if others := split_files.split_aliases(split)[1:]:
-                looked += f", also as {' and '.join(others)}"
-        hint = f"name its file with data.splits.{split}=FILE"
+            searched = f"searched for {', '.join(self.search_patterns()).format(split=split)}"
+            if aliases := split_aliases(split)[1:]:
+                searched += f", also as {' and '.join(aliases)}"
+        hint = f"Set data.splits.{split}=FILE"
         if split == "validation":
-            hint += " or hold out a share of train with data.validation_fraction=0.1"
-        found = ", ".join(self.available_splits()) or "none"
-        return f"{location}: no split {split!r} ({looked}; splits found: {found}); {hint}"
-
-
-def _check_readable(path: Path) -> None:
-    """Raise OSError where a file or folder cannot be read."""
-    if path.is_dir():
-        next(os.scandir(path), None)
-    else:
-        path.open("rb").close()
+            hint += " or hold out a fraction of train with data.validation_fraction=0.1"
+        available = ", ".join(self.available_splits()) or "none"
+        return f"{location}: no split {split!r} ({searched}; splits: {available}). {hint}."
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A source, the task that reads it, and how the two appear in a run."""
+    """A source with its task and its share of the training."""
 
     name: str
-    """Name of the part in numbers and files, e.g. `ocr/exact_match`."""
+    """Name of the component in metrics and files, e.g. `ocr` in `ocr/exact_match`."""
     task: Task
     source: Source
     repeat: int = 1
     """Visits to every example in one training epoch."""
     weight: float | None = None
-    """Instead of `repeat`: its share of the visits, relative to that of the others; 0: none."""
+    """Replaces `repeat`: share of the visits, relative to the other components; 0: none."""
     temperature: float | None = None
-    """Instead of both: the weight is the number of examples to the power of 1 / temperature."""
+    """Replaces both: the weight is the number of examples to the power of 1 / temperature."""
     shots: int | None = None
-    """Examples that are learned from; None: all."""
+    """Number of examples to train on; None: all."""

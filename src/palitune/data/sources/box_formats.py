@@ -1,45 +1,46 @@
-"""The ways in which four numbers are a box."""
+"""Formats of boxes: parsing, conversion to pixels, and the check against the image."""
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from palitune.data.sources.validation import fits_image, parse_four_numbers, validate_box
+from palitune.data.sources.validation import are_numbers, short_repr
 from palitune.errors import DataError
 from palitune.records import Box, Size
 
+_CORNER_NAMES = ("x0", "y0", "x1", "y1")
+_DECIMALS = 2
+"""Fractions are written with six decimals: rounding to .01 pixel restores whole pixels."""
+SWAPPED_HINT = " With x and y swapped it lies inside; check whether y is written first."
+
 
 class BoxFormat(Enum):
-    """What the four numbers are."""
+    """Meaning of the four numbers of a box."""
 
     xyxy = "xyxy"
     """Left, top, right, bottom."""
     xywh = "xywh"
-    """Left, top, width, height, as COCO writes them."""
+    """Left, top, width, height, as in COCO."""
     cxcywh = "cxcywh"
-    """Centre, width, height, as YOLO writes them."""
+    """Center, width, height, as in YOLO."""
 
 
 _FORMAT_DESCRIPTIONS = {
     BoxFormat.xyxy: "[x0, y0, x1, y1]",
     BoxFormat.xywh: "[x, y, width, height]",
-    BoxFormat.cxcywh: "[centre x, centre y, width, height]",
+    BoxFormat.cxcywh: "[center x, center y, width, height]",
 }
-
-
-_DECIMALS = 2
-"""Fractions are written with six decimals: hundredths of a pixel bring whole pixels back."""
 
 
 @dataclass(frozen=True)
 class BoxReader:
-    """Read boxes of one form, and say which form would explain a box that does not fit."""
+    """Parse boxes of one format; an error names the format that would fit."""
 
     format: BoxFormat
     normalized: bool = False
     """Coordinates are fractions of the image's sides instead of pixels."""
     is_user_setting: bool = False
-    """The user chose the form with data.box_format and data.normalized."""
+    """The user chose the format with data.box_format and data.normalized."""
 
     @property
     def description(self) -> str:
@@ -47,16 +48,17 @@ class BoxReader:
         return f"{_FORMAT_DESCRIPTIONS[self.format]} {unit}"
 
     def read(self, value: Any, size: Size, location: str) -> Box:
-        """Return the box in pixels. Raises DataError where it does not lie in the image."""
+        """Return the box in pixels. Raises DataError if it does not lie in the image."""
         numbers = parse_four_numbers(value, location, self.description)
         try:
             if self.normalized and max(map(abs, numbers)) > 2:
                 raise DataError(
-                    f"{location}: box {list(numbers)} is not in fractions; boxes are {self.description}"
+                    f"{location}: box must be in fractions, got {list(numbers)}. "
+                    f"Boxes are {self.description}."
                 )
             return validate_box(self.to_xyxy(numbers, size), size, location, self.description)
-        except DataError as mistake:
-            raise DataError(f"{mistake}{self._hint(numbers, size)}") from mistake
+        except DataError as error:
+            raise DataError(f"{error}{self._hint(numbers, size)}") from error
 
     def to_xyxy(self, numbers: Box, size: Size) -> Box:
         """Return x0, y0, x1, y1 in pixels, unchecked."""
@@ -74,15 +76,69 @@ class BoxReader:
         return x0, y0, x1, y1
 
     def _hint(self, numbers: Box, size: Size) -> str:
-        """Name the settings under which the box would lie in the image."""
+        """Return the setting with which the box would lie in the image, if there is one."""
         if not self.is_user_setting:
             return ""
         fractions = max(numbers) <= 1
         if fractions is not self.normalized and (not fractions or any(n % 1 for n in numbers)):
-            return f"; set data.normalized={str(fractions).lower()}"
+            return f" Set data.normalized={str(fractions).lower()}."
         for other in BoxFormat:
             if other is not self.format and fits_image(
                 BoxReader(other, self.normalized).to_xyxy(numbers, size), size
             ):
-                return f"; with data.box_format={other.value} it lies inside"
+                return f" Set data.box_format={other.value}, with which it lies inside."
         return ""
+
+
+def parse_four_numbers(
+    value: Any, location: str, expected: str
+) -> tuple[float, float, float, float]:
+    """Return the numbers of a box. Raises DataError with the description `expected` in it."""
+    if not isinstance(value, list) or len(value) != 4 or not are_numbers(value):
+        raise DataError(
+            f"{location}: box must be four numbers, got {short_repr(value)}. Boxes are {expected}."
+        )
+    a, b, c, d = value
+    return float(a), float(b), float(c), float(d)
+
+
+def validate_box(corners: Box, size: Size, location: str, expected: str) -> Box:
+    """Return a box clipped to the image.
+
+    Args:
+        corners: x0, y0, x1, y1 in pixels; up to one pixel outside the image, as rounding gives.
+        size: (width, height) of the image in pixels.
+        location: Place of the box, for the message.
+        expected: Description of the box format, for the message.
+
+    Raises:
+        DataError: The box has no area, lies outside the image or is in fractions.
+    """
+    width, height = size
+    x0, y0, x1, y1 = corners
+    if 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height and x1 + y1 > 2:
+        return corners
+    if max(corners) <= 1 and any(corner % 1 for corner in corners):
+        raise DataError(
+            f"{location}: box must be in pixels, got fractions {list(corners)}. "
+            f"Boxes are {expected}."
+        )
+    for name, value, side in zip(_CORNER_NAMES, corners, (width, height) * 2, strict=True):
+        if not -1 <= value <= side + 1:
+            swapped = SWAPPED_HINT if fits_image((y0, x0, y1, x1), size) else ""
+            raise DataError(
+                f"{location}: box must lie inside the image ({width}x{height} px), "
+                f"got {name}={value:g}. Boxes are {expected}.{swapped}"
+            )
+    clipped = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        raise DataError(
+            f"{location}: box must have an area, got {list(corners)}. Boxes are {expected}."
+        )
+    return clipped
+
+
+def fits_image(corners: Box, size: Size) -> bool:
+    """Return whether a box has an area and lies in the image, within one pixel."""
+    x0, y0, x1, y1 = corners
+    return -1 <= x0 < x1 <= size[0] + 1 and -1 <= y0 < y1 <= size[1] + 1

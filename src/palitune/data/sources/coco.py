@@ -1,7 +1,7 @@
 """COCO annotation files: instances (boxes with classes) and captions.
 
-Reads the layouts of COCO itself, CVAT, Roboflow and FiftyOne: see `Coco.patterns` and
-`_usual_folders`. Segmentations are read where `masks` asks for them.
+Supports the folder layouts of COCO, CVAT, Roboflow and FiftyOne: see `Coco.patterns` and
+`_candidate_folders`.
 """
 
 import os
@@ -11,18 +11,18 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.sources import split_files
 from palitune.data.sources.base import Source
 from palitune.data.sources.coco_file import CocoFile
+from palitune.data.sources.split_files import split_aliases
 from palitune.errors import DataError
 from palitune.records import Row
 
 _NUM_PROBED_IMAGES = 20
-"""Images by which the image folder is recognised; one of them may well be missing."""
+"""Images that identify the image folder; several, since single images may be missing."""
 
 
 class CocoAnnotationKind(Enum):
-    """Which file is taken where a folder has both."""
+    """Kind of the annotation file, for folders that have both."""
 
     instances = "instances"
     captions = "captions"
@@ -30,7 +30,7 @@ class CocoAnnotationKind(Enum):
 
 @dataclass(kw_only=True)
 class Coco(Source):
-    """Rows out of COCO json files: one per image, also for an image without annotations."""
+    """Rows from COCO JSON files: one per image, including images without annotations."""
 
     name: ClassVar[str] = "coco"
     patterns: ClassVar[tuple[str, ...]] = (
@@ -46,11 +46,11 @@ class Coco(Source):
     )
 
     images: str | None = None
-    """Folder of the images, relative to `path` or absolute; null: found in the usual places."""
+    """Folder of the images, relative to `path` or absolute (null: search the usual folders)."""
     annotations: CocoAnnotationKind = CocoAnnotationKind.instances
-    """Which file to take where a folder has both: instances | captions."""
+    """Annotation file to use if a folder has both: instances | captions."""
     masks: bool = False
-    """Read the segmentations, too: polygons and run lengths."""
+    """Read segmentations: polygons and run lengths."""
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         content = CocoFile.load(file, load_masks=self.masks)
@@ -68,39 +68,46 @@ class Coco(Source):
 
 
 def find_image_folder(coco: CocoFile, configured: str | None, root: Path, split: str) -> Path:
-    """Return the folder that holds the first images of the file."""
+    """Return the folder that contains the first images of the file.
+
+    Args:
+        coco: The annotation file.
+        configured: The setting `images`; None to search.
+        root: Folder of the data.
+        split: Name of the split, for folders named like it.
+
+    Raises:
+        DataError: No folder contains any of the first images.
+    """
     if configured is not None:
         folder = root / Path(configured).expanduser()
         if not folder.is_dir():
-            raise DataError(f"data.images: folder {folder} does not exist")
+            raise DataError(f"data.images must be a folder, got {folder}. Correct the path.")
         return folder
     file = coco.file
-    names = [entry.get("file_name") for entry in coco.images[:_NUM_PROBED_IMAGES]]
-    named = [name for name in names if isinstance(name, str) and "://" not in name]
+    entries = [entry.get("file_name") for entry in coco.images[:_NUM_PROBED_IMAGES]]
+    names = [name for name in entries if isinstance(name, str) and "://" not in name]
     folders = _candidate_folders(root, file, split)
     for folder in folders:
-        if any((folder / name).is_file() for name in named):
+        if any((folder / name).is_file() for name in names):
             return folder
-    if not named:
+    if not names:
         return file.parent
-    looked = ", ".join(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
+    searched = ", ".join(dict.fromkeys(os.path.relpath(folder, root) for folder in folders))
     raise DataError(
-        f"{file}: image {named[0]!r} is in none of the folders {looked} of {root}; "
-        "say where the images are with data.images=FOLDER"
+        f"{file}: image {names[0]!r} must be in one of the folders {searched} of {root}, got none. "
+        "Set data.images=FOLDER."
     )
 
 
 def _candidate_folders(root: Path, file: Path, split: str) -> list[Path]:
-    """List where images lie: beside the annotations, or in a folder named for the split.
+    """Return the possible image folders: next to the annotations, or named like the split.
 
-    COCO's `annotations/instances_train2017.json` goes with `train2017/`.
+    The images of COCO's `annotations/instances_train2017.json` are in `train2017/`.
     """
-    names = [file.stem.partition("_")[2], *split_files.split_aliases(split)]
+    names = [file.stem.partition("_")[2], *split_aliases(split)]
     folders = [file.parent, file.parent / "images", file.parent / "data"]
     folders += [root, root / "images", root / "data"]
     for name in filter(None, names):
         folders += [root / name, root / "images" / name, root / name / "images"]
     return folders
-
-
-__all__ = ["Coco", "CocoAnnotationKind", "find_image_folder"]

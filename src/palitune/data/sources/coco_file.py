@@ -1,32 +1,32 @@
-"""One COCO json file: its images, categories and annotations, checked as they are asked for."""
+"""A COCO JSON file: images, categories and annotations, validated when they are accessed."""
 
-import json
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
-from palitune.data.sources.mask_formats import check_mask_in_box, parse_segmentation
+from palitune.data.sources.masks.formats import check_mask_in_box, parse_segmentation
 from palitune.data.sources.validation import (
     cached_header_reader,
     check_size,
     image_path,
     image_size,
+    read_json,
+    rows_or_errors,
     short_repr,
 )
 from palitune.errors import DataError
 from palitune.records import Instance, Row, Size
 
-BOX_READER = BoxReader(BoxFormat.xywh)
-BOX_DESCRIPTION = BOX_READER.description
+_BOX_READER = BoxReader(BoxFormat.xywh)
 
 
 @dataclass
 class CocoFile:
-    """A parsed file."""
+    """Content of a COCO JSON file."""
 
     file: Path
     images: list[dict[str, Any]]
@@ -34,23 +34,24 @@ class CocoFile:
     categories: dict[int | str, str]
     """Names by id."""
     has_annotations: bool
-    """Whether the file has annotations at all; those of test sets have none."""
+    """Whether the file has a list of annotations; files of test sets have none."""
     load_masks: bool
-    """Instances get masks out of the `segmentation` of their annotation."""
+    """Read the `segmentation` of annotations."""
     read_header: Any = field(default_factory=cached_header_reader)
 
     @classmethod
     def load(cls, file: Path, *, load_masks: bool) -> "CocoFile":
-        """Parse a file, and make sure that its lists are lists of objects."""
-        content = _load_json(file, _pack_polygons if load_masks else _drop_segmentation)
+        """Parse a file. Raises DataError if it is not in COCO format."""
+        hook = _pack_polygons if load_masks else _drop_segmentation
+        content = read_json(file, "Export the annotations again.", hook)
         for name in ("images", "annotations", "categories"):
             entries = content.get(name) if isinstance(content, dict) else None
             if entries is None and name != "images" and isinstance(content, dict):
                 continue  # captions have no categories, test sets no annotations
             if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
                 raise DataError(
-                    f"{file}: no list of objects '{name}'; is this a COCO annotation file? "
-                    "Name the right one in data.splits"
+                    f"{file}: a COCO annotation file must have a list of objects '{name}', got "
+                    f"{short_repr(entries)}. Set the right file in data.splits."
                 )
         names = _categories(file, content.get("categories", []))
         annotations = content.get("annotations")
@@ -59,7 +60,7 @@ class CocoFile:
         )
 
     def rows(self, folder: Path) -> Iterator[Row | DataError]:
-        """Yield what belongs to no image, then the images in file order, out of `folder`."""
+        """Yield an error for each annotation without image, then a row for each image."""
         by_image: dict[Any, list[dict[str, Any]]] = {
             key: [] for entry in self.images if isinstance(key := entry.get("id"), int | str)
         }
@@ -69,43 +70,44 @@ class CocoFile:
                 by_image[image].append(annotation)
             else:
                 yield DataError(
-                    f"{self.annotation_location(annotation)}: image_id {short_repr(image)} is none of the file's "
-                    "images; drop the annotation or add its image"
+                    f"{self.annotation_location(annotation)}: image_id must be an image of the "
+                    f"file, got {short_repr(image)}. Drop the annotation, or add its image."
                 )
         has_captions = any("caption" in annotation for annotation in self.annotations)
-        for entry in self.images:
-            try:
-                yield self._row(entry, by_image, os.path.abspath(folder), has_captions)
-            except DataError as mistake:
-                yield mistake
+        image_folder = os.path.abspath(folder)
+        yield from rows_or_errors(
+            lambda entry: self._row(entry, by_image, image_folder, has_captions), self.images
+        )
 
     def image(self, entry: dict[str, Any], folder: str) -> tuple[str, Size, str]:
-        """Return an image's path, its own size where the file says the same, and its place."""
+        """Return path, size and location of an image. Raises DataError if its size differs."""
         key, name = entry.get("id"), entry.get("file_name")
-        place = f"{self.file}, image id {key}"
+        location = f"{self.file}, image id {key}"
         if not isinstance(key, int | str) or not isinstance(name, str) or not name:
             raise DataError(
-                f"{self.file}: image {short_repr(entry)} must have an id and a file_name; add them"
+                f"{self.file}: image must have an id and a file_name, got {short_repr(entry)}. Add "
+                "them."
             )
-        path = image_path(folder, name, place)
-        size = image_size(self.read_header, path, place)
-        check_size((entry.get("width"), entry.get("height")), self.read_header(path), path, place)
-        return path, size, place
+        path = image_path(folder, name, location)
+        size = image_size(self.read_header, path, location)
+        declared_size = entry.get("width"), entry.get("height")
+        check_size(declared_size, self.read_header(path), path, location)
+        return path, size, location
 
     def instance(self, annotation: dict[str, Any], size: Size) -> Instance:
         """Return the object of an annotation in an image of `size`."""
-        place = self.annotation_location(annotation)
+        location = self.annotation_location(annotation)
         category = annotation.get("category_id")
         if not isinstance(category, int | str) or category not in self.categories:
             raise DataError(
-                f"{place}: category_id {short_repr(category)} is none of the file's categories; "
-                "drop the annotation or add its category"
+                f"{location}: category_id must be a category of the file, got "
+                f"{short_repr(category)}. Drop the annotation, or add its category."
             )
-        box = BOX_READER.read(annotation.get("bbox"), size, place)
+        box = _BOX_READER.read(annotation.get("bbox"), size, location)
         mask = None
         if self.load_masks and annotation.get("segmentation"):
-            mask = parse_segmentation(_unpack_polygons(annotation["segmentation"]), size, place)
-            check_mask_in_box(mask, box, place)
+            mask = parse_segmentation(_unpack_polygons(annotation["segmentation"]), size, location)
+            check_mask_in_box(mask, box, location)
         return Instance(
             label=self.categories[category],
             box=box,
@@ -119,14 +121,14 @@ class CocoFile:
     def _row(
         self, entry: dict[str, Any], by_image: dict[Any, Any], folder: str, has_captions: bool
     ) -> Row:
-        path, size, place = self.image(entry, folder)
+        path, size, location = self.image(entry, folder)
         annotations = by_image[entry["id"]]
         has_boxes = self.has_annotations and bool(self.categories)
         return Row(
             id=str(entry["id"]),
             images=(path,),
             size=size,
-            location=place,
+            location=location,
             captions=tuple(map(self._caption, annotations)) if has_captions else None,
             instances=tuple(self.instance(a, size) for a in annotations) if has_boxes else None,
             classes=tuple(dict.fromkeys(self.categories.values())) or None,
@@ -136,31 +138,25 @@ class CocoFile:
         caption = annotation.get("caption")
         if not isinstance(caption, str):
             raise DataError(
-                f"{self.annotation_location(annotation)}: caption {short_repr(caption)} must be a text"
+                f"{self.annotation_location(annotation)}: caption must be a text, got "
+                f"{short_repr(caption)}."
             )
         return caption
 
 
-def _load_json(file: Path, hook: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    try:
-        return json.loads(file.read_bytes(), object_hook=hook)
-    except (ValueError, RecursionError) as mistake:
-        raise DataError(f"{file}: not JSON ({mistake}); export the annotations anew") from mistake
-
-
 def _drop_segmentation(annotation: dict[str, Any]) -> dict[str, Any]:
-    """Drop the bulk of a file while it is parsed: its polygons are several times its boxes."""
+    """Drop polygons while the file is parsed: they take several times the memory of the boxes."""
     annotation.pop("segmentation", None)
     return annotation
 
 
 def _pack_polygons(annotation: dict[str, Any]) -> dict[str, Any]:
-    """Pack the polygons of an annotation while the file is parsed: eight bytes a number, not 32."""
+    """Pack polygons while the file is parsed: 8 bytes per number instead of 32."""
     polygons = annotation.get("segmentation")
     if isinstance(polygons, list):
         try:
             annotation["segmentation"] = [array("d", polygon) for polygon in polygons]
-        except (TypeError, OverflowError):  # not numbers: told when its image is read
+        except (TypeError, OverflowError):  # not numbers: reported when its row is built
             annotation["segmentation"] = polygons
     return annotation
 
@@ -178,6 +174,8 @@ def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int | str,
     for category in categories:
         key, name = category.get("id"), category.get("name")
         if not isinstance(key, int | str) or not isinstance(name, str) or not name.strip():
-            raise DataError(f"{file}: category {short_repr(category)} must have an id and a name")
+            raise DataError(
+                f"{file}: category must have an id and a name, got {short_repr(category)}."
+            )
         names[key] = name
     return names

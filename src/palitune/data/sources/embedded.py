@@ -1,7 +1,7 @@
-"""The embedded data sets: pages of handwritten and of printed digits, small enough for a first run.
+"""Embedded data sets: pages of handwritten and of printed digits, small enough for a first run.
 
-The handwriting is made of the UCI optical digits; its folder's own notice names their authors and
-licence. The print is what the embedded model was trained on, so that one sees what it forgets.
+The handwriting consists of the UCI optical digits; a notice in its folder names their authors and
+license. The embedded model was trained on the print, which therefore shows what it forgets.
 """
 
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
 
 
 class EmbeddedAnnotationKind(Enum):
-    """What the pages are annotated with; each has the name of a task that reads it."""
+    """Kind of annotations, named like the task that uses it."""
 
     ocr = "ocr"
     """The digits of a page in reading order."""
     vqa = "vqa"
     """Questions about the page."""
     detection = "detection"
-    """A box around every digit; some pages of `train` have none."""
+    """A box around every digit; some pages of `train` have no boxes."""
     segmentation = "segmentation"
-    """The same boxes with the ink of the digit as its mask."""
+    """The same boxes with the ink of the digits as masks."""
 
 
 _FILE_PATTERNS = {
@@ -43,25 +43,27 @@ _FILE_PATTERNS = {
 
 @dataclass(kw_only=True)
 class EmbeddedPages(Source):
-    """Rows out of the embedded folder of its name, with one kind of its annotations."""
+    """Rows from the embedded folder `name`, with one kind of annotations."""
 
     patterns: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(_FILE_PATTERNS.values()))
 
     path: str = ""
-    """Stays empty: the data comes with the package."""
+    """Must stay empty: the data is part of the package."""
     annotations: EmbeddedAnnotationKind | None = None
-    """What the rows hold: ocr | vqa | detection | segmentation; null: what the task reads, ocr
-    where none has its name."""
+    """Kind of annotations: ocr | vqa | detection | segmentation (null: the one named like the task,
+    else ocr)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.path:
-            raise ValueError(f"data.path: {self.name} is embedded; leave out {self.path!r}")
+            raise ValueError(
+                f"data.path must be empty for data={self.name}, got {self.path!r}. Leave it out."
+            )
 
     def dataset_specs(self, task: Task | None) -> list[DatasetSpec]:
-        [pairing] = super().dataset_specs(task)
-        chosen = self.annotations or EmbeddedAnnotationKind.__members__.get(pairing.task.name)
-        return [replace(pairing, source=replace(self, annotations=chosen))]
+        [spec] = super().dataset_specs(task)
+        kind = self.annotations or EmbeddedAnnotationKind.__members__.get(spec.task.name)
+        return [replace(spec, source=replace(self, annotations=kind))]
 
     def resolved_path(self) -> Path:
         return EMBEDDED_FOLDER / self.name
@@ -89,11 +91,14 @@ class Handwriting(EmbeddedPages):
 
 @dataclass(kw_only=True)
 class Print(EmbeddedPages):
-    """Printed digits, in the fonts that the embedded model has learned; without masks."""
+    """Printed digits in the fonts that the embedded model was trained on; without masks."""
 
     name: ClassVar[str] = "print"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.annotations is EmbeddedAnnotationKind.segmentation:
-            raise ValueError("data.annotations: the pages of data=print have no masks")
+            raise ValueError(
+                "data.annotations must be ocr, vqa or detection for data=print, got segmentation. "
+                "Set data=handwriting for masks."
+            )

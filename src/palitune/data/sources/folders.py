@@ -1,4 +1,4 @@
-"""Image files in folders, and the annotation that belongs to each by its name."""
+"""Image files in folders, and their annotations by file name."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", "
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the files under a folder, hidden ones left out, in the order of their names."""
+    """Yield the files under a folder sorted by name, without hidden ones."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
@@ -21,21 +21,22 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def iterate_images(folder: Path) -> Iterator[Path]:
-    """Yield the image files under a folder in the order of their names."""
+    """Yield the image files under a folder sorted by name."""
     return (file for file in walk_files(folder) if file.suffix.lower() in IMAGE_EXTENSIONS)
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by their path in it without ending.
+    """Return the images of a folder by their relative path without extension.
 
-    Raises DataError where two images differ in their ending only.
+    Raises DataError if two images differ only in their extension.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for file in iterate_images(folder):
         stem = file.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
+        if stem in images:
             raise DataError(
-                f"{file}: {found[stem].name} differs from it by the ending only; rename one of them"
+                f"{file}: image names must differ in more than the extension, got "
+                f"{images[stem].name} too. Rename one of them."
             )
-        found[stem] = file
-    return found
+        images[stem] = file
+    return images

@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face hub, read with `datasets`: their columns are those of `records`.
+"""Data sets of the Hugging Face hub, read with `datasets`, with the columns of `columns.records`.
 
-`data.path` is a repository (`HuggingFaceM4/DocumentVQA`) or a folder that one was downloaded to,
-which needs no network. Splits have the names that the repository gives them.
+`data.path` is a repository (`HuggingFaceM4/DocumentVQA`), or the folder of a downloaded one, which
+needs no network. Splits have the names of the repository.
 """
 
 import json
@@ -12,11 +12,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources import split_files
+from palitune.data.sources.columns.records import RecordSource
+from palitune.data.sources.columns.sharded import ArchiveReader
 from palitune.data.sources.folders import walk_files
 from palitune.data.sources.parquet import class_names
-from palitune.data.sources.records import RecordSource
-from palitune.data.sources.sharded import ArchiveReader
+from palitune.data.sources.split_files import canonical_split, split_aliases
 from palitune.errors import DataError
 from palitune.paths import cache_root
 from palitune.records import Row
@@ -24,7 +24,7 @@ from palitune.records import Row
 
 @dataclass(kw_only=True)
 class Hub(RecordSource):
-    """Rows out of a data set of the hub, or of a folder with its files."""
+    """Rows from a data set of the hub, or from a folder with its files."""
 
     name: ClassVar[str] = "hub"
     patterns: ClassVar[tuple[str, ...]] = ()
@@ -32,35 +32,35 @@ class Hub(RecordSource):
     path: str
     """Repository on the hub, e.g. HuggingFaceM4/DocumentVQA, or a folder with its files."""
     splits: dict[str, str] = field(default_factory=dict)
-    """Name of a split in the repository by the split's name here, e.g. {test: testdev}."""
+    """Mapping from split names here to split names in the repository, e.g. {test: testdev}."""
     config_name: str | None = None
-    """Configuration (subset) of the data set; null: its only one."""
+    """Configuration (subset) of the data set (null: the only one)."""
     revision: str | None = None
-    """Branch, tag or commit of the repository. Examples are read once: a branch that has moved
-    since is not noticed."""
+    """Branch, tag or commit of the repository. Examples are cached: later changes of a branch have
+    no effect."""
     streaming: bool = False
-    """Read the repository row by row, with data.max_samples not more than these, instead of downloading
-    all of it first."""
+    """Read the repository row by row, up to data.max_samples, instead of downloading all of it
+    first."""
 
     def annotation_file(self, split: str) -> Path:
-        """Return the folder, or a note in the cache of what is read from the hub."""
+        """Return the folder, or a file in the cache that describes the repository."""
         if self.resolved_path().is_dir():
             return self.resolved_path()
-        described = json.dumps([self.path, self.config_name, self.revision, self.splits])
-        digest = sha256(described.encode()).hexdigest()[:32]
-        note = cache_root() / "hub" / f"{digest}.json"
-        if not note.exists():
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(described, encoding="utf-8")
-        return note
+        description = json.dumps([self.path, self.config_name, self.revision, self.splits])
+        digest = sha256(description.encode()).hexdigest()[:32]
+        file = cache_root() / "hub" / f"{digest}.json"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(description, encoding="utf-8")
+        return file
 
     def files(self, split: str) -> Iterable[Path]:
         file = self.annotation_file(split)
         return walk_files(file) if file.is_dir() else [file]
 
     def available_splits(self) -> list[str]:
-        named = {theirs: split_files.canonical_split(ours) for ours, theirs in self.splits.items()}
-        return [named.get(name, split_files.canonical_split(name)) for name in self._split_names()]
+        renamed = {theirs: canonical_split(ours) for ours, theirs in self.splits.items()}
+        return [renamed.get(name, canonical_split(name)) for name in self._split_names()]
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         dataset = self._load_dataset(self._repository_split(split))
@@ -71,19 +71,19 @@ class Hub(RecordSource):
         while True:
             try:
                 record = next(records, None)
-            except Exception as mistake:  # of the network, or of a file in any of many formats
-                raise DataError(self._load_error_message(mistake)) from mistake
+            except Exception as error:  # of the network, or of a file in one of many formats
+                raise DataError(self._load_error_message(error)) from error
             if record is None:
                 return
             number = next(numbers)
-            place = f"{self.path}, {split}, row {number}"
+            location = f"{self.path}, {split}, row {number}"
             try:
-                yield reader.row(record, number, place)
-            except DataError as mistake:
-                yield mistake
+                yield reader.row(record, number, location)
+            except DataError as error:
+                yield error
 
     def _allowed_folders(self) -> list[Path]:
-        """Return the folder, or where `datasets` and the hub keep what they have downloaded."""
+        """Return the folder of the data, or the download folders of `datasets` and the hub."""
         if self.resolved_path().is_dir():
             return [self.resolved_path()]
         import datasets
@@ -92,17 +92,17 @@ class Hub(RecordSource):
         return [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
 
     def _repository_split(self, split: str) -> str:
-        """Return the name that the repository has for a split."""
+        """Return the name of a split in the repository."""
         for ours, theirs in self.splits.items():
-            if split_files.canonical_split(ours) == split:
+            if canonical_split(ours) == split:
                 return theirs
-        there = self._split_names()
-        for name in split_files.split_aliases(split):
-            if name in there:
+        names = self._split_names()
+        for name in split_aliases(split):
+            if name in names:
                 return name
         raise DataError(
-            f"{self.path}: no split {split!r}; it has {', '.join(there)}; name one with "
-            f"data.splits.{split}=NAME"
+            f"{self.path}: split must be one of {', '.join(names)}, got {split!r}. Set "
+            f"data.splits.{split}=NAME."
         )
 
     def _split_names(self) -> list[str]:
@@ -112,12 +112,12 @@ class Hub(RecordSource):
             names: list[str] = datasets.get_dataset_split_names(
                 self._dataset_path(), self.config_name, revision=self.revision
             )
-        except Exception as mistake:  # each layer down to the network has its own
-            raise DataError(self._load_error_message(mistake)) from mistake
+        except Exception as error:  # each layer down to the network has its own
+            raise DataError(self._load_error_message(error)) from error
         return names
 
     def _load_dataset(self, split: str) -> Any:
-        """Open a split, with its images as files and not as pixels; a folder is read in place."""
+        """Open a split with images as encoded files; a folder is read in place."""
         import datasets
 
         try:
@@ -128,8 +128,8 @@ class Hub(RecordSource):
                 revision=self.revision,
                 streaming=self.streaming or self.resolved_path().is_dir(),
             )
-        except Exception as mistake:  # each layer down to the network has its own
-            raise DataError(self._load_error_message(mistake)) from mistake
+        except Exception as error:  # each layer down to the network has its own
+            raise DataError(self._load_error_message(error)) from error
         encoded = datasets.Image(decode=False)
         for column, feature in (dataset.features or {}).items():
             if isinstance(feature, datasets.Image):
@@ -142,11 +142,11 @@ class Hub(RecordSource):
         return str(self.resolved_path()) if self.resolved_path().is_dir() else self.path
 
     def _load_error_message(self, error: Exception) -> str:
-        why = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         if self.resolved_path().is_dir():
-            return f"{self.path}: not a data set that can be read ({why})"
+            return f"{self.path}: folder must be a data set that `datasets` can read ({reason})."
         return (
-            f"{self.path}: not to be had from the Hugging Face hub ({why}); without network, "
-            f"download it elsewhere (hf download {self.path} --repo-type dataset --local-dir "
-            "FOLDER) and set data.path=FOLDER"
+            f"{self.path}: cannot be downloaded from the Hugging Face hub ({reason}). Without "
+            f"network, download it on another machine (hf download {self.path} --repo-type dataset "
+            "--local-dir FOLDER) and set data.path=FOLDER."
         )

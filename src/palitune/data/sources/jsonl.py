@@ -1,7 +1,7 @@
-"""JSON Lines: one object per line, one row each; see `records` for its columns.
+"""JSON Lines: one object per line, with the columns of `columns.records`.
 
-A ready-made `prefix` and `suffix` are taken as they are, so that files for PaliGemma as Roboflow
-exports them (`detect boat ; buoy` with `<loc>` tokens) suit detection, too.
+A complete `prefix` and `suffix` are used as they are, so that PaliGemma files exported by Roboflow
+(`detect boat ; buoy` with `<loc>` tokens) work for detection.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources.records import RecordReader, RecordSource
+from palitune.data.sources.columns.records import RecordReader, RecordSource
 from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
 from palitune.records import Row
@@ -18,7 +18,7 @@ from palitune.records import Row
 
 @dataclass(kw_only=True)
 class Jsonl(RecordSource):
-    """Rows out of JSON Lines files."""
+    """Rows from JSON Lines files."""
 
     name: ClassVar[str] = "jsonl"
     patterns: ClassVar[tuple[str, ...]] = (
@@ -38,28 +38,28 @@ class Jsonl(RecordSource):
             for number, line in enumerate(lines, 1):
                 if line.isspace():
                     continue
-                place = f"{file}:{number}"
+                location = f"{file}:{number}"
                 try:
-                    yield reader.row(_parse_line(line, place), number, place)
-                except DataError as mistake:
-                    yield mistake
+                    yield reader.row(_parse_line(line, location), number, location)
+                except DataError as error:
+                    yield error
 
 
 def _parse_line(line: bytes, location: str) -> dict[str, Any]:
     try:
         text = line.decode("utf-8-sig")
         record = json.loads(text)
-        if "\\ud" in text or "\\uD" in text:  # perhaps one half of a pair, which no file can hold
+        if "\\ud" in text or "\\uD" in text:  # a lone surrogate cannot be encoded in UTF-8
             json.dumps(record, ensure_ascii=False).encode()
-    except json.JSONDecodeError as mistake:
-        why = f"{mistake.msg}, column {mistake.colno}"
-    except (ValueError, RecursionError) as mistake:
-        why = str(mistake)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg}, column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
     else:
         if isinstance(record, dict):
             return record
-        why = f"found {short_repr(record)}"
+        reason = f"got {short_repr(record)}"
     raise DataError(
-        f"{location}: not an object in JSON ({why}); write one object per line, "
-        'e.g. {"image": "a.png", "text": "..."}, in UTF-8'
+        f"{location}: line must be a JSON object ({reason}). Write one object per line, "
+        'e.g. {"image": "a.png", "text": "..."}, in UTF-8.'
     )

@@ -1,8 +1,8 @@
-"""Tables in Parquet or Arrow files, as data sets on the Hugging Face hub are stored.
+"""Tables in Parquet or Arrow files, the format of data sets on the Hugging Face hub.
 
-Columns are those of `records`. An image is a path, or `{"bytes", "path"}` with the file in the
-table itself: such files are written once to the cache folder. Numbered categories take the names
-that the table's own description gives them.
+The columns are those of `columns.records`. An image is a path, or `{"bytes", "path"}` with the
+content of the file, which is written once to the cache folder. Numeric categories get their names
+from the metadata of the table.
 """
 
 import json
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources.sharded import ShardedSource, TableReader
+from palitune.data.sources.columns.sharded import ShardedSource, TableReader
 from palitune.errors import DataError
 from palitune.records import Row
 
 _BATCH_ROWS = 64
-"""Rows in memory at a time: images are among them."""
+"""Rows in memory at a time, with their images."""
 
 
 @dataclass(kw_only=True)
 class Parquet(ShardedSource):
-    """Rows out of Parquet or Arrow files; a split may be several files."""
+    """Rows from Parquet or Arrow files; a split may be several files."""
 
     name: ClassVar[str] = "parquet"
     patterns: ClassVar[tuple[str, ...]] = (
@@ -48,19 +48,19 @@ def _read_rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
         for batch in batches:
             for record in batch.to_pylist():
                 number += 1
-                place = f"{file}, row {number}"
+                location = f"{file}, row {number}"
                 try:
-                    yield reader.row(record, number, place)
-                except DataError as mistake:
-                    yield mistake
-    except (pa.ArrowException, OSError) as mistake:
+                    yield reader.row(record, number, location)
+                except DataError as error:
+                    yield error
+    except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{file}: not a table that can be read ({mistake}); write it anew"
-        ) from mistake
+            f"{file}: file must be a Parquet or Arrow table ({error}). Write it again."
+        ) from error
 
 
 def _open_table(file: Path) -> tuple[Any, Iterator[Any]]:
-    """Return a table's schema and its rows by batches; an Arrow file may be a stream or a file."""
+    """Return the schema of a table and its batches; Arrow has a stream and a file format."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -86,17 +86,17 @@ def _slice_batches(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def class_names(schema: Any) -> list[str]:
-    """Return the names of the categories of `objects` that `datasets` has written into a table."""
+    """Return the category names of `objects` in the metadata that `datasets` writes."""
     try:
-        described = json.loads((schema.metadata or {})[b"huggingface"])
-        features = described["info"]["features"]
+        metadata = json.loads((schema.metadata or {})[b"huggingface"])
+        features = metadata["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return []
     return next(_class_labels(features.get("objects") or features.get("instances")), [])
 
 
 def _class_labels(feature: Any) -> Iterator[list[str]]:
-    """Yield the names of every class label inside a feature."""
+    """Yield the names of every ClassLabel inside a feature."""
     if isinstance(feature, dict):
         if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
             yield [str(name) for name in feature["names"]]

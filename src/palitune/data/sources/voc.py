@@ -1,48 +1,49 @@
 """Pascal VOC: an XML file per image.
 
-Reads the devkit's layout (`ImageSets/Main/train.txt`, `Annotations/`, `JPEGImages/`) and folders
-per split with images and XML side by side, as Roboflow exports them.
+Supports the layout of the devkit (`ImageSets/Main/train.txt`, `Annotations/`, `JPEGImages/`) and
+one folder per split with both images and XML files, as exported by Roboflow.
 """
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar, NoReturn
 from xml.etree import ElementTree
 
 from palitune.data.sources.base import Source
+from palitune.data.sources.box_formats import validate_box
 from palitune.data.sources.folders import IMAGE_EXTENSIONS, walk_files
 from palitune.data.sources.validation import (
     HeaderReader,
     cached_header_reader,
     check_size,
     image_size,
+    rows_or_errors,
     short_repr,
     utf8_lines,
-    validate_box,
 )
 from palitune.errors import DataError
 from palitune.records import Instance, Row, Size
 
-BOX_DESCRIPTION = "xmin, ymin, xmax, ymax in pixels"
+_BOX_DESCRIPTION = "xmin, ymin, xmax, ymax in pixels"
 
 
 class DifficultObjects(Enum):
-    """What becomes of objects that are marked as difficult."""
+    """Use of objects that are marked as difficult."""
 
     ignore = "ignore"
-    """They need not be found and are no mistake if found, as in Pascal's evaluation."""
+    """They count neither as missed nor as false detections, as in Pascal's evaluation."""
     keep = "keep"
-    """They are objects like any other."""
+    """They are treated like other objects."""
     drop = "drop"
-    """They are not there."""
+    """They are removed."""
 
 
 @dataclass(kw_only=True)
 class Voc(Source):
-    """Rows out of Pascal VOC files: one per image."""
+    """Rows from Pascal VOC files: one per image."""
 
     name: ClassVar[str] = "voc"
     patterns: ClassVar[tuple[str, ...]] = (
@@ -58,11 +59,11 @@ class Voc(Source):
     accepts_folders: ClassVar[bool] = True
 
     images: str | None = None
-    """Folder of the images, relative to `path` or absolute; null: found in the usual places."""
+    """Folder of the images, relative to `path` or absolute (null: search the usual folders)."""
     difficult: DifficultObjects = DifficultObjects.ignore
     """Objects marked as difficult: ignore | keep | drop."""
     one_based: bool = False
-    """The first pixel is 1 and xmax and ymax are inside the box, as in Pascal's own files."""
+    """The first pixel is 1, and xmax and ymax are inside the box, as in Pascal's original files."""
 
     def files(self, split: str) -> Iterable[Path]:
         file = self.annotation_file(split)
@@ -70,14 +71,10 @@ class Voc(Source):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         reader = _VocReader(self, self.folder())
-        for xml in self._annotation_files(file):
-            try:
-                yield reader.row(xml)
-            except DataError as mistake:
-                yield mistake
+        yield from rows_or_errors(reader.row, self._annotation_files(file))
 
     def _annotation_files(self, file: Path) -> list[Path]:
-        """List the XML files of a folder, or of the names in a text file."""
+        """Return the XML files of a folder, or of the names in a text file."""
         if file.is_dir():
             return [xml for xml in walk_files(file) if xml.suffix.lower() == ".xml"]
         names = [line.split()[0] for line in utf8_lines(file.read_bytes(), file) if line.strip()]
@@ -86,49 +83,51 @@ class Voc(Source):
         return [folder / f"{name}.xml" for name in names]
 
 
+@dataclass
 class _VocReader:
-    def __init__(self, settings: Voc, root: Path) -> None:
-        self.settings = settings
-        self.root = root
-        self.read_header: HeaderReader = cached_header_reader()
+    """Builds the row of an XML file."""
+
+    settings: Voc
+    root: Path
+    read_header: HeaderReader = field(default_factory=cached_header_reader)
 
     def row(self, xml: Path) -> Row:
         tree = _parse_xml(xml)
         path = os.path.abspath(self._image(tree, xml))
         size = image_size(self.read_header, path, str(xml))
         check_size(_declared_size(tree), self.read_header(path), path, str(xml))
-        objects = [
-            found
+        instances = tuple(
+            instance
             for number, element in enumerate(tree.iterfind("object"), 1)
-            if (found := self._instance(element, size, f"{xml}, object {number}")) is not None
-        ]
-        return Row(
-            id=xml.stem, images=(path,), size=size, location=str(xml), instances=tuple(objects)
+            if (instance := self._instance(element, size, f"{xml}, object {number}")) is not None
         )
+        return Row(id=xml.stem, images=(path,), size=size, location=str(xml), instances=instances)
 
     def _image(self, tree: ElementTree.Element, xml: Path) -> Path:
-        written = (tree.findtext("filename") or "").strip().replace("\\", "/")
-        names = [Path(written).name] if written else []
-        names += [xml.stem + ending for ending in IMAGE_EXTENSIONS]
+        filename = (tree.findtext("filename") or "").strip().replace("\\", "/")
+        names = [Path(filename).name] if filename else []
+        names += [xml.stem + extension for extension in IMAGE_EXTENSIONS]
         if self.settings.images is not None:
             folders = [self.root / Path(self.settings.images).expanduser()]
         else:
-            beside = [xml.parent, xml.parent.parent]
-            folders = [xml.parent, *(f / name for f in beside for name in ("JPEGImages", "images"))]
-            folders += [self.root / "JPEGImages", self.root / "images", self.root]
+            bases = [xml.parent, xml.parent.parent, self.root]
+            folders = [base / name for base in bases for name in ("JPEGImages", "images")]
+            folders = [xml.parent, *folders, self.root]
         for name in names:
             for folder in folders:
                 if (file := folder / name).is_file():
                     return file
         raise DataError(
-            f"{xml}: image {(written or xml.stem)!r} is not beside it, in JPEGImages or in images; "
-            "say where the images are with data.images=FOLDER"
+            f"{xml}: image {(filename or xml.stem)!r} must be next to the file, in JPEGImages or "
+            "in images, got none. Set data.images=FOLDER."
         )
 
     def _instance(self, element: ElementTree.Element, size: Size, location: str) -> Instance | None:
         label = (element.findtext("name") or "").strip()
         if not label:
-            raise DataError(f"{location}: the object has no name; give it one or drop it")
+            raise DataError(
+                f"{location}: object must have a name, got none. Add it, or drop the object."
+            )
         is_difficult = (element.findtext("difficult") or "0").strip() == "1"
         if is_difficult and self.settings.difficult is DifficultObjects.drop:
             return None
@@ -139,22 +138,23 @@ class _VocReader:
             x0, y0, x1, y1 = (float(word) for word in words)
         except ValueError:
             raise DataError(
-                f"{location}: box {short_repr(words)} is not four numbers; boxes are {BOX_DESCRIPTION}"
+                f"{location}: box must be four numbers, got {short_repr(words)}. Boxes are "
+                f"{_BOX_DESCRIPTION}."
             ) from None
         if self.settings.one_based:
             x0, y0 = x0 - 1, y0 - 1
         return Instance(
             label=label,
-            box=validate_box((x0, y0, x1, y1), size, location, BOX_DESCRIPTION),
+            box=validate_box((x0, y0, x1, y1), size, location, _BOX_DESCRIPTION),
             crowd=is_difficult and self.settings.difficult is DifficultObjects.ignore,
         )
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses a document type, and so every entity: a file of boxes needs none."""
+    """XML builder that rejects document types, and with them entity expansion attacks."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        raise DataError("it declares a document type")
+        raise DataError("got a document type")
 
 
 def _parse_xml(xml: Path) -> ElementTree.Element:
@@ -163,18 +163,22 @@ def _parse_xml(xml: Path) -> ElementTree.Element:
             xml.read_bytes(), parser=ElementTree.XMLParser(target=_NoDoctype())
         )
     except FileNotFoundError:
-        raise DataError(f"{xml} does not exist, but its split lists it") from None
-    except (ElementTree.ParseError, LookupError, ValueError) as mistake:
         raise DataError(
-            f"{xml}: not XML that is safe to read ({mistake}); write it anew"
-        ) from mistake
+            f"{xml} does not exist. Add the file, or remove it from the list of its split."
+        ) from None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise DataError(
+            f"{xml}: file must be XML without a document type ({error}). Export it again."
+        ) from error
     if root.tag != "annotation":
-        raise DataError(f"{xml}: the root is <{root.tag}>, not <annotation>; is this Pascal VOC?")
+        raise DataError(
+            f"{xml}: root element must be <annotation>, got <{root.tag}>. Use Pascal VOC files."
+        )
     return root
 
 
 def _declared_size(tree: ElementTree.Element) -> tuple[int | None, int | None]:
-    """Return the size that the file gives, (None, None) for none or zero as some tools write."""
+    """Return the (width, height) stated in the file; (None, None) if it is absent or zero."""
     try:
         width, height = (int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height"))
     except ValueError:

@@ -1,10 +1,10 @@
-"""YOLO: a `data.yaml`, a text file of boxes or polygons per image.
+"""YOLO: a `data.yaml`, and a text file of boxes or polygons per image.
 
-`data.yaml` names the classes (`names`, a list or numbers with names) and for each split a folder
-of images, a text file that lists images, or a list of those (`train`, `val`, `test`; relative to
-its `path`, else to the file itself). The labels of `.../images/a.png` are `.../labels/a.txt`, a
-line per object: `class x y width height` or `class x y x y x y ...`, in fractions of the image.
-An image without labels has no objects.
+`data.yaml` contains the classes (`names`, a list or a mapping from numbers) and for each split
+(`train`, `val`, `test`) a folder of images, a text file that lists images, or a list of these,
+relative to its `path`, else to the file itself. The labels of `.../images/a.png` are
+`.../labels/a.txt` with a line per object: `class x y width height` or `class x y x y x y ...`, in
+fractions of the image. An image without labels has no objects.
 """
 
 import os
@@ -13,48 +13,46 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from palitune.data.sources import split_files
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
 from palitune.data.sources.folders import iterate_images
-from palitune.data.sources.mask_formats import parse_segmentation, polygon_to_box
+from palitune.data.sources.masks.formats import parse_segmentation, polygon_to_box
+from palitune.data.sources.split_files import canonical_split, split_aliases
 from palitune.data.sources.validation import (
     HeaderReader,
     cached_header_reader,
     image_size,
+    rows_or_errors,
     short_repr,
     utf8_lines,
 )
 from palitune.errors import DataError
 from palitune.records import Instance, Row, Size
 
-BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)
+_BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)
 _CORNER_BOX_READER = BoxReader(BoxFormat.xyxy, normalized=True)
 _DESCRIPTION_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
 @dataclass(kw_only=True)
 class Yolo(Source):
-    """Rows out of YOLO text files: one per image."""
+    """Rows from YOLO text files: one per image."""
 
     name: ClassVar[str] = "yolo"
     patterns: ClassVar[tuple[str, ...]] = _DESCRIPTION_FILES
 
     splits: dict[str, str] = field(default_factory=dict)
-    """Folder or list of images of a split by the split's name, relative to `path` or absolute;
-    those that `data.yaml` does not name."""
+    """Folder or list of images by split name, relative to `path` or absolute, for splits that
+    `data.yaml` does not contain."""
     masks: bool = False
-    """Make masks of polygons; an object that is a box only has none."""
+    """Read polygons as masks; objects with a box only have no mask."""
 
     def candidates(self, split: str) -> list[Path]:
-        if own := [s for s in self.splits if split_files.canonical_split(s) == split]:
-            return [self.folder() / Path(self.splits[own[0]]).expanduser()]
+        for name, images in self.splits.items():
+            if canonical_split(name) == split:
+                return [self.folder() / Path(images).expanduser()]
         file = self._description_file()
-        return (
-            [file]
-            if file and any(s in _load_yaml(file) for s in split_files.split_aliases(split))
-            else []
-        )
+        return [file] if file and any(s in _load_yaml(file) for s in split_aliases(split)) else []
 
     def files(self, split: str) -> Iterable[Path]:
         file = self.annotation_file(split)
@@ -70,21 +68,19 @@ class Yolo(Source):
         description = self._description_file()
         if description is None:
             raise DataError(
-                f"{self.resolved_path()}: no {' or '.join(_DESCRIPTION_FILES[:2])} that names the classes"
+                f"{self.resolved_path()}: folder must contain "
+                f"{' or '.join(_DESCRIPTION_FILES[:2])} with the classes, got none. Set data.path "
+                "to its folder."
             )
         reader = _YoloReader(description, _load_class_names(description), self.masks)
         images = self._split_images(file, split)
         if images and not any(_label_file(image).is_file() for image in images):
             raise DataError(
-                f"{file}: no image of split {split!r} has labels, the first one's would be "
-                f"{_label_file(images[0])}; put them there"
+                f"{file}: images of split {split!r} must have label files such as "
+                f"{_label_file(images[0])}, got none. Move the label files there."
             )
         root = Path(os.path.commonpath([str(image.parent) for image in images] or ["."]))
-        for image in images:
-            try:
-                yield reader.row(image, root)
-            except DataError as mistake:
-                yield mistake
+        yield from rows_or_errors(lambda image: reader.row(image, root), images)
 
     def _description_file(self) -> Path | None:
         location = self.resolved_path()
@@ -95,27 +91,28 @@ class Yolo(Source):
         )
 
     def _split_images(self, file: Path, split: str) -> list[Path]:
-        """List the images of a split; `file` is `data.yaml`, a folder or a list of images."""
+        """Return the images of a split; `file` is `data.yaml`, a folder or a list of images."""
         if file.suffix not in (".yaml", ".yml"):
             return _list_images(file)
         if self._uses_validation_fraction(split):
             split = "train"
         content = _load_yaml(file)
-        named = next(content[s] for s in split_files.split_aliases(split) if s in content)
-        entries = named if isinstance(named, list) else [named]
+        value = next(content[s] for s in split_aliases(split) if s in content)
         return [
             image
-            for e in entries
-            for image in _list_images(_resolve_entry(file, content.get("path"), e, split))
+            for entry in (value if isinstance(value, list) else [value])
+            for image in _list_images(_resolve_entry(file, content.get("path"), entry, split))
         ]
 
 
+@dataclass
 class _YoloReader:
-    def __init__(self, description: Path, classes: dict[int, str], masks: bool) -> None:
-        self.description = description
-        self.classes = classes
-        self.masks = masks
-        self.read_header: HeaderReader = cached_header_reader()
+    """Builds the row of an image from its label file."""
+
+    description: Path
+    classes: dict[int, str]
+    masks: bool
+    read_header: HeaderReader = field(default_factory=cached_header_reader)
 
     def row(self, image: Path, root: Path) -> Row:
         labels = _label_file(image)
@@ -141,22 +138,22 @@ class _YoloReader:
             numbers = []
         if not numbers or numbers[0] % 1:
             raise DataError(
-                f"{location}: {short_repr(' '.join(fields))} is not a class number and coordinates; "
-                "write 'class x y width height', or 'class x y x y x y ...' for a polygon"
+                f"{location}: line must be 'class x y width height', or 'class x y x y x y ...' "
+                f"for a polygon, got {short_repr(' '.join(fields))}."
             )
         label = self.classes.get(int(numbers[0]))
         if label is None:
             raise DataError(
-                f"{location}: class {fields[0]} is none of the {len(self.classes)} that "
-                f"{self.description} names; correct it or add its name"
+                f"{location}: class must be one of the {len(self.classes)} in {self.description}, "
+                f"got {fields[0]}. Correct it, or add its name."
             )
         coordinates = numbers[1:]
         if len(coordinates) == 4:
-            return Instance(label=label, box=BOX_READER.read(coordinates, size, location))
+            return Instance(label=label, box=_BOX_READER.read(coordinates, size, location))
         if len(coordinates) < 6 or len(coordinates) % 2:
             raise DataError(
-                f"{location}: {len(coordinates)} coordinates are neither a box (4) nor a polygon (6 "
-                "or more, in pairs); a confidence has no place here"
+                f"{location}: coordinates must be 4 numbers for a box or at least 6, in pairs, for "
+                f"a polygon, got {len(coordinates)}. Remove a confidence score."
             )
         mask = (
             parse_segmentation(coordinates, size, location, normalized=True) if self.masks else None
@@ -166,7 +163,7 @@ class _YoloReader:
 
 
 def _label_file(image: Path) -> Path:
-    """Return the text file of an image: the last folder `images` of its path becomes `labels`."""
+    """Return the label file of an image: the last folder `images` of its path becomes `labels`."""
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
@@ -176,7 +173,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _list_images(path: Path) -> list[Path]:
-    """List the images of a folder, or those that a text file names."""
+    """Return the images of a folder, or those listed in a text file."""
     if path.is_dir():
         return [Path(os.path.abspath(image)) for image in iterate_images(path)]
     names = (line.strip() for line in utf8_lines(path.read_bytes(), path))
@@ -184,25 +181,35 @@ def _list_images(path: Path) -> list[Path]:
 
 
 def _resolve_entry(file: Path, root: Any, entry: Any, split: str) -> Path:
-    """Find what `data.yaml` names.
+    """Return the path of an entry of `data.yaml`.
 
-    Tools disagree on where relative paths begin, and Roboflow writes `../train/images` for a
-    folder beside the file.
+    Tools disagree on the base of relative paths, and Roboflow writes `../train/images` for a folder
+    next to the file.
+
+    Args:
+        file: The `data.yaml`.
+        root: Its value `path`.
+        entry: A value of the split.
+        split: Name of the split, for the message.
+
+    Raises:
+        DataError: The entry is not a path, or the path does not exist.
     """
     if not isinstance(entry, str) or not isinstance(root, str | None):
         raise DataError(
-            f"{file}: {split} is {short_repr(entry)}; name a folder or a text file of images"
+            f"{file}: {split} must be a folder or a text file of images, got {short_repr(entry)}."
         )
     bases = [file.parent / root, Path(root)] if root else []
     bases += [file.parent]
     stripped = entry.lstrip("./")
     for name in (entry, stripped) if entry.startswith("..") else (entry,):
         for base in bases:
-            if (place := base / name).exists():
-                return place
+            if (path := base / name).exists():
+                return path
     raise DataError(
-        f"{file}: {split} is {entry!r}, which does not exist beside the file"
-        f"{f' or in its path {root!r}' if root else ''}; correct it"
+        f"{file}: {split} must be a path next to the file"
+        f"{f' or in its path {root!r}' if root else ''}, got {entry!r}, which does not exist. "
+        "Correct it."
     )
 
 
@@ -211,21 +218,29 @@ def _load_yaml(file: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, ValueError) as mistake:
-        problem = " ".join(str(mistake).split())
-        raise DataError(f"{file}: not YAML ({problem}); write it anew") from mistake
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file}: file must be YAML ({reason}). Correct it.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{file}: not a description of a YOLO data set; see data.path")
+        raise DataError(
+            f"{file}: file must describe a YOLO data set, got {short_repr(content)}. Check "
+            "data.path."
+        )
     return content
 
 
 def _load_class_names(file: Path) -> dict[int, str]:
-    """Return the names by number, in the order of the numbers."""
+    """Return the class names by number, sorted by number."""
     names = _load_yaml(file).get("names")
     numbered = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(numbered, dict) or not numbered:
-        raise DataError(f"{file}: no names of classes; write names: [boat, buoy]")
+        raise DataError(
+            f"{file}: names must be a list of classes, got {short_repr(names)}. Write names: "
+            "[boat, buoy]."
+        )
     for number, name in numbered.items():
         if not isinstance(number, int) or not isinstance(name, str | int) or not str(name).strip():
-            raise DataError(f"{file}: class {number!r}: {name!r} must be a number and a name")
+            raise DataError(
+                f"{file}: names must map class numbers to names, got {number!r}: {name!r}."
+            )
     return {number: str(numbered[number]) for number in sorted(numbered)}

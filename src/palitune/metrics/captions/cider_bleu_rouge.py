@@ -1,34 +1,33 @@
 """CIDEr-D, BLEU and ROUGE-L of captions, as the COCO caption evaluation computes them.
 
-Each follows pycocoevalcap, the evaluation's code in Python 3, on the tokens of `tokenize`.
-`cider_d` is what that code and the tables of papers call CIDEr: n-grams of length 1 to 4 weighted
-by tf-idf, clipped, with a Gaussian penalty on the difference in length (sigma 6, lengths counted in
-bigrams), times 10. Document frequencies come from the references that are being evaluated, so a
-subset has other scores, and a single image scores 0. It lies in [0, 10]; papers print it times 100.
-`bleu` is a corpus number: counts are summed over images before they are divided; the length of the
-reference is the closest one, of two the shorter. `rouge_l` takes the best precision and the best
-recall over the references, each by itself, with beta 1.2.
+Each follows pycocoevalcap, the Python 3 version of that code, on the tokens of `ptb_tokenize`.
+`cider_d` is what pycocoevalcap and the tables of papers call CIDEr: n-grams of length 1 to 4
+weighted by tf-idf, clipped, with a Gaussian penalty on the difference in length (sigma 6, lengths
+counted in bigrams), times 10. Document frequencies come from the references under evaluation, so
+scores change on a subset, and a single image scores 0. It lies in [0, 10]; papers print it times
+100.
+`bleu` is a corpus value: counts are summed over images before they are divided; the reference
+length is the closest one, the shorter of two equally close ones.
+`rouge_l` combines the best precision and the best recall over the references, which may come from
+different references, with beta 1.2.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from palitune.metrics import MAX_CIDER_D
 from palitune.metrics.base import (
     CorpusMeanMetric,
+    CorpusMetric,
     FloatArray,
     MeanMetric,
-    Metric,
     ResampleCounts,
-    answer_text,
     check_references,
-    reference_texts,
 )
 from palitune.metrics.captions.ngrams import NGRAM_ORDERS, CaptionCorpus, sorted_unique
 from palitune.metrics.captions.ptb_tokenizer import ptb_tokenize
-from palitune.records import Example, Prediction
+from palitune.metrics.value_range import MAX_CIDER_D
 
 Tokenizer = Callable[[str], list[str]]
 
@@ -44,9 +43,9 @@ def cider_d(
     *,
     tokenizer: Tokenizer = ptb_tokenize,
 ) -> tuple[float, dict[str, float]]:
-    """Return the corpus score in [0, 10], the mean over images, and that of each image.
+    """Return the corpus score in [0, 10], the mean over images, and the score of each image.
 
-    Raises ValueError where the two do not name the same images, or one has no reference.
+    Raises ValueError if the two sides have different images or an image has no reference.
     """
     scores = _cider_scores(_build_corpus(predictions, references, tokenizer))
     return float(scores.mean()), dict(zip(predictions, scores.tolist(), strict=True))
@@ -60,13 +59,11 @@ def bleu(
 ) -> tuple[float, float, float, float]:
     """Return BLEU-1 to BLEU-4 of the corpus, in [0, 1].
 
-    Raises ValueError where the two do not name the same images, or one has no reference.
+    Raises ValueError if the two sides have different images or an image has no reference.
     """
-    sums = _bleu_statistics(_build_corpus(predictions, references, tokenizer)).sum(
-        axis=0, keepdims=True
-    )
-    one, two, three, four = _bleu_scores(sums)[0].tolist()
-    return one, two, three, four
+    statistics = _bleu_statistics(_build_corpus(predictions, references, tokenizer))
+    bleu_1, bleu_2, bleu_3, bleu_4 = _bleu_scores(statistics.sum(axis=0, keepdims=True))[0].tolist()
+    return bleu_1, bleu_2, bleu_3, bleu_4
 
 
 def rouge_l(
@@ -75,9 +72,9 @@ def rouge_l(
     *,
     tokenizer: Tokenizer = ptb_tokenize,
 ) -> tuple[float, dict[str, float]]:
-    """Return the corpus score in [0, 1], the mean over images, and that of each image.
+    """Return the corpus score in [0, 1], the mean over images, and the score of each image.
 
-    Raises ValueError where the two do not name the same images, or one has no reference.
+    Raises ValueError if the two sides have different images or an image has no reference.
     """
     _check_inputs(predictions, references)
     scores = {
@@ -90,11 +87,11 @@ def rouge_l(
 def _check_inputs(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
     if differing := predictions.keys() ^ references.keys():
         raise ValueError(
-            f"image {min(differing)!r} is on one side only; give a prediction and references of "
-            "the same images"
+            f"image {min(differing)!r} has only a prediction or only references; provide both for "
+            "every image"
         )
     if not predictions:
-        raise ValueError("no captions to judge; give at least one")
+        raise ValueError("no captions to score; provide at least one")
     for texts in references.values():
         check_references(texts)
 
@@ -110,7 +107,7 @@ def _build_corpus(
 def _tokenize_corpus(
     captions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Tokenizer
 ) -> CaptionCorpus:
-    """Cut captions into words: a token with a no-break space inside counts as two, as there."""
+    """Split captions into words; as in pycocoevalcap, a no-break space splits a token in two."""
 
     def words(text: str) -> list[str]:
         return " ".join(tokenizer(text)).split()
@@ -130,15 +127,13 @@ def _cider_scores(corpus: CaptionCorpus) -> FloatArray:
         frequency = np.bincount(in_images % grams.num_ngrams, minlength=grams.num_ngrams)
         idf = np.log(corpus.num_images) - np.log(np.maximum(1, frequency))
         value = grams.count * idf[grams.ngram]
-        wanted = grams.reference_count * idf[grams.reference_ngram]
+        expected = grams.reference_count * idf[grams.reference_ngram]
         norm = np.sqrt(np.bincount(grams.image, value**2, corpus.num_images))
-        wanted_norm = np.sqrt(np.bincount(grams.reference, wanted**2, len(corpus.reference_image)))
-        both = wanted[grams.is_shared]
-        clipped = np.minimum(value[grams.match_index[grams.is_shared]], both) * both
-        product = np.bincount(
-            grams.reference[grams.is_shared], clipped, len(corpus.reference_image)
-        )
-        norms = norm[corpus.reference_image] * wanted_norm
+        reference_norm = np.sqrt(np.bincount(grams.reference, expected**2, len(similarity)))
+        shared = expected[grams.is_shared]
+        clipped = np.minimum(value[grams.match_index[grams.is_shared]], shared) * shared
+        product = np.bincount(grams.reference[grams.is_shared], clipped, len(similarity))
+        norms = norm[corpus.reference_image] * reference_norm
         similarity += np.divide(product, norms, out=np.zeros_like(norms), where=norms > 0)
     bigrams = np.maximum(0, corpus.lengths - 1)[corpus.reference_image]
     difference = bigrams - np.maximum(0, corpus.reference_lengths - 1)
@@ -149,29 +144,30 @@ def _cider_scores(corpus: CaptionCorpus) -> FloatArray:
 
 
 def _bleu_statistics(corpus: CaptionCorpus) -> FloatArray:
-    """Return what BLEU sums over images, (images, 10).
+    """Return the statistics that BLEU sums over images, (images, 10).
 
-    Columns: n-grams that match for n = 1 to 4, n-grams there are, words, words of the reference.
+    Columns: matching n-grams for n = 1 to 4, all n-grams for n = 1 to 4, words of the prediction,
+    words of the closest reference.
     """
-    right, written = [], []
+    matching, total = [], []
     for order, grams in zip(NGRAM_ORDERS, corpus.ngram_tables, strict=True):
-        most = np.zeros(len(grams.count), np.int64)
+        limit = np.zeros(len(grams.count), np.int64)
         np.maximum.at(
-            most, grams.match_index[grams.is_shared], grams.reference_count[grams.is_shared]
+            limit, grams.match_index[grams.is_shared], grams.reference_count[grams.is_shared]
         )
-        matching = np.minimum(grams.count, most)
-        right.append(np.bincount(grams.image, matching, corpus.num_images))
-        written.append(np.maximum(0, corpus.lengths - order + 1))
+        clipped = np.minimum(grams.count, limit)
+        matching.append(np.bincount(grams.image, clipped, corpus.num_images))
+        total.append(np.maximum(0, corpus.lengths - order + 1))
     distance = np.abs(corpus.reference_lengths - corpus.lengths[corpus.reference_image])
     nearest = np.lexsort((corpus.reference_lengths, distance, corpus.reference_image))
     first = np.cumsum(corpus.references_per_image) - corpus.references_per_image
     closest = corpus.reference_lengths[nearest[first]]
-    return np.stack([*right, *written, corpus.lengths, closest], axis=1).astype(float)
+    return np.stack([*matching, *total, corpus.lengths, closest], axis=1).astype(float)
 
 
 def _bleu_scores(statistics: FloatArray) -> FloatArray:
     """Return BLEU-1 to BLEU-4 of each row of summed statistics, (rows, 4)."""
-    tiny, small = 1e-15, 1e-9  # pycocoevalcap's guards against a division by zero
+    tiny, small = 1e-15, 1e-9  # pycocoevalcap's constants against a division by zero
     precision = (statistics[:, :4] + tiny) / (statistics[:, 4:8] + small)
     mean = np.cumprod(precision, axis=1) ** (1 / np.array(NGRAM_ORDERS))
     ratio = (statistics[:, 8:9] + tiny) / (statistics[:, 9:10] + small)
@@ -182,7 +178,7 @@ def _bleu_scores(statistics: FloatArray) -> FloatArray:
 def _rouge_l_score(caption: list[str], references: list[list[str]]) -> float:
     from rapidfuzz.distance import LCSseq
 
-    caption = caption or [""]  # an empty caption is one empty token there
+    caption = caption or [""]  # pycocoevalcap scores an empty caption as one empty token
     shared = [
         (LCSseq.similarity(caption, words or [""]), len(words or [""])) for words in references
     ]
@@ -194,16 +190,15 @@ def _rouge_l_score(caption: list[str], references: list[list[str]]) -> float:
 
 
 class CiderD(CorpusMeanMetric):
-    """Document frequencies are those of the whole corpus in intervals and slices too."""
+    """Intervals and slices use the document frequencies of the whole corpus."""
 
     def __init__(self) -> None:
         super().__init__("cider_d")
 
-    def score_corpus(self, answers: list[str], references: list[tuple[str, ...]]) -> list[float]:
-        scores: list[float] = _cider_scores(
-            _tokenize_corpus(answers, references, ptb_tokenize)
-        ).tolist()
-        return scores
+    def corpus_statistics(
+        self, answers: list[str], references: list[tuple[str, ...]]
+    ) -> FloatArray:
+        return _cider_scores(_tokenize_corpus(answers, references, ptb_tokenize))[:, None]
 
 
 class RougeL(MeanMetric):
@@ -215,33 +210,20 @@ class RougeL(MeanMetric):
         return _rouge_l_score(ptb_tokenize(answer), [ptb_tokenize(text) for text in references])
 
 
-class Bleu(Metric):
-    """Reports corpus numbers; the scores of an example are those of a corpus of it alone."""
+class Bleu(CorpusMetric):
+    """BLEU of the corpus; the scores of an example are those of a corpus of one example."""
+
+    num_statistics: ClassVar[int] = 10
 
     def __init__(self, *orders: int) -> None:
         """`orders` are the longest n-grams to report, e.g. 4 for BLEU-4."""
+        super().__init__()
         self.orders = orders
-        self.answers: list[str] = []
-        self.references: list[tuple[str, ...]] = []
-        self._cached_statistics: FloatArray | None = None
 
-    def statistics(self) -> FloatArray:
-        """Count once, until another example comes in: see `_bleu_statistics`."""
-        if self._cached_statistics is None:
-            self._cached_statistics = _bleu_statistics(
-                _tokenize_corpus(self.answers, self.references, ptb_tokenize)
-            )
-        return self._cached_statistics
-
-    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        self.answers.append(answer_text(prediction))
-        self.references.append(reference_texts(example))
-        self._cached_statistics = None
-        return {}
-
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.answers))))
-        return {name: float(values[0]) for name, values in numbers.items()}
+    def corpus_statistics(
+        self, answers: list[str], references: list[tuple[str, ...]]
+    ) -> FloatArray:
+        return _bleu_statistics(_tokenize_corpus(answers, references, ptb_tokenize))
 
     def per_example_scores(self) -> list[dict[str, float]]:
         return [self._by_name(row) for row in _bleu_scores(self.statistics()).tolist()]

@@ -1,14 +1,14 @@
-"""CIDEr-D of one caption at a time, as a share of the best there is.
+"""CIDEr-D of single captions as a reward in [0, 1]: a tenth of the metric `cider_d`.
 
-How telling words are is fixed by the captions that are learned from, since a single image tells
-nothing of it; on those the number is a tenth of `metrics.captions`' own.
+Document frequencies come from the training examples, because a single image has none. On the
+training examples the mean equals a tenth of the metric.
 """
 
 import math
 from collections import Counter
 from collections.abc import Sequence
 
-from palitune.metrics.base import answer_text, reference_texts
+from palitune.metrics.base import answer_text, mean, reference_texts
 from palitune.metrics.captions.cider_bleu_rouge import CIDER_SIGMA
 from palitune.metrics.captions.ngrams import NGRAM_ORDERS
 from palitune.metrics.captions.ptb_tokenizer import ptb_tokenize
@@ -18,39 +18,42 @@ Ngram = tuple[str, ...]
 
 
 class CaptionReward:
-    """`examples`: those that are learned from."""
+    """Scores captions with the document frequencies of the training examples."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._num_images = max(1, len(examples))
         self._document_frequency: Counter[Ngram] = Counter()
-        """In how many images' references each n-gram stands."""
+        """Number of images whose references contain each n-gram."""
         for example in examples:
-            grams = (_count_ngrams(_split_tokens(text)) for text in reference_texts(example))
-            self._document_frequency.update({gram for counted in grams for gram in counted})
+            counts = (_count_ngrams(_split_tokens(text)) for text in reference_texts(example))
+            self._document_frequency.update({gram for grams in counts for gram in grams})
 
     def __call__(self, prediction: Prediction, example: Example) -> float:
         """Return the CIDEr-D in [0, 1]."""
         words = _split_tokens(answer_text(prediction))
-        found = [self._cider_d(words, _split_tokens(text)) for text in reference_texts(example)]
-        return min(1.0, sum(found) / len(found))
+        return min(
+            1.0, mean([self._cider_d(words, _split_tokens(t)) for t in reference_texts(example)])
+        )
 
     def _cider_d(self, answer: list[str], reference: list[str]) -> float:
-        ours, theirs = self._tf_idf(answer), self._tf_idf(reference)
         total = 0.0
         for order in NGRAM_ORDERS:
-            own = {gram: weight for gram, weight in ours.items() if len(gram) == order}
-            other = {gram: weight for gram, weight in theirs.items() if len(gram) == order}
-            norm = math.hypot(*own.values()) * math.hypot(*other.values())
-            shared = sum(min(own[gram], other[gram]) * other[gram] for gram in own if gram in other)
+            predicted, expected = self._tf_idf(answer, order), self._tf_idf(reference, order)
+            norm = math.hypot(*predicted.values()) * math.hypot(*expected.values())
+            shared = sum(
+                min(weight, expected[gram]) * expected[gram]
+                for gram, weight in predicted.items()
+                if gram in expected
+            )
             total += shared / norm if norm else 0.0
-        difference = max(0, len(answer) - 1) - max(0, len(reference) - 1)  # in bigrams, as there
+        difference = max(0, len(answer) - 1) - max(0, len(reference) - 1)  # in bigrams, as CIDEr-D
         return total / len(NGRAM_ORDERS) * math.exp(-(difference**2) / (2 * CIDER_SIGMA**2))
 
-    def _tf_idf(self, words: list[str]) -> dict[Ngram, float]:
+    def _tf_idf(self, words: list[str], order: int) -> dict[Ngram, float]:
         return {
             gram: count
             * (math.log(self._num_images) - math.log(max(1, self._document_frequency[gram])))
-            for gram, count in _count_ngrams(words).items()
+            for gram, count in _count_ngrams(words, (order,)).items()
         }
 
 
@@ -58,9 +61,9 @@ def _split_tokens(text: str) -> list[str]:
     return " ".join(ptb_tokenize(text)).split()
 
 
-def _count_ngrams(words: list[str]) -> Counter[Ngram]:
+def _count_ngrams(words: list[str], orders: Sequence[int] = NGRAM_ORDERS) -> Counter[Ngram]:
     return Counter(
         tuple(words[start : start + order])
-        for order in NGRAM_ORDERS
+        for order in orders
         for start in range(len(words) - order + 1)
     )

@@ -1,21 +1,21 @@
-"""Penn Treebank tokens of a caption, as the COCO caption evaluation cuts them.
+"""Penn Treebank tokenizer for captions, equivalent to the one of the COCO caption evaluation.
 
-The evaluation (pycocoevalcap) runs Stanford's PTBTokenizer 3.4.1 on each caption, lower-cases what
-comes out, and drops a list of punctuation marks. This is the same in Python, written from what that
-program does, so that no Java is needed: equal on more than 99.9 % of ordinary captions, and with
-its habits on odd ones. "cannot" is "can not" and "isn't" is "is n't"; "?!" stays, "?" goes;
-brackets stay as "-lrb-", for they are lower-cased before the list is applied; "£" is "#" and "€" is
-"$"; what belongs to no script it knows, emoji among it, is dropped; a telephone number, a tag and
-"1 1/2" keep a no-break space inside one token.
+The evaluation (pycocoevalcap) runs Stanford's PTBTokenizer 3.4.1 on each caption, lower-cases the
+tokens and drops a list of punctuation marks. This module reimplements its behavior in Python, so
+that no Java is required. It equals the original on more than 99.9 % of ordinary captions and keeps
+its peculiarities: "cannot" is "can not" and "isn't" is "is n't"; "?!" stays, "?" is dropped;
+brackets stay as "-lrb-", because they are lower-cased before the list is applied; "£" is "#" and
+"€" is "$"; characters of unknown scripts, including emoji, are dropped; a telephone number, a tag
+and "1 1/2" keep a no-break space inside one token.
 """
 
 import re
 from functools import cache, lru_cache
 
 DROPPED_TOKENS = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-"""Tokens that the evaluation leaves out; its own list has brackets in upper case, never met."""
+"""Tokens that the evaluation drops; the brackets in its list are upper case and never match."""
 
-# Marks that count as part of a word, in the Unicode version of that program.
+# Marks that count as part of a word, in the Unicode version of PTBTokenizer.
 _COMBINING_MARKS = (
     r"\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02eb\u02ed\u02ef-\u036f\u0483-\u0487\u0591-\u05bd"
     r"\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0615-\u061a\u064b-\u065e\u0670\u06d6-\u06e4"
@@ -26,7 +26,7 @@ _COMBINING_MARKS = (
     r"\u0d3e-\u0d44\u0d46-\u0d48\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc"
     r"\u0ec8-\u0ecd"
 )
-# What Python counts as a word character and that program does not: numerals, and other planes.
+# Word characters in Python but not in PTBTokenizer: numerals, and characters beyond U+FFFF.
 _NUMERALS = (
     "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2089\u2150-\u218b\u2460-\u24ff\u2776-\u2793"
     "\u3007\u3021-\u3029\u3192-\u3195\u3220-\u32ff\U00010000-\U0010ffff"
@@ -39,10 +39,10 @@ _AUXILIARY = "(?i:s|m|d|re|ve|ll)(?![a-zA-Z])"
 _FRENCH = rf"(?:[dDoOlL]{_TICK}(?={_L})(?!{_AUXILIARY}))?"
 _HYPHENATED_WORD = rf"{_FRENCH}{_LD}+(?:[-\u2010\u2011]{_FRENCH}{_LD}+)*"
 _WORD = rf"{_L}{_LD}*(?:[.!?]{_L}{_LD}*)+"
-# A word ends here: no letter follows, nor a hyphen or apostrophe that would go on with it.
+# End of a word: no letter follows, nor a hyphen or apostrophe that would continue it.
 _WORD_END = rf"(?!{_LD}|-{_LD}|{_APOSTROPHE}{_AUXILIARY}|[.!?]{_L})"
 
-# Words that keep their period, whatever their case.
+# Words that keep their period, in any case.
 _ABBREVIATIONS = """
     jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri
     ala ariz calif colo conn ct dak fla ga ind kan kans ky md mich minn mo mont neb nev okla penn
@@ -54,10 +54,10 @@ _ABBREVIATIONS = """
     cmdr comdr pfc spc supt supts det adj adv asst assoc ens insp mlle mme msgr sfc
     invt elec natl mfg mtg a.k.a
 """
-# As lower-case words these are no abbreviations: a mass, a miss, pa and tex.
+# Abbreviations only if capitalized: lower-case mass, miss, pa and tex are words.
 _CAPITAL_ABBREVIATIONS = "az ark del ill la mass miss ore pa tex wash"
 _BEFORE_NUMBERS = "no nos prop fig figs pp ca art"
-# After "B." these begin a sentence, so that the period is not part of "B".
+# Words that start a sentence after "B.", so that the period is not part of "B".
 _STARTERS = """
     A About According Additionally After An As At But Earlier He Her Here However If In It Last Many
     More Mr\\. Ms\\. Now Once One Other Our She Since So Some Such That The Their Then There These
@@ -69,12 +69,12 @@ def _alternatives(words: str) -> str:
     return "|".join(sorted(words.split(), key=len, reverse=True))
 
 
-_CAPITALISED = "|".join(
+_CAPITALIZED = "|".join(
     f"{word[0].upper()}(?i:{word[1:]})" for word in _CAPITAL_ABBREVIATIONS.split()
 )
 _DOMAIN = r"""(?:[^ \t"<>|.!?(){},$@/'`-]+\.)"""
 
-# In the order of trial; where that program takes the longest match, the longer form comes first.
+# Tried in this order. PTBTokenizer takes the longest match, so longer forms come first.
 _TOKEN_PATTERNS = [
     r"<(?:[!?][A-Za-z-][^>]*|/?[A-Za-z][\w:.-]*(?:\ +[A-Za-z][\w:.-]*"
     r"(?:\ *=\ *(?:'[^']*'|\"[^\"]*\"|[A-Za-z][\w:.-]*))?)*\ */?|/)>",
@@ -93,7 +93,7 @@ _TOKEN_PATTERNS = [
     rf"(?:{_WORD}|{_HYPHENATED_WORD})\.(?=[,;:])|\d+\.(?=[,;:])",
     r"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|[A-Za-z0-9]+))+(?![^\W_])",
     rf"{_LD}+(?:_{_LD}+)+",
-    # contracted: what comes before n't, and words that are cut in two
+    # contractions: the part before n't, and words that are split in two
     rf"{_LD}+?(?=[nN]{_TICK}[tT](?![A-Za-z]))",
     rf"(?i:can(?=not{_WORD_END})|gon(?=na{_WORD_END})|got(?=ta{_WORD_END})|lem(?=me{_WORD_END})|gim(?=me{_WORD_END})"
     rf"|wan(?=na{_WORD_END})|{_APOSTROPHE}t(?=(?:is|was)(?:n{_TICK}t|(?!{_LD}))))",
@@ -110,7 +110,7 @@ _TOKEN_PATTERNS = [
     rf"[ldjLDJ]{_APOSTROPHE}(?!{_L})|[jJ]{_APOSTROPHE}",
     # with a period
     rf"[A-Za-z](?:\.[A-Za-z])+(?!{_LD})(?!\.{_L})(?:\.(?!-?{_L}))?",
-    rf"(?i:{_alternatives(_ABBREVIATIONS)})\.(?!{_L})|(?:{_CAPITALISED})\.(?!{_L})",
+    rf"(?i:{_alternatives(_ABBREVIATIONS)})\.(?!{_L})|(?:{_CAPITALIZED})\.(?!{_L})",
     rf"(?i:{_alternatives(_BEFORE_NUMBERS)})\.(?=\s?\d)",
     rf"[A-Za-z]\.(?!{_L})(?!\s+(?:{_alternatives(_STARTERS)})(?!\w))",
     _WORD,
@@ -128,11 +128,11 @@ _TOKEN_PATTERNS = [
 
 @cache
 def _token_pattern() -> re.Pattern[str]:
-    """Compile the forms when first needed: it takes a tenth of a second."""
+    """Compile the patterns on first use, which takes a tenth of a second."""
     return re.compile("|".join(_TOKEN_PATTERNS))
 
 
-# Marks outside ASCII that it keeps; what is neither here nor in a word is dropped.
+# Symbols that PTBTokenizer keeps; other characters outside words are dropped.
 _KEPT_SYMBOLS = re.compile(
     r"[!-~\xa1\xa5-\xa9\xac\xae-\xb4\xb6-\xb9\xbf\xd7\xf7\u037e\u0387\u0589\u05be\u05c0\u05c3"
     r"\u05c6\u05f3\u05f4\u0600-\u0603\u0606-\u060c\u0614\u061b\u061e\u061f\u066a\u066d\u06d4"
@@ -156,43 +156,43 @@ _BRACKET_REPLACEMENTS = str.maketrans({"(": "-lrb-", ")": "-rrb-", " ": "\u00a0"
 _CLITIC = re.compile(rf"{_APOSTROPHE}{_AUXILIARY}|[nN]{_TICK}[tT]")
 _DROPPED_RUNS = re.compile(r"\.+|-+")
 _SEPARATORS = re.compile(r"[\n\r\t\v\f\x1c-\x1f\x85\u2028\u2029]")
-# How a word can depend on the next one: a tag, a single letter or "No." with its period.
+# Words whose tokens depend on the next word: a tag, a single letter or "No." with its period.
 _NEEDS_NEXT_WORD = re.compile(
     rf"<|(?:^|[^A-Za-z])[A-Za-z]\.\W*$|(?i:{_alternatives(_BEFORE_NUMBERS)})\.\W*$"
 )
 
 
 def ptb_tokenize(caption: str) -> list[str]:
-    """Return the lower-case tokens of one caption, without the punctuation that is not counted.
+    """Return the lower-case tokens of one caption without the dropped punctuation.
 
-    The caption is cut by itself, where the evaluation's program sees the next one too.
+    Each caption is tokenized independently, while PTBTokenizer also sees the next caption.
     """
     text = _SEPARATORS.sub(" ", caption).replace("\u00ad", "")
     tokens: list[str] = []
-    numbers = 0
+    num_numeric = 0
     for word in text.split(" "):
-        parts, alone, numeric = _tokenize_word(word)
-        numbers += numeric
-        if not alone or numbers > 1:
+        word_tokens, is_independent, is_numeric = _tokenize_word(word)
+        num_numeric += is_numeric
+        if not is_independent or num_numeric > 1:
             return _tokenize_text(text)
-        tokens += parts
+        tokens += word_tokens
     return tokens
 
 
 @lru_cache(maxsize=1 << 16)
 def _tokenize_word(word: str) -> tuple[list[str], bool, bool]:
-    """Return the tokens of a word, whether they are so beside any other, whether it has digits."""
+    """Return the tokens of a word, whether they are the same before any word, and any digit."""
     return _tokenize_text(word), not _NEEDS_NEXT_WORD.search(word), any(c.isdigit() for c in word)
 
 
 def _tokenize_text(text: str) -> list[str]:
-    written = (_normalize_token(token) for token in _token_pattern().findall(text))
-    return [token for token in written if token and token not in DROPPED_TOKENS]
+    tokens = map(_normalize_token, _token_pattern().findall(text))
+    return [token for token in tokens if token and token not in DROPPED_TOKENS]
 
 
 @lru_cache(maxsize=1 << 16)
 def _normalize_token(token: str) -> str:
-    """Write one token as the program does; empty where it drops the character."""
+    """Return a token as PTBTokenizer writes it; empty if it drops the character."""
     if _DROPPED_RUNS.fullmatch(token):
         return ""
     if token in _REPLACEMENTS:

@@ -1,34 +1,36 @@
-"""Referring expressions: the share of boxes with an IoU of at least .5 (and .75), and the mean IoU.
+"""Box accuracy of referring expressions: share of boxes with IoU at least .5 or .75, and mean IoU.
 
-Each example has one true box and is judged by the first box of its prediction; none counts as an
-IoU of 0. Accuracy at .5 is what RefCOCO's papers report as "accuracy".
+Each example has one reference box and is scored by the first box of its prediction; a prediction
+without a box counts as IoU 0. Accuracy at .5 is the "accuracy" of RefCOCO's papers.
 """
 
-import numpy as np
+from typing import ClassVar
 
-from palitune.metrics.base import FloatArray, Metric, ResampleCounts, require_objects, weighted_mean
+from palitune.metrics.base import (
+    FloatArray,
+    ResampleCounts,
+    SummedMetric,
+    predicted_objects,
+    reference_objects,
+    weighted_mean,
+)
 from palitune.metrics.objects.matching import box_iou
 from palitune.records import Example, Prediction
 
 
-class BoxAccuracy(Metric):
-    def __init__(self) -> None:
-        self.ious: list[float] = []
+class BoxAccuracy(SummedMetric):
+    num_statistics: ClassVar[int] = 1
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        reference = require_objects(example.reference, f"example {example.id}")
-        predicted = require_objects(prediction.value or (), f"prediction {prediction.id}")
-        both = bool(predicted and reference)
-        self.ious.append(box_iou(predicted[0].box, reference[0].box) if both else 0.0)
-        return {"box_iou": self.ious[-1]}
-
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.ious))))
-        return {name: float(values[0]) for name, values in numbers.items()}
+        reference, predicted = reference_objects(example), predicted_objects(prediction)
+        iou = box_iou(predicted[0].box, reference[0].box) if predicted and reference else 0.0
+        self.statistics.append((iou,))
+        return {"box_iou": iou}
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
+        (ious,) = self.columns()
         return {
-            "box_accuracy@.5": weighted_mean(counts, [iou >= 0.5 for iou in self.ious]),
-            "box_accuracy@.75": weighted_mean(counts, [iou >= 0.75 for iou in self.ious]),
-            "box_iou": weighted_mean(counts, self.ious),
+            "box_accuracy@.5": weighted_mean(counts, ious >= 0.5),
+            "box_accuracy@.75": weighted_mean(counts, ious >= 0.75),
+            "box_iou": weighted_mean(counts, ious),
         }

@@ -1,9 +1,8 @@
-"""What the confidences of found objects are worth: precision and recall, and how reliable they are.
+"""Precision-recall curves and calibration of detection scores.
 
-`precision_recall` is the curve behind COCO's AP50: the mean of a class's precisions is its AP50.
-`reliability` sets scores against the share of objects that were right: where the two agree, an
-object of score .7 is right in 7 of 10 cases. It counts as `precision@.5` does, so its bins together
-give that number.
+The mean of a class's precision-recall curve is its COCO AP50. The reliability diagram compares
+scores with the share of correct objects: with calibrated scores, 7 of 10 objects of score .7 are
+correct. It uses the matches of `precision@.5`, so the total over its bins gives that value.
 """
 
 from collections.abc import Sequence
@@ -12,19 +11,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from palitune.metrics.base import FloatArray
-from palitune.metrics.objects.coco_matching import (
+from palitune.metrics.base import FloatArray, mean
+from palitune.metrics.objects.average_precision import (
     IGNORED,
     MATCHED,
     RECALL_THRESHOLDS,
     CocoClassMatches,
-    CocoMatches,
 )
-from palitune.metrics.objects.matching import MATCH_IOU, Overlaps, box_overlaps, match_pairs
+from palitune.metrics.objects.coco_matching import CocoMatches
+from palitune.metrics.objects.matching import (
+    Overlaps,
+    box_overlaps,
+    false_positives,
+    match_pairs,
+)
 from palitune.records import Instance
 
 CALIBRATION_BINS = 10
-"""Bins of equal width that scores in [0, 1] are sorted into."""
+"""Number of bins of equal width over [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -33,39 +37,39 @@ class Reliability:
 
     low: float
     high: float
-    """Scores from `low` to below `high`; the last bin holds its `high` too."""
+    """Scores from `low` to below `high`; the last bin includes its `high`."""
     count: int
     score: float
-    """Mean score of the objects; NaN where there are none."""
+    """Mean score of the objects; NaN without objects."""
     precision: float
-    """Share of them that are right; NaN where there are none."""
+    """Share of correct objects; NaN without objects."""
 
 
 def precision_recall_curve(matches: CocoMatches) -> tuple[FloatArray, FloatArray]:
     """Return COCO's 101 recalls and the precision at each, (101,), IoU .5, mean over classes.
 
-    Precision at a recall is the best at that recall or a higher one, 0 where it is never reached.
-    It is NaN throughout where there is nothing to find.
+    The precision at a recall is the highest at that or a larger recall, and 0 at recalls that are
+    not reached. It is NaN throughout without reference objects.
     """
     curves = [
-        _class_precision_curve(one, int(wanted))
-        for one in matches.classes
-        if (wanted := one.num_objects[0].sum())
+        _class_precision_curve(class_matches, int(num_objects))
+        for class_matches in matches.classes
+        if (num_objects := class_matches.num_objects[0].sum())
     ]
-    return RECALL_THRESHOLDS, np.mean(curves, axis=0) if curves else np.full(
-        len(RECALL_THRESHOLDS), np.nan
-    )
+    if not curves:
+        return RECALL_THRESHOLDS, np.full(len(RECALL_THRESHOLDS), np.nan)
+    return RECALL_THRESHOLDS, np.mean(curves, axis=0)
 
 
 def _class_precision_curve(class_matches: CocoClassMatches, num_objects: int) -> FloatArray:
-    state = class_matches.status[0, 0]
-    right = (state == MATCHED)[state != IGNORED]
-    found = np.cumsum(right)
-    precision = found / np.arange(1, len(found) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    # A recall is reached by the first detection with which so many objects have been found.
-    place = np.searchsorted(found / num_objects, RECALL_THRESHOLDS, side="left")
-    curve: FloatArray = np.append(best, 0.0)[place]
+    status = class_matches.status[0, 0]
+    is_correct = (status == MATCHED)[status != IGNORED]
+    num_correct = np.cumsum(is_correct)
+    precision = num_correct / np.arange(1, len(num_correct) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    # The first detection at which the recall is reached.
+    rank = np.searchsorted(num_correct / num_objects, RECALL_THRESHOLDS, side="left")
+    curve: FloatArray = np.append(envelope, 0.0)[rank]
     return curve
 
 
@@ -74,54 +78,47 @@ def scored_detections(
     reference: Sequence[Instance],
     overlaps: Overlaps | None = None,
 ) -> list[tuple[float, bool]]:
-    """Return (score, whether right) of each predicted object that has a score.
+    """Return (score, whether correct) of each predicted object that has a score.
 
-    One that lies in a crowd of its label is neither right nor wrong and is left out, as in
-    `detection_ap.match`; `overlaps` are those of the boxes if None.
+    Predictions inside a crowd of their label are left out, as in `matching.count_matches`;
+    `overlaps` default to those of the boxes.
     """
     overlaps = box_overlaps(predicted, reference) if overlaps is None else overlaps
-    right = set(match_pairs(predicted, reference, overlaps).values())
+    matches = match_pairs(predicted, reference, overlaps)
+    correct = set(matches.values())
+    counted = correct | set(false_positives(predicted, reference, overlaps, matches))
     return [
-        (guess.score, place in right)
-        for place, guess in enumerate(predicted)
-        if guess.score is not None
-        and (place in right or not in_crowd(guess, reference, overlaps[place]))
+        (prediction.score, index in correct)
+        for index, prediction in enumerate(predicted)
+        if prediction.score is not None and index in counted
     ]
-
-
-def in_crowd(detection: Instance, reference: Sequence[Instance], overlaps: Sequence[float]) -> bool:
-    """Tell whether at least half of a predicted object lies in a crowd of its label."""
-    return any(
-        truth.crowd and truth.label == detection.label and overlap >= MATCH_IOU
-        for truth, overlap in zip(reference, overlaps, strict=True)
-    )
 
 
 def reliability_diagram(
     scored: Sequence[tuple[float, bool]], bins: int = CALIBRATION_BINS
 ) -> list[Reliability]:
-    """Sort (score, whether right) into bins of equal width over [0, 1].
+    """Sort (score, whether correct) into bins of equal width over [0, 1].
 
     A score outside counts in the bin at that end.
     """
-    edges = [place / bins for place in range(bins + 1)]
-    sorted_in: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for score, right in scored:
-        sorted_in[max(0, min(int(score * bins), bins - 1))].append((score, right))
+    edges = [index / bins for index in range(bins + 1)]
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for score, correct in scored:
+        members[max(0, min(int(score * bins), bins - 1))].append((score, correct))
     return [
         Reliability(
-            low, high, len(inside), _mean([s for s, _ in inside]), _mean([r for _, r in inside])
+            low,
+            high,
+            len(inside),
+            mean([score for score, _ in inside]),
+            mean([correct for _, correct in inside]),
         )
-        for (low, high), inside in zip(pairwise(edges), sorted_in, strict=True)
+        for (low, high), inside in zip(pairwise(edges), members, strict=True)
     ]
 
 
 def calibration_error(bins: Sequence[Reliability]) -> float:
-    """Return the mean distance of score and precision over objects; NaN where there are none."""
-    total = sum(one.count for one in bins)
-    gaps = (one.count * abs(one.score - one.precision) for one in bins if one.count)
+    """Return the expected calibration error: mean distance of score and precision over objects."""
+    total = sum(b.count for b in bins)
+    gaps = (b.count * abs(b.score - b.precision) for b in bins if b.count)
     return sum(gaps) / total if total else float("nan")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")

@@ -1,29 +1,34 @@
-"""What was taken for what: the classes of objects, and the answers of a closed set.
+"""Confusion matrix over object classes or closed-set answers.
 
-Objects are paired as `detection_ap.match` pairs them, those of one label first; what is left over
-is then paired whatever its label, the best IoU first, from IoU .5 on. So the diagonal holds the
-objects that precision, recall and F1 at IoU .5 count as found.
+Objects of one label are matched first, as in `matching.match_pairs`; the remaining ones are then
+matched regardless of their label, the best IoU first, with at least IoU .5. So the diagonal holds
+the objects that precision, recall and F1 at IoU .5 count as correct.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from palitune.metrics.objects.calibration import in_crowd
-from palitune.metrics.objects.matching import MATCH_IOU, Overlaps, box_overlaps, match_pairs
+from palitune.metrics.objects.matching import (
+    MATCH_IOU,
+    Overlaps,
+    box_overlaps,
+    false_positives,
+    match_pairs,
+)
 from palitune.records import Instance
 
 NO_OBJECT = ""
-"""Stands for no object: the prediction of a missed one, the reference of an invented one."""
+"""Label of no object: the prediction of a missed one, the reference of an invented one."""
 OTHER_LABELS = "\N{HORIZONTAL ELLIPSIS}"
-"""Stands for all classes that a table has no room for, and for answers outside the closed set."""
+"""Label of all classes beyond the size of a table, and of answers outside the closed set."""
 
 MAX_CLOSED_SET_CLASSES = 30
-"""Different reference answers up to which a set of answers is closed."""
+"""Largest number of distinct reference answers of a closed set."""
 MIN_MEAN_OCCURRENCES = 3
-"""How often, on average, the labels of references occur that are classes and not mere words."""
+"""Smallest mean number of occurrences of reference labels that count as classes."""
 MAX_CLASS_NAME_LENGTH = 40
-"""Characters of an answer that can still be the name of a class."""
+"""Characters of the longest answer that can be the name of a class."""
 
 LabelPair = tuple[str, str]
 """(label of the reference, label of the prediction)."""
@@ -31,12 +36,12 @@ LabelPair = tuple[str, str]
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """How often each label was taken for each."""
+    """Number of examples or objects by reference and predicted label."""
 
     labels: tuple[str, ...]
-    """Rows and columns; `OTHER` and `NOTHING` last, where they occur."""
+    """Rows and columns; `OTHER_LABELS` and `NO_OBJECT` are last, if they occur."""
     counts: tuple[tuple[int, ...], ...]
-    """By reference, then by prediction."""
+    """By reference (row) and prediction (column)."""
 
 
 def object_label_pairs(
@@ -44,31 +49,31 @@ def object_label_pairs(
     reference: Sequence[Instance],
     overlaps: Overlaps | None = None,
 ) -> list[LabelPair]:
-    """Pair the objects of one example; `overlaps` are those of the boxes if None.
+    """Return the label pairs of one example; `overlaps` default to those of the boxes.
 
-    A crowd is in no pair, and neither is a prediction that lies in a crowd of its label.
+    Crowds are in no pair, and neither are predictions inside a crowd of their label.
     """
     overlaps = box_overlaps(predicted, reference) if overlaps is None else overlaps
-    found = match_pairs(predicted, reference, overlaps)
-    free = [
-        g
-        for g, guess in enumerate(predicted)
-        if g not in found.values() and not in_crowd(guess, reference, overlaps[g])
+    matches = match_pairs(predicted, reference, overlaps)
+    free = false_positives(predicted, reference, overlaps, matches)
+    missed = [r for r, truth in enumerate(reference) if r not in matches and not truth.crowd]
+    candidates = [
+        (overlaps[p][r], p, r) for p in free for r in missed if overlaps[p][r] >= MATCH_IOU
     ]
-    missed = [t for t, truth in enumerate(reference) if t not in found and not truth.crowd]
-    near = [(overlaps[g][t], g, t) for g in free for t in missed if overlaps[g][t] >= MATCH_IOU]
-    for _, guess, truth in sorted(near, key=lambda candidate: -candidate[0]):
-        if truth not in found and guess not in found.values():
-            found[truth] = guess
-    listed = [(reference[t].label, predicted[g].label) for t, g in sorted(found.items())]
-    listed += [(reference[t].label, NO_OBJECT) for t in missed if t not in found]
-    return listed + [(NO_OBJECT, predicted[g].label) for g in free if g not in found.values()]
+    for _, p, r in sorted(candidates, key=lambda candidate: -candidate[0]):
+        if r not in matches and p not in matches.values():
+            matches[r] = p
+    return [
+        *((reference[r].label, predicted[p].label) for r, p in sorted(matches.items())),
+        *((reference[r].label, NO_OBJECT) for r in missed if r not in matches),
+        *((NO_OBJECT, predicted[p].label) for p in free if p not in matches.values()),
+    ]
 
 
 def closed_set_classes(references: Iterable[Sequence[str]]) -> frozenset[str]:
-    """Return the classes that short, recurring reference answers are; none where they are not.
+    """Return the classes of reference answers; empty unless they are short, few and recurring.
 
-    `references` are all acceptable answers of each example, of which the most frequent one counts.
+    `references` are all acceptable answers of each example; the most frequent one counts.
     """
     answers = [most_frequent(texts) for texts in references if texts]
     classes = frozenset(answers)
@@ -77,49 +82,50 @@ def closed_set_classes(references: Iterable[Sequence[str]]) -> frozenset[str]:
 
 
 def is_categorical(labels: Sequence[str]) -> bool:
-    """Tell whether labels are classes: several, each met again and again."""
+    """Return whether labels are classes: at least two, recurring on average."""
     return 1 < len(set(labels)) <= len(labels) / MIN_MEAN_OCCURRENCES
 
 
 def answer_label_pair(
     answer: str | None, references: Sequence[str], classes: frozenset[str]
 ) -> LabelPair:
-    """Return what the reference of one example was taken for.
+    """Return the label pair of one example.
 
-    An acceptable answer is its own reference; None, a malformed one, is `NOTHING`, and one that is
-    no class `OTHER`.
+    An acceptable answer that is a class is its own reference. A malformed answer (None) has the
+    label `NO_OBJECT`, any other answer that is no class `OTHER_LABELS`.
     """
+    reference = most_frequent(references)
     if answer is None:
-        return most_frequent(references), NO_OBJECT
-    if answer in references and answer in classes:
-        return answer, answer
+        return reference, NO_OBJECT
     if answer in references:
-        return most_frequent(references), most_frequent(references)
-    return most_frequent(references), answer if answer in classes else OTHER_LABELS
+        return (answer, answer) if answer in classes else (reference, reference)
+    return reference, answer if answer in classes else OTHER_LABELS
 
 
 def most_frequent(references: Sequence[str]) -> str:
-    """Return the most frequent reference; of equally frequent ones, the first."""
+    """Return the most frequent reference, the first of equally frequent ones."""
     return Counter(references).most_common(1)[0][0]
 
 
 def confusion_matrix(pair_counts: Counter[LabelPair], max_labels: int) -> ConfusionMatrix:
-    """Set out how often each pair occurs, for at most `most` labels: those most often confused.
+    """Return the confusion matrix of the `max_labels` labels that are confused most often.
 
-    The counts of all other labels are added up under `OTHER`.
+    The counts of all other labels are summed under `OTHER_LABELS`.
     """
-    confused, met = Counter[str](), Counter[str]()
+    confused, total = Counter[str](), Counter[str]()
     for pair, count in pair_counts.items():
         for label in pair:
-            met[label] += count
+            total[label] += count
             confused[label] += count * (pair[0] != pair[1])
-    named = sorted(met.keys() - {NO_OBJECT, OTHER_LABELS}, key=lambda n: (-confused[n], -met[n], n))
-    shown = set(named[:max_labels])
+    ranked = sorted(
+        total.keys() - {NO_OBJECT, OTHER_LABELS}, key=lambda n: (-confused[n], -total[n], n)
+    )
+    kept = set(ranked[:max_labels])
     folded = Counter[LabelPair]()
     for (reference, predicted), count in pair_counts.items():
-        folded[_fold_label(reference, shown), _fold_label(predicted, shown)] += count
+        folded[_fold_label(reference, kept), _fold_label(predicted, kept)] += count
     last = [label for label in (OTHER_LABELS, NO_OBJECT) if any(label in pair for pair in folded)]
-    labels = (*sorted(shown, key=_natural_sort_key), *last)
+    labels = (*sorted(kept, key=_natural_sort_key), *last)
     return ConfusionMatrix(
         labels, tuple(tuple(folded[row, column] for column in labels) for row in labels)
     )

@@ -1,24 +1,20 @@
-"""Which predicted object is which of the reference: by label and IoU, without scores."""
+"""Matching of predicted to reference objects by label and IoU, without scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from palitune.records import Box, Instance
 
 MATCH_IOU = 0.5
 
-
-def box_iou(a: Box, b: Box) -> float:
-    """Return intersection over union in [0, 1]; 0 where both boxes are empty."""
-    shared = _intersection(a, b)
-    union = box_area(a) + box_area(b) - shared
-    return shared / union if union > 0 else 0.0
+Overlaps = Sequence[Sequence[float]]
+"""By predicted and reference object: their IoU, or the share of the former inside a crowd."""
 
 
 @dataclass(frozen=True)
 class MatchCounts:
-    """How many objects were found, invented and missed; a ratio of nothing is NaN."""
+    """Number of correct, invented and missed objects; a ratio of 0 to 0 is NaN."""
 
     true_positives: int
     false_positives: int
@@ -39,22 +35,22 @@ class MatchCounts:
             2 * self.true_positives + self.false_positives + self.false_negatives,
         )
 
-    def __add__(self, other: "MatchCounts") -> "MatchCounts":
-        return MatchCounts(
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.false_negatives + other.false_negatives,
-        )
+
+def box_iou(a: Box, b: Box) -> float:
+    """Return intersection over union in [0, 1]; 0 if both boxes are empty."""
+    shared = _intersection(a, b)
+    union = box_area(a) + box_area(b) - shared
+    return shared / union if union > 0 else 0.0
 
 
-Overlaps = Sequence[Sequence[float]]
-"""By predicted and by reference object: their IoU, or what share of the former lies in a crowd."""
+def box_area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def box_overlaps(predicted: Sequence[Instance], reference: Sequence[Instance]) -> Overlaps:
     return [
-        [_share_inside(g.box, t.box) if t.crowd else box_iou(g.box, t.box) for t in reference]
-        for g in predicted
+        [_share_inside(p.box, r.box) if r.crowd else box_iou(p.box, r.box) for r in reference]
+        for p in predicted
     ]
 
 
@@ -64,23 +60,58 @@ def match_pairs(
     overlaps: Overlaps,
     min_iou: float = MATCH_IOU,
 ) -> dict[int, int]:
-    """Pair objects of the same label one to one, the best IoU first, from IoU `least` on.
+    """Match objects of the same label one to one, the best IoU first.
 
-    Returns the index of the predicted object by that of the reference; a crowd is in no pair.
+    Args:
+        predicted: Predicted objects of one image.
+        reference: Reference objects of the same image; a crowd is in no match.
+        overlaps: IoU by predicted and by reference object.
+        min_iou: Smallest IoU of a match.
+
+    Returns:
+        Index of the predicted object by index of the reference object.
     """
     candidates = [
-        (overlaps[left][right], left, right)
-        for left, guess in enumerate(predicted)
-        for right, truth in enumerate(reference)
-        if guess.label == truth.label and not truth.crowd and overlaps[left][right] >= min_iou
+        (overlaps[p][r], p, r)
+        for p, prediction in enumerate(predicted)
+        for r, truth in enumerate(reference)
+        if prediction.label == truth.label and not truth.crowd and overlaps[p][r] >= min_iou
     ]
-    found: dict[int, int] = {}
+    matches: dict[int, int] = {}
     taken: set[int] = set()
-    for _, left, right in sorted(candidates, key=lambda candidate: -candidate[0]):
-        if left not in taken and right not in found:
-            taken.add(left)
-            found[right] = left
-    return found
+    for _, p, r in sorted(candidates, key=lambda candidate: -candidate[0]):
+        if p not in taken and r not in matches:
+            taken.add(p)
+            matches[r] = p
+    return matches
+
+
+def false_positives(
+    predicted: Sequence[Instance],
+    reference: Sequence[Instance],
+    overlaps: Overlaps,
+    matches: Mapping[int, int],
+) -> list[int]:
+    """Return the indices of unmatched predictions outside crowds.
+
+    A prediction with at least half of its area inside a crowd of its label is ignored, as in COCO.
+
+    Args:
+        predicted: Predicted objects of one image.
+        reference: Reference objects of the same image.
+        overlaps: IoU by predicted and by reference object.
+        matches: Result of `match_pairs`.
+    """
+    matched = set(matches.values())
+    return [
+        index
+        for index, (prediction, row) in enumerate(zip(predicted, overlaps, strict=True))
+        if index not in matched
+        and not any(
+            truth.crowd and truth.label == prediction.label and overlap >= MATCH_IOU
+            for truth, overlap in zip(reference, row, strict=True)
+        )
+    ]
 
 
 def count_matches(
@@ -88,28 +119,16 @@ def count_matches(
     reference: Sequence[Instance],
     overlaps: Overlaps | None = None,
 ) -> MatchCounts:
-    """Count what `pairs` finds, and what is left over; `overlaps` are those of the boxes if None.
+    """Count matches and unmatched objects; `overlaps` default to those of the boxes.
 
-    Crowd regions are ignored as in COCO: they need not be found, and a prediction that matches
-    nothing else but lies at least half inside a crowd of its label is not counted as invented.
+    Crowd regions are ignored as in COCO: they need no match, and a prediction inside one of them
+    is not counted as invented.
     """
     overlaps = box_overlaps(predicted, reference) if overlaps is None else overlaps
-    found = match_pairs(predicted, reference, overlaps)
-    crowds = sum(truth.crowd for truth in reference)
-    invented = sum(
-        not in_crowd(guess, reference, overlaps[left])
-        for left, guess in enumerate(predicted)
-        if left not in found.values()
-    )
-    return MatchCounts(len(found), invented, len(reference) - crowds - len(found))
-
-
-def in_crowd(detection: Instance, reference: Sequence[Instance], overlaps: Sequence[float]) -> bool:
-    """Tell whether a predicted object lies at least half inside a crowd of its label."""
-    return any(
-        truth.crowd and truth.label == detection.label and overlap >= MATCH_IOU
-        for truth, overlap in zip(reference, overlaps, strict=True)
-    )
+    matches = match_pairs(predicted, reference, overlaps)
+    invented = false_positives(predicted, reference, overlaps, matches)
+    num_objects = sum(not truth.crowd for truth in reference)
+    return MatchCounts(len(matches), len(invented), num_objects - len(matches))
 
 
 def _intersection(a: Box, b: Box) -> float:
@@ -118,12 +137,8 @@ def _intersection(a: Box, b: Box) -> float:
     return width * height if width > 0 and height > 0 else 0.0
 
 
-def box_area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
 def _share_inside(box: Box, crowd: Box) -> float:
-    """What share of a box lies in a crowd's; 0 for a box without extent."""
+    """Return the share of a box inside a crowd region; 0 for a box without area."""
     return _intersection(box, crowd) / box_area(box) if box_area(box) > 0 else 0.0
 
 

@@ -1,97 +1,80 @@
-"""Mean IoU of semantic segmentation over a whole set of label maps, as mmsegmentation counts it.
+"""Semantic IoU: mean IoU of classes over all pixels of a data set, as in mmsegmentation.
 
-Pixels of all images go into one confusion table. A class that is in no reference and no prediction
-has no IoU and is left out of the mean (mmsegmentation's rule; the scripts of ADE20K's authors count
-it as 0, which makes the mean much lower). Pixels that the reference ignores count nowhere.
+The masks of a class form one region. If the regions of two predicted classes overlap, the pixel
+belongs to the mask with the higher score, to the first one if the scores are equal. A reference
+pixel without an object, or inside a crowd, is ignored. A class that is in no reference and in no
+prediction is left out of the mean (mmsegmentation's rule; the scripts of ADE20K's authors count it
+as 0, which makes the mean much lower).
 """
-
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-LabelMap = npt.NDArray[np.integer]
-"""(height, width), class numbers from 0."""
+from palitune.metrics.base import (
+    FloatArray,
+    Metric,
+    ResampleCounts,
+    mean_of_defined,
+    predicted_objects,
+    ratio,
+    reference_objects,
+)
+from palitune.records import Example, Instance, Prediction, Size
 
-IGNORE_LABEL = 255
-
-
-@dataclass(frozen=True)
-class SemanticIoU:
-    """What a set of label maps scores; NaN where nothing is defined."""
-
-    mean_iou: float
-    mean_accuracy: float
-    """Mean over classes of the share of their reference pixels that was found."""
-    pixel_accuracy: float
-    class_iou: tuple[float, ...]
-    """By class; NaN where it is neither in a reference nor in a prediction."""
+NO_CLASS = -1
+"""Label of a pixel without a class."""
 
 
-def semantic_iou(
-    predictions: Iterable[LabelMap],
-    references: Iterable[LabelMap],
-    num_classes: int,
-    *,
-    ignore_label: int = IGNORE_LABEL,
-    reduce_zero_label: bool = False,
-) -> SemanticIoU:
-    """Return IoU and accuracy of `classes` classes over pairs of label maps of equal size.
+class SemanticSegmentation(Metric):
+    def __init__(self) -> None:
+        self.class_ids: dict[str, int] = {}
+        self.pixel_counts: list[dict[int, tuple[int, int, int]]] = []
+        """Per example, by class id: pixels of the intersection, the reference, the prediction."""
 
-    `zero_is_ignored` is mmsegmentation's `reduce_zero_label`: reference label 0 is ignored and the
-    others count from 1, as in ADE20K's files; predictions count from 0.
-    Raises ValueError where a pair differs in size or a label is no class.
-    """
-    table = np.zeros((num_classes, num_classes), np.int64)
-    for number, (predicted, reference) in enumerate(zip(predictions, references, strict=True)):
-        table += _confusion_matrix(
-            predicted, reference, num_classes, ignore_label, reduce_zero_label, number
-        )
-    shared = table.diagonal().astype(float)
-    in_reference, in_prediction = table.sum(axis=1), table.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        iou = shared / (in_reference + in_prediction - shared)
-        accuracy = shared / in_reference
-    return SemanticIoU(
-        mean_iou=_nan_mean(iou),
-        mean_accuracy=_nan_mean(accuracy),
-        pixel_accuracy=float(shared.sum() / table.sum()) if table.any() else math.nan,
-        class_iou=tuple(iou.tolist()),
-    )
+    @property
+    def num_examples(self) -> int:
+        return len(self.pixel_counts)
 
-
-def _confusion_matrix(
-    predicted: LabelMap,
-    reference: LabelMap,
-    num_classes: int,
-    ignore_label: int,
-    reduce_zero_label: bool,
-    index: int,
-) -> npt.NDArray[np.int64]:
-    """Count the pixels of one pair, (reference class, predicted class)."""
-    if predicted.shape != reference.shape:
-        raise ValueError(
-            f"label map {index}: the prediction is {predicted.shape}, the reference "
-            f"{reference.shape}; resize the prediction to the reference"
-        )
-    wanted = reference.astype(np.int64)
-    counted = wanted != ignore_label
-    if reduce_zero_label:
-        counted &= wanted != 0
-        wanted = wanted - 1
-    truth, guess = wanted[counted], predicted[counted].astype(np.int64)
-    for name, labels in (("reference", truth), ("prediction", guess)):
-        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-            raise ValueError(
-                f"label map {index}: the {name} has a label outside 0 to {num_classes - 1}; "
-                "give the number of classes, and the label that is ignored"
+    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
+        truth = self._label_map(reference_objects(example), example.size)
+        predicted = self._label_map(predicted_objects(prediction), example.size)
+        predicted[truth == NO_CLASS] = NO_CLASS
+        pixels = {
+            class_id: (
+                int(np.count_nonzero((truth == class_id) & (predicted == class_id))),
+                int(np.count_nonzero(truth == class_id)),
+                int(np.count_nonzero(predicted == class_id)),
             )
-    pairs = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
-    return pairs.reshape(num_classes, num_classes)
+            for class_id in np.union1d(truth, predicted).tolist()
+            if class_id != NO_CLASS
+        }
+        self.pixel_counts.append(pixels)
+        ious = [
+            shared / (in_truth + in_prediction - shared)
+            for shared, in_truth, in_prediction in pixels.values()
+        ]
+        return {"semantic_iou": sum(ious) / len(ious)} if ious else {}
 
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
+        pixels = np.zeros((len(self.pixel_counts), len(self.class_ids), 3))
+        for row, by_class in enumerate(self.pixel_counts):
+            for class_id, numbers in by_class.items():
+                pixels[row, class_id] = numbers
+        shared, truth, predicted = np.moveaxis(np.tensordot(counts, pixels, axes=1), -1, 0)
+        return {
+            "semantic_iou": mean_of_defined(ratio(shared, truth + predicted - shared), axis=1),
+            "semantic_accuracy": mean_of_defined(ratio(shared, truth), axis=1),
+            "pixel_accuracy": ratio(shared.sum(axis=1), truth.sum(axis=1)),
+        }
 
-def _nan_mean(values: npt.NDArray[np.float64]) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else math.nan
+    def _label_map(self, instances: tuple[Instance, ...], size: Size) -> npt.NDArray[np.int64]:
+        """Return the class id of each pixel, (height, width); crowds erase all objects."""
+        label_map = np.full((size[1], size[0]), NO_CLASS)
+        scores = [1.0 if i.score is None else i.score for i in instances]
+        last_wins = sorted(range(len(instances)), key=lambda i: (instances[i].crowd, scores[i], -i))
+        for instance in (instances[index] for index in last_wins):
+            if instance.mask is None:
+                raise TypeError(f"object '{instance.label}' has no mask; semantic_iou needs one")
+            class_id = self.class_ids.setdefault(instance.label, len(self.class_ids))
+            label_map[instance.mask] = NO_CLASS if instance.crowd else class_id
+        return label_map

@@ -1,1 +1,1 @@
-"""Metrics on answers: exact match, ANLS, VQA accuracy, error rates, and others."""
+"""Metrics on text: exact match, ANLS, VQA accuracy, error rates and others."""

@@ -1,11 +1,11 @@
-"""ANLS: average normalised Levenshtein similarity, the metric of DocVQA, InfoVQA and ST-VQA.
+"""ANLS: average normalized Levenshtein similarity, the metric of DocVQA, InfoVQA and ST-VQA.
 
 `anls_rrc` follows the evaluation script of the Robust Reading Competition, which computes the
 public leaderboards: both sides are lower-cased and their white space is collapsed before edits are
-counted, but the length that divides them is that of the raw strings in upper case (so outer spaces
+counted, but the edits are divided by the length of the raw strings in upper case (so outer spaces
 count, and "ß" counts two), and a similarity of exactly 0.5 is kept.
-`anls_paper` follows the formula of the papers as big_vision's `vqa.py` does: both sides lower-cased
-and nothing else, exactly 0.5 scores 0, and an empty reference is matched by an empty answer only.
+`anls_paper` follows the formula of the papers as big_vision's `vqa.py` does: both sides are only
+lower-cased, exactly 0.5 scores 0, and only an empty answer matches an empty reference.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from palitune.metrics.base import MeanMetric, check_references
 AnlsVariant = Literal["rrc", "paper"]
 
 SIMILARITY_THRESHOLD = 0.5
-"""Similarity below which an answer counts as another answer, not as a misspelt one."""
+"""Similarity below which an answer scores 0: another answer rather than a misspelled one."""
 
 
 def anls(answer: str, references: Sequence[str], *, variant: AnlsVariant = "rrc") -> float:
-    """Return the similarity in [0, 1] of `answer` to the nearest of the references.
+    """Return the similarity in [0, 1] of `answer` to the nearest reference.
 
-    Raises ValueError where there is no reference, or for an unknown variant.
+    Raises ValueError without references and for an unknown variant.
     """
     check_references(references)
     if variant == "rrc":

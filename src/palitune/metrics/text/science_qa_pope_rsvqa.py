@@ -1,26 +1,30 @@
 """Accuracies of benchmarks that prescribe the form of an answer: ScienceQA, POPE, RSVQA.
 
 `science_qa` follows big_vision's `science_qa.py`: the lower-cased output must begin with "the
-answer is X." and only the letter X is compared. `science_qa_valid` is the share that does.
-`pope` follows its `pope.py`: equality of the lower-cased texts; `pope_valid` is the share of
-outputs that are yes or no. POPE's own number is the mean over its three splits of equal size.
-`rsvqa` follows its `rsvqa.py`: equality of the lower-cased texts, over all questions and as the
-mean over the question types, each weighing the same. Examples name theirs in the attribute
-`question_type` (`data.attributes=[question_type]`); which types are in is for the data to choose:
-the published mean leaves out counts and areas.
+answer is X." and only the letter X is compared. `science_qa_valid` is the share of outputs with
+this beginning.
+`pope` follows big_vision's `pope.py`: equality of the lower-cased texts; `pope_valid` is the share
+of outputs that are yes or no. POPE's published value is the mean over its three splits of equal
+size.
+`rsvqa` follows big_vision's `rsvqa.py`: equality of the lower-cased texts, over all questions and
+as the mean over the question types with equal weights. The type of an example is its attribute
+`question_type` (`data.attributes=[question_type]`), and the data decides which types it contains:
+the published mean excludes counts and areas.
 """
 
 import re
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
 from palitune.errors import DataError
 from palitune.metrics.base import (
     FloatArray,
-    Metric,
     ResampleCounts,
+    SummedMetric,
     answer_text,
+    mean_of_defined,
     ratio,
     reference_texts,
     weighted_mean,
@@ -33,41 +37,34 @@ _ANSWER_LETTER = re.compile(r"the answer is ([a-z])\.")
 
 
 def science_qa_letter(text: str) -> str | None:
-    """Return the letter that a ScienceQA answer names, in lower case; None where it names none."""
-    found = _ANSWER_LETTER.match(text.lower())
-    return found[1] if found else None
+    """Return the letter of a ScienceQA answer in lower case; None for another form of answer."""
+    match = _ANSWER_LETTER.match(text.lower())
+    return match[1] if match else None
 
 
-class ValidatedAccuracy(Metric):
-    """Accuracy beside the share of answers that have the prescribed form."""
+class ValidatedAccuracy(SummedMetric):
+    """Accuracy, and the share of answers that have the prescribed form."""
+
+    num_statistics: ClassVar[int] = 2
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.scores: list[tuple[float, float]] = []
-        """(right, valid), each 0 or 1, of every example."""
+        super().__init__()
+        self.metric_names = (f"{name}_accuracy", f"{name}_valid")
 
     @abstractmethod
     def score(self, answer: str, references: tuple[str, ...]) -> tuple[bool, bool]:
-        """Tell whether the answer is right, and whether it has the prescribed form."""
+        """Return whether the answer is correct, and whether it has the prescribed form."""
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        right, valid = self.score(answer_text(prediction), reference_texts(example))
-        self.scores.append((float(right), float(valid)))
-        return dict(zip(self._metric_names(), self.scores[-1], strict=True))
-
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.scores))))
-        return {name: float(values[0]) for name, values in numbers.items()}
+        correct, valid = self.score(answer_text(prediction), reference_texts(example))
+        self.statistics.append((float(correct), float(valid)))
+        return dict(zip(self.metric_names, self.statistics[-1], strict=True))
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        columns = np.array(self.scores, float).reshape(-1, 2).T
         return {
             name: weighted_mean(counts, column)
-            for name, column in zip(self._metric_names(), columns, strict=True)
+            for name, column in zip(self.metric_names, self.columns(), strict=True)
         }
-
-    def _metric_names(self) -> tuple[str, str]:
-        return f"{self.name}_accuracy", f"{self.name}_valid"
 
 
 class ScienceQa(ValidatedAccuracy):
@@ -84,37 +81,37 @@ class Pope(ValidatedAccuracy):
         super().__init__("pope")
 
     def score(self, answer: str, references: tuple[str, ...]) -> tuple[bool, bool]:
-        right = exact_match(answer, references, normalize=str.lower)
-        return bool(right), answer.lower() in ("yes", "no")
+        correct = exact_match(answer, references, normalize=str.lower)
+        return bool(correct), answer.lower() in ("yes", "no")
 
 
-class Rsvqa(Metric):
-    """Report `rsvqa_mean` over question types, and `rsvqa_overall` over questions."""
+class Rsvqa(SummedMetric):
+    """Accuracy as mean over question types, `rsvqa_mean`, and over questions, `rsvqa_overall`."""
+
+    num_statistics: ClassVar[int] = 1
 
     def __init__(self) -> None:
-        self.typed_scores: list[tuple[str, float]] = []
-        """(question type, score) of every example."""
+        super().__init__()
+        self.question_types: list[str] = []
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         if QUESTION_TYPE_ATTRIBUTE not in example.attributes:
             raise DataError(
-                f"{example.location}: metric rsvqa needs the attribute '{QUESTION_TYPE_ATTRIBUTE}'; take it "
-                f"from a column of the data with data.attributes=[{QUESTION_TYPE_ATTRIBUTE}]"
+                f"{example.location}: metric rsvqa requires the attribute "
+                f"'{QUESTION_TYPE_ATTRIBUTE}'. Read it from a column of the data with "
+                f"data.attributes=[{QUESTION_TYPE_ATTRIBUTE}]."
             )
         score = exact_match(answer_text(prediction), reference_texts(example), normalize=str.lower)
-        self.typed_scores.append((example.attributes[QUESTION_TYPE_ATTRIBUTE], score))
+        self.question_types.append(example.attributes[QUESTION_TYPE_ATTRIBUTE])
+        self.statistics.append((score,))
         return {"rsvqa_overall": score}
 
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.typed_scores))))
-        return {name: float(values[0]) for name, values in numbers.items()}
-
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        types = sorted({kind for kind, _ in self.typed_scores})
-        of_type = np.array([[kind == one for one in types] for kind, _ in self.typed_scores], float)
-        of_type = of_type.reshape(len(self.typed_scores), len(types))
-        scores = np.array([score for _, score in self.typed_scores])
-        by_type = ratio(counts @ (of_type * scores[:, None]), counts @ of_type)
-        known = ~np.isnan(by_type)
-        mean = ratio(np.nansum(by_type, axis=1), known.sum(axis=1).astype(float))
-        return {"rsvqa_mean": mean, "rsvqa_overall": weighted_mean(counts, scores)}
+        types = np.array(sorted(set(self.question_types)), dtype=str)
+        has_type = np.array(self.question_types, dtype=str)[:, None] == types
+        scores = self.columns()[0]
+        by_type = ratio(counts @ (has_type * scores[:, None]), counts @ has_type.astype(float))
+        return {
+            "rsvqa_mean": mean_of_defined(by_type, axis=1),
+            "rsvqa_overall": weighted_mean(counts, scores),
+        }

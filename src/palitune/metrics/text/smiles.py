@@ -1,7 +1,7 @@
-"""Whether a SMILES string names the molecule that a reference names, however either is written.
+"""Same molecule: share of SMILES strings that denote the reference's molecule, in any spelling.
 
-RDKit (an optional extra: `pip install 'palitune[molecules]'`) writes both in one canonical form,
-with stereochemistry. An answer that is no molecule is wrong; a reference that RDKit cannot read, as
+RDKit (an optional extra: `pip install 'palitune[molecules]'`) writes both in canonical form, with
+stereochemistry. An answer that is no molecule is wrong; a reference that RDKit cannot parse, e.g.
 one with abbreviated groups, is compared as text.
 """
 
@@ -12,14 +12,14 @@ from palitune.metrics.base import MeanMetric, check_references
 
 
 def same_molecule(answer: str, references: tuple[str, ...]) -> float:
-    """Return 1.0 where `answer` names the molecule of any reference, else 0.0."""
+    """Return 1.0 if `answer` denotes the molecule of any reference, else 0.0."""
     check_references(references)
     return float(canonical_smiles(answer) in map(canonical_smiles, references))
 
 
 @lru_cache(maxsize=1 << 16)
 def canonical_smiles(smiles: str) -> str:
-    """Write a molecule in RDKit's canonical form; what is none stays as it is."""
+    """Return RDKit's canonical form of a molecule; any other text stays as it is."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
@@ -34,8 +34,8 @@ class SameMolecule(MeanMetric):
             import rdkit  # noqa: F401
         except ImportError:
             raise MetricError(
-                "metric same_molecule compares molecules with RDKit, which is not installed; "
-                "pip install 'palitune[molecules]'"
+                "metric same_molecule requires RDKit, which is not installed. "
+                "Run pip install 'palitune[molecules]'."
             ) from None
 
     def score(self, answer: str, references: tuple[str, ...]) -> float:

@@ -1,22 +1,23 @@
 """TEDS: similarity of tables by the edit distance of their HTML trees, PubTabNet's metric.
 
-As its authors' `metric.py`: 1 - edits / nodes of the larger table. To insert, delete or relabel a
-node costs 1, and so does another `colspan` or `rowspan`; between two cells it is the share of
-characters and tags that differ. What is inside a cell counts among the nodes, as there, although
-the tree ends at cells. `teds_structure` looks at no content. An answer without a table scores 0.
-The distance is Zhang and Shasha's (SIAM J. Computing 18, 1989).
+As in its authors' `metric.py`: 1 - edit distance / nodes of the larger table. Inserting, deleting
+or relabeling a node costs 1, as does a different `colspan` or `rowspan`; two cells with the same
+spans cost the share of characters and tags that differ. Elements inside a cell count as nodes, as
+in `metric.py`, although the tree ends at cells. `teds_structure` ignores the content of cells. An
+answer without a table scores 0. The distance is Zhang and Shasha's (SIAM J. Computing 18, 1989).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import ClassVar
 
 import numpy as np
 
 from palitune.metrics.base import (
     FloatArray,
-    Metric,
     ResampleCounts,
+    SummedMetric,
     answer_text,
     check_references,
     reference_texts,
@@ -25,12 +26,12 @@ from palitune.metrics.base import (
 from palitune.records import Example, Prediction
 
 _VOID_ELEMENTS = ("br", "img", "hr", "wbr", "col")
-"""Elements that have no end."""
+"""Elements without an end tag."""
 
 
 @dataclass
 class TableNode:
-    """An element of a table; `content` is what a cell holds: its characters and tags."""
+    """An element of a table; `content` holds the characters and tags of a cell."""
 
     tag: str
     spans: tuple[str, str] = ("1", "1")
@@ -39,14 +40,14 @@ class TableNode:
 
 
 class _TableParser(HTMLParser):
-    """Reads the first table; `elements` counts all that is in it, what cells hold included."""
+    """Parses the first table; `num_elements` includes the elements inside cells."""
 
     def __init__(self) -> None:
         super().__init__()
         self.root: TableNode | None = None
         self.open_nodes: list[TableNode] = []
         self.open_cell_tags: list[str] = []
-        """Open elements of a cell's content."""
+        """Open elements in the content of the current cell."""
         self.num_elements = 0
         self.closed = False
 
@@ -64,8 +65,8 @@ class _TableParser(HTMLParser):
                 self.open_cell_tags.append(tag)
             return
         self._close_implied_tags(tag)
-        told = {name: value or "1" for name, value in attrs if tag == "td"}
-        node = TableNode(tag, (told.get("colspan", "1"), told.get("rowspan", "1")))
+        spans = {name: value or "1" for name, value in attrs if tag == "td"}
+        node = TableNode(tag, (spans.get("colspan", "1"), spans.get("rowspan", "1")))
         if self.open_nodes:
             self.open_nodes[-1].children.append(node)
             self.num_elements += 1
@@ -90,7 +91,7 @@ class _TableParser(HTMLParser):
             self.open_nodes[-1].content.extend(data)
 
     def _close_implied_tags(self, tag: str) -> None:
-        """Close what a row or cell that begins ends by itself."""
+        """Close the elements that a new row or cell ends without an end tag."""
         ends = {"td": ("td",), "tr": ("td", "tr"), "tbody": ("td", "tr", "thead")}.get(tag, ())
         while self.open_nodes and self.open_nodes[-1].tag in ends:
             self.open_nodes.pop()
@@ -98,45 +99,43 @@ class _TableParser(HTMLParser):
 
 
 def teds(answer: str, reference: str, *, structure_only: bool = False) -> float:
-    """Return the similarity of two tables in HTML, in [0, 1]; `structure` looks at no content."""
-    (found, found_elements), (wanted, elements) = _parse_table(answer), _parse_table(reference)
-    if found is None or wanted is None:
+    """Return the similarity of two HTML tables in [0, 1]; `structure_only` ignores cell content."""
+    (predicted, predicted_size), (expected, size) = _parse_table(answer), _parse_table(reference)
+    if predicted is None or expected is None:
         return 0.0
-    nodes = max(found_elements, elements)
-    distance = _tree_edit_distance(found, wanted, structure_only)
-    return 1.0 - distance / nodes if nodes else float(distance == 0)
+    num_nodes = max(predicted_size, size)
+    distance = _tree_edit_distance(predicted, expected, structure_only)
+    return 1.0 - distance / num_nodes if num_nodes else float(distance == 0)
 
 
 def _parse_table(html: str) -> tuple[TableNode | None, int]:
-    reader = _TableParser()
-    reader.feed(html)
-    reader.close()
-    return reader.root, reader.num_elements
+    parser = _TableParser()
+    parser.feed(html)
+    parser.close()
+    return parser.root, parser.num_elements
 
 
 def _tree_edit_distance(first: TableNode, second: TableNode, structure_only: bool) -> float:
-    """Return the edit distance of two trees, keyroot by keyroot."""
-    (ours, our_left, our_roots), (theirs, their_left, their_roots) = (
-        _post_order(first),
-        _post_order(second),
-    )
-    trees = np.zeros((len(ours), len(theirs)))
-    costs = [[_relabel_cost(a, b, structure_only) for b in theirs] for a in ours]
-    for i in our_roots:
-        for j in their_roots:
-            start, other = our_left[i], their_left[j]
-            # forest[x][y]: between the first x and the first y nodes of the two subtrees
+    """Return the edit distance of two trees, keyroot by keyroot (Zhang and Shasha's names)."""
+    nodes_1, left_1, keyroots_1 = _post_order(first)
+    nodes_2, left_2, keyroots_2 = _post_order(second)
+    trees = np.zeros((len(nodes_1), len(nodes_2)))
+    costs = [[_relabel_cost(a, b, structure_only) for b in nodes_2] for a in nodes_1]
+    for i in keyroots_1:
+        for j in keyroots_2:
+            start, other = left_1[i], left_2[j]
+            # forest[x][y]: distance of the first x and the first y nodes of the two subtrees
             forest = [[float(x + y) for y in range(j - other + 2)] for x in range(i - start + 2)]
             for x in range(1, i - start + 2):
                 a = start + x - 1
                 above, row = forest[x - 1], forest[x]
                 for y in range(1, j - other + 2):
                     b = other + y - 1
-                    if our_left[a] == start and their_left[b] == other:
+                    if left_1[a] == start and left_2[b] == other:
                         row[y] = min(above[y] + 1, row[y - 1] + 1, above[y - 1] + costs[a][b])
                         trees[a, b] = row[y]
                     else:
-                        before = forest[our_left[a] - start][their_left[b] - other]
+                        before = forest[left_1[a] - start][left_2[b] - other]
                         row[y] = min(above[y] + 1, row[y - 1] + 1, before + float(trees[a, b]))
     return float(trees[-1, -1])
 
@@ -146,15 +145,15 @@ def _post_order(root: TableNode) -> tuple[list[TableNode], list[int], list[int]]
     nodes: list[TableNode] = []
     left: list[int] = []
 
-    def walk(node: TableNode) -> int:
-        leaves = [walk(child) for child in node.children]
+    def visit(node: TableNode) -> int:
+        leaves = [visit(child) for child in node.children]
         nodes.append(node)
         left.append(leaves[0] if leaves else len(nodes) - 1)
         return left[-1]
 
-    walk(root)
-    highest = {leaf: number for number, leaf in enumerate(left)}
-    return nodes, left, sorted(highest.values())
+    visit(root)
+    keyroots = {leaf: index for index, leaf in enumerate(left)}
+    return nodes, left, sorted(keyroots.values())
 
 
 def _relabel_cost(a: TableNode, b: TableNode, structure_only: bool) -> float:
@@ -167,34 +166,31 @@ def _relabel_cost(a: TableNode, b: TableNode, structure_only: bool) -> float:
     return Levenshtein.normalized_distance(a.content, b.content)
 
 
-class Teds(Metric):
-    """Report the mean similarity of tables, with and without what is in their cells."""
+class Teds(SummedMetric):
+    """Mean similarity of tables, with and without the content of their cells."""
 
-    def __init__(self) -> None:
-        self.scores: list[tuple[float, float]] = []
+    num_statistics: ClassVar[int] = 2
 
     def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
         answer, references = answer_text(prediction), reference_texts(example)
         check_references(references)
-        self.scores.append(
+        self.statistics.append(
             (
-                _best_similarity(answer, references, False),
-                _best_similarity(answer, references, True),
+                _best_similarity(answer, references, structure_only=False),
+                _best_similarity(answer, references, structure_only=True),
             )
         )
-        return dict(zip(_METRIC_NAMES, self.scores[-1], strict=True))
-
-    def compute(self) -> dict[str, float]:
-        numbers = self.compute_weighted(np.ones((1, len(self.scores))))
-        return {name: float(values[0]) for name, values in numbers.items()}
+        return dict(zip(_METRIC_NAMES, self.statistics[-1], strict=True))
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        columns: Iterator[FloatArray] = iter(np.array(self.scores, float).reshape(-1, 2).T)
-        return {name: weighted_mean(counts, next(columns)) for name in _METRIC_NAMES}
+        return {
+            name: weighted_mean(counts, column)
+            for name, column in zip(_METRIC_NAMES, self.columns(), strict=True)
+        }
 
 
 _METRIC_NAMES = ("teds", "teds_structure")
 
 
-def _best_similarity(answer: str, references: Sequence[str], structure_only: bool) -> float:
+def _best_similarity(answer: str, references: Sequence[str], *, structure_only: bool) -> float:
     return max(teds(answer, reference, structure_only=structure_only) for reference in references)

@@ -1,16 +1,16 @@
-"""VQA accuracy: an answer is right in the measure that annotators (usually ten) gave it.
+"""VQA accuracy: the score of an answer grows with the number of annotators who gave it.
 
-`vqa_accuracy_official` follows `vqaEval.py` of the VQA evaluation (visualqa.org), with what it does
-rather than what it means to do: answers are normalised only where the annotators differ (where all
-agree, case and punctuation must match); of the periods that no digit follows the first 32 go, so
-"3." equals "3"; a comma between digits anywhere removes every punctuation mark instead of replacing
-it by a space. A prediction is compared with each set of annotators that leaves one out, so k equal
-answers of 10 score 0, .3, .6, .9, 1. One annotator alone leaves nobody to agree: always 0.
-`vqa_accuracy_textvqa` follows the EvalAI answer processor of TextVQA (mmf): it always normalises,
+`vqa_accuracy_official` follows `vqaEval.py` of the VQA evaluation (visualqa.org), including its
+bugs: answers are normalized only if the annotators differ (if all agree, case and punctuation must
+match); the first 32 periods that no digit follows are removed, so "3." equals "3"; a comma between
+digits anywhere removes every punctuation mark instead of replacing it by a space. A prediction is
+compared with each set of annotators that leaves one out, so k equal answers of 10 score 0, .3, .6,
+.9, 1. With a single annotator the score is always 0.
+`vqa_accuracy_textvqa` follows the EvalAI answer processor of TextVQA (mmf): it always normalizes,
 and first removes commas and question marks and splits off "'s" ("he's" becomes "he 's", while
-"hes" becomes "he's": the two do not match). mmf insists on ten answers; here any number is judged
-by the same leave-one-out rule.
-`vqa_accuracy_plain` is min(1, k / 3) over all annotators without any normalisation, big_vision's
+"hes" becomes "he's": the two do not match). mmf requires ten answers; here the same leave-one-out
+rule is applied to any number.
+`vqa_accuracy_plain` is min(1, k / 3) over all annotators without any normalization, big_vision's
 rule for OKVQA, A-OKVQA and VizWiz.
 """
 
@@ -24,21 +24,21 @@ from palitune.metrics.base import MeanMetric, check_references
 VqaVariant = Literal["official", "textvqa", "plain"]
 
 MIN_AGREEING_ANNOTATORS = 3
-"""Annotators who must agree with an answer for it to be fully right."""
+"""Annotators who must agree with an answer for a score of 1."""
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
-_MAX_PERIODS_REMOVED = 32  # the official call passes re.UNICODE, which is 32, where a count belongs
+_MAX_PERIODS_REMOVED = 32  # the official call passes re.UNICODE (32) as the count
 _NUMBER_WORDS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
     "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
 }  # fmt: skip
 _ARTICLES = {"a", "an", "the"}
 
-# The contractions of the VQA evaluation. Each is recognised where one of its apostrophes is left
-# out, which is how the official table lists its keys. Keys with a capital never match there, since
-# words are lower-cased first, and are not kept here.
+# The contractions of the VQA evaluation. A word matches with one of its apostrophes omitted, as in
+# the keys of the official table. Keys with a capital letter are left out: they never match, because
+# words are lower-cased first.
 _CONTRACTED_WORDS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
     haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't
@@ -59,9 +59,9 @@ _CONTRACTIONS = {
 
 
 def vqa_accuracy(answer: str, answers: Sequence[str], *, variant: VqaVariant = "official") -> float:
-    """Return the accuracy in [0, 1] of one answer against what every annotator answered.
+    """Return the accuracy in [0, 1] of one answer, given the answers of all annotators.
 
-    Raises ValueError where there is no annotator, or for an unknown variant.
+    Raises ValueError without annotators and for an unknown variant.
     """
     check_references(answers)
     if variant == "plain":
@@ -77,12 +77,10 @@ def vqa_accuracy(answer: str, answers: Sequence[str], *, variant: VqaVariant = "
 
 
 def _leave_one_out(answer: str, answers: Sequence[str]) -> float:
-    """Mean, over the annotators, of min(1, equal answers among the others / 3)."""
+    """Return the mean over the annotators of min(1, equal answers among the others / 3)."""
     equal = sum(other == answer for other in answers)
-    without_equal, without_other = (
-        min(MIN_AGREEING_ANNOTATORS, equal - 1),
-        min(MIN_AGREEING_ANNOTATORS, equal),
-    )
+    without_equal = min(MIN_AGREEING_ANNOTATORS, equal - 1)
+    without_other = min(MIN_AGREEING_ANNOTATORS, equal)
     total = equal * without_equal + (len(answers) - equal) * without_other
     return total / (MIN_AGREEING_ANNOTATORS * len(answers))
 
@@ -93,13 +91,13 @@ def _to_single_line(text: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _normalize(text: str) -> str:
-    """Remove or blank punctuation, then map the words; both look at the text as it came in."""
-    every_mark_goes = _DIGIT_COMMA_DIGIT.search(text) is not None
+    """Remove punctuation or replace it by spaces, then normalize the words."""
+    remove_all = _DIGIT_COMMA_DIGIT.search(text) is not None
     cleaned = text
     for mark in _PUNCTUATION:
         if mark in text:
-            goes = every_mark_goes or f"{mark} " in text or f" {mark}" in text
-            cleaned = cleaned.replace(mark, "" if goes else " ")
+            remove = remove_all or f"{mark} " in text or f" {mark}" in text
+            cleaned = cleaned.replace(mark, "" if remove else " ")
     cleaned = _PERIOD.sub("", cleaned, count=_MAX_PERIODS_REMOVED)
     words = [_NUMBER_WORDS.get(word, word) for word in cleaned.lower().split()]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)

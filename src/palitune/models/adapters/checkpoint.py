@@ -1,7 +1,7 @@
-"""The folder of a trained adapter: written whole, read back only where every tensor lands.
+"""Saving and loading of trained adapters.
 
-adapter_config.json and adapter_model.safetensors are PEFT's own (for adapter=full:
-trained.safetensors); palitune.json, written last, says which base they belong to.
+An adapter folder has PEFT's adapter_config.json and adapter_model.safetensors (for adapter=full:
+trained.safetensors), and palitune.json, which identifies the base model and is written last.
 """
 
 import copy
@@ -39,14 +39,14 @@ StateDict = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterMetadata:
-    """What palitune.json says."""
+    """Content of palitune.json."""
 
     palitune: str
-    """Version that wrote it."""
+    """Version of the package that saved the adapter."""
     adapter: str
-    """"lora" (of a quantized base too) or "full"."""
+    """"lora" (also with a quantized base) or "full"."""
     bits: int | None
-    """Per weight of the base during training; null: not quantized."""
+    """Bits per weight of the quantized base; null: not quantized."""
     base: str
     """Hub id or folder of the base model."""
     revision: str
@@ -54,28 +54,28 @@ class AdapterMetadata:
     resolution: int
     """Side of the image, in pixels."""
     fingerprint: str
-    """Of the base model's weights."""
+    """`hub_files.fingerprint` of the base model."""
     final_logit_softcapping: bool
     attention_logit_softcapping: bool
     tensors: int
-    """How many the weights' file holds."""
+    """Number of tensors in the weights' file."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "AdapterMetadata":
+        """Read the metadata of an adapter folder. Raises ModelError if it is not readable."""
         file = Path(folder).expanduser() / METADATA_FILE
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as fault:
+        except (OSError, TypeError, ValueError) as error:
             raise ModelError(
-                f"{file} is missing or unreadable; give a folder that training has written, with "
-                "its palitune.json"
-            ) from fault
+                f"{file} is missing or unreadable. Give an adapter folder of a training run."
+            ) from error
 
 
 def save_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
-    """Write the trained weights and the metadata of their base into `folder`.
+    """Save the trained weights and the metadata of their base `model`.
 
-    Only the main process writes; the other processes wait for it.
+    Other files of the folder stay. Only the main process writes; the others wait for it.
     """
     collectives.run_on_main_process(lambda: _write_adapter(network, folder, model))
 
@@ -86,10 +86,9 @@ def saved_quantization_bits(folder: str | Path) -> int | None:
 
 
 def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
-    """Write what was trained on `model` into the folder, next to what else is there."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / METADATA_FILE).unlink(missing_ok=True)  # its presence tells that the rest is whole
+    (folder / METADATA_FILE).unlink(missing_ok=True)  # its presence marks a complete folder
     if isinstance(network, PeftModel):
         kind, file, base = "lora", LORA_WEIGHTS_FILE, network.get_base_model()
         config, weights = _to_plain_lora(network)
@@ -101,7 +100,7 @@ def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> 
     plain = {key: weight.detach().cpu().contiguous() for key, weight in weights.items()}
     save_file(plain, folder / file, metadata={"format": "pt"})
     final, attention = _softcap_flags(base)
-    record = AdapterMetadata(
+    metadata = AdapterMetadata(
         palitune=__version__,
         adapter=kind,
         bits=_quantization_bits(base),
@@ -115,7 +114,7 @@ def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> 
         tensors=len(plain),
     )
     (folder / METADATA_FILE).write_text(
-        json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8"
+        json.dumps(asdict(metadata), indent=2) + "\n", encoding="utf-8"
     )
 
 
@@ -126,17 +125,24 @@ def load_adapter(
     trainable: bool = False,
     allow_base_mismatch: bool = False,
 ) -> Network:
-    """Put a saved adapter on the base it was trained on; `network` is used up.
+    """Load a saved adapter into the base it was trained on, in place, and return the network.
 
-    Raises ModelError where the base is another one (with `allow_base_mismatch`: of another shape), or where a
-    single tensor is missing, left over or of another shape: an adapter that lands in part looks
-    like one that learned little.
+    A partly loaded adapter would look like one that learned little, so every tensor is checked.
+
+    Args:
+        network: The base model.
+        folder: Folder of the saved adapter.
+        trainable: Whether the adapter's weights get gradients.
+        allow_base_mismatch: Accept a base with other weights of the same shapes.
+
+    Raises:
+        ModelError: The base is another one, or a tensor is missing, unexpected or misshapen.
     """
     folder = Path(folder).expanduser()
-    record = AdapterMetadata.read(folder)
-    check_base_model(network, record, allow_base_mismatch)
-    weights, file = _load_weights(folder, record)
-    if record.adapter == Full.name:
+    metadata = AdapterMetadata.read(folder)
+    check_base_model(network, metadata, allow_base_mismatch)
+    weights, file = _load_weights(folder, metadata)
+    if metadata.adapter == Full.name:
         return _load_full_weights(network, weights, file, trainable)
     return _load_lora(network, weights, file, trainable)
 
@@ -144,16 +150,20 @@ def load_adapter(
 def load_additional_adapter(
     peft_model: Network, folder: str | Path, name: str, *, allow_base_mismatch: bool = False
 ) -> None:
-    """Put a further LoRA, frozen and not yet active, on a network that has one.
+    """Load a further LoRA, frozen and inactive, into a network that has one.
 
-    Raises ModelError as `load_adapter` does.
+    Args:
+        peft_model: Network with a LoRA.
+        folder: Folder of the saved adapter.
+        name: Name of the adapter in the network.
+        allow_base_mismatch: As in `load_adapter`, which also lists the errors.
     """
     folder = Path(folder).expanduser()
-    record = AdapterMetadata.read(folder)
-    if record.adapter == Full.name:
-        raise ModelError(f"{folder} is no LoRA; only LoRA adapters are combined")
-    check_base_model(peft_model.get_base_model(), record, allow_base_mismatch)
-    weights, file = _load_weights(folder, record)
+    metadata = AdapterMetadata.read(folder)
+    if metadata.adapter == Full.name:
+        raise ModelError(f"{folder} is not a LoRA adapter; only LoRA adapters can be combined.")
+    check_base_model(peft_model.get_base_model(), metadata, allow_base_mismatch)
+    weights, file = _load_weights(folder, metadata)
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
     add_lora(peft_model, config, name)
@@ -164,12 +174,12 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
     file = folder / (FULL_WEIGHTS_FILE if metadata.adapter == Full.name else LORA_WEIGHTS_FILE)
     try:
         weights: StateDict = load_file(file)
-    except (OSError, SafetensorError) as fault:
-        raise ModelError(f"{file} cannot be read ({fault}); copy the whole folder") from fault
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read ({error}). Copy the whole folder.") from error
     if len(weights) != metadata.tensors:
         raise ModelError(
-            f"{file} holds {len(weights)} tensors, but {metadata.tensors} were saved; copy the whole "
-            "folder again"
+            f"{file} contains {len(weights)} tensors, but {metadata.tensors} were saved. Copy the "
+            "whole folder again."
         )
     return weights, file
 
@@ -189,10 +199,10 @@ def _load_lora_weights(
 ) -> None:
     _check_keys_and_shapes(weights, lora_state_dict(peft_model, adapter_name), file)
     set_peft_model_state_dict(peft_model, weights, adapter_name=adapter_name)
-    # PEFT renames keys of some models on the way in; what counts is what arrived.
-    for key, arrived in lora_state_dict(peft_model, adapter_name).items():
-        if not torch.equal(arrived.cpu(), weights[key].to(arrived.dtype)):
-            raise ModelError(f"{file}: {key} did not arrive in the network")
+    # PEFT renames the keys of some models while loading, so compare the loaded values.
+    for key, loaded in lora_state_dict(peft_model, adapter_name).items():
+        if not torch.equal(loaded.cpu(), weights[key].to(loaded.dtype)):
+            raise ModelError(f"{file}: {key} was not loaded into the network")
 
 
 def _load_full_weights(
@@ -211,45 +221,43 @@ def _load_full_weights(
 def _check_keys_and_shapes(saved: StateDict, expected: StateDict, file: Path) -> None:
     for key in sorted(saved.keys() | expected.keys()):
         if key not in saved:
-            raise ModelError(f"{file}: {key} is missing; the adapter would be put on in part")
+            raise ModelError(f"{file}: {key} is missing, so the adapter would be incomplete")
         if key not in expected:
-            raise ModelError(f"{file}: the network has no place for {key}")
+            raise ModelError(f"{file}: the network has no weight {key}")
         if saved[key].shape != expected[key].shape:
             raise ModelError(
-                f"{file}: {key} is {tuple(saved[key].shape)}, the network needs "
-                f"{tuple(expected[key].shape)}"
+                f"{file}: {key} must have shape {tuple(expected[key].shape)}, got "
+                f"{tuple(saved[key].shape)}"
             )
 
 
 def check_base_model(
     network: Network, metadata: AdapterMetadata, allow_base_mismatch: bool
 ) -> None:
-    """Raise ModelError where an adapter was trained on another base than this one."""
-    found = family(network.config), network.config.vision_config.image_size
-    if found != (metadata.family, metadata.resolution):
+    """Raise ModelError if an adapter was trained on another base than `network`."""
+    actual = family(network.config), network.config.vision_config.image_size
+    if actual != (metadata.family, metadata.resolution):
         raise ModelError(
-            f"the adapter was trained on {metadata.base} ({metadata.family}, {metadata.resolution} px), "
-            f"not on a {found[0]} of {found[1]} px; set model to that base"
+            f"the adapter was trained on {metadata.base} ({metadata.family}, "
+            f"{metadata.resolution} px), not on a {actual[0]} of {actual[1]} px. Set model to that "
+            "base."
         )
     if network.base_fingerprint != metadata.fingerprint and not allow_base_mismatch:
         raise ModelError(
             f"the adapter was trained on {metadata.base} at revision {metadata.revision}, whose "
-            "weights differ from this model's; set model to that base (adapter.allow_base_mismatch=true takes "
-            "it all the same)"
+            "weights differ from this model's. Set model to that base, or "
+            "adapter.allow_base_mismatch=true to use it anyway."
         )
-    if _softcap_flags(network) != (
-        metadata.final_logit_softcapping,
-        metadata.attention_logit_softcapping,
-    ):
+    final, attention = metadata.final_logit_softcapping, metadata.attention_logit_softcapping
+    if _softcap_flags(network) != (final, attention):
         raise ModelError(
-            "the adapter was trained with model.final_logit_softcapping="
-            f"{metadata.final_logit_softcapping} and model.attention_logit_softcapping="
-            f"{metadata.attention_logit_softcapping}; load the base with them"
+            f"the adapter was trained with model.final_logit_softcapping={final} and "
+            f"model.attention_logit_softcapping={attention}. Load the base with them."
         )
 
 
 def _softcap_flags(base: Network) -> tuple[bool, bool]:
-    """Tell whether output logits and attention scores are soft-capped."""
+    """Return whether output logits and attention scores are soft-capped."""
     text = base.config.text_config
     if family(base.config) == "paligemma":
         return False, False
@@ -263,23 +271,23 @@ def _quantization_bits(base: Network) -> int | None:
 
 
 def _to_plain_lora(peft_model: Network) -> tuple[Any, StateDict]:
-    """Give configuration and weights of the adapter for the base as it is on disk.
+    """Return configuration and weights of the adapter for the unmodified base.
 
-    Where LoRA started with B0 A0 taken out of the base (PiSSA, OLoRA), what was learned is
-    B A - B0 A0: a plain adapter of twice the rank, which needs no decomposition when it is read.
+    PiSSA and OLoRA subtract their initial product B0 A0 from the base, so the learned update is
+    B A - B0 A0. It is saved as a plain LoRA of twice the rank, loaded without decomposition.
     """
     config = copy.deepcopy(peft_model.peft_config["default"])
     config.target_modules = sorted(adapted_modules(peft_model))
     config.init_lora_weights, config.inference_mode = True, True
-    weights, moved = lora_state_dict(peft_model), peft_model.initial_lora_weights
-    if not moved:
+    weights, initial = lora_state_dict(peft_model), peft_model.initial_lora_weights
+    if not initial:
         return config, weights
     scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
     config.r *= 2
     config.lora_alpha, config.use_rslora = scale * config.r, False
     return config, {
-        key: torch.cat([weight, moved[key]], dim=0)
+        key: torch.cat([weight, initial[key]], dim=0)
         if "lora_A" in key
-        else torch.cat([weight, -moved[key]], dim=1)
+        else torch.cat([weight, -initial[key]], dim=1)
         for key, weight in weights.items()
     }

@@ -1,4 +1,4 @@
-"""Several LoRA adapters of one base, put on as their weighted sum."""
+"""Combination of several LoRA adapters of one base."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,25 +9,25 @@ from palitune.models.config import Network
 
 
 class CombinationType(Enum):
-    """How adapters become one."""
+    """PEFT's rule for combining adapters."""
 
-    cat = "cat"
-    linear = "linear"
+    cat = "cat"  # concatenate: the exact weighted sum, for any ranks
+    linear = "linear"  # weighted sum of the factors, for equal ranks
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterCombination:
-    """Folders of adapters with their weights."""
+    """Adapter folders, their weights, and how to combine them."""
 
     paths: list[str]
     weights: list[float] = field(default_factory=list)
-    """One per path; none: each counts in full."""
+    """One per path; empty: each weight is 1."""
     combination_type: CombinationType = CombinationType.cat
     allow_base_mismatch: bool = False
 
 
 def combine_adapters(peft_model: Network, combination: AdapterCombination) -> Network:
-    """Put the adapters after the first beside it, make them one, and return the network."""
+    """Load the adapters after the first, which `peft_model` has, and activate their combination."""
     if len(combination.paths) == 1 and not combination.weights:
         return peft_model
     from peft import PeftModel
@@ -35,7 +35,9 @@ def combine_adapters(peft_model: Network, combination: AdapterCombination) -> Ne
     from palitune.models.adapters.checkpoint import load_additional_adapter
 
     if not isinstance(peft_model, PeftModel):
-        raise ModelError(f"{combination.paths[0]} is no LoRA; only LoRA adapters are combined")
+        raise ModelError(
+            f"{combination.paths[0]} is not a LoRA adapter; only LoRA adapters can be combined."
+        )
     names = ["default"]
     for number, path in enumerate(combination.paths[1:], start=1):
         names.append(f"adapter_{number}")
@@ -47,6 +49,6 @@ def combine_adapters(peft_model: Network, combination: AdapterCombination) -> Ne
         peft_layers.add_weighted_adapter(
             peft_model, names, weights, combination.combination_type.value, "combined"
         )
-    except (ValueError, NotImplementedError, TypeError) as fault:
-        raise ModelError(f"adapters: PEFT cannot make one of these adapters: {fault}") from fault
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise ModelError(f"adapters: PEFT cannot combine these adapters: {error}") from error
     return peft_model.eval()

@@ -1,16 +1,18 @@
-"""What is trained on top of a base model: LoRA, QLoRA, or the weights themselves.
+"""Adapter configuration: LoRA, QLoRA, or full fine-tuning.
 
-Targets are parts of PaliGemma, resolved to module names on the network at hand. Suffix lists such
-as q_proj, v_proj are never used: they hit half of the vision tower by accident.
+Targets are parts of PaliGemma, resolved to the module names of a network. Lists of module suffixes
+such as q_proj and v_proj would also match half of the vision tower by accident.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from palitune.errors import ModelError
+from annotated_types import Ge, Lt
+
+from palitune.errors import ModelError, check_ranges
 from palitune.models.adapters.peft_layers import (
     PEFT_PREFIX,
     adapted_modules,
@@ -32,7 +34,7 @@ MODULE_GROUP_ALIASES = ("language", "vision")
 
 
 class Initialization(Enum):
-    """How LoRA starts; all but the last three of these leave the base weights as they are."""
+    """Initialization of LoRA."""
 
     default = "default"
     gaussian = "gaussian"
@@ -42,7 +44,7 @@ class Initialization(Enum):
     olora = "olora"
 
 
-# These move a share of the base weights into the adapter.
+# These subtract the initial adapter from the base weights.
 BASE_MODIFYING_INITIALIZATIONS = (
     Initialization.pissa,
     Initialization.pissa_niter_4,
@@ -52,74 +54,74 @@ BASE_MODIFYING_INITIALIZATIONS = (
 
 @dataclass(kw_only=True)
 class AdapterConfig(ABC):
-    """What is trained."""
+    """Trained part of a model."""
 
     name: ClassVar[str]
 
     path: str | None = None
-    """Folder of a saved adapter: training goes on from it, evaluation judges it."""
+    """Folder of a saved adapter, to continue its training or to evaluate it."""
     allow_base_mismatch: bool = False
-    """Take the adapter in `path` although it was trained on a base with other weights."""
+    """Accept the adapter in `path` even if it was trained on a base with other weights."""
 
     @abstractmethod
     def target_modules(self, network: Network) -> list[str]:
-        """Name what is trained on this network. Raises ModelError where a part hits nothing."""
+        """Return the names of what is trained. Raises ModelError if a part matches nothing."""
 
     @abstractmethod
     def apply_to(self, network: Network) -> Network:
-        """Make exactly the hits trainable and return the network to train."""
+        """Make exactly `target_modules` trainable, in place, and return the network to train."""
 
     @abstractmethod
     def check_matches_saved(self, network: Network) -> None:
-        """Refuse a network, loaded from `path`, that trains otherwise than these settings say."""
+        """Raise ModelError if a network loaded from `path` was trained with other settings."""
 
     def quantization_bits(self) -> int | None:
-        """Give the bits per weight that the base is quantized to; None: it is not."""
+        """Return the bits per weight of a quantized base; None: not quantized."""
         return None
 
 
 @dataclass(kw_only=True)
 class Lora(AdapterConfig):
-    """Low-rank updates of frozen linear layers, in float32 whatever the base is in."""
+    """LoRA: low-rank updates, in float32, of frozen linear layers."""
 
     name: ClassVar[str] = "lora"
 
-    rank: int = 16
-    alpha: int | None = None
+    rank: Annotated[int, Ge(1)] = 16
+    alpha: Annotated[int | None, Ge(1)] = None
     """The update is scaled by alpha / rank, or alpha / sqrt(rank) with rslora; null: 2 * rank."""
-    dropout: float = 0.0
-    """Probability on the adapter's input; above 0 every input is kept twice in memory."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Dropout probability of the adapter's input; above 0, every input is stored twice."""
     rslora: bool = False
+    """Scale the update by alpha / sqrt(rank), for high ranks."""
     dora: bool = False
-    """Learn the length of each output's weight apart from its direction."""
+    """DoRA: train magnitude and direction of the weights separately."""
     initialization: Initialization = Initialization.default
-    """pissa, pissa_niter_4 and olora move weights out of the base: with the adapter switched off,
-    what is left is not the base model."""
+    """pissa, pissa_niter_4 and olora change the base weights: with the adapter disabled, the
+    network is not the base model."""
     targets: list[str] = field(default_factory=lambda: ["language"])
     """Parts whose linear layers are adapted: language.attention, language.mlp, vision.attention,
-    vision.mlp, projector, head (which writes tokens); language and vision stand for both of
+    vision.mlp, projector, head (the language-model head); language and vision mean both of
     theirs."""
 
     def __post_init__(self) -> None:
         _check_module_groups("adapter.targets", self.targets)
-        if self.rank < 1:
-            raise ValueError(f"adapter.rank must be at least 1, not {self.rank}")
-        if self.alpha is not None and self.alpha < 1:
-            raise ValueError(f"adapter.alpha must be at least 1, not {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"adapter.dropout must be in [0, 1), not {self.dropout}")
+        check_ranges(self, "adapter")
         if self.initialization is Initialization.orthogonal and self.rank % 2:
-            raise ValueError(f"adapter.rank must be even with orthogonal, not {self.rank}")
-        if self.dora and self.initialization in BASE_MODIFYING_INITIALIZATIONS:
             raise ValueError(
-                f"adapter.dora does not go with initialization={self.initialization.name}; "
-                "use default, gaussian or orthogonal"
+                f"adapter.rank must be even with initialization=orthogonal, got {self.rank}."
             )
-
-        if "head" in self.targets and self.initialization in BASE_MODIFYING_INITIALIZATIONS:
+        if self.initialization not in BASE_MODIFYING_INITIALIZATIONS:
+            return
+        if self.dora:
             raise ValueError(
-                f"adapter.initialization={self.initialization.name} would move weights that the "
-                "head shares with the embeddings; leave head out of adapter.targets, or use default"
+                f"adapter.dora does not support initialization={self.initialization.name}. Set "
+                "adapter.initialization=default, gaussian or orthogonal."
+            )
+        if "head" in self.targets:
+            raise ValueError(
+                f"adapter.initialization={self.initialization.name} would change weights that the "
+                "head shares with the embeddings. Remove head from adapter.targets, or set "
+                "adapter.initialization=default."
             )
 
     def target_modules(self, network: Network) -> list[str]:
@@ -135,7 +137,7 @@ class Lora(AdapterConfig):
     def apply_to(self, network: Network) -> Network:
         from peft import LoraConfig
 
-        hits = self.target_modules(network)
+        target_modules = self.target_modules(network)
         default = self.initialization is Initialization.default
         config = LoraConfig(
             r=self.rank,
@@ -144,10 +146,10 @@ class Lora(AdapterConfig):
             use_rslora=self.rslora,
             use_dora=self.dora,
             init_lora_weights=True if default else self.initialization.value,
-            target_modules=hits,
+            target_modules=target_modules,
         )
         adapted = inject_lora(network, config)
-        check_adapted_modules(adapted, set(hits))
+        check_adapted_modules(adapted, set(target_modules))
         if self.initialization in BASE_MODIFYING_INITIALIZATIONS:
             adapted.initial_lora_weights = {
                 key: weight.detach().clone() for key, weight in lora_state_dict(adapted).items()
@@ -156,7 +158,7 @@ class Lora(AdapterConfig):
 
     def check_matches_saved(self, network: Network) -> None:
         saved = network.peft_config["default"]
-        for setting, asked, found in (
+        for setting, value, saved_value in (
             ("rank", self.rank, saved.r),
             ("alpha", self._resolved_alpha(), saved.lora_alpha),
             ("dropout", self.dropout, saved.lora_dropout),
@@ -168,10 +170,10 @@ class Lora(AdapterConfig):
                 _module_groups(adapted_modules(network)),
             ),
         ):
-            if asked != found:
+            if value != saved_value:
                 raise ModelError(
-                    f"adapter.{setting} is {asked}, but the adapter in {self.path} has {found}; "
-                    f"set adapter.{setting} to that"
+                    f"adapter.{setting} must be {saved_value}, as in the adapter in {self.path}, "
+                    f"got {value}."
                 )
 
     def _resolved_alpha(self) -> int:
@@ -180,23 +182,23 @@ class Lora(AdapterConfig):
 
 @dataclass(kw_only=True)
 class Qlora(Lora):
-    """LoRA on a quantized language model; vision tower, projector and head stay as they are."""
+    """LoRA on a quantized language model; vision tower, projector and head are not quantized."""
 
     name: ClassVar[str] = "qlora"
 
     bits: int = 4
-    """Per weight. 4: NF4 with double quantization; 8: int8."""
+    """Bits per weight. 4: NF4 with double quantization; 8: int8."""
     compute_dtype: Dtype = Dtype.auto
-    """That 4-bit weights are expanded to; auto: model.dtype."""
+    """Dtype to which 4-bit weights are dequantized; auto: model.dtype."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bits not in (4, 8):
-            raise ValueError(f"adapter.bits must be 4 or 8, not {self.bits}")
+            raise ValueError(f"adapter.bits must be 4 or 8, got {self.bits}.")
         if self.initialization not in (Initialization.default, Initialization.gaussian):
             raise ValueError(
-                f"adapter.initialization={self.initialization.name} needs unquantized weights; "
-                "use default or gaussian with qlora, or adapter=lora"
+                f"adapter.initialization={self.initialization.name} needs unquantized weights. Set "
+                "adapter.initialization=default or gaussian, or adapter=lora."
             )
 
     def quantization_bits(self) -> int | None:
@@ -205,13 +207,13 @@ class Qlora(Lora):
 
 @dataclass(kw_only=True)
 class Full(AdapterConfig):
-    """The weights themselves; give them float32, which model.dtype=auto does."""
+    """Full fine-tuning, in float32 with model.dtype=auto."""
 
     name: ClassVar[str] = "full"
 
     trainable_parts: list[str] = field(default_factory=lambda: ["language", "vision", "projector"])
-    """Parts that are trained, named as LoRA's targets; language and vision as a whole hold their
-    norms and embeddings too."""
+    """Parts that are trained, named as the targets of LoRA; language and vision also include norms
+    and embeddings."""
 
     def __post_init__(self) -> None:
         _check_module_groups("adapter.trainable_parts", self.trainable_parts)
@@ -221,17 +223,17 @@ class Full(AdapterConfig):
         return _select_names(self.trainable_parts, "adapter.trainable_parts", names)
 
     def apply_to(self, network: Network) -> Network:
-        trained = set(self.target_modules(network))
+        names = set(self.target_modules(network))
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in trained)
+            parameter.requires_grad_(name in names)
         return network
 
     def check_matches_saved(self, network: Network) -> None:
         trained = [name for name, weight in network.named_parameters() if weight.requires_grad]
         if sorted(trained) != self.target_modules(network):
             raise ModelError(
-                f"adapter.trainable_parts is {self.trainable_parts}, but what {self.path} holds is of "
-                f"{_module_groups(trained)}; set adapter.trainable_parts to the parts it was trained with"
+                f"adapter.trainable_parts must be the trained parts in {self.path}, "
+                f"{_module_groups(trained)}, got {self.trainable_parts}."
             )
 
 
@@ -241,9 +243,9 @@ ADAPTERS: dict[str, type[AdapterConfig]] = {
 
 
 def module_group(name: str) -> str | None:
-    """Name the part that a module or parameter belongs to.
+    """Return the part of a module or parameter, e.g. "language.mlp".
 
-    Norms and embeddings of the towers are "language.rest" and "vision.rest".
+    Norms and embeddings of the towers belong to "language.rest" and "vision.rest".
     """
     path = name.split(".")
     if "multi_modal_projector" in path:
@@ -263,22 +265,19 @@ def _module_groups(names: Iterable[str]) -> list[str]:
 
 def _check_module_groups(key: str, groups: list[str]) -> None:
     if not groups:
-        raise ValueError(f"{key} is empty; name at least one of {', '.join(MODULE_GROUPS)}")
-    for part in groups:
-        if part not in MODULE_GROUPS and part not in MODULE_GROUP_ALIASES:
-            raise ValueError(
-                f"{key}: {part!r} is not one of {', '.join(MODULE_GROUPS + MODULE_GROUP_ALIASES)}"
-            )
+        raise ValueError(f"{key} must name at least one of {', '.join(MODULE_GROUPS)}, got none.")
+    valid = (*MODULE_GROUPS, *MODULE_GROUP_ALIASES)
+    for group in groups:
+        if group not in valid:
+            raise ValueError(f"{key}: {group!r} is not one of {', '.join(valid)}")
 
 
 def _select_names(groups: list[str], key: str, names: set[str]) -> list[str]:
-    """Keep the names that belong to the parts; every part must have some."""
-    belongs = {name: f"{module_group(name)}." for name in names}
-    for part in groups:
-        if not any(owner.startswith(f"{part}.") for owner in belongs.values()):
-            raise ModelError(f"{key}: {part} hits nothing in this network; leave it out")
-    return sorted(
-        name
-        for name, owner in belongs.items()
-        if any(owner.startswith(f"{part}.") for part in groups)
-    )
+    """Return the names in the groups. Raises ModelError if a group has none."""
+    selected: set[str] = set()
+    for group in groups:
+        members = {name for name in names if f"{module_group(name)}.".startswith(f"{group}.")}
+        if not members:
+            raise ModelError(f"{key}: {group} matches nothing in this network. Remove it.")
+        selected |= members
+    return sorted(selected)

@@ -1,10 +1,9 @@
-"""LoRA layers with the same result in fewer passes over their input and output.
+"""LoRA layers with PEFT's results in fewer passes over their inputs and outputs.
 
-PEFT scales and adds a layer's update in passes of their own, and casts its input to float32 where
-the base is in 16 bits. Here the update is added by the matrix product itself, in the precision of
-the base (as under autocast), or folded into the weight where the weight is so small that this is
-cheaper. Whatever PEFT can do besides (dropout, DoRA, switched-off or merged adapters, adapters
-side by side) still goes its way.
+PEFT scales and adds the update in separate passes, and casts the input to float32 if the base is in
+16 bits. Here the second matrix product adds the update, in the precision of the base (as under
+autocast). At real sizes this saves memory traffic in every adapted layer of every training step.
+All other cases (dropout, DoRA, disabled, merged or several adapters) use PEFT's implementation.
 """
 
 from collections.abc import Callable
@@ -12,32 +11,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bitsandbytes.nn import Linear4bit
 from peft.tuners.lora import bnb
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
-
-from palitune.models.expanding import dequantize, layer_compute_dtype
 
 ForwardFn = Callable[..., Tensor]
 
 
 def _fast_forward(layer: Any, fallback: ForwardFn, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Run a LoRA layer leanly where it has the one adapter `default` and nothing else to do."""
+    """Run a LoRA layer, with PEFT's forward pass as the fallback."""
     if args or kwargs or not _supports_fast_path(layer) or torch.is_autocast_enabled(x.device.type):
         return fallback(layer, x, *args, **kwargs)
-    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    scale: float = layer.scaling["default"]
+    lora_a, lora_b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     base = layer.get_base_layer()
     rows = x.reshape(-1, x.shape[-1])
-    if _merging_is_cheaper(base, down, len(rows)):
-        return F.linear(x, torch.addmm(_dequantized_weight(base), up, down, alpha=scale), base.bias)
     output = base(rows)
-    narrow = F.linear(rows, down.to(rows.dtype)).to(output.dtype)
-    wide = (up * scale).to(output.dtype).t()
-    # Out of place it copies its first operand, which bitsandbytes' layers want left alone.
+    low_rank = F.linear(rows, lora_a.to(rows.dtype)).to(output.dtype)
+    up = (lora_b * layer.scaling["default"]).to(output.dtype).t()
+    # In place saves a copy, but the outputs of bitsandbytes layers must not be changed.
     in_place = type(base) is nn.Linear
-    output = output.addmm_(narrow, wide) if in_place else torch.addmm(output, narrow, wide)
+    output = output.addmm_(low_rank, up) if in_place else torch.addmm(output, low_rank, up)
     return output.view(*x.shape[:-1], output.shape[-1])
 
 
@@ -63,15 +56,15 @@ class FastLoraLinear8bit(bnb.Linear8bitLt):  # type: ignore[misc]
 
 
 _FAST_CLASSES = {
-    lean.__base__: lean for lean in (FastLoraLinear, FastLoraLinear4bit, FastLoraLinear8bit)
+    fast.__base__: fast for fast in (FastLoraLinear, FastLoraLinear4bit, FastLoraLinear8bit)
 }
 
 
 def use_fast_lora(network: nn.Module) -> None:
-    """Let the network's LoRA layers run leanly, in place; their weights and names stay."""
+    """Switch the network's LoRA layers to the fast classes, in place; weights and names stay."""
     for module in network.modules():
-        if lean := _FAST_CLASSES.get(type(module)):
-            module.__class__ = lean
+        if fast := _FAST_CLASSES.get(type(module)):
+            module.__class__ = fast
 
 
 def _supports_fast_path(layer: Any) -> bool:
@@ -82,36 +75,3 @@ def _supports_fast_path(layer: Any) -> bool:
         and not layer.lora_variant
         and (not layer.training or type(layer.lora_dropout["default"]) is nn.Identity)
     )
-
-
-def _merging_is_cheaper(base: Any, lora_a: Tensor, num_rows: int) -> bool:
-    """Tell whether the product of both factors costs less than their two passes over the rows.
-
-    Without gradients: rank * inputs * outputs multiplications once, and a weight to write, against
-    rank * (inputs + outputs) per row.
-
-    Per row, forward and backward: 3 * rank * (inputs + outputs) multiplications for the factors,
-    inputs * outputs for the gradient of a folded weight; the factors' narrow products run slower,
-    and a step of the embedded model is fastest with a factor of two.
-    """
-    if _compute_dtype(base) != lora_a.dtype:
-        return False
-    outputs, inputs = base.out_features, base.in_features
-    many = num_rows * (inputs + outputs) >= 2 * inputs * outputs
-    if many and type(base) is nn.Linear and not torch.is_grad_enabled():
-        return True
-    cheaper: bool = 6 * lora_a.shape[0] * (inputs + outputs) >= inputs * outputs
-    return cheaper
-
-
-def _compute_dtype(base: Any) -> torch.dtype | None:
-    """In what a layer computes with its whole weight; None where that is not to be had."""
-    if type(base) is nn.Linear:
-        dtype: torch.dtype = base.weight.dtype
-        return dtype
-    return layer_compute_dtype(base) if isinstance(base, Linear4bit) else None
-
-
-def _dequantized_weight(base: Any) -> Tensor:
-    """The whole weight of a layer, (outputs, inputs): expanded where it is in NF4."""
-    return base.weight if type(base) is nn.Linear else dequantize(base)

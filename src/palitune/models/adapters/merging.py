@@ -1,7 +1,7 @@
-"""Adapters merged into their base, and folders that plain transformers reads.
+"""Merging of adapters into their base, and export to folders that plain transformers loads.
 
-An adapter is merged in float32 and into weights that were never quantized: added to 4-bit weights,
-most of it would be lost in rounding.
+An adapter is merged in float32 into unquantized weights, because rounding to 4 bits would lose most
+of it.
 """
 
 from pathlib import Path
@@ -24,26 +24,26 @@ from palitune.models.quantization import ExportQuantization
 
 
 def export_dtype(model: ModelConfig, requested: Dtype) -> torch.dtype:
-    """Give the dtype of exported weights; auto: that of the base model's files."""
+    """Return the dtype of exported weights; auto: that of the base model's files."""
     config = read_config(fetch_model(model, weights=False))
     dtype = TORCH_DTYPES.get(requested) or config.dtype or torch.float32
     if dtype == torch.float16 and family(config) == "paligemma2":
-        raise ModelError("dtype: Gemma 2 overflows in fp16; use bf16 or fp32")
+        raise ModelError("dtype must be bf16 or fp32 for Gemma 2, which overflows in fp16.")
     return dtype
 
 
 def merge_adapter(network: Network) -> Network:
-    """Merge a network's LoRA into its base, in place; what was trained in full is there already.
+    """Merge a network's LoRA into its base, in place; a network without LoRA is returned as it is.
 
-    LoRA on a head that shares its matrix with the embeddings first gets a matrix of its own, or
-    the embeddings would change with it.
+    A head with LoRA first gets a copy of the weight that it shares with the embeddings, which would
+    change otherwise.
     """
     if not hasattr(network, "merge_and_unload"):
         return network
     base = network.get_base_model()
     if "lm_head" in adapted_modules(network):
-        shared = base.lm_head.base_layer
-        shared.weight = torch.nn.Parameter(shared.weight.detach().clone(), requires_grad=False)
+        head = base.lm_head.base_layer
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         base.config.tie_word_embeddings = base.config.text_config.tie_word_embeddings = False
     return network.merge_and_unload(progressbar=False)
 
@@ -51,22 +51,30 @@ def merge_adapter(network: Network) -> Network:
 def export(
     network: Network, processor: Any, folder: Path, dtype: torch.dtype, quantize: ExportQuantization
 ) -> None:
-    """Merge the adapter of a network, which is used up, and write what plain transformers reads."""
+    """Merge the adapter of a network, in place, and write a folder that plain transformers loads.
+
+    Args:
+        network: Unquantized network, with or without an adapter.
+        processor: Processor of the base model.
+        folder: Output folder.
+        dtype: Dtype of the weights.
+        quantize: Quantization of the language model.
+    """
     if quantize is ExportQuantization.none:
         save_pretrained(merge_adapter(network), processor, folder, dtype)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".unquantized-") as whole:
-        save_pretrained(merge_adapter(network), processor, Path(whole), dtype)
+    with TemporaryDirectory(dir=folder.parent, prefix=".unquantized-") as unquantized:
+        save_pretrained(merge_adapter(network), processor, Path(unquantized), dtype)
         quantized = load_with_transformers(
-            Path(whole), quantization_config=quantize.quantization_config(dtype)
+            Path(unquantized), quantization_config=quantize.quantization_config(dtype)
         )
         quantized.save_pretrained(folder)
         processor.save_pretrained(folder)
 
 
 def save_pretrained(network: Network, processor: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write a network without adapters, its processor and its settings as transformers does."""
+    """Write a network without adapters and its processor in the format of plain transformers."""
     folder.mkdir(parents=True, exist_ok=True)
     network.config.dtype = dtype
     with torch.device("meta"):
@@ -85,6 +93,7 @@ def save_pretrained(network: Network, processor: Any, folder: Path, dtype: torch
 
 
 def load_with_transformers(folder: Path, device: Any = "cpu", **model_kwargs: Any) -> Any:
-    """Read an exported folder as any user of transformers does."""
-    read = AutoModelForImageTextToText.from_pretrained
-    return read(folder, device_map={"": device}, trust_remote_code=False, **model_kwargs).eval()
+    """Load an exported folder with plain transformers."""
+    return AutoModelForImageTextToText.from_pretrained(
+        folder, device_map={"": device}, trust_remote_code=False, **model_kwargs
+    ).eval()

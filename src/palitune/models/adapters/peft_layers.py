@@ -1,4 +1,4 @@
-"""LoRA layers inside a network: put there by PEFT, found, checked, read."""
+"""LoRA layers of a network: injection by PEFT, inspection and checks."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PEFT_PREFIX = "base_model.model."
-"""What PEFT puts before the names of the modules it has wrapped."""
+"""Prefix of module names in a PEFT model."""
 
 
 def inject_lora(network: Network, config: Any) -> Network:
-    """Put LoRA of a PEFT configuration on the network, in place, and return it wrapped."""
+    """Add LoRA with a PEFT configuration to the network, in place, and return the PEFT model."""
     from peft import get_peft_model
 
     from palitune.models.adapters.fast_lora import use_fast_lora
@@ -25,27 +25,27 @@ def inject_lora(network: Network, config: Any) -> Network:
     with _suppress_known_warnings():
         adapted = get_peft_model(network, config)
     use_fast_lora(adapted)
-    # Else every checkpoint holds the whole head beside its LoRA, and PEFT warns that it does.
+    # Otherwise checkpoints of a head with LoRA would also contain the head, with a warning.
     adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)
-    # What LoRA took out of the base weights when it started, by the names of `lora_weights`.
+    # For PiSSA and OLoRA: the initial adapter, which was subtracted from the base weights.
     adapted.initial_lora_weights = {}
     return adapted
 
 
 def unload_lora(network: Network) -> Network:
-    """Take a LoRA off again, if there is one, and return the base, ready for another."""
+    """Remove the LoRA, if there is one, and return the base."""
     from bitsandbytes.nn import Linear8bitLt
 
     for module in network.modules():
         if isinstance(module, Linear8bitLt) and module.state.SCB is not None:
-            # PEFT moves the layers that it wraps and unwraps, which loses the scales of int8
-            # weights once their first use has taken them away from the weights.
+            # PEFT moves layers when it unwraps them. This loses the scales of int8 weights, which
+            # bitsandbytes takes from the weight to `state` on first use.
             module.weight.CB, module.weight.SCB = module.state.CB, module.state.SCB
     return network.unload() if hasattr(network, "unload") else network
 
 
 def add_lora(peft_model: Network, config: Any, adapter_name: str) -> None:
-    """Put a further LoRA on a wrapped network, in place and not yet active."""
+    """Add a further LoRA to a PEFT model, in place and inactive."""
     from palitune.models.adapters.fast_lora import use_fast_lora
 
     with _suppress_known_warnings():
@@ -60,7 +60,15 @@ def add_weighted_adapter(
     combination_type: str,
     combined_name: str,
 ) -> None:
-    """Make the adapters of a network one, by a rule of PEFT's, and use that alone, frozen."""
+    """Combine adapters of a PEFT model and activate the frozen result.
+
+    Args:
+        peft_model: Network with the adapters.
+        adapter_names: Names of the adapters to combine.
+        weights: Weight of each adapter.
+        combination_type: PEFT's combination rule, "cat" or "linear".
+        combined_name: Name of the new adapter.
+    """
     with _suppress_known_warnings():
         peft_model.add_weighted_adapter(adapter_names, weights, combined_name, combination_type)
     peft_model.set_adapter(combined_name)
@@ -70,15 +78,15 @@ def add_weighted_adapter(
 @contextmanager
 def _suppress_known_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
-        # PEFT asks transformers for a property by the name it had before.
+        # PEFT reads a property of transformers by its former name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        # A head that is tied to the embeddings: its LoRA is its own; `merging` unties it.
+        # For a head tied to the embeddings, whose LoRA is separate; `merging` unties it.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
         yield
 
 
 def lora_state_dict(peft_model: Network, adapter_name: str = "default") -> dict[str, "Tensor"]:
-    """Give an adapter's tensors by the names they are saved under."""
+    """Return an adapter's tensors by the names in its file."""
     from peft import get_peft_model_state_dict
 
     weights: dict[str, Tensor] = get_peft_model_state_dict(
@@ -88,7 +96,7 @@ def lora_state_dict(peft_model: Network, adapter_name: str = "default") -> dict[
 
 
 def adapted_modules(peft_model: Network) -> set[str]:
-    """Name the modules that carry LoRA weights, as the base network names them."""
+    """Return the names, in the base network, of the modules with LoRA."""
     return {
         name.removeprefix(PEFT_PREFIX)
         for name, module in peft_model.named_modules()
@@ -99,12 +107,19 @@ def adapted_modules(peft_model: Network) -> set[str]:
 def check_adapted_modules(
     peft_model: Network, expected: set[str], *, trainable: bool = True
 ) -> None:
-    """Refuse a network whose adapter sits elsewhere than expected, or that trains anything else."""
-    if odd := sorted(adapted_modules(peft_model) ^ expected):
-        raise ModelError(f"adapter: {len(odd)} modules were not adapted as asked, first {odd[0]}")
+    """Raise ModelError unless LoRA is on exactly the expected modules and only it is trainable.
+
+    `trainable=False`: not even LoRA is trainable. LoRA weights must be float32.
+    """
+    if unexpected := sorted(adapted_modules(peft_model) ^ expected):
+        raise ModelError(
+            f"adapter: {len(unexpected)} modules are adapted although they should not be, or the "
+            f"reverse; the first is {unexpected[0]}"
+        )
     for name, parameter in peft_model.named_parameters():
-        ours = "lora_" in name
-        if parameter.requires_grad != (ours and trainable):
-            raise ModelError(f"adapter: {name} is trained or frozen against what was asked")
-        if ours and str(parameter.dtype) != "torch.float32":
-            raise ModelError(f"adapter: {name} is {parameter.dtype}, not float32")
+        is_lora = "lora_" in name
+        if parameter.requires_grad != (is_lora and trainable):
+            state = "trainable" if parameter.requires_grad else "frozen"
+            raise ModelError(f"adapter: {name} must not be {state}")
+        if is_lora and str(parameter.dtype) != "torch.float32":
+            raise ModelError(f"adapter: {name} must be float32, got {parameter.dtype}")

@@ -1,4 +1,4 @@
-"""One adapter after another on a base model that is read once."""
+"""Switching between adapters of one base model, which is loaded once."""
 
 from collections.abc import Sequence
 
@@ -11,32 +11,33 @@ from palitune.models.loading import load_base, load_for_inference, with_saved_so
 
 
 class AdapterSwitcher:
-    """Gives the networks that `load_trained` gives, one at a time.
+    """Loads the networks of `load_for_inference` one at a time, with one base model in memory.
 
-    A LoRA is taken off again, so that its base is what it was. The base is read anew only where an
-    adapter was trained on it quantized or soft-capped otherwise, or trained the weights themselves.
+    A LoRA is removed before the next one is loaded. The base is loaded again only if the adapters
+    were trained with different quantization or soft-caps, or with adapter=full.
     """
 
     def __init__(self, model: ModelConfig, adapters: Sequence[AdapterConfig]) -> None:
-        """Raise ModelError where an adapter is not there."""
+        """Read the metadata of the adapters. Raises ModelError if one is missing."""
         self._model = model
         self._adapters = [
-            (one, AdapterMetadata.read(one.path) if one.path else None) for one in adapters
+            (adapter, AdapterMetadata.read(adapter.path) if adapter.path else None)
+            for adapter in adapters
         ]
         self._network: Network | None = None
         self._base: tuple[ModelConfig, int | None] | None = None
-        """What the network's base was read as: soft-caps and all, and bits per weight."""
+        """Settings and bits per weight that the base was loaded with."""
 
     def load(self, adapter: AdapterConfig) -> Network:
-        """Give the base with one of the adapters; the network given before is used up.
+        """Return the base with one of the adapters; earlier networks must not be used any more.
 
-        Raises ModelError where this adapter, or a later one, is of another base than is read.
+        Raises ModelError if this adapter or a later one was trained on another base.
         """
-        record = next(record for one, record in self._adapters if one == adapter)
-        if record and record.adapter == Full.name:
+        metadata = next(metadata for item, metadata in self._adapters if item == adapter)
+        if metadata and metadata.adapter == Full.name:
             self._network = None
             return load_for_inference(self._model, adapter)
-        self._ensure_base(adapter, record)
+        self._ensure_base(adapter, metadata)
         if adapter.path:
             self._network = load_adapter(
                 self._network, adapter.path, allow_base_mismatch=adapter.allow_base_mismatch
@@ -44,20 +45,20 @@ class AdapterSwitcher:
         return self._network
 
     def _ensure_base(self, adapter: AdapterConfig, metadata: AdapterMetadata | None) -> None:
-        """Have the bare base in the form that an adapter needs."""
+        """Make `_network` the base without an adapter, as this adapter needs it."""
         needed = self._required_base(adapter, metadata)
         if self._network is not None and needed == self._base:
             self._network = unload_lora(self._network)
             return
-        self._network = None  # never two of them in memory
+        self._network = None  # frees it before the next one is loaded
         model, bits = self._base = needed
         self._network = load_base(model, adapter, bits)
-        for other, known in self._adapters:
-            if known and self._required_base(other, known) == needed:
+        for other, other_metadata in self._adapters:
+            if other_metadata and self._required_base(other, other_metadata) == needed:
                 try:
-                    check_base_model(self._network, known, other.allow_base_mismatch)
-                except ModelError as fault:
-                    raise ModelError(f"{other.path}: {fault}") from fault
+                    check_base_model(self._network, other_metadata, other.allow_base_mismatch)
+                except ModelError as error:
+                    raise ModelError(f"{other.path}: {error}") from error
 
     def _required_base(
         self, adapter: AdapterConfig, metadata: AdapterMetadata | None

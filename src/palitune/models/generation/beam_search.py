@@ -1,4 +1,4 @@
-"""Which tokens an answer is made of: the likeliest at every step, or those of the best beam."""
+"""Decoding strategies: greedy search and beam search."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,21 +7,20 @@ from typing import Protocol
 from torch import Tensor
 
 LogitsProcessorFn = Callable[[Sequence[int], Sequence[Sequence[int]], Tensor], Tensor]
-"""Takes, for each answer, the number of its prompt and the tokens it has written, and the scores of
-all next ones, (answers, vocabulary); returns these with minus infinity for what may not come."""
+"""Called with the prompt index and the generated tokens of each sequence, and the scores of the
+next token, (sequences, vocabulary); returns the scores, minus infinity for tokens not allowed."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What stands behind a prompt so far; EOS counts as a token."""
+    """Generated tokens of a sequence, EOS included."""
 
     token_ids: tuple[int, ...] = ()
     log_probs: tuple[float, ...] = ()
-    """Of each token under the model alone. A limit does not touch them: renormalised over what it
-    allows, a forced token would be certain however little the model meant it, and a box that the
-    model did not want would look as sure as one that it did."""
+    """Log-probability of each token without constraints. If it were renormalized over the allowed
+    tokens, a forced token would have probability 1, and an unlikely box a high confidence."""
     score: float = 0.0
-    """Their sum, minus infinity where no token was allowed."""
+    """Sum of the log-probabilities; minus infinity if no token was allowed."""
 
     def append(self, token: int, log_prob: float, score: float) -> "Hypothesis":
         return Hypothesis((*self.token_ids, token), (*self.log_probs, log_prob), score)
@@ -32,24 +31,24 @@ class Hypothesis:
 
 
 class DecodingStrategy(Protocol):
-    """Chooses tokens, given scores."""
+    """Selects the next token of every sequence."""
 
     num_beams: int
-    """Answers to each prompt that are followed at a time, from the second step on."""
+    """Sequences per prompt, from the second step on."""
 
     def select(self, logits: Tensor) -> tuple[list[int], list[int]]:
-        """Choose from the scores (answers, vocabulary) of the next token of every open answer.
+        """Select tokens from the logits (sequences, vocabulary) of all unfinished sequences.
 
-        Returns which of them to go on with, numbered by their place in the scores, and by what
-        token; no tokens once all have ended.
+        Returns the rows of the sequences to continue and the token of each; both are empty when all
+        sequences are finished.
         """
 
     def finished(self) -> list[Hypothesis]:
-        """Return the answer to every prompt, once all have ended."""
+        """Return the result of every prompt, when all sequences are finished."""
 
 
 class GreedySearch:
-    """The likeliest token at every step, up to EOS or `most` tokens."""
+    """The most likely token at every step, until EOS or `max_new_tokens`."""
 
     num_beams = 1
 
@@ -60,33 +59,31 @@ class GreedySearch:
         max_new_tokens: int,
         logits_processor: LogitsProcessorFn | None = None,
     ) -> None:
-        self.eos_token_id, self.max_new_tokens, self.logits_processor = (
-            eos_token_id,
-            max_new_tokens,
-            logits_processor,
-        )
+        self.eos_token_id = eos_token_id
+        self.max_new_tokens = max_new_tokens
+        self.logits_processor = logits_processor
         self.hypotheses = [Hypothesis()] * num_prompts
         self.open_prompts = list(range(num_prompts))
 
     def select(self, logits: Tensor) -> tuple[list[int], list[int]]:
         scores = logits
         if self.logits_processor is not None:
-            scores = self.logits_processor(
-                self.open_prompts, [self.hypotheses[n].token_ids for n in self.open_prompts], logits
-            )
+            generated_ids = [self.hypotheses[prompt].token_ids for prompt in self.open_prompts]
+            scores = self.logits_processor(self.open_prompts, generated_ids, logits)
         best = scores.argmax(-1)
         log_probs = logits.gather(-1, best[:, None])[:, 0] - logits.logsumexp(-1)
-        going_on, tokens, still_open = [], [], []
-        chosen = zip(self.open_prompts, best.tolist(), log_probs.tolist(), strict=True)
-        for place, (prompt, token, log_prob) in enumerate(chosen):
-            answer = self.hypotheses[prompt]
-            self.hypotheses[prompt] = answer.append(token, log_prob, answer.score + log_prob)
-            if token != self.eos_token_id and len(answer.token_ids) + 1 < self.max_new_tokens:
-                going_on.append(place)
+        rows, tokens, still_open = [], [], []
+        selected = zip(self.open_prompts, best.tolist(), log_probs.tolist(), strict=True)
+        for row, (prompt, token, log_prob) in enumerate(selected):
+            before = self.hypotheses[prompt]
+            after = before.append(token, log_prob, before.score + log_prob)
+            self.hypotheses[prompt] = after
+            if token != self.eos_token_id and len(after.token_ids) < self.max_new_tokens:
+                rows.append(row)
                 tokens.append(token)
                 still_open.append(prompt)
         self.open_prompts = still_open
-        return going_on, tokens
+        return rows, tokens
 
     def finished(self) -> list[Hypothesis]:
         return self.hypotheses
@@ -96,17 +93,18 @@ class GreedySearch:
 class _BeamState:
     prompt_index: int
     running: list[Hypothesis] = field(default_factory=lambda: [Hypothesis()])
-    """From the likeliest on."""
+    """Unfinished hypotheses, most likely first."""
     finished: list[Hypothesis] = field(default_factory=list)
-    """The best per token, from the best on."""
+    """Finished hypotheses, highest log-probability per token first."""
 
 
 class BeamSearch:
-    """The answer of the highest log-probability per token among those that a few beams find.
+    """Beam search for the sequence with the highest log-probability per token.
 
-    As transformers searches: of the best `2 * beams` continuations of a prompt's beams, those of
-    the first `beams` that end are kept, and the others go on; a prompt is done when `beams` have
-    ended and none that goes on is better than the worst of them, by its tokens so far.
+    As in transformers: of the best `2 * num_beams` continuations of a prompt, finished ones are
+    kept if they are among the best `num_beams`, and the best unfinished ones continue. A prompt is
+    done when `num_beams` have finished and no unfinished one has a higher log-probability per
+    token than the worst of them.
     """
 
     def __init__(
@@ -117,58 +115,61 @@ class BeamSearch:
         num_beams: int,
         logits_processor: LogitsProcessorFn | None = None,
     ) -> None:
-        self.eos_token_id, self.max_new_tokens, self.num_beams, self.logits_processor = (
-            eos_token_id,
-            max_new_tokens,
-            num_beams,
-            logits_processor,
-        )
-        self.beam_states = [_BeamState(number) for number in range(num_prompts)]
+        self.eos_token_id = eos_token_id
+        self.max_new_tokens = max_new_tokens
+        self.num_beams = num_beams
+        self.logits_processor = logits_processor
+        self.beam_states = [_BeamState(prompt) for prompt in range(num_prompts)]
         self.open_states = self.beam_states
 
     def select(self, logits: Tensor) -> tuple[list[int], list[int]]:
-        present = [
-            (prompt.prompt_index, answer)
-            for prompt in self.open_states
-            for answer in prompt.running
+        running = [
+            (state.prompt_index, hypothesis)
+            for state in self.open_states
+            for hypothesis in state.running
         ]
         log_probs = logits.log_softmax(-1)
         allowed = log_probs
         if self.logits_processor is not None:
-            written = [answer.token_ids for _, answer in present]
-            allowed = self.logits_processor([number for number, _ in present], written, log_probs)
-        so_far = allowed.new_tensor([answer.score for _, answer in present])
-        each = len(present) // len(self.open_states)
-        scores = (allowed + so_far[:, None]).view(len(self.open_states), -1)
-        best, at = scores.topk(2 * self.num_beams)
-        beam, token = at // logits.shape[1], at % logits.shape[1]
-        first = beam.new_tensor(range(0, len(present), each))[:, None]
-        own = log_probs[beam + first, token]
-        going_on, tokens = [], []
-        found = zip(best.tolist(), beam.tolist(), token.tolist(), own.tolist(), strict=True)
-        for place, (prompt, candidates) in enumerate(zip(self.open_states, found, strict=True)):
-            parents = self._extend_beams(prompt, list(zip(*candidates, strict=True)))
-            if not self._is_done(prompt):
-                going_on += [place * each + parent for parent in parents]
-                tokens += [answer.token_ids[-1] for answer in prompt.running]
-        self.open_states = [prompt for prompt in self.open_states if not self._is_done(prompt)]
-        return going_on, tokens
+            generated_ids = [hypothesis.token_ids for _, hypothesis in running]
+            allowed = self.logits_processor(
+                [prompt for prompt, _ in running], generated_ids, log_probs
+            )
+        scores_so_far = allowed.new_tensor([hypothesis.score for _, hypothesis in running])
+        beams = len(running) // len(self.open_states)  # 1 in the first step, then num_beams
+        scores = (allowed + scores_so_far[:, None]).view(len(self.open_states), -1)
+        best, index = scores.topk(2 * self.num_beams)
+        beam, token = index // logits.shape[1], index % logits.shape[1]
+        first_row = beam.new_tensor(range(0, len(running), beams))[:, None]
+        token_log_probs = log_probs[beam + first_row, token]
+        rows, tokens = [], []
+        columns = (best.tolist(), beam.tolist(), token.tolist(), token_log_probs.tolist())
+        for number, (state, *candidates) in enumerate(zip(self.open_states, *columns, strict=True)):
+            parents = self._extend_beams(state, list(zip(*candidates, strict=True)))
+            if not self._is_done(state):
+                rows += [number * beams + parent for parent in parents]
+                tokens += [hypothesis.token_ids[-1] for hypothesis in state.running]
+        self.open_states = [state for state in self.open_states if not self._is_done(state)]
+        return rows, tokens
 
     def _extend_beams(
         self, beam_state: _BeamState, candidates: Sequence[tuple[float, int, int, float]]
     ) -> list[int]:
-        """Let the best continuations of a prompt end or go on; return whose they are."""
-        before, beam_state.running = beam_state.running, []
+        """Finish or continue the best candidates of a prompt; return the beams that were continued.
+
+        candidates: (score, beam, token, log-probability of the token), highest score first.
+        """
+        previous, beam_state.running = beam_state.running, []
         parents = []
         for rank, (score, beam, token, log_prob) in enumerate(candidates):
-            answer = before[beam].append(token, log_prob, score)
-            if token == self.eos_token_id or len(answer.token_ids) == self.max_new_tokens:
+            hypothesis = previous[beam].append(token, log_prob, score)
+            if token == self.eos_token_id or len(hypothesis.token_ids) == self.max_new_tokens:
                 if rank < self.num_beams and score != float("-inf"):
-                    beam_state.finished.append(answer)
+                    beam_state.finished.append(hypothesis)
             elif len(beam_state.running) < self.num_beams:
-                beam_state.running.append(answer)
+                beam_state.running.append(hypothesis)
                 parents.append(beam)
-        beam_state.finished.sort(key=lambda answer: -answer.mean_log_prob)
+        beam_state.finished.sort(key=lambda hypothesis: -hypothesis.mean_log_prob)
         del beam_state.finished[self.num_beams :]
         return parents
 
@@ -181,4 +182,4 @@ class BeamSearch:
         )
 
     def finished(self) -> list[Hypothesis]:
-        return [prompt.finished[0] for prompt in self.beam_states]
+        return [state.finished[0] for state in self.beam_states]

@@ -1,122 +1,47 @@
-"""Keep generation within a task's grammar, in batches and beams.
+"""Constrained decoding with a task's grammar, in batches and with beams.
 
-A grammar is compiled for one tokenizer: what may follow a box, ` label` before the end of the
-answer and ` label ; ` before the next box, is tokenized as it stands there in training, and all of
-it makes one tree. So a label that begins another, one of several tokens, and one that is cut
-otherwise before the separator need no care.
+A grammar is compiled for one tokenizer. Labels are tokenized as in training, ` label` before the
+end of the answer and ` label ; ` before the next box, and form one trie. This covers labels that
+are prefixes of others, labels of several tokens, and labels whose tokens differ before a separator.
 
-No object is begun that might not end within the tokens left, and no separator is written that no
-object could follow, so that an answer is never cut. The price: near the limit an answer may end one
-object early, the last one being allowed only where the longest label would fit.
+An object is begun only if it can be completed within the tokens left, and a separator is written
+only if another object can follow, so that no answer is truncated. As a consequence, an answer close
+to max_new_tokens may contain one object fewer than would fit, because the longest label must fit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
-from palitune.codec.boxes import NUM_LOC_BINS, OBJECT_SEPARATOR
+from palitune.codec.boxes import OBJECT_SEPARATOR
 from palitune.codec.grammar import ObjectGrammar
-from palitune.codec.masks import CODES_PER_MASK, NUM_CODES
+from palitune.codec.tokens import CODES_PER_MASK, NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
-from palitune.models.generation.free_text_constraint import FreeTextState, TokenIndices
+from palitune.models.generation.free_text_constraint import FreeTextState
+from palitune.models.generation.label_trie import LabelState, TokenIndices, TrieNode
 
 COORDINATES_PER_BOX = 4
 
 
-class LabelState(Protocol):
-    """Where in the label, or in the separator after it, an answer has come to."""
-
-    @property
-    def can_end(self) -> bool:
-        """Whether the answer may end here."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the separator stands and the next box is due."""
-
-    @property
-    def max_label_tokens(self) -> int:
-        """Tokens that the label may still take."""
-
-    def allowed_tokens(self, tokens_left: int, separator_budget: int) -> list[TokenIndices]:
-        """Tell the tokens that may come next.
-
-        `left` tokens may still be written; `spare` of those are free for the separator where
-        another object follows, a negative number where none may.
-        """
-
-    def advance(self, token: int) -> "LabelState | None":
-        """Go on by a token; None for one that may not come."""
-
-
-class TrieNode:
-    """A place in the tree of labels."""
-
-    def __init__(self) -> None:
-        self.children: dict[int, TrieNode] = {}
-        self.can_end = False
-        self.is_complete = False
-        self.max_tokens_to_end: int | None = None
-        """The most tokens from here to where the answer may end; None where it nowhere may."""
-        self.max_tokens_to_box: int | None = None
-        """Likewise to where the next box is due."""
-
-    @property
-    def max_label_tokens(self) -> int:
-        return self.max_tokens_to_end or 0
-
-    def insert(self, tokens: Sequence[int]) -> "TrieNode":
-        """Grow a branch and return its tip."""
-        node = self
-        for token in tokens:
-            node = node.children.setdefault(token, TrieNode())
-        return node
-
-    def finalize(self) -> None:
-        """Fill in the distances, once the tree stands."""
-        below = list(self.children.values())
-        for child in below:
-            child.finalize()
-        ends = [
-            child.max_tokens_to_end + 1 for child in below if child.max_tokens_to_end is not None
-        ]
-        boxes = [
-            child.max_tokens_to_box + 1 for child in below if child.max_tokens_to_box is not None
-        ]
-        self.max_tokens_to_end = max(ends, default=0 if self.can_end else None)
-        self.max_tokens_to_box = max(boxes, default=0 if self.is_complete else None)
-
-    def allowed_tokens(self, tokens_left: int, separator_budget: int) -> list[TokenIndices]:
-        return [
-            [
-                token
-                for token, child in self.children.items()
-                if child.max_tokens_to_end is not None
-                or (
-                    child.max_tokens_to_box is not None
-                    and child.max_tokens_to_box <= separator_budget
-                )
-            ]
-        ]
-
-    def advance(self, token: int) -> "TrieNode | None":
-        return self.children.get(token)
-
-
 class AutomatonState(NamedTuple):
-    """How far an answer has come."""
+    """Position in an answer."""
 
     num_objects: int = 0
-    """Whole ones before the present one."""
+    """Complete objects before the current one."""
     box_coordinates: tuple[int, ...] = ()
-    """Sides of the present one, y0 x0 y1 x1, as far as they are written."""
+    """Bins y0 x0 y1 x1 of the current object, as far as they are generated."""
     num_mask_tokens: int = 0
-    """`<seg>` tokens of the present one."""
+    """`<seg>` tokens of the current object."""
     label_state: LabelState | None = None
-    """Where its label has come to, once box and mask are whole."""
+    """Position in the label, once box and mask are complete."""
+
+    @property
+    def in_label(self) -> bool:
+        """Whether the answer is in a label or in the separator after it."""
+        return self.label_state is not None and not self.label_state.is_complete
 
 
 @dataclass(frozen=True)
@@ -125,91 +50,89 @@ class GrammarAutomaton:
 
     grammar: ObjectGrammar
     initial_label_state: LabelState
-    """Where every label begins."""
+    """Start of every label."""
     first_loc_id: int
-    """`<loc0000>`; the others follow it, as `loading.check_tokens` has seen to."""
+    """Id of `<loc0000>`; the others follow it, as `loading.check_tokenizer` ensures."""
     first_seg_id: int
+    """Id of `<seg000>`; the others follow it."""
     eos_token_id: int
 
     @property
     def max_object_tokens(self) -> int:
-        """The most tokens that an object and the end of the answer take; of free words, some."""
-        return (
-            COORDINATES_PER_BOX
-            + self._mask_tokens_per_object
-            + self.initial_label_state.max_label_tokens
-            + 1
-        )
+        """Most tokens of one object and EOS; for free text, the tokens reserved for it."""
+        label_tokens = self.initial_label_state.max_label_tokens
+        return COORDINATES_PER_BOX + self._mask_tokens_per_object + label_tokens + 1
 
     @property
     def _mask_tokens_per_object(self) -> int:
         return CODES_PER_MASK if self.grammar.with_masks else 0
 
     def advance(self, state: AutomatonState | None, token: int) -> AutomatonState | None:
-        """Go on by a token; None once the answer has ended, or left the grammar."""
+        """Return the state after a token; None if the answer has ended or left the grammar."""
         if state is None or token == self.eos_token_id:
             return None
-        if state.label_state is not None and not state.label_state.is_complete:
-            place = state.label_state.advance(token)
-            return None if place is None else state._replace(label_state=place)
         if state.label_state is not None:
+            if state.in_label:
+                label_state = state.label_state.advance(token)
+                return None if label_state is None else state._replace(label_state=label_state)
             state = AutomatonState(num_objects=state.num_objects + 1)
         if len(state.box_coordinates) < COORDINATES_PER_BOX:
-            if not self.first_loc_id <= token < self.first_loc_id + NUM_LOC_BINS:
+            coordinate = token - self.first_loc_id
+            if not 0 <= coordinate < NUM_LOC_BINS:
                 return None
-            state = state._replace(
-                box_coordinates=(*state.box_coordinates, token - self.first_loc_id)
-            )
+            state = state._replace(box_coordinates=(*state.box_coordinates, coordinate))
         else:
             state = state._replace(num_mask_tokens=state.num_mask_tokens + 1)
-        is_whole = (
+        is_complete = (
             len(state.box_coordinates) == COORDINATES_PER_BOX
             and state.num_mask_tokens == self._mask_tokens_per_object
         )
-        return state._replace(label_state=self.initial_label_state) if is_whole else state
+        return state._replace(label_state=self.initial_label_state) if is_complete else state
 
     def allowed_tokens(self, state: AutomatonState | None, tokens_left: int) -> list[TokenIndices]:
-        """Tell the tokens that may come next, `left` of which may still be written.
+        """Return the tokens that may come next; none after the end of the answer.
 
-        None may once the answer has ended: what is written behind its end is nobody's.
+        `tokens_left` is the number of tokens that may still be generated.
         """
         if state is None:
             return []
-        if state.label_state is not None and not state.label_state.is_complete:
-            may_go_on = (
-                self.grammar.max_objects is None or state.num_objects + 1 < self.grammar.max_objects
-            )
-            spare = tokens_left - 1 - self.max_object_tokens if may_go_on else -1
-            pieces = state.label_state.allowed_tokens(tokens_left, spare)
-            is_enough = (
-                state.num_objects + 1 >= self.grammar.min_objects or spare < 0 or not any(pieces)
-            )
-            return (
-                [*pieces, [self.eos_token_id]]
-                if state.label_state.can_end and is_enough
-                else pieces
-            )
-        if state.label_state is None and len(state.box_coordinates) == COORDINATES_PER_BOX:
+        if state.in_label:
+            return self._allowed_in_label(state, tokens_left)
+        if state.label_state is not None:  # the separator is complete: a new box begins
+            return [self._allowed_coordinates(())]
+        if len(state.box_coordinates) == COORDINATES_PER_BOX:
             return [slice(self.first_seg_id, self.first_seg_id + NUM_CODES)]
+        coordinates = self._allowed_coordinates(state.box_coordinates)
         if state == AutomatonState() and self.grammar.allow_empty and not self.grammar.min_objects:
-            return [[self.eos_token_id], self._allowed_coordinates(())]
-        return [
-            self._allowed_coordinates(
-                () if state.label_state is not None else state.box_coordinates
-            )
-        ]
+            return [[self.eos_token_id], coordinates]
+        return [coordinates]
+
+    def _allowed_in_label(self, state: AutomatonState, tokens_left: int) -> list[TokenIndices]:
+        assert state.label_state is not None
+        num_objects, most = state.num_objects + 1, self.grammar.max_objects
+        may_continue = most is None or num_objects < most
+        separator_budget = tokens_left - 1 - self.max_object_tokens if may_continue else -1
+        allowed = state.label_state.allowed_tokens(tokens_left, separator_budget)
+        may_end = (
+            num_objects >= self.grammar.min_objects or separator_budget < 0 or not any(allowed)
+        )
+        if state.label_state.can_end and may_end:
+            return [*allowed, [self.eos_token_id]]
+        return allowed
 
     def _allowed_coordinates(self, box_coordinates: tuple[int, ...]) -> slice:
-        """The tokens of a box's next side: the second corner lies right of and below the first."""
-        least = box_coordinates[len(box_coordinates) - 2] + 1 if len(box_coordinates) >= 2 else 0
-        most = NUM_LOC_BINS if len(box_coordinates) >= 2 else NUM_LOC_BINS - 1
-        return slice(self.first_loc_id + least, self.first_loc_id + most)
+        """Return the tokens of the next coordinate; y1 must exceed y0, and x1 must exceed x0."""
+        if len(box_coordinates) < 2:
+            return slice(self.first_loc_id, self.first_loc_id + NUM_LOC_BINS - 1)
+        least = box_coordinates[len(box_coordinates) - 2] + 1
+        return slice(self.first_loc_id + least, self.first_loc_id + NUM_LOC_BINS)
 
 
 class GrammarLogitsProcessor:
-    """Leave only the tokens that the grammar of each prompt allows; None allows any.
+    """Masks the tokens that the grammar of each prompt does not allow; None allows all.
 
-    It has no memory but a cache of the step before, since beams are reordered between steps.
+    States are computed from the tokens, with a cache of the previous step, because beams are
+    reordered between steps.
     """
 
     def __init__(self, automata: Sequence[GrammarAutomaton | None], max_new_tokens: int) -> None:
@@ -223,30 +146,30 @@ class GrammarLogitsProcessor:
         generated_ids: Sequence[Sequence[int]],
         scores: torch.Tensor,
     ) -> torch.Tensor:
-        """Set the scores (answers, vocabulary) of other tokens to minus infinity.
+        """Return the scores (sequences, vocabulary), minus infinity for tokens not allowed.
 
-        Of each answer, `prompts` tells the number of its prompt and `written` its tokens.
+        prompt_indices and generated_ids: index of the prompt and tokens of each sequence.
         """
         masked = torch.full_like(scores, float("-inf"))
         states = {}
         for row, (prompt, ids) in enumerate(zip(prompt_indices, generated_ids, strict=True)):
-            machine = self.automata[prompt]
-            if machine is None:
+            automaton = self.automata[prompt]
+            if automaton is None:
                 masked[row] = scores[row]
                 continue
             key = (prompt, tuple(ids))
-            states[key] = self._state_after(machine, *key)
-            for piece in machine.allowed_tokens(states[key], self.max_new_tokens - len(ids)):
-                masked[row, piece] = scores[row, piece]
+            states[key] = self._state_after(automaton, *key)
+            for indices in automaton.allowed_tokens(states[key], self.max_new_tokens - len(ids)):
+                masked[row, indices] = scores[row, indices]
         self._state_cache = states
         return masked
 
     def _state_after(
         self, automaton: GrammarAutomaton, prompt_index: int, generated_ids: tuple[int, ...]
     ) -> AutomatonState | None:
-        before = (prompt_index, generated_ids[:-1])
-        if generated_ids and before in self._state_cache:
-            return automaton.advance(self._state_cache[before], generated_ids[-1])
+        previous = (prompt_index, generated_ids[:-1])
+        if generated_ids and previous in self._state_cache:
+            return automaton.advance(self._state_cache[previous], generated_ids[-1])
         state: AutomatonState | None = AutomatonState()
         for token in generated_ids:
             state = automaton.advance(state, token)
@@ -256,46 +179,45 @@ class GrammarLogitsProcessor:
 def build_logits_processor(
     tokenizer: Any, grammars: Sequence[ObjectGrammar | None], max_new_tokens: int
 ) -> GrammarLogitsProcessor:
-    """Make the constraint for a batch of prompts, each with its own grammar.
+    """Return the constraint for a batch of prompts, each with its own grammar.
 
-    Raises ModelError where not one object fits into `max_new_tokens`.
+    Raises ModelError if a single object does not fit into `max_new_tokens`.
     """
-    machines = [compile_grammar(tokenizer, grammar) if grammar else None for grammar in grammars]
-    needed = max((machine.max_object_tokens for machine in machines if machine), default=0)
+    automata = [compile_grammar(tokenizer, grammar) if grammar else None for grammar in grammars]
+    needed = max((automaton.max_object_tokens for automaton in automata if automaton), default=0)
     if needed > max_new_tokens:
         raise ModelError(
-            f"task.max_new_tokens={max_new_tokens}: one object may take {needed} tokens, so that "
-            "evaluation.constrained_decoding=true could allow none; raise it"
+            f"task.max_new_tokens must be at least {needed}, the tokens of one object, with "
+            f"evaluation.constrained_decoding=true, got {max_new_tokens}."
         )
-    return GrammarLogitsProcessor(machines, max_new_tokens)
+    return GrammarLogitsProcessor(automata, max_new_tokens)
 
 
 @lru_cache(maxsize=256)
 def compile_grammar(tokenizer: Any, grammar: ObjectGrammar) -> GrammarAutomaton:
-    """Write a grammar in a tokenizer's tokens."""
-    loc, seg = tokenizer.convert_tokens_to_ids(["<loc0000>", "<seg000>"])
-    label = (
-        _free_text_state(tokenizer) if grammar.labels is None else _label_trie(tokenizer, grammar)
+    """Compile a grammar for a tokenizer."""
+    first_loc_id, first_seg_id = tokenizer.convert_tokens_to_ids(["<loc0000>", "<seg000>"])
+    label_state: LabelState
+    if grammar.labels is None:
+        separator = _encode(tokenizer, f"<loc0000>{OBJECT_SEPARATOR}<loc0000>")[1:-1]
+        label_state = FreeTextState.initial(tokenizer, tuple(separator))
+    else:
+        label_state = _label_trie(tokenizer, grammar)
+    return GrammarAutomaton(
+        grammar, label_state, first_loc_id, first_seg_id, tokenizer.eos_token_id
     )
-    return GrammarAutomaton(grammar, label, loc, seg, tokenizer.eos_token_id)
 
 
 def _label_trie(tokenizer: Any, grammar: ObjectGrammar) -> TrieNode:
     root = TrieNode()
     before = "<seg000>" if grammar.with_masks else "<loc0000>"
     for label in grammar.labels or ():
-        text = f" {label}" if label else ""
-        root.insert(_encode(tokenizer, before + text)[1:]).can_end = True
-        root.insert(
-            _encode(tokenizer, f"{before}{text}{OBJECT_SEPARATOR}<loc0000>")[1:-1]
-        ).is_complete = True
+        text = f"{before} {label}" if label else before
+        root.insert(_encode(tokenizer, text)[1:]).can_end = True
+        with_separator = _encode(tokenizer, f"{text}{OBJECT_SEPARATOR}<loc0000>")[1:-1]
+        root.insert(with_separator).is_complete = True
     root.finalize()
     return root
-
-
-def _free_text_state(tokenizer: Any) -> FreeTextState:
-    separator = _encode(tokenizer, f"<loc0000>{OBJECT_SEPARATOR}<loc0000>")[1:-1]
-    return FreeTextState.initial(tokenizer, tuple(separator))
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

@@ -1,8 +1,7 @@
-"""Words of any letters as a part of a grammar: what text spotting writes behind a box.
+"""Free text as the label of a grammar, for text spotting.
 
-A word is made of ordinary tokens that show something together, if only half a letter, and never
-look like a `<loc>` token, piece by piece: after `<` no `>` is allowed. The first token of the
-separator ends the word.
+A text consists of ordinary tokens, has at least one visible character, and cannot spell a `<loc>`
+token: no `>` is allowed after `<`. The first token of the separator ends the text.
 """
 
 from dataclasses import dataclass, replace
@@ -11,43 +10,42 @@ from typing import Any
 
 import torch
 
-TokenIndices = list[int] | slice | torch.Tensor
-"""Numbers of tokens, as a tensor is indexed by them."""
+from palitune.models.generation.label_trie import TokenIndices
 
 MIN_FREE_TEXT_TOKENS = 8
-"""Tokens that must be left for a word before it is begun. A longer one may be cut by the limit."""
+"""Tokens that must be left to begin a text. A longer text may be truncated by the limit."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenClasses:
-    """What the tokens of a vocabulary look like, (tokens,) bool each."""
+    """Properties of the tokens of a vocabulary, (tokens,) bool each."""
 
     ordinary: torch.Tensor
-    """Ordinary text: neither special nor added, as `<loc0000>` is."""
+    """Neither a special nor an added token, such as `<loc0000>`."""
     visible: torch.Tensor
-    """Shows something that is neither space nor `;`, whatever stands around it; bytes of a letter
-    do not, for they may turn out to be bytes of a space."""
+    """Always shows a character other than spaces and `;`. Single bytes of a character do not count,
+    because they may be bytes of a space."""
     opens_bracket: torch.Tensor
-    """Holds a `<` with no `>` behind it."""
+    """Contains a `<` without a `>` after it."""
     closes_bracket: torch.Tensor
-    """Holds a `>` with no `<` before it."""
+    """Contains a `>` without a `<` before it."""
 
 
 @dataclass(frozen=True)
 class FreeTextState:
-    """A place in such words, or in the separator behind them: a `constraints.Place`."""
+    """Position in a text, or in the separator after it; a `LabelState`."""
 
     tokenizer: Any
     token_classes: TokenClasses
     separator: tuple[int, ...]
     has_visible: bool = False
-    """Whether a token is written that can be seen."""
+    """Whether the text contains a visible token."""
     invisible_tokens: tuple[int, ...] = ()
-    """The tokens that are written as long as none can."""
+    """Tokens of the text until one is visible."""
     bracket_is_open: bool = False
-    """Whether a `<` stands without its `>`."""
+    """Whether a `<` has no `>` yet."""
     separator_position: int = 0
-    """Tokens of the separator that are written."""
+    """Number of generated tokens of the separator."""
 
     @classmethod
     def initial(cls, tokenizer: Any, separator: tuple[int, ...]) -> "FreeTextState":
@@ -55,10 +53,10 @@ class FreeTextState:
 
     @property
     def can_end(self) -> bool:
-        return self._has_word and not self.separator_position
+        return self._has_text and not self.separator_position
 
     @property
-    def _has_word(self) -> bool:
+    def _has_text(self) -> bool:
         if self.has_visible or not self.invisible_tokens:
             return self.has_visible
         text = self.tokenizer.decode(
@@ -77,21 +75,24 @@ class FreeTextState:
     def allowed_tokens(self, tokens_left: int, separator_budget: int) -> list[TokenIndices]:
         if self.separator_position:
             return [[self.separator[self.separator_position]]]
-        pieces: list[TokenIndices] = []
-        stop = self.separator[0] if self._has_word else None
+        allowed: list[TokenIndices] = []
+        stop = self.separator[0] if self._has_text else None
         if tokens_left > 1:
-            last_chance = tokens_left == 2 and not self.has_visible
-            pieces.append(
-                _allowed_text_tokens(self.token_classes, self.bracket_is_open, last_chance, stop)
+            must_be_visible = tokens_left == 2 and not self.has_visible
+            allowed.append(
+                _allowed_text_tokens(
+                    self.token_classes, self.bracket_is_open, must_be_visible, stop
+                )
             )
         if stop is not None and len(self.separator) - 1 <= separator_budget:
-            pieces.append([stop])
-        return pieces
+            allowed.append([stop])
+        return allowed
 
     def advance(self, token: int) -> "FreeTextState | None":
-        if self.separator_position or (token == self.separator[0] and self._has_word):
-            is_due = token == self.separator[self.separator_position]
-            return replace(self, separator_position=self.separator_position + 1) if is_due else None
+        if self.separator_position or (token == self.separator[0] and self._has_text):
+            if token != self.separator[self.separator_position]:
+                return None
+            return replace(self, separator_position=self.separator_position + 1)
         if token >= len(self.token_classes.ordinary) or not self.token_classes.ordinary[token]:
             return None
         is_visible = self.has_visible or bool(self.token_classes.visible[token])
@@ -110,15 +111,15 @@ def _allowed_text_tokens(
     must_be_visible: bool,
     separator_token: int | None,
 ) -> TokenIndices:
-    """Number the tokens, `stop` aside, that a word may go on by."""
-    found = token_classes.ordinary.clone()
+    """Return the ids that may continue a text, without `separator_token`."""
+    allowed = token_classes.ordinary.clone()
     if bracket_is_open:
-        found &= ~token_classes.closes_bracket
+        allowed &= ~token_classes.closes_bracket
     if must_be_visible:
-        found &= token_classes.visible
+        allowed &= token_classes.visible
     if separator_token is not None:
-        found[separator_token] = False
-    return found.nonzero()[:, 0]
+        allowed[separator_token] = False
+    return allowed.nonzero()[:, 0]
 
 
 @lru_cache(maxsize=4)
@@ -127,9 +128,9 @@ def _classify_tokens(tokenizer: Any) -> TokenClasses:
     texts = tokenizer.batch_decode(
         [[token] for token in range(count)], clean_up_tokenization_spaces=False
     )
-    odd = {*tokenizer.get_added_vocab().values(), *tokenizer.all_special_ids}
+    special_ids = {*tokenizer.get_added_vocab().values(), *tokenizer.all_special_ids}
     return TokenClasses(
-        ordinary=torch.tensor([token not in odd for token in range(count)]),
+        ordinary=torch.tensor([token not in special_ids for token in range(count)]),
         visible=torch.tensor([_has_visible_character(text) for text in texts]),
         opens_bracket=torch.tensor([text.rfind("<") > text.rfind(">") for text in texts]),
         closes_bracket=torch.tensor([">" in text.partition("<")[0] for text in texts]),

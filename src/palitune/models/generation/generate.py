@@ -1,4 +1,4 @@
-"""Batched generation, greedy or by beams, that keeps the log-probability of every token."""
+"""Batched generation with log-probabilities: greedy or beam search, optionally with a grammar."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,29 +10,28 @@ from palitune.codec.grammar import ObjectGrammar
 from palitune.models.generation.beam_search import BeamSearch, GreedySearch, Hypothesis
 from palitune.models.generation.constraints import build_logits_processor
 from palitune.models.generation.kv_cache import generate_tokens
+from palitune.models.modes import inference_mode
 from palitune.models.paligemma import PaliGemmaPrefixLM
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What the model wrote for one prompt, EOS and what follows it cut off."""
+    """Generated text of one prompt, without EOS."""
 
     text: str
     token_ids: tuple[int, ...]
     char_ends: tuple[int, ...]
-    """For every token, where its characters end in `text`."""
+    """End of each token's characters in `text`."""
     log_probs: tuple[float, ...]
-    """For every token, its log-probability given what stands before it."""
+    """Log-probability of each token."""
     finished: bool
-    """False where the answer was still going on at `max_new_tokens`."""
+    """False if generation stopped at `max_new_tokens`."""
 
     def confidence(self, start: int, end: int) -> float:
-        """Geometric mean of the probabilities of the tokens that write `text[start:end]`."""
-        inside = [
-            log_prob
-            for first, last, log_prob in zip((0, *self.char_ends), self.char_ends, self.log_probs)  # noqa: B905
-            if first < end and last > start
-        ]
+        """Return the geometric mean of the probabilities of the tokens of `text[start:end]`."""
+        char_starts = (0, *self.char_ends[:-1])
+        tokens = zip(char_starts, self.char_ends, self.log_probs, strict=False)
+        inside = [log_prob for first, last, log_prob in tokens if first < end and last > start]
         return float(torch.tensor(inside).mean().exp()) if inside else 1.0
 
 
@@ -45,31 +44,39 @@ def generate(
     num_beams: int = 1,
     grammars: Sequence[ObjectGrammar | None] | None = None,
 ) -> list[Generation]:
-    """Continue left-padded prompts, which come from `Collator.prompt`, by the likeliest answer.
+    """Generate the answer to each prompt of a batch.
 
-    `num_beams` answers are followed at a time; 1: greedily. The best has the highest log-probability
-    per token. `grammars` has one for each prompt, None where any text is allowed; raises ModelError
-    where `max_new_tokens` leave no room for a single object.
+    Args:
+        network: PaliGemmaPrefixLM, possibly inside a PEFT model or another wrapper.
+        tokenizer: Tokenizer of the model.
+        batch: Left-padded prompts from `Collator.collate_prompts`.
+        max_new_tokens: Most tokens of an answer, EOS included.
+        num_beams: Beams per prompt; 1: greedy search.
+        grammars: Grammar of each prompt; None allows any text.
+
+    Raises:
+        ModelError: A single object of a grammar does not fit into `max_new_tokens`.
     """
     model = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixLM))
-    limit = None
+    processor = None
     if grammars is not None and any(grammars):
-        limit = build_logits_processor(tokenizer, grammars, max_new_tokens)
-    told = len(batch["input_ids"]), tokenizer.eos_token_id, max_new_tokens
-    search = GreedySearch(*told, limit) if num_beams == 1 else BeamSearch(*told, num_beams, limit)
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        moved = {key: value.to(model.device) for key, value in batch.items()}
-        answers = generate_tokens(model, moved, search)
-    network.train(was_training)
-    return [_to_generation(tokenizer, answer) for answer in answers]
+        processor = build_logits_processor(tokenizer, grammars, max_new_tokens)
+    limits = len(batch["input_ids"]), tokenizer.eos_token_id, max_new_tokens
+    strategy = (
+        GreedySearch(*limits, processor)
+        if num_beams == 1
+        else BeamSearch(*limits, num_beams, processor)
+    )
+    with inference_mode(network):
+        inputs = {key: value.to(model.device) for key, value in batch.items()}
+        hypotheses = generate_tokens(model, inputs, strategy)
+    return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
 
 
 def _to_generation(tokenizer: Any, hypothesis: Hypothesis) -> Generation:
     finished = hypothesis.token_ids[-1] == tokenizer.eos_token_id
     ids = list(hypothesis.token_ids[:-1] if finished else hypothesis.token_ids)
-    # A character may need several byte tokens, so only the decoded beginnings tell where each ends.
+    # A character may consist of several byte tokens, so decode every prefix to find its end.
     ends = tuple(len(_decode(tokenizer, ids[: n + 1])) for n in range(len(ids)))
     return Generation(
         text=_decode(tokenizer, ids),

@@ -1,6 +1,6 @@
 "use strict";
-// Without JavaScript every card is shown; with it they are filtered, sorted, and shown by and by.
-const AT_ONCE = 24;
+// Without JavaScript all cards are visible. With it they are filtered, sorted and paged.
+const PAGE_SIZE = 24;
 const form = document.getElementById("filter");
 
 for (const button of document.querySelectorAll(".enlarge")) {
@@ -20,23 +20,24 @@ if (form) {
     index,
     part: element.dataset.part,
     grade: element.dataset.grade,
-    good: Number(element.dataset.good),
+    score: Number(element.dataset.score),
     gain: Number(element.dataset.gain),
-    places: JSON.parse(element.dataset.places),
+    labels: JSON.parse(element.dataset.labels),
+    positions: JSON.parse(element.dataset.positions),
     pairs: JSON.parse(element.dataset.pairs),
     text: element.textContent.toLowerCase(),
   }));
   let gallery = "";
-  let limit = AT_ONCE;
+  let limit = PAGE_SIZE;
 
   const parts = [...new Set(cards.map((card) => card.part))];
   const last = (value) => (Number.isNaN(value) ? Infinity : value);
   const orders = {
     "": (a, b) =>
       gallery &&
-      (parts.indexOf(a.part) - parts.indexOf(b.part) || a.places[gallery] - b.places[gallery]),
-    low: (a, b) => last(a.good) - last(b.good),
-    high: (a, b) => last(-a.good) - last(-b.good),
+      (parts.indexOf(a.part) - parts.indexOf(b.part) || a.positions[gallery] - b.positions[gallery]),
+    low: (a, b) => last(a.score) - last(b.score),
+    high: (a, b) => last(-a.score) - last(-b.score),
     gain: (a, b) => last(-a.gain) - last(-b.gain),
     loss: (a, b) => last(a.gain) - last(b.gain),
   };
@@ -46,30 +47,30 @@ if (form) {
     const pair = value("pair");
     const label = value("label");
     return (
-      (gallery === "" || gallery in card.places) &&
+      (gallery === "" || gallery in card.positions) &&
       (value("part") === "" || card.part === value("part")) &&
       (value("grade") === "" || card.grade === value("grade")) &&
-      (label === "" || card.pairs.some((both) => both.includes(label))) &&
-      (pair === "" || card.pairs.some((both) => JSON.stringify(both) === pair)) &&
+      (label === "" || card.labels.includes(label)) &&
+      (pair === "" || card.pairs.some((other) => JSON.stringify(other) === pair)) &&
       card.text.includes(value("text").trim().toLowerCase())
     );
   };
 
   const show = () => {
     const order = orders[value("sort")];
-    const found = cards.filter(matches).sort((a, b) => order(a, b) || a.index - b.index);
-    const shown = new Set(found.slice(0, limit));
+    const matching = cards.filter(matches).sort((a, b) => order(a, b) || a.index - b.index);
+    const shown = new Set(matching.slice(0, limit));
     for (const card of cards) card.element.hidden = !shown.has(card);
-    list.append(...found.map((card) => card.element));
+    list.append(...matching.map((card) => card.element));
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.dataset.gallery === gallery));
     }
-    more.hidden = found.length <= limit;
-    document.getElementById("none").hidden = found.length > 0;
-    form.elements.count.value = `${shown.size} of ${found.length} shown`;
+    more.hidden = matching.length <= limit;
+    document.getElementById("none").hidden = matching.length > 0;
+    form.elements.count.value = `${shown.size} of ${matching.length} shown`;
   };
   const filter = () => {
-    limit = AT_ONCE;
+    limit = PAGE_SIZE;
     show();
   };
   const choose = (key) => {
@@ -81,21 +82,22 @@ if (form) {
     select.add(new Option(text, value));
     select.closest("label").hidden = false;
   };
-  const labels = new Set(cards.flatMap((card) => card.pairs.flat()));
+  if (parts.length > 1) for (const part of parts) option(form.elements.part, part, part);
+  const labels = new Set(cards.flatMap((card) => card.labels));
   const named = [...labels].filter((label) => label !== "" && label !== "\u2026");
   for (const label of named.sort((a, b) => a.localeCompare(b, undefined, { numeric: true }))) {
     option(form.elements.label, label, label);
   }
-  const known = new Set();
+  const listed = new Set();
   for (const button of document.querySelectorAll(".show")) {
     const pair = JSON.stringify(JSON.parse(button.dataset.pair));
     const names = [...button.closest("tr").querySelectorAll("b")].map((b) => b.textContent);
-    if (!known.has(pair)) option(form.elements.pair, names.join(" \u2192 "), pair);
-    known.add(pair);
+    if (!listed.has(pair)) option(form.elements.pair, names.join(" \u2192 "), pair);
+    listed.add(pair);
     button.hidden = false;
     button.addEventListener("click", () => {
       form.reset();
-      if (form.elements.part) form.elements.part.value = button.dataset.part;
+      form.elements.part.value = button.dataset.part;
       form.elements.pair.value = pair;
       choose("");
       document.getElementById("examples-title").focus();
@@ -107,14 +109,14 @@ if (form) {
   }
   more.addEventListener("click", () => {
     const first = list.children[limit];
-    limit += AT_ONCE;
+    limit += PAGE_SIZE;
     show();
     first?.querySelector("button, summary")?.focus();
   });
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  // The fields are cleared after this event.
+  // The browser clears the fields after this event.
   form.addEventListener("reset", () => setTimeout(() => choose("")));
   choose(buttons.some((button) => button.dataset.gallery === "sample") ? "sample" : "");
 }

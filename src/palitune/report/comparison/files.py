@@ -1,185 +1,139 @@
-"""Write a comparison: `comparison.md`, `comparison.csv`, `comparison.html`, and what is said."""
+"""Write a comparison as `comparison.md`, `comparison.csv` and `comparison.html`, and print it."""
 
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palitune.report.comparison import gains as gains_module
 from palitune.report.comparison.compare import Comparison, ComparisonRow, ComparisonTable
-from palitune.report.comparison.gains import TrainingGains
-from palitune.report.metrics_table import EMPTY_CELL, Interval, format_number
+from palitune.report.comparison.formatting import (
+    INTERVAL_NOTE,
+    format_change,
+    format_gain,
+    format_value,
+)
+from palitune.report.comparison.gains import TrainingGains, collect_gains
+from palitune.report.comparison.page import write_comparison_page
+from palitune.report.metrics_table import EMPTY_CELL
+from palitune.report.tables import Cell, TextTable, escape_markdown
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
     from rich.text import Text
-
-INTERVAL_NOTE = (
-    "Intervals are 95 %: images drawn anew. Changes are those to the baseline on the same drawn "
-    "images; better or worse is said where their interval leaves out zero. Of many runs some will "
-    "lie outside by chance."
-)
 
 
 def write_comparison_files(comparison: Comparison, folder: Path) -> Path:
-    """Write the three files into a folder and return the page."""
-    from palitune.report.comparison.page import to_html
-
+    """Write the three files into a folder and return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text(to_markdown(comparison), encoding="utf-8")
     (folder / "comparison.csv").write_text(to_csv(comparison), encoding="utf-8")
-    page = folder / "comparison.html"
-    page.write_bytes(to_html(comparison).encode("utf-8", "replace"))
-    return page
+    return write_comparison_page(folder / "comparison.html", comparison)
 
 
 def print_comparison(comparison: Comparison, page: Path) -> None:
-    """Print the tables and warnings, and where the files are."""
-    from rich import print as say
+    """Print the tables and warnings, and the path of the page."""
+    from rich import print as print_rich
     from rich.markup import escape
 
     for table in comparison.tables:
-        say(_terminal_table(table))
-    if found := gains_module.collect_gains(comparison.tables):
-        say(_terminal_gains_table(found))
+        note = "± half the 95 % bootstrap confidence interval"
+        print_rich(_comparison_table(table, _terminal_rows(table), note).to_rich())
+    if gains := collect_gains(comparison.tables):
+        print_rich(_gains_table(gains).to_rich())
     for warning in comparison.warnings:
-        say(f"[yellow]![/yellow] {escape(warning)}")
-    print(f"comparison: {page}, and as comparison.md and comparison.csv beside it")
-
-
-def format_value(row: ComparisonRow, name: str) -> str:
-    """A number with its interval, `0.628 [0.578, 0.677]`; a dash where the run has none."""
-    number = row.metric_values.get(name)
-    if number is None:
-        return EMPTY_CELL
-    return f"{format_number(name, number.after)}{_format_interval(name, number.intervals[1])}"
-
-
-def format_change(row: ComparisonRow, name: str) -> str:
-    """The change to the baseline, `+0.456 [+0.403, +0.508] better`; empty where none is known."""
-    number = row.metric_values.get(name)
-    if number is None or math.isnan(number.change):
-        return ""
-    interval = _format_interval(name, number.intervals[2], "+")
-    return f"{format_number(name, number.change, '+')}{interval} {row.verdict(name)}".rstrip()
-
-
-def _format_interval(name: str, interval: Interval | None, sign: str = "") -> str:
-    """An interval in brackets; nothing where it has no width that could be seen."""
-    low, high = (format_number(name, end, sign) for end in interval or (math.nan, math.nan))
-    return "" if low == high else f" [{low}, {high}]"
+        print_rich(f"[yellow]![/yellow] {escape(warning)}")
+    print(f"comparison: {page} (also as comparison.md and comparison.csv)")
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Write a table per part; the warnings come first."""
+    """Return the warnings, a table per part and the changes by training as Markdown."""
     blocks = ["# Comparison\n"]
-    blocks += [f"**Mind:** {_escape_markdown(warning)}\n" for warning in comparison.warnings]
-    for table in comparison.tables:
-        rows = [["run", *table.main_metrics], ["---", *["---"] * len(table.main_metrics)]]
-        for row in table.rows:
-            of_baseline = " (baseline)" if row is table.baseline else ""
-            cells = [
-                "<br>".join(filter(None, (format_value(row, n), format_change(row, n))))
-                for n in table.main_metrics
-            ]
-            rows.append([_escape_markdown(row.label) + of_baseline, *cells])
-        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
-        blocks.append(f"## {_escape_markdown(table.title)}\n\n{lines}")
-    if found := gains_module.collect_gains(comparison.tables):
-        rows = [
-            ["run", *map(_escape_markdown, found.titles)],
-            ["---", *["---"] * len(found.titles)],
-        ]
-        for label, numbers in found.rows:
-            told = [
-                " ".join(gains_module.format_gain(one)).rstrip() if one else "" for one in numbers
-            ]
-            rows.append([_escape_markdown(label), *told])
-        lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
-        blocks.append(f"## What training changed\n\n{lines}")
+    blocks += [f"**Warning:** {escape_markdown(warning)}\n" for warning in comparison.warnings]
+    tables = [_comparison_table(table, _text_rows(table)) for table in comparison.tables]
+    if gains := collect_gains(comparison.tables):
+        tables.append(_gains_table(gains))
+    for table in tables:
+        blocks.append(f"## {escape_markdown(table.title)}\n\n{table.to_markdown()}")
     return "\n".join([*blocks, INTERVAL_NOTE + "\n"])
 
 
-def _escape_markdown(text: str) -> str:
-    """A text that neither ends a cell nor formats anything."""
-    for mark in "\\|*_<`[":
-        text = text.replace(mark, "\\" + mark)
-    return text.replace("\n", " ")
-
-
 def to_csv(comparison: Comparison) -> str:
-    """Write a row per run and part, and per number its interval and its change, six columns."""
+    """Return a row per run and part, with six columns per metric: value, change and bounds."""
     names = dict.fromkeys(name for table in comparison.tables for name in table.detail_levels)
-    ends = ("", "_low", "_high", "_change", "_change_low", "_change_high")
+    endings = ("", "_low", "_high", "_change", "_change_low", "_change_high")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         ["part", "run", "folder", "split", "examples", "baseline", "warnings"]
-        + [name + end for name in names for end in ends]
+        + [name + ending for name in names for ending in endings]
     )
     for table in comparison.tables:
-        told = " ".join(f"{warning}." for warning in (*comparison.failed_jobs, *table.warnings))
+        warnings = " ".join(f"{text}." for text in (*comparison.failed_jobs, *table.warnings))
         for row in table.rows:
             run = row.run_part.run
             count = run.metrics.get("examples", {}).get(row.run_part.part, "")
             first = [table.title, row.label, str(run.path), run.metrics.get("split", ""), count]
             cells = [cell for name in names for cell in _csv_cells(row, name)]
-            writer.writerow([*first, table.baseline.label, told, *cells])
+            writer.writerow([*first, table.baseline.label, warnings, *cells])
     return file.getvalue()
 
 
 def _csv_cells(row: ComparisonRow, name: str) -> list[str]:
-    number = row.metric_values.get(name)
-    if number is None:
+    metric = row.metric_values.get(name)
+    if metric is None:
         return [""] * 6
-    own, changes = (number.intervals[place] or (math.nan, math.nan) for place in (1, 2))
-    values = [number.after, *own, number.change, *changes]
+    bounds, changes = (metric.intervals[index] or (math.nan, math.nan) for index in (1, 2))
+    values = [metric.after, *bounds, metric.change, *changes]
     return ["" if math.isnan(value) else repr(value) for value in values]
 
 
-def _terminal_table(table: ComparisonTable) -> "RichTable":
-    from rich.table import Table as RichTable
+def _comparison_table(
+    table: ComparisonTable, rows: Sequence[Sequence[Cell]], note: str = ""
+) -> TextTable:
+    return TextTable(["run", *table.main_metrics], rows, note, table.title)
+
+
+def _text_rows(table: ComparisonTable) -> list[list[str]]:
+    """Return values over changes, both with their intervals."""
+    rows = []
+    for row in table.rows:
+        label = row.label + (" (baseline)" if row is table.baseline else "")
+        pairs = ((format_value(row, n), format_change(row, n)) for n in table.main_metrics)
+        rows.append([label, *("\n".join(str(text) for text in pair if text) for pair in pairs)])
+    return rows
+
+
+def _terminal_rows(table: ComparisonTable) -> list[list[Cell]]:
+    """Return colored values over changes, with half the widths of their intervals."""
     from rich.text import Text
 
-    shown = RichTable(title=table.title or None, caption="± half the 95 % interval")
-    shown.add_column("run", overflow="fold")
-    for name in table.main_metrics:
-        shown.add_column(name, justify="right")
+    rows: list[list[Cell]] = []
     for row in table.rows:
         label = Text(row.label)
         if row is table.baseline:
             label.append(" (baseline)", "dim")
-        cells = [_terminal_cell(row, name) for name in table.main_metrics]
-        shown.add_row(label, *cells)
-    return shown
-
-
-def _terminal_gains_table(gains: TrainingGains) -> "RichTable":
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(title="what training changed")
-    for title in ("run", *gains.titles):
-        shown.add_column(title, overflow="fold")
-    for label, numbers in gains.rows:
-        cells = [
-            "\n".join(gains_module.format_gain(one)).rstrip() if one else "" for one in numbers
-        ]
-        shown.add_row(Text(label), *map(Text, cells))
-    return shown
+        rows.append([label, *(_terminal_cell(row, name) for name in table.main_metrics)])
+    return rows
 
 
 def _terminal_cell(row: ComparisonRow, name: str) -> "Text":
-    """The number over its change, with half the widths of their intervals."""
     from rich.text import Text
 
-    number = row.metric_values.get(name)
-    if number is None:
+    metric = row.metric_values.get(name)
+    if metric is None:
         return Text(EMPTY_CELL)
-    if number.before is None:
-        return Text(f"{number.cells[0]} {number.margins[0]}".rstrip())
-    _, *both = zip(number.cells, number.margins, strict=True)
-    own, changed = (f"{cell} {margin}".rstrip() for cell, margin in both)
-    colour = {"better": "green", "worse": "red", "": "dim"}[row.verdict(name)]
-    return Text.assemble(own, "\n", (changed, colour))
+    pairs = zip(metric.cells, metric.margins, strict=True)
+    texts = [f"{cell} {margin}".rstrip() for cell, margin in pairs]
+    if metric.before is None:
+        return Text(texts[0])
+    color = {"better": "green", "worse": "red", "": "dim"}[row.verdict(name)]
+    return Text.assemble(texts[1], "\n", (texts[2], color))
+
+
+def _gains_table(gains: TrainingGains) -> TextTable:
+    rows = []
+    for label, metrics in gains.rows:
+        cells = ["\n".join(map(str, format_gain(m))) if m else EMPTY_CELL for m in metrics]
+        rows.append([label, *cells])
+    return TextTable(["run", *gains.titles], rows, title="Changes by training")

@@ -1,52 +1,41 @@
-"""What each training changed of every part it was judged on: what it gained, what it forgot."""
+"""Changes by training on every part that a run was evaluated on, to show forgetting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from palitune.report.comparison.compare import ComparisonTable
-from palitune.report.metrics_table import MetricValue, format_number, metric_values
+from palitune.report.metrics_table import MetricValue, metric_values
 
 
 @dataclass(frozen=True)
 class TrainingGains:
-    """The runs that were judged before and after training, on two parts or more."""
+    """The runs that were evaluated before and after training on at least two parts."""
 
     titles: tuple[str, ...]
-    """The parts, each with the number that it is quoted by."""
+    """The parts, each with its headline metric."""
     rows: tuple[tuple[str, tuple[MetricValue | None, ...]], ...]
-    """A run's label and how its numbers changed, None where it was not judged on the part."""
+    """Label of a run and its headline metrics; None if it was not evaluated on the part."""
 
 
 def collect_gains(tables: Sequence[ComparisonTable]) -> TrainingGains | None:
-    """Collect the changes out of the runs' own numbers; None where there is nothing to weigh up."""
+    """Return the changes of the headline metrics; None for fewer than two parts with changes."""
     labels: dict[Path, str] = {}
-    found: dict[tuple[Path, int], MetricValue] = {}
+    gains: dict[tuple[Path, int], MetricValue] = {}
     titles: dict[int, str] = {}
-    for place, table in enumerate(tables):
+    for index, table in enumerate(tables):
         for row in table.rows:
             path = row.run_part.run.path
             labels.setdefault(path, row.label)
-            for number in metric_values(row.run_part.run.metrics):
-                if (number.part, number.detail_level) == (
-                    row.run_part.part,
-                    0,
-                ) and number.before is not None:
-                    found[path, place] = number
-                    titles[place] = f"{table.title} {number.name}"
-    runs = list(dict.fromkeys(path for path, _ in found))
+            for metric in metric_values(row.run_part.run.metrics):
+                is_headline = (metric.part, metric.detail_level) == (row.run_part.part, 0)
+                if is_headline and metric.before is not None:
+                    gains[path, index] = metric
+                    titles[index] = f"{table.title} {metric.name}"
     if len(titles) < 2:
         return None
+    runs = dict.fromkeys(path for path, _ in gains)
     return TrainingGains(
         tuple(titles.values()),
-        tuple((labels[run], tuple(found.get((run, place)) for place in titles)) for run in runs),
+        tuple((labels[run], tuple(gains.get((run, index)) for index in titles)) for run in runs),
     )
-
-
-def format_gain(metric_value: MetricValue) -> tuple[str, str, str]:
-    """Write a change as `0.172 → 0.622`, `+0.450 [+0.398, +0.501]` and its verdict."""
-    before, after, change = metric_value.cells
-    verdict = {True: "gained", False: "lost", None: ""}[metric_value.improved]
-    interval = metric_value.intervals[2]
-    ends = ", ".join(format_number(metric_value.name, end, "+") for end in interval or ())
-    return f"{before} → {after}", f"{change} [{ends}]" if ends else change, verdict

@@ -1,46 +1,47 @@
-"""The page of a comparison: one file with tables and plots, without network or script."""
+"""HTML page of a comparison: tables and plots."""
 
-from palitune.report.comparison import files, interval_plot, setting_curve
+from collections.abc import Iterator
+from pathlib import Path
+
+from palitune.report.comparison import formatting
 from palitune.report.comparison.compare import Comparison, ComparisonTable
-from palitune.report.comparison.gains import collect_gains, format_gain
-from palitune.report.templates import render_template
+from palitune.report.comparison.gains import collect_gains
+from palitune.report.comparison.interval_plot import draw_interval_plot
+from palitune.report.comparison.setting_curve import draw_setting_curve, varied_setting
+from palitune.report.rendering import write_page
 
 _NOT_PLOTTED = ("malformed", "unfinished")
 
 
-def _draw_plots(table: ComparisonTable, name: str) -> list[tuple[str, str]]:
-    """Draw a number, and over the setting that the runs differ in; each with what it shows."""
-    key = setting_curve.varied_setting(table)
-    curve = setting_curve.draw_setting_curve(table, name, key) if key else ""
-    over = f"over {(key or '').removeprefix('data.parts.')}"
-    plots = [(over, curve), ("best on top", interval_plot.draw_interval_plot(table, name))]
-    return [(said, drawn) for said, drawn in plots if drawn]
-
-
-def to_html(comparison: Comparison) -> str:
-    """Render a comparison as one self-contained page."""
-    from markupsafe import Markup
-
-    plotted = [
-        [
-            (name, said, Markup(drawn))
-            for name in table.main_metrics
-            if name not in _NOT_PLOTTED
-            for said, drawn in _draw_plots(table, name)
-        ]
-        for table in comparison.tables
-    ]
+def write_comparison_page(file: Path, comparison: Comparison) -> Path:
+    """Write the page of a comparison and return its path."""
     runs = {
         row.run_part.run.path.resolve(): row.run_part.run
         for table in comparison.tables
         for row in table.rows
     }
+    sections = [(f"part-{n}", table.title) for n, table in enumerate(comparison.tables, start=1)]
     content = {
+        "title": f"Comparison of {len(runs)} runs",
+        "sections": sections if len(sections) > 1 else [],
         "comparison": comparison,
-        "sections": list(zip(comparison.tables, plotted, strict=True)),
+        "plots": [list(_draw_plots(table)) for table in comparison.tables],
         "runs": list(runs.values()),
         "gains": collect_gains(comparison.tables),
-        "format_gain": format_gain,
-        "files": files,
+        "formatting": formatting,
     }
-    return render_template("comparison.html", content, ("page.css", "comparison.css"))
+    return write_page(file, "comparison.html", content, styles=("comparison.css",))
+
+
+def _draw_plots(table: ComparisonTable) -> Iterator[tuple[str, str, str]]:
+    """Yield (metric, description, drawing) of every plot of a table."""
+    from markupsafe import Markup
+
+    key = varied_setting(table)
+    for name in table.main_metrics:
+        if name in _NOT_PLOTTED:
+            continue
+        if key and (curve := draw_setting_curve(table, name, key)):
+            yield name, f"over {key.removeprefix('data.parts.')}", Markup(curve)
+        if plot := draw_interval_plot(table, name):
+            yield name, "best on top", Markup(plot)

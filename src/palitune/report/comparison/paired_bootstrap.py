@@ -1,8 +1,8 @@
-"""How sure the difference of two runs is: both judged on the same test sets, drawn anew alike.
+"""Paired bootstrap: metrics of several runs on the same resampled test sets.
 
-A number that is the mean of per-example scores is drawn from those that `predictions.jsonl` holds;
-any other (average precision, error rates, cumulative IoU) is judged again from answers and
-references there. A number that comes out other than the run reported it has no difference.
+A metric that is the mean of per-example scores is computed from the scores in `predictions.jsonl`,
+any other one (average precision, error rates, cumulative IoU) from the predictions and references
+there. A metric that does not reproduce the reported value has no difference.
 """
 
 import math
@@ -21,7 +21,6 @@ from palitune.metrics.base import (
     ResampleCounts,
     weighted_mean,
 )
-from palitune.records import Example, Prediction
 from palitune.report.comparison.runs import ExampleKey, RunPart
 from palitune.report.run_reader import EvaluatedExample
 
@@ -29,7 +28,7 @@ _TOLERANCE = 1e-9
 
 
 class _MeanMetrics:
-    """Numbers that are means of per-example scores."""
+    """Metrics that are means of per-example scores."""
 
     def __init__(self, scores: Mapping[str, Sequence[float]]) -> None:
         self.scores = scores
@@ -44,72 +43,61 @@ class _MeanMetrics:
 def bootstrap_metrics(
     run_part: RunPart, order: Sequence[ExampleKey], bootstrap_samples: int
 ) -> dict[str, FloatArray]:
-    """Return the numbers of an entry in resampled test sets, (test sets,) by name.
+    """Compute the metrics of a run part on bootstrap samples.
 
-    `order` is that of the examples, the same for all entries that are compared. Empty where the
-    images are too few to say anything about others.
+    Args:
+        run_part: The run part.
+        order: Order of the examples, the same for all run parts that are compared.
+        bootstrap_samples: Number of bootstrap samples.
+
+    Returns:
+        Values of shape (bootstrap samples,) by metric name; empty if there are too few images.
     """
-    judged = [run_part.examples[key] for key in order]
-    images = [one.images for one in judged]
+    examples = [run_part.examples[key] for key in order]
+    images = [example.images for example in examples]
     if not bootstrap_samples or len(set(images)) < MIN_IMAGES:
         return {}
     blocks: dict[str, list[FloatArray]] = {}
-    measured = _resampled_metrics(run_part, judged)
-    reported = {name: number.after for name, number in run_part.metric_values.items()}
-    known = {
+    metrics = _resampled_metrics(run_part, examples)
+    reported = {name: metric.after for name, metric in run_part.metric_values.items()}
+    reproduced = {
         name
-        for one in measured
-        for name, value in one.compute().items()
+        for metric in metrics
+        for name, value in metric.compute().items()
         if math.isclose(value, reported.get(name, math.nan), rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
     }
-    # Images are named by their order, which is the same for every run: their paths may differ.
+    # Image ids are positions, since the paths of the same images may differ between runs.
     for counts in bootstrap_counts(_image_ids(images), num_resamples=bootstrap_samples):
-        for one in measured:
-            for name, values in one.compute_weighted(counts).items():
-                if name in known:
+        for metric in metrics:
+            for name, values in metric.compute_weighted(counts).items():
+                if name in reproduced:
                     blocks.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in blocks.items()}
 
 
 def _image_ids(images: Sequence[tuple[str, ...]]) -> list[int]:
-    numbers: dict[tuple[str, ...], int] = {}
-    return [numbers.setdefault(one, len(numbers)) for one in images]
+    ids: dict[tuple[str, ...], int] = {}
+    return [ids.setdefault(paths, len(ids)) for paths in images]
 
 
 def _resampled_metrics(
     run_part: RunPart, evaluated: Sequence[EvaluatedExample]
 ) -> list[ResampledMetric]:
-    """What tells the numbers of an entry in other test sets made of its examples."""
+    """Return metrics that can be computed on resampled examples."""
     scores: dict[str, list[float]] = {
-        "malformed": [float(one.after.value is None) for one in evaluated]
+        "malformed": [float(example.after.value is None) for example in evaluated]
     }
-    again: list[ResampledMetric] = []
+    recomputed: list[ResampledMetric] = []
     for name in run_part.settings.get("task.metrics") or evaluated[0].after.scores:
         try:
             metric = METRICS[name]()
-        except (KeyError, MetricError):  # of another version, or its program is missing here
+        except (KeyError, MetricError):  # of another version, or a program is missing here
             continue
         if isinstance(metric, MeanMetric | CorpusMeanMetric):
-            own = [one.after.scores.get(name, math.nan) for one in evaluated]
-            scores |= {name: own} if all(map(math.isfinite, own)) else {}
+            values = [example.after.scores.get(name, math.nan) for example in evaluated]
+            scores |= {name: values} if all(map(math.isfinite, values)) else {}
             continue
-        for one in evaluated:
-            metric.update(
-                _to_example(one), Prediction(id=one.id, text=one.after.text, value=one.after.value)
-            )
-        again.append(metric)
-    return [_MeanMetrics(scores), *again]
-
-
-def _to_example(evaluated: EvaluatedExample) -> Example:
-    return Example(
-        id=evaluated.id,
-        images=evaluated.images,
-        size=evaluated.size,
-        prefix=evaluated.prefix,
-        suffixes=(),
-        reference=evaluated.reference,
-        location=f"example {evaluated.id}",
-        component=evaluated.part,
-        attributes=evaluated.attributes,
-    )
+        for example in evaluated:
+            metric.update(*example.to_records(example.after))
+        recomputed.append(metric)
+    return [_MeanMetrics(scores), *recomputed]

@@ -1,4 +1,4 @@
-"""The runs that are compared: read from their folders, part by part, and named by what differs."""
+"""Runs of a comparison: read from their folders and labeled by the settings that differ."""
 
 import json
 import re
@@ -13,20 +13,21 @@ from palitune.errors import DataError
 from palitune.report.metrics_table import MetricValue, metric_values
 from palitune.report.naming import shorten_to_differences
 from palitune.report.run_reader import EvaluatedExample, RunFolder, read_run_folder
+from palitune.report.text import truncate
 
 ExampleKey = tuple[str, int]
-"""An example of a part: its id, and which of the examples with that id it is."""
+"""Id of an example, and its position among the examples with that id."""
 
 _MAX_LABEL_PARTS = 4
 _MAX_VALUE_LENGTH = 40
-# What neither the weights nor the answers of a run depend on.
+# Settings that change neither the weights nor the predictions of a run.
 _IGNORED_SETTINGS = re.compile(
     r"(tracking|launch|defaults|evaluate_before|data\.parts|runs|predictions|adapters)(\..*)?"
     r"|evaluation\.(batch_size|num_workers|image_cache|bootstrap_samples|slices|perplexity|submission)"
     r"|training\.(num_workers|image_cache|log_every|keep_checkpoints|save_every|resume|self_check)"
 )
 _MIXTURE_SETTINGS = ("repeat", "weight", "shots")
-"""What part of the data has to do with every other one."""
+"""Settings of a component that affect all parts."""
 _TRAINED_BY_RUN = "trained by the run"
 _TRAINING_SETTINGS = re.compile(r"(training|adapter)\.(?!path$|bits$).*")
 
@@ -40,44 +41,44 @@ class RunPart:
 
     @cached_property
     def recipe(self) -> str:
-        """`finetune` or `evaluate`; empty where the run has no configuration."""
-        told = re.match(r"(?:# @package.*\n)?# A run of (\w+)", self.run.config_yaml)
-        return told[1] if told else ""
+        """`finetune` or `evaluate`; empty if the run has no configuration."""
+        match = re.match(r"(?:# @package.*\n)?# A run of (\w+)", self.run.config_yaml)
+        return match[1] if match else ""
 
     @cached_property
     def metric_values(self) -> dict[str, MetricValue]:
-        """What the run reports of the part, with its own intervals, by name."""
-        of_run = metric_values(self.run.metrics | {"before": None})
-        return {number.name: number for number in of_run if number.part == self.part}
+        """Metrics of the part with their intervals, by name."""
+        metrics = metric_values(self.run.metrics | {"before": None})
+        return {metric.name: metric for metric in metrics if metric.part == self.part}
 
     @cached_property
     def examples(self) -> dict[ExampleKey, EvaluatedExample]:
-        """What the model wrote, in the order of `predictions.jsonl`."""
+        """Evaluated examples in the order of `predictions.jsonl`."""
         seen: Counter[str] = Counter()
-        found: dict[ExampleKey, EvaluatedExample] = {}
-        for judged in self.run.examples:
-            if judged.part == self.part:
-                found[judged.id, seen[judged.id]] = judged
-                seen[judged.id] += 1
-        return found
+        examples: dict[ExampleKey, EvaluatedExample] = {}
+        for example in self.run.examples:
+            if example.part == self.part:
+                examples[example.id, seen[example.id]] = example
+                seen[example.id] += 1
+        return examples
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the run was told about this part: dotted key -> value, options chosen included."""
-        told = dict(self.run.config)
-        data = told.get("data")
+        """Settings of the run for this part by dotted key, with the chosen options by group."""
+        config = dict(self.run.config)
+        data = config.get("data")
         parts = data.get("parts") if isinstance(data, dict) else None
-        shares: dict[str, Any] = {}
+        mixture: dict[str, Any] = {}
         if isinstance(parts, dict) and self.part in parts:
-            told |= {name: parts[self.part].get(name) for name in ("data", "task")}
-            shares = {
+            config |= {name: parts[self.part].get(name) for name in ("data", "task")}
+            mixture = {
                 f"data.parts.{part}.{k}": parts[part].get(k)
                 for part in parts
                 for k in _MIXTURE_SETTINGS
             }
-        flat = {k: v for k, v in _flatten(told) if not _IGNORED_SETTINGS.fullmatch(k)}
-        flat |= {k: v for k, v in shares.items() if self.recipe == "finetune"}
-        if self.recipe == "evaluate":  # an adapter that is only read brings its own rank and more
+        flat = {k: v for k, v in _flatten(config) if not _IGNORED_SETTINGS.fullmatch(k)}
+        flat |= {k: v for k, v in mixture.items() if self.recipe == "finetune"}
+        if self.recipe == "evaluate":  # a loaded adapter has its own rank
             flat = {k: v for k, v in flat.items() if not _TRAINING_SETTINGS.fullmatch(k)}
         if self.recipe == "finetune" and flat.get("adapter.path", "") is None:
             flat["adapter.path"] = _TRAINED_BY_RUN
@@ -87,37 +88,40 @@ class RunPart:
         return {"recipe": self.recipe, **chosen, **flat}
 
     def is_comparable(self, other: "RunPart") -> bool:
-        """Tell whether both judge the same part of the same data, be it by other examples."""
+        """Return whether both are evaluations of the same part of the same data."""
         if self.part != other.part:
             return False
-        one, two = (
+        first, second = (
             [entry.settings.get(f"data.{name}") for name in ("path", "annotations")]
             for entry in (self, other)
         )
-        return one == two or not self.examples.keys().isdisjoint(other.examples)
+        return first == second or not self.examples.keys().isdisjoint(other.examples)
 
 
 def read_runs(folders: Sequence[str]) -> tuple[list[RunFolder], list[str]]:
-    """Read the folders of runs and sweeps; return the runs, and sentences about jobs that failed.
+    """Read folders of runs and sweeps; return the runs, and sentences about failed jobs.
 
-    Raises DataError where a folder holds no run, or all of them hold one only.
+    Raises:
+        DataError: A folder has no finished run, or there are fewer than two runs in total.
     """
-    found: dict[Path, RunFolder] = {}
+    all_runs: dict[Path, RunFolder] = {}
     failed: list[str] = []
     for folder in folders:
         runs, sentences = _find_runs(Path(folder))
-        found |= {path.resolve(): read_run_folder(path) for path in runs}
+        all_runs |= {path.resolve(): read_run_folder(path) for path in runs}
         failed += sentences
-    if len(found) < 2:
-        raise DataError(f"{', '.join(folders)}: one run has nothing to be compared with; name more")
-    return list(found.values()), failed
+    if len(all_runs) < 2:
+        raise DataError(
+            f"{', '.join(folders)}: a comparison needs at least two runs. Add more folders."
+        )
+    return list(all_runs.values()), failed
 
 
 def _find_runs(folder: Path) -> tuple[list[Path], list[str]]:
     if (folder / "metrics.json").is_file():
         return [folder], []
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder; name the folder of a run or a sweep")
+        raise DataError(f"{folder} does not exist. Give the folder of a run or a sweep.")
     runs = sorted(file.parent for file in folder.glob("*/metrics.json"))
     failed: list[str] = []
     if (sweep := folder / "sweep.json").is_file():
@@ -125,50 +129,50 @@ def _find_runs(folder: Path) -> tuple[list[Path], list[str]]:
             jobs = json.loads(sweep.read_text(encoding="utf-8"))["jobs"]
             runs = [folder / job["folder"] for job in jobs if job["state"] == "done"]
             failed = [
-                f"{job['label']} is left out, it is not done: {job['error'] or job['state']}"
+                f"{job['label']} is not finished and not compared: {job['error'] or job['state']}"
                 for job in jobs
                 if job["state"] != "done"
             ]
-        except (json.JSONDecodeError, KeyError, TypeError) as mistake:
-            raise DataError(f"{sweep}: not what a sweep writes; name its runs instead") from mistake
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataError(f"{sweep} is damaged. Give the folders of the runs.") from error
     if not runs:
-        why = f" ({'; '.join(failed)})" if failed else ""
-        raise DataError(f"{folder}: no finished run is in it{why}; run it first")
+        reason = f" ({'; '.join(failed)})" if failed else ""
+        raise DataError(f"{folder} contains no finished run{reason}. Start the runs first.")
     return runs, failed
 
 
 def differing_settings(run_parts: Sequence[RunPart]) -> dict[str, list[Any]]:
-    """Return the settings in which entries differ, a value per entry; None where it has none."""
+    """Return the settings that differ, with a value per run part; None: not set."""
     keys = dict.fromkeys(key for entry in run_parts for key in entry.settings)
     columns = {key: [entry.settings.get(key) for entry in run_parts] for key in keys}
     return {key: values for key, values in columns.items() if any(v != values[0] for v in values)}
 
 
 def run_labels(run_parts: Sequence[RunPart]) -> list[str]:
-    """Name every entry by the settings that set it apart, else by its folder; all differ."""
+    """Return a unique label for each run part: the settings that differ, else its folder."""
     words: list[list[str]] = [[] for _ in run_parts]
-    found = differing_settings(run_parts)
-    chosen = {group for group in found if "." not in group}
-    for key, values in found.items():
+    settings = differing_settings(run_parts)
+    chosen = {group for group in settings if "." not in group}
+    for key, values in settings.items():
         group, _, name = key.partition(".")
         if key != "adapter.path" and name and group in chosen:
-            continue  # another model has other settings: its name says so
+            continue  # implied by another option of the group
         if len({repr(e.settings[key]) for e in run_parts if key in e.settings}) < 2:
-            continue  # what only one recipe is told: its name says so
+            continue  # a setting of one recipe only, which the label names
         texts = shorten_to_differences([_format_setting(value) for value in values])
-        for place, (entry, text) in enumerate(zip(run_parts, texts, strict=True)):
+        for words_of_entry, entry, text in zip(words, run_parts, texts, strict=True):
             if key in entry.settings and (word := _label_part(key, text)):
-                words[place].append(word)
-    named = [
-        ", ".join(some[:_MAX_LABEL_PARTS]) + (", …" if len(some) > _MAX_LABEL_PARTS else "")
+                words_of_entry.append(word)
+    labels = [
+        ", ".join(parts[:_MAX_LABEL_PARTS]) + (", …" if len(parts) > _MAX_LABEL_PARTS else "")
         or entry.run.path.resolve().name
-        for some, entry in zip(words, run_parts, strict=True)
+        for parts, entry in zip(words, run_parts, strict=True)
     ]
-    count = Counter(named)
+    count = Counter(labels)
     folders = shorten_to_differences([str(entry.run.path.resolve()) for entry in run_parts])
     return [
-        name if count[name] == 1 else f"{name} ({folder})"
-        for name, folder in zip(named, folders, strict=True)
+        label if count[label] == 1 else f"{label} ({folder})"
+        for label, folder in zip(labels, folders, strict=True)
     ]
 
 
@@ -185,11 +189,7 @@ def _format_setting(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return (
-        text
-        if len(text) <= _MAX_VALUE_LENGTH or "/" in text
-        else text[: _MAX_VALUE_LENGTH - 1] + "…"
-    )
+    return text if "/" in text else truncate(text, _MAX_VALUE_LENGTH)
 
 
 def _flatten(values: Mapping[str, Any], parent: str = "") -> list[tuple[str, Any]]:

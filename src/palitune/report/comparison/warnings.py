@@ -1,4 +1,4 @@
-"""What makes the numbers of several runs incomparable, or less comparable than they look."""
+"""Warnings about differences between runs that make their metrics hard to compare."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ _MAX_LABELS = 3
 
 
 def collect_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> list[str]:
-    """Say in sentences where splits, examples, prompts, metrics, versions or limits differ."""
+    """Return sentences about differing splits, examples, prompts, metrics, versions and limits."""
     return [
         *_split_warnings(run_parts, labels),
         *_example_warnings(run_parts, labels),
@@ -21,7 +21,7 @@ def collect_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> lis
 
 
 def is_paired(first: RunPart, second: RunPart) -> bool:
-    """Tell whether two entries were judged on the same examples, by the same references."""
+    """Return whether both were evaluated on the same examples with the same references."""
     a, b = first.examples, second.examples
     return bool(a) and a.keys() == b.keys() and all(a[k].reference == b[k].reference for k in a)
 
@@ -35,54 +35,54 @@ def _split_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> Iter
 def _example_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> Iterator[str]:
     if without := [label for e, label in zip(run_parts, labels, strict=True) if not e.examples]:
         yield (
-            f"no differences are told of {_join_labels(without)}: there is no predictions.jsonl beside "
-            "the numbers"
+            f"differences to {_join_labels(without)} are unknown, because predictions.jsonl is "
+            "missing"
         )
-    known = [entry for entry in run_parts if entry.examples]
-    if not known:
+    complete = [entry for entry in run_parts if entry.examples]
+    if not complete:
         return
-    first = known[0].examples
-    if any(entry.examples.keys() != first.keys() for entry in known):
-        common = len(set.intersection(*(set(entry.examples) for entry in known)))
-        counts = [len(entry.examples) for entry in known]
+    first = complete[0].examples
+    if any(entry.examples.keys() != first.keys() for entry in complete):
+        common = len(set.intersection(*(set(entry.examples) for entry in complete)))
+        counts = [len(entry.examples) for entry in complete]
         yield (
-            f"the runs were judged on different examples ({min(counts)} to {max(counts)} of them, "
-            f"{common} in common): numbers on other examples have no difference"
+            f"the runs were evaluated on different examples ({min(counts)} to {max(counts)}, "
+            f"{common} in common), so their differences are not computed"
         )
     elif changed := sum(
-        any(entry.examples[key].reference != first[key].reference for entry in known)
+        any(entry.examples[key].reference != first[key].reference for entry in complete)
         for key in first
     ):
-        yield f"{changed} of {len(first)} examples have other references in another run"
-    shared = set.intersection(*(set(entry.examples) for entry in known))
+        yield f"{changed} of {len(first)} examples have different references"
+    shared = set.intersection(*(set(entry.examples) for entry in complete))
     key = next((k for k in first if k in shared), None)
     if key is not None:
-        prompts = [entry.examples[key].prefix for entry in known]
-        named = [label for e, label in zip(run_parts, labels, strict=True) if e.examples]
-        yield from _difference_warning("the prompts", prompts, named)
+        prompts = [entry.examples[key].prefix for entry in complete]
+        with_examples = [label for e, label in zip(run_parts, labels, strict=True) if e.examples]
+        yield from _difference_warning("the prompts", prompts, with_examples)
 
 
 def _metric_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> Iterator[str]:
-    told = [entry.settings.get("task.metrics") or [] for entry in run_parts]
-    if all(told):
+    metrics = [entry.settings.get("task.metrics") or [] for entry in run_parts]
+    if all(metrics):
         yield from _difference_warning(
-            "the metrics", [", ".join(sorted(names)) for names in told], labels
+            "the metrics", [", ".join(sorted(names)) for names in metrics], labels
         )
 
 
 def _limit_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> Iterator[str]:
-    for key, what in (("evaluation.max_samples", "judged"), ("data.max_samples", "taken")):
-        limits = [entry.settings.get(key) for entry in run_parts]
-        if used := [place for place, limit in enumerate(limits) if limit is not None]:
-            who = (
-                "every run"
-                if len(used) == len(run_parts)
-                else _join_labels([labels[i] for i in used])
-            )
-            values = ", ".join(str(limit) for limit in dict.fromkeys(limits[i] for i in used))
+    for key in ("evaluation.max_samples", "data.max_samples"):
+        limits = {
+            label: entry.settings[key]
+            for entry, label in zip(run_parts, labels, strict=True)
+            if entry.settings.get(key) is not None
+        }
+        if limits:
+            runs = "all runs" if len(limits) == len(run_parts) else _join_labels(list(limits))
+            values = ", ".join(map(str, dict.fromkeys(limits.values())))
             yield (
-                f"a limit was used ({key}={values}; {who}): only the first examples were {what}, "
-                "so these are not the numbers of the split"
+                f"a limit was used ({key}={values}; {runs}): only the first examples were "
+                "evaluated, so these are not the metrics of the whole split"
             )
 
 
@@ -97,19 +97,19 @@ def _version_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> It
 def _difference_warning(
     subject: str, values: Sequence[Any], labels: Sequence[str]
 ) -> Iterator[str]:
-    """Say which runs have which value, where they have several."""
-    known = dict.fromkeys(values)
-    if len(known) < 2:
-        return
-    told = [
-        f"{'unknown' if value is None else value} "
-        f"({_join_labels([label for label, own in zip(labels, values, strict=True) if own == value])})"
-        for value in known
-    ]
-    yield f"{subject} differ: {'; '.join(told)}"
+    """Yield a sentence with the values and their runs, if there are several values."""
+    runs: dict[Any, list[str]] = {}
+    for label, value in zip(labels, values, strict=True):
+        runs.setdefault(value, []).append(label)
+    if len(runs) > 1:
+        differences = [
+            f"{'unknown' if value is None else value} ({_join_labels(labels_of_value)})"
+            for value, labels_of_value in runs.items()
+        ]
+        yield f"{subject} differ: {'; '.join(differences)}"
 
 
 def _join_labels(labels: Sequence[str]) -> str:
-    shown = "; ".join(labels[:_MAX_LABELS])
+    first = "; ".join(labels[:_MAX_LABELS])
     more = len(labels) - _MAX_LABELS
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{first} and {more} more" if more > 0 else first

@@ -1,7 +1,6 @@
 """Draw boxes, masks and labels onto images, legible at any image size."""
 
 import math
-import re
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -12,6 +11,7 @@ import numpy as np
 
 from palitune.errors import DataError
 from palitune.records import Box, Instance, Size
+from palitune.report.text import escape_unprintable, truncate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 Color = tuple[int, int, int]
 
 MIN_LONG_SIDE = 280
-"""Pixels of the longer side below which an image is enlarged."""
+"""Longer side in pixels below which an image is enlarged."""
 MAX_SHORT_SIDE, MAX_LONG_SIDE = 420, 1200
-"""Most pixels of the shorter and of the longer side of a drawn image."""
+"""Maximum pixels of the shorter and the longer side of a drawn image."""
 MAX_LABEL_LENGTH = 32
-"""Most characters of a label that is drawn."""
+"""Maximum characters of a drawn label."""
 REFERENCE_COLOR: Color = (22, 163, 74)
-"""The green of a reference box behind a prediction."""
+"""Green of a reference box behind a prediction."""
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
+"""Fonts of the system, in order of preference: those with more alphabets come first."""
 
-# Control characters but tab and newline, bidirectional overrides and isolates, lone surrogates.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Strong, distinct, each dark enough for white text (contrast >= 4.5).
 _PALETTE: tuple[Color, ...] = (
     (214, 39, 40),
@@ -53,19 +53,15 @@ _PALETTE: tuple[Color, ...] = (
 
 
 def label_color(label: str) -> Color:
-    """Choose a label's colour: the same in every image, run and process."""
+    """Return the color of a label, the same in every image, run and process."""
     return _PALETTE[zlib.crc32(label.encode("utf-8", "replace")) % len(_PALETTE)]
 
 
-def escape_unprintable(text: str) -> str:
-    """Write characters that would garble their surroundings as escapes: `\\u0000`, `\\u202e`."""
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
 def display_size(size: Size, max_short_side: int = MAX_SHORT_SIDE) -> Size:
-    """Tell at which (width, height) an image is shown: small ones enlarged, large ones reduced.
+    """Return the (width, height) at which an image is shown.
 
-    `short`: most pixels of the shorter side.
+    A small image is enlarged by an integer factor, a large one is reduced until its shorter side
+    has at most `max_short_side` pixels.
     """
     longer, shorter = max(size), min(size)
     factor = min(
@@ -75,9 +71,12 @@ def display_size(size: Size, max_short_side: int = MAX_SHORT_SIDE) -> Size:
 
 
 def load_for_display(path: str, size: Size, max_short_side: int = MAX_SHORT_SIDE) -> "Image":
-    """Open an image at the size it is shown; a placeholder where it cannot be opened.
+    """Open an image at its display size; return a placeholder if it cannot be opened.
 
-    `size`: (width, height) in pixels of the image when it was judged; `short` as `shown_size`.
+    Args:
+        path: Image file.
+        size: (width, height) in pixels of the image when it was evaluated, for the placeholder.
+        max_short_side: Maximum pixels of the shorter side.
     """
     from PIL import Image
 
@@ -86,13 +85,13 @@ def load_for_display(path: str, size: Size, max_short_side: int = MAX_SHORT_SIDE
     try:
         image = open_image(path)
     except DataError:
-        fault = "image unreadable" if Path(path).exists() else "image missing"
-        return _draw_placeholder(fault, path, size)
+        message = "image unreadable" if Path(path).exists() else "image missing"
+        return _draw_placeholder(message, path, size)
     return image.resize(display_size(image.size, max_short_side), Image.Resampling.LANCZOS)
 
 
 def upscaled_size(size: Size) -> Size:
-    """Tell at which size predictions are drawn: the image's own, small ones a whole time larger."""
+    """Return the size at which predictions are drawn: that of the image, or a multiple of it."""
     factor = max(1, math.ceil(MIN_LONG_SIDE / max(size)))
     return size[0] * factor, size[1] * factor
 
@@ -106,9 +105,11 @@ def draw_instances(
 ) -> "Image":
     """Draw masks, boxes, labels and scores onto a copy of an image.
 
-    `size`: (width, height) of the pixels that boxes and masks are given in, where the image has
-    been resized since. `ghosts` are drawn behind, thin, green and unlabelled: a prediction's
-    references.
+    Args:
+        image: Image to draw on.
+        instances: Objects to draw.
+        size: (width, height) of the image that boxes and masks refer to; None: that of `image`.
+        references: Reference objects, drawn behind as thin dashed green boxes without labels.
     """
     from PIL import ImageDraw
 
@@ -118,13 +119,14 @@ def draw_instances(
     for instance in instances:
         _draw_mask(drawn, instance, scale, thick)
     canvas = ImageDraw.Draw(drawn)
-    for ghost in references:
-        _draw_dashed_box(canvas, _scale_box(ghost.box, scale), REFERENCE_COLOR, max(2, thick - 1))
+    for reference in references:
+        box = _scale_box(reference.box, scale)
+        _draw_dashed_box(canvas, box, REFERENCE_COLOR, max(2, thick - 1))
     for instance in instances:
         _draw_box(canvas, instance, _scale_box(instance.box, scale), thick)
-    taken: list[Box] = []
+    occupied: list[Box] = []
     for instance in instances:
-        _draw_label(canvas, instance, _scale_box(instance.box, scale), drawn.size, taken)
+        _draw_label(canvas, instance, _scale_box(instance.box, scale), drawn.size, occupied)
     return drawn
 
 
@@ -135,7 +137,7 @@ def _draw_box(canvas: "ImageDraw", instance: Instance, box: Box, line_width: int
     if instance.mask is not None:  # its own outline is the thicker one
         line_width = max(1, line_width // 2)
     x0, y0, x1, y1 = box
-    # A white rim keeps the line visible on any ground.
+    # A white rim keeps the line visible on any background.
     rim = max(1, line_width // 3)
     outer = (x0 - rim, y0 - rim, x1 + rim, y1 + rim)
     canvas.rectangle(outer, outline="white", width=line_width + 2 * rim)
@@ -143,7 +145,7 @@ def _draw_box(canvas: "ImageDraw", instance: Instance, box: Box, line_width: int
 
 
 def _draw_dashed_box(canvas: "ImageDraw", box: Box, color: Color, line_width: int) -> None:
-    """Draw dashes of the colour on a white line, so that they show on any ground."""
+    """Draw colored dashes on a white line, visible on any background."""
     canvas.rectangle(box, outline="white", width=line_width)
     x0, y0, x1, y1 = box
     dash = 3 * line_width
@@ -159,7 +161,7 @@ def _draw_dashed_box(canvas: "ImageDraw", box: Box, color: Color, line_width: in
 def _draw_mask(
     image: "Image", instance: Instance, scale: tuple[float, float], line_width: int
 ) -> None:
-    """Lay a mask's colour half transparent over the image, with a rim inside its edge, in place."""
+    """Blend the color of a mask into the image, with a solid rim inside its edge, in place."""
     if instance.mask is None or not instance.mask.any():
         return
     from PIL import Image, ImageChops, ImageFilter
@@ -170,66 +172,70 @@ def _draw_mask(
     size = max(1, x1 - x0), max(1, y1 - y0)
     inside = Image.fromarray(instance.mask[top:bottom, left:right]).convert("L")
     inside = inside.resize(size, Image.Resampling.BILINEAR).point(lambda value: 255 * (value > 127))
-    # An empty rim around the crop makes its borders edges, too.
+    # With an empty rim around the crop, its borders are edges as well.
     shape = Image.new("L", (size[0] + 2, size[1] + 2))
     shape.paste(inside, (1, 1))
 
     def rim(width: int) -> Image.Image:
-        """Return what of the shape lies at most so far from its edge."""
+        """Return the part of the shape within `width` pixels of its edge."""
         core = shape.filter(ImageFilter.BoxBlur(width)).point(lambda value: 255 * (value > 252))
         return ImageChops.subtract(shape, core)
 
-    colour = label_color(instance.label)
+    color = label_color(instance.label)
     layers = (
-        (colour, shape.point(lambda value: value * 2 // 5)),
+        (color, shape.point(lambda value: value * 2 // 5)),
         ("white", rim(round(1.5 * line_width))),
-        (colour, rim(line_width)),
+        (color, rim(line_width)),
     )
-    for ink, veil in layers:
+    for ink, alpha in layers:
         image.paste(
-            ink, (x0, y0, x0 + size[0], y0 + size[1]), veil.crop((1, 1, size[0] + 1, size[1] + 1))
+            ink, (x0, y0, x0 + size[0], y0 + size[1]), alpha.crop((1, 1, size[0] + 1, size[1] + 1))
         )
 
 
 def _draw_label(
     canvas: "ImageDraw", instance: Instance, box: Box, size: Size, occupied: list[Box]
 ) -> None:
-    """Write label and score at the box, where it hides the least of other tags."""
+    """Write label and score next to the box, where they overlap other labels least."""
     font = _load_font(max(13, round(min(max(size) / 48, min(size) / 12))))
-    text = _truncate_to_width(_label_text(instance), size[0], canvas, font)
+    text = _replace_missing_glyphs(_label_text(instance), font)
+    text = _truncate_to_width(text, size[0], canvas, font)
     if not text:
         return
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-    # As high for every label, so that tags stand in rows.
+    # All labels have the same height, so that they line up.
     top, bottom = canvas.textbbox((0, 0), "Ág", font=font)[1::2]
     margin = max(3, font.size // 5)
     width, height = right - left + 2 * margin, bottom - top + 2 * margin
-    place = _place_label(box, (width, height), size, occupied)
-    occupied.append(place)
-    canvas.rectangle(place, fill=label_color(instance.label))
-    at = place[0] + margin - left, place[1] + margin - top
-    canvas.text(at, text, fill="white", font=font)
+    position = _place_label(box, (width, height), size, occupied)
+    occupied.append(position)
+    canvas.rectangle(position, fill=label_color(instance.label))
+    start = position[0] + margin - left, position[1] + margin - top
+    canvas.text(start, text, fill="white", font=font)
 
 
 def _place_label(
     box: Box, label_size: tuple[float, float], size: Size, occupied: Sequence[Box]
 ) -> Box:
-    """Choose where a tag of (width, height) goes: above, below, inside, beside its box."""
+    """Choose the position of a label of (width, height): above, below, inside or beside its box.
+
+    Return the position with the smallest overlap with the `occupied` ones, the first of equals.
+    """
     (width, height), (x0, y0, x1, y1) = label_size, box
     corners = [
         (x, y) for y in (y0 - height, y1, y0, y1 - height) for x in (x0, x1 - width, (x0 + x1) / 2)
     ]
     corners += [(x, y) for x in (x1, x0 - width) for y in (y0, y1 - height, (y0 + y1) / 2)]
-    # Further and further down along the left side, for objects that crowd each other.
+    # For crowded objects: further positions down the left side.
     corners += [(x0, y0 + step * height) for step in range(1, 6)]
-    places = [_clamp_box((x, y, x + width, y + height), size) for x, y in corners]
+    positions = [_clamp_box((x, y, x + width, y + height), size) for x, y in corners]
     return min(
-        places, key=lambda place: sum(_intersection_area(place, other) for other in occupied)
+        positions, key=lambda label: sum(_intersection_area(label, other) for other in occupied)
     )
 
 
 def _truncate_to_width(text: str, width: int, canvas: "ImageDraw", font: "FreeTypeFont") -> str:
-    """Shorten a text until it fits into an image of that width."""
+    """Shorten a text until it fits into an image of this width in pixels."""
     while len(text) > 1 and canvas.textlength(text, font=font) > width - 8:
         text = text[:-2].rstrip("…") + "…"
     return text
@@ -237,7 +243,7 @@ def _truncate_to_width(text: str, width: int, canvas: "ImageDraw", font: "FreeTy
 
 def _label_text(instance: Instance) -> str:
     label = escape_unprintable(" ".join(instance.label.split()))
-    label = label if len(label) <= MAX_LABEL_LENGTH else label[: MAX_LABEL_LENGTH - 1] + "…"
+    label = truncate(label, MAX_LABEL_LENGTH)
     return label if instance.score is None else f"{label} {instance.score:.2f}".lstrip()
 
 
@@ -248,25 +254,39 @@ def _scale_box(box: Box, scale: tuple[float, float]) -> Box:
 
 
 def _clamp_box(box: Box, size: Size) -> Box:
-    """Push a box into the image, its upper left corner first."""
+    """Move a box into the image; a larger one starts at the upper left corner."""
     x = max(0.0, min(box[0], size[0] - (box[2] - box[0])))
     y = max(0.0, min(box[1], size[1] - (box[3] - box[1])))
     return x, y, x + box[2] - box[0], y + box[3] - box[1]
 
 
 def _intersection_area(a: Box, b: Box) -> float:
-    """Return the area that two boxes share."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(0.0, width) * max(0.0, height)
 
 
 @cache
 def _load_font(pixels: int) -> "FreeTypeFont":
-    """DejaVu Sans out of matplotlib: one font for every system, with Greek, Cyrillic, Arabic."""
-    import matplotlib
+    """Return the first installed font of `FONTS`, or the ASCII font that Pillow includes."""
     from PIL import ImageFont
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), pixels)
+    for name in FONTS:
+        try:
+            return ImageFont.truetype(name, pixels)
+        except OSError:
+            continue
+    font = ImageFont.load_default(pixels)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
+
+
+def _replace_missing_glyphs(text: str, font: "FreeTypeFont") -> str:
+    """Replace letters that the font lacks by question marks.
+
+    A lacking letter is drawn like U+FFFF, which is no character and has no glyph in any font.
+    """
+    missing = bytes(font.getmask("\uffff"))
+    return "".join("?" if bytes(font.getmask(char)) == missing else char for char in text)
 
 
 def _draw_placeholder(message: str, path: str, size: Size) -> "Image":
@@ -275,7 +295,9 @@ def _draw_placeholder(message: str, path: str, size: Size) -> "Image":
     blank = Image.new("RGB", display_size(size), (203, 208, 216))
     canvas = ImageDraw.Draw(blank)
     canvas.rectangle((0, 0, blank.width - 1, blank.height - 1), outline=(120, 128, 140), width=2)
-    centre = (blank.width / 2, blank.height / 2)
-    text = f"{message}\n{escape_unprintable(Path(path).name)[-32:]}"
-    canvas.text(centre, text, fill=(60, 66, 76), font=_load_font(15), anchor="mm", align="center")
+    center = (blank.width / 2, blank.height / 2)
+    font = _load_font(15)
+    name = _replace_missing_glyphs(escape_unprintable(Path(path).name)[-32:], font)
+    text = f"{message}\n{name}"
+    canvas.text(center, text, fill=(60, 66, 76), font=font, anchor="mm", align="center")
     return blank

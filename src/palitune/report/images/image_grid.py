@@ -1,4 +1,4 @@
-"""Several images of one example as one picture: side by side, a video's frames in lines of four."""
+"""The images of one example as one image: a grid with four images in a row."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,36 +17,40 @@ _GAP = 6
 def load_image_grid(
     paths: Sequence[str], size: Size, max_short_side: int = MAX_SHORT_SIDE
 ) -> "Image":
-    """Open the images of an example at the size they are shown, several as one picture.
+    """Open the images of an example at their display size; several are placed in a grid.
 
-    `size`: (width, height) in pixels of the first when it was judged; `short`: most pixels of the
-    shorter side of an image that stands alone; several share twice its width.
+    Args:
+        paths: Image files.
+        size: (width, height) in pixels of the first image when it was evaluated.
+        max_short_side: Maximum pixels of the shorter side of a single image. A grid is at most
+            twice as wide.
     """
     if len(paths) == 1:
         return load_for_display(paths[0], size, max_short_side)
-    across = min(len(paths), IMAGES_PER_ROW)
-    cell = max(1, (2 * max_short_side - _GAP * (across - 1)) // across)
-    shown = [load_for_display(path, size, max_short_side) for path in paths]
-    return _paste_grid([image.resize(_size_for_width(image.size, cell)) for image in shown])
-
-
-def _size_for_width(size: Size, width: int) -> Size:
-    return width, max(1, round(size[1] * width / size[0]))
+    columns = min(len(paths), IMAGES_PER_ROW)
+    width = max(1, (2 * max_short_side - _GAP * (columns - 1)) // columns)
+    images = [load_for_display(path, size, max_short_side) for path in paths]
+    return _paste_grid(
+        [
+            image.resize((width, max(1, round(image.height * width / image.width))))
+            for image in images
+        ]
+    )
 
 
 def _paste_grid(images: Sequence["Image"]) -> "Image":
-    """Paste images of one width onto white, so many in a line, each line as high as its highest."""
+    """Paste images of equal width onto white; a row is as high as its highest image."""
     from PIL import Image
 
     starts = range(0, len(images), IMAGES_PER_ROW)
-    lines = [images[start : start + IMAGES_PER_ROW] for start in starts]
-    heights = [max(image.height for image in line) for line in lines]
+    rows = [images[start : start + IMAGES_PER_ROW] for start in starts]
+    heights = [max(image.height for image in row) for row in rows]
     step = images[0].width + _GAP
-    size = step * len(lines[0]) - _GAP, sum(heights) + _GAP * (len(lines) - 1)
+    size = step * len(rows[0]) - _GAP, sum(heights) + _GAP * (len(rows) - 1)
     canvas = Image.new("RGB", size, "white")
     top = 0
-    for line, height in zip(lines, heights, strict=True):
-        for place, image in enumerate(line):
-            canvas.paste(image, (place * step, top))
+    for row, height in zip(rows, heights, strict=True):
+        for column, image in enumerate(row):
+            canvas.paste(image, (column * step, top))
         top += height + _GAP
     return canvas

@@ -1,4 +1,4 @@
-"""What each part of a run confuses: a table of classes, and its largest entries."""
+"""Confusion matrix of each part of a run, with its largest entries."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from palitune.report.plots.score_plots import instance_overlaps
 from palitune.report.run_reader import EvaluatedExample, get_instances
 
 MAX_CLASSES = 16
-"""Classes with a row of their own."""
+"""Maximum number of classes with their own row."""
 MAX_LISTED = 8
-"""Confusions listed by name, and as many objects missed or invented."""
+"""Maximum number of listed confusions, and of listed missed or spurious objects."""
 
 ConfusionCounts = tuple[tuple[LabelPair, int, float], ...]
-"""(reference and prediction, how often, as a share of the reference), the largest first."""
+"""((reference, prediction), count, share of the reference class), in descending order."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class PartConfusion:
     is_object_task: bool
     matrix: ConfusionMatrix
     class_confusions: ConfusionCounts
-    """Two classes confused."""
+    """Confusions of two classes."""
     unmatched: ConfusionCounts
-    """What was missed, invented or malformed."""
+    """Missed, spurious or malformed predictions."""
 
     @property
     def titled_lists(self) -> list[tuple[str, ConfusionCounts]]:
-        """Both lists under what they are called; only those that hold anything."""
-        lone = "missed and invented" if self.is_object_task else "malformed"
-        named = [("largest confusions", self.class_confusions), (lone, self.unmatched)]
-        return [(name, listed) for name, listed in named if listed]
+        """The lists that are not empty, with their titles."""
+        title = "missed and spurious objects" if self.is_object_task else "malformed"
+        lists = [("largest confusions", self.class_confusions), (title, self.unmatched)]
+        return [(name, counts) for name, counts in lists if counts]
 
     def display_name(self, label: str, *, reference: bool) -> str:
-        """Write a label as a heading; what stands for no object or for other classes in words."""
+        """Return a label for a heading, with words for no object and for other classes."""
         if label == OTHER_LABELS:
             return "other"
         if label != NO_OBJECT:
             return label
         if self.is_object_task:
-            return "nothing there" if reference else "missed"
+            return "no object" if reference else "missed"
         return "malformed"
 
     def row_share(self, row: int, column: int) -> float:
-        """How much of a row an entry is."""
+        """Return an entry as a share of its row."""
         return self.matrix.counts[row][column] / max(1, sum(self.matrix.counts[row]))
 
     def is_correct(self, row: int, column: int) -> bool:
@@ -63,7 +63,7 @@ class PartConfusion:
 
 
 def confusion_pairs(examples: Sequence[EvaluatedExample]) -> list[list[LabelPair]]:
-    """Tell for each example what was taken for what; nothing where a part has no classes."""
+    """Return the (reference, prediction) classes of each example; empty without classes."""
     if all(example.draws_boxes for example in examples):
         labels = [item.label for example in examples for item in get_instances(example.reference)]
         if not is_categorical(labels):
@@ -89,20 +89,20 @@ def confusion_pairs(examples: Sequence[EvaluatedExample]) -> list[list[LabelPair
 def summarize_confusion(
     part: str, examples: Sequence[EvaluatedExample], pairs: Sequence[list[LabelPair]]
 ) -> PartConfusion:
-    """Sum up what `pairs_of` found in a part."""
-    counted = Counter(pair for found in pairs for pair in found)
-    wanted = Counter[str]()
-    for (reference, _), count in counted.items():
-        wanted[reference] += count
+    """Summarize the result of `confusion_pairs` for a part."""
+    counts = Counter(pair for pairs_of_example in pairs for pair in pairs_of_example)
+    totals = Counter[str]()
+    for (reference, _), count in counts.items():
+        totals[reference] += count
     wrong = [
-        (pair, count, count / wanted[pair[0]])
-        for pair, count in sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
+        (pair, count, count / totals[pair[0]])
+        for pair, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         if pair[0] != pair[1]
     ]
     return PartConfusion(
         part=part,
         is_object_task=all(example.draws_boxes for example in examples),
-        matrix=confusion_matrix(counted, MAX_CLASSES),
+        matrix=confusion_matrix(counts, MAX_CLASSES),
         class_confusions=tuple(entry for entry in wrong if NO_OBJECT not in entry[0])[:MAX_LISTED],
         unmatched=tuple(entry for entry in wrong if NO_OBJECT in entry[0])[:MAX_LISTED],
     )

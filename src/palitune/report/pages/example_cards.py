@@ -1,126 +1,92 @@
-"""One judged example as the page shows it: pictures, texts with their differences, score."""
+"""Cards of evaluated examples: images, texts with marked differences, scores."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from palitune.metrics.objects.confusion_matrix import LabelPair
-from palitune.records import Instance
-from palitune.report.images.example_images import ExampleImage, captioned_predictions
+from palitune.report.images.example_images import captioned_predictions
+from palitune.report.images.inline import InlineImage
 from palitune.report.metrics_table import format_number
-from palitune.report.pages import example_selection
+from palitune.report.pages.cards import (
+    Card,
+    CardText,
+    DiffSegments,
+    format_instances,
+    plain_text,
+)
+from palitune.report.pages.example_selection import (
+    SelectedExample,
+    main_score,
+    normalized_score,
+    score_gain,
+)
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, get_instances
 
-DiffSegments = tuple[tuple[str, bool], ...]
-"""Text in pieces; True where a piece differs from what it is compared with."""
-
-# Longer texts are shown without marks: finding them takes time that grows with the square.
+# Longer texts are not compared: the time grows with the square of the length.
 _MAX_DIFF_LENGTH = 1500
-# Below this similarity marks would cover nearly everything and say nothing.
+# Below this similarity almost everything would be marked.
 _MIN_SIMILARITY = 0.4
-# Longer texts are cut: the page stays small, `predictions.jsonl` has them whole.
+# Longer texts are cut to keep the page small; `predictions.jsonl` has all of them.
 _MAX_TEXT_LENGTH, _MAX_SMALL_TEXT_LENGTH = 3000, 300
 
 
-@dataclass(frozen=True)
-class CardText:
-    """One text of a card: a reference, or what a model wrote."""
-
-    caption: str
-    segments: tuple[DiffSegments, ...]
-    malformed: bool = False
-
-
-@dataclass(frozen=True)
-class ExampleCard:
-    id: str
-    part: str
-    prefix: str
-    grade: str
-    """malformed | full | partial | zero | unscored."""
-    score: str
-    normalized_score: float
-    """The score turned so that more is better and 1 is without fault; NaN without one."""
-    change: str
-    """Change of the main score from before to after; empty where unknown."""
-    improved: bool | None
-    score_gain: float
-    """How much better the main score became; NaN where unknown."""
-    wide: bool
-    """Whether pictures with boxes stand side by side."""
-    small: bool
-    """Whether it stands in no gallery and shows a thumbnail only."""
-    images: tuple[ExampleImage, ...]
-    texts: tuple[CardText, ...]
-    details: tuple[tuple[str, str], ...]
-    """(caption, text) of what is folded away: exact texts, objects, all scores."""
-    gallery_positions: str
-    """JSON of its place in each gallery."""
-    confusion_pairs: str
-    """JSON of the [reference, prediction] classes that it adds to the confusions."""
-
-
 def build_example_card(
-    selected: example_selection.SelectedExample,
-    images: tuple[ExampleImage, ...] = (),
+    selected: SelectedExample,
+    images: tuple[InlineImage, ...] = (),
     confusion_pairs: Sequence[LabelPair] = (),
-) -> ExampleCard:
-    """Write everything that the page says of one example."""
+) -> Card:
+    """Build the card of an evaluated example."""
     example = selected.example
-    found = example_selection.main_score(example.after)
+    score = main_score(example.after)
     change, improved = _format_score_change(example)
     small = not selected.gallery_positions
-    longest = _MAX_SMALL_TEXT_LENGTH if small else _MAX_TEXT_LENGTH
-    return ExampleCard(
+    max_length = _MAX_SMALL_TEXT_LENGTH if small else _MAX_TEXT_LENGTH
+    build_texts = _malformed_texts if example.draws_boxes else _reference_and_prediction_texts
+    return Card(
         id=example.id,
         part=example.part,
-        prefix=_truncate(example.prefix, longest),
+        prefix=_truncate(example.prefix, max_length),
         grade=grade(example.after),
-        score="no score" if found is None else f"{found[0]} {format_number(*found)}",
-        normalized_score=example_selection.normalized_score(example.after),
+        badge="no score" if score is None else f"{score[0]} {format_number(*score)}",
+        normalized_score=normalized_score(example.after),
+        score_gain=score_gain(example),
         change=change,
         improved=improved,
-        score_gain=example_selection.score_gain(example),
         wide=example.draws_boxes and not small,
         small=small,
         images=images,
-        texts=_malformed_texts(example, longest)
-        if example.draws_boxes
-        else _reference_and_prediction_texts(example, longest),
+        texts=build_texts(example, max_length),
         details=tuple(
-            (caption, _truncate(text, longest)) for caption, text in _detail_texts(example)
+            (caption, _truncate(text, max_length)) for caption, text in _detail_texts(example)
         ),
-        gallery_positions=json.dumps(selected.gallery_positions),
-        confusion_pairs=json.dumps(sorted(set(confusion_pairs)), ensure_ascii=False),
+        labels=tuple(sorted({label for pair in confusion_pairs for label in pair})),
+        gallery_positions=selected.gallery_positions,
+        confusion_pairs=tuple(sorted(set(confusion_pairs))),
     )
 
 
 def grade(prediction: ScoredPrediction) -> str:
-    """Sort an answer into malformed, full, partial, zero or unscored."""
+    """Return the grade of a prediction: malformed, full, partial, zero or unscored."""
     if prediction.value is None:
         return "malformed"
-    good = example_selection.normalized_score(prediction)
-    if math.isnan(good):
+    score = normalized_score(prediction)
+    if math.isnan(score):
         return "unscored"
-    return "full" if good >= 1 else "zero" if good <= 0 else "partial"
+    return "full" if score >= 1 else "zero" if score <= 0 else "partial"
 
 
 def _format_score_change(example: EvaluatedExample) -> tuple[str, bool | None]:
-    """The change of the main score, as it is written, and whether it is one for the better."""
-    found, better = (
-        example_selection.main_score(example.after),
-        example_selection.score_gain(example),
-    )
-    if found is None or example.before is None or math.isnan(better) or better == 0:
+    """Return the change of the main score as text, and whether it improved."""
+    score, gain = main_score(example.after), score_gain(example)
+    if score is None or example.before is None or math.isnan(gain) or gain == 0:
         return "", None
-    name, score = found
-    return format_number(name, score - example.before.scores[name], "+"), better > 0
+    name, value = score
+    return format_number(name, value - example.before.scores[name], "+"), gain > 0
 
 
 def diff_segments(text: str, other: str) -> tuple[DiffSegments, DiffSegments]:
-    """Cut two texts into pieces, marking in each what the other lacks; none if too unlike."""
+    """Split two texts into segments and mark the differences; unlike texts stay whole."""
     matcher = SequenceMatcher(None, text, other, autojunk=False)
     if max(len(text), len(other)) > _MAX_DIFF_LENGTH or matcher.ratio() < _MIN_SIMILARITY:
         return ((text, False),), ((other, False),)
@@ -133,75 +99,74 @@ def diff_segments(text: str, other: str) -> tuple[DiffSegments, DiffSegments]:
 
 
 def show_whitespace(text: str) -> str:
-    """Show where lines end and tabs stand, which a page would not."""
+    """Mark newlines and tabs, which a page does not show."""
     return text.replace("\n", "⏎\n").replace("\t", "⇥\t").removesuffix("\n")
 
 
 def _truncate(text: str, max_length: int) -> str:
     if len(text) <= max_length:
         return text
-    return f"{text[:max_length]}… [{len(text) - max_length} characters more in predictions.jsonl]"
+    return f"{text[:max_length]}… [{len(text) - max_length} more characters in predictions.jsonl]"
 
 
 def _malformed_texts(example: EvaluatedExample, max_length: int) -> tuple[CardText, ...]:
     return tuple(
-        CardText(caption, (((_truncate(answer.text, max_length), False),),), malformed=True)
-        for caption, answer in captioned_predictions(example)
-        if answer.value is None
+        plain_text(caption, _truncate(prediction.text, max_length), grade="malformed")
+        for caption, prediction in captioned_predictions(example)
+        if prediction.value is None
     )
 
 
 def _reference_and_prediction_texts(
     example: EvaluatedExample, max_length: int
 ) -> tuple[CardText, ...]:
-    references = tuple(
+    references = [
         _truncate(text, max_length) for text in example.reference if isinstance(text, str)
-    )
+    ]
     after = example.after.value
-    plain: tuple[DiffSegments, ...] = tuple(((reference, False),) for reference in references)
     if len(references) == 1 and isinstance(after, str) and after:
-        plain = (diff_segments(references[0], _truncate(after, max_length))[0],)
-    lines = [CardText("reference" if len(references) == 1 else "references", plain)]
-    for caption, answer in captioned_predictions(example):
-        marked = _diff_to_nearest_reference(answer, references, max_length)
-        lines.append(CardText(caption, (marked,), answer.value is None))
-    return tuple(lines)
+        segments = (diff_segments(references[0], _truncate(after, max_length))[0],)
+        first = CardText("reference", segments)
+    else:
+        first = plain_text("reference" if len(references) == 1 else "references", *references)
+    predictions = (
+        CardText(
+            caption,
+            (_diff_to_nearest_reference(prediction, references, max_length),),
+            "malformed" if prediction.value is None else "",
+        )
+        for caption, prediction in captioned_predictions(example)
+    )
+    return (first, *predictions)
 
 
 def _diff_to_nearest_reference(
-    prediction: ScoredPrediction, references: tuple[str, ...], max_length: int
+    prediction: ScoredPrediction, references: Sequence[str], max_length: int
 ) -> DiffSegments:
-    """The answer with what the nearest reference lacks; the raw text where it is malformed."""
+    """Mark the differences to the most similar reference; a malformed text stays raw."""
     if not isinstance(prediction.value, str):
         return ((_truncate(prediction.text, max_length), False),)
     value = _truncate(prediction.value, max_length)
     if value in references or not value or not references:
         return ((value, False),) if value else ()
-    nearest = max(references, key=lambda r: SequenceMatcher(None, r, value).quick_ratio())
+    nearest = max(references, key=lambda text: SequenceMatcher(None, text, value).quick_ratio())
     return diff_segments(value, nearest)[0]
 
 
 def _detail_texts(example: EvaluatedExample) -> list[tuple[str, str]]:
-    """Exact texts in and out of the model, objects and scores; empty ones are left out."""
-    asked = "to write" if len(example.suffixes) == 1 else "to write, one of"
+    """Return input and target texts, generated text, objects and scores; no empty ones."""
+    targets = "\n".join(show_whitespace(suffix) for suffix in example.suffixes)
     details = [
-        ("into the model, after image and <bos>", show_whitespace(f"{example.prefix}\n")),
-        (asked, "\n".join(show_whitespace(suffix) for suffix in example.suffixes)),
-        ("reference, objects", _format_instances(get_instances(example.reference))),
+        ("Input text (after the image tokens and <bos>)", show_whitespace(f"{example.prefix}\n")),
+        ("Target text" if len(example.suffixes) == 1 else "Target text, one of", targets),
+        ("Reference objects", format_instances(get_instances(example.reference))),
     ]
-    for caption, answer in captioned_predictions(example):
-        scores = [f"{name} {format_number(name, score)}" for name, score in answer.scores.items()]
+    for caption, prediction in captioned_predictions(example):
+        scores = [f"{name} {format_number(name, s)}" for name, s in prediction.scores.items()]
+        side = caption.capitalize()
         details += [
-            (f"{caption}, raw text", show_whitespace(answer.text)),
-            (f"{caption}, objects", _format_instances(get_instances(answer.value))),
-            (f"{caption}, scores", ", ".join(scores)),
+            (f"{side}: generated text", show_whitespace(prediction.text)),
+            (f"{side}: objects", format_instances(get_instances(prediction.value))),
+            (f"{side}: scores", ", ".join(scores)),
         ]
     return [(caption, text) for caption, text in details if text]
-
-
-def _format_instances(instances: tuple[Instance, ...]) -> str:
-    return "\n".join(
-        f"{i.label}  [{', '.join(f'{side:.0f}' for side in i.box)}]"
-        + ("" if i.score is None else f"  {i.score:.2f}")
-        for i in instances
-    )

@@ -1,4 +1,4 @@
-"""Choose which examples a report shows: galleries of some, and others up to a number."""
+"""Selection of the examples in a report: galleries, and further ones up to a maximum."""
 
 import math
 import random
@@ -11,20 +11,20 @@ from palitune.report.run_reader import EvaluatedExample, ScoredPrediction
 
 @dataclass(frozen=True)
 class Gallery:
-    """Examples of every part that have something in common."""
+    """Examples of every part that are selected by one criterion."""
 
     key: str
     title: str
     description: str
     select: Callable[[list[EvaluatedExample]], list[EvaluatedExample]]
-    """Out of one part's examples, in the order in which they are shown."""
+    """Selects from the examples of one part, in the order of the gallery."""
 
 
 @dataclass(frozen=True)
 class SelectedExample:
     example: EvaluatedExample
     gallery_positions: dict[str, int]
-    """Its place in each gallery that it stands in, by the gallery's key."""
+    """Position in each gallery with this example, by the key of the gallery."""
 
 
 def by_part(examples: Iterable[EvaluatedExample]) -> dict[str, list[EvaluatedExample]]:
@@ -37,55 +37,56 @@ def by_part(examples: Iterable[EvaluatedExample]) -> dict[str, list[EvaluatedExa
 def at_random(
     examples: list[EvaluatedExample], count: int, seed: int = 0
 ) -> list[EvaluatedExample]:
-    """Draw examples, always the same ones for the same seed, in the order of the file."""
-    drawn = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
-    return [examples[index] for index in sorted(drawn)]
+    """Return a random sample, which depends only on the seed, in the order of the file."""
+    indices = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
+    return [examples[index] for index in sorted(indices)]
 
 
 def worst(examples: list[EvaluatedExample], count: int) -> list[EvaluatedExample]:
-    """The lowest by the main score, ties by the other scores; none that is without fault."""
-    faulty = [example for example in examples if normalized_score(example.after) < 1]
-    return sorted(faulty, key=lambda example: _normalized_scores(example.after))[:count]
+    """Return the lowest main scores, with ties broken by other scores; no perfect examples."""
+    imperfect = [example for example in examples if normalized_score(example.after) < 1]
+    return sorted(imperfect, key=lambda example: _normalized_scores(example.after))[:count]
 
 
 def best_scored(examples: list[EvaluatedExample], count: int) -> list[EvaluatedExample]:
-    """The highest by the main score, ties by the other scores; none without any merit."""
+    """Return the highest main scores, with ties broken by other scores; no zero scores."""
     good = [example for example in examples if normalized_score(example.after) > 0]
     return sorted(good, key=lambda example: _normalized_scores(example.after), reverse=True)[:count]
 
 
 def malformed_examples(examples: list[EvaluatedExample], count: int) -> list[EvaluatedExample]:
-    """The first whose answer could not be read."""
+    """Return the first examples with a malformed prediction."""
     return [example for example in examples if example.after.value is None][:count]
 
 
 def most_changed(
     examples: list[EvaluatedExample], count: int, *, better: bool
 ) -> list[EvaluatedExample]:
-    """Those whose main score rose (or fell) most from before to after."""
+    """Return the examples whose main score improved (or worsened) most by training."""
     sign = 1 if better else -1
     changed = [example for example in examples if sign * score_gain(example) > 0]
     return sorted(changed, key=lambda example: -sign * score_gain(example))[:count]
 
 
 def main_score(prediction: ScoredPrediction) -> tuple[str, float] | None:
-    """The score that the task is judged by first; None where the example has none."""
+    """Return name and value of the first defined score; None without one."""
     scores = [(name, score) for name, score in prediction.scores.items() if not math.isnan(score)]
     return scores[0] if scores else None
 
 
 def normalized_score(prediction: ScoredPrediction) -> float:
-    """The main score turned so that more is better and 1 is without fault; NaN without one."""
-    found = main_score(prediction)
-    return math.nan if found is None else _normalize_score(*found)
+    """Return the main score such that higher is better and 1 is perfect; NaN without one."""
+    score = main_score(prediction)
+    return math.nan if score is None else _normalize_score(*score)
 
 
 def score_gain(example: EvaluatedExample) -> float:
-    """How much better the main score became; NaN where one side of it is missing."""
-    found = main_score(example.after)
-    if found is None or example.before is None or found[0] not in example.before.scores:
+    """Return the change of the normalized main score; NaN if a side is missing."""
+    score = main_score(example.after)
+    if score is None or example.before is None or score[0] not in example.before.scores:
         return math.nan
-    return _normalize_score(*found) - _normalize_score(found[0], example.before.scores[found[0]])
+    name, value = score
+    return _normalize_score(name, value) - _normalize_score(name, example.before.scores[name])
 
 
 def _normalize_score(name: str, score: float) -> float:
@@ -102,52 +103,52 @@ GALLERIES = (
     Gallery(
         "sample",
         "Random",
-        "An honest sample: chosen by chance, the same ones whenever this page is written.",
-        lambda judged: at_random(judged, 12),
+        "A random sample, the same each time this page is written.",
+        lambda examples: at_random(examples, 12),
     ),
     Gallery(
         "worst",
         "Worst",
-        "The lowest scores of each part: where to look for wrong labels and hard cases.",
-        lambda judged: worst(judged, 12),
+        "The lowest scores of each part: often wrong labels and hard cases.",
+        lambda examples: worst(examples, 12),
     ),
     Gallery(
         "best",
         "Best",
         "The highest scores of each part.",
-        lambda judged: best_scored(judged, 8),
+        lambda examples: best_scored(examples, 8),
     ),
     Gallery(
         "malformed",
         "Malformed",
-        "Answers that the task could not read; they count as empty.",
-        lambda judged: malformed_examples(judged, 12),
+        "Generated texts that could not be parsed; they are scored as empty.",
+        lambda examples: malformed_examples(examples, 12),
     ),
     Gallery(
         "improved",
         "Most improved",
-        "Where adaptation raised the score most.",
-        lambda judged: most_changed(judged, 8, better=True),
+        "The largest improvements by training.",
+        lambda examples: most_changed(examples, 8, better=True),
     ),
     Gallery(
         "worsened",
-        "Became worse",
-        "Where adaptation lowered the score most.",
-        lambda judged: most_changed(judged, 8, better=False),
+        "Most worsened",
+        "The largest losses by training.",
+        lambda examples: most_changed(examples, 8, better=False),
     ),
 )
 
 
 def select_examples(examples: list[EvaluatedExample], max_examples: int) -> list[SelectedExample]:
-    """Take one part's galleries, and of its other examples the first up to `most` in all.
+    """Return the galleries of one part and its first other examples, in the order of the file.
 
-    They come in the order of the file.
+    `max_examples` limits the other examples; all galleries are included.
     """
-    places: dict[int, dict[str, int]] = {}
+    positions: dict[int, dict[str, int]] = {}
     for gallery in GALLERIES:
-        for place, example in enumerate(gallery.select(examples)):
-            places.setdefault(id(example), {})[gallery.key] = place
-    room = max(0, max_examples - len(places))
-    others = [example for example in examples if id(example) not in places][:room]
-    shown = places.keys() | {id(example) for example in others}
-    return [SelectedExample(e, places.get(id(e), {})) for e in examples if id(e) in shown]
+        for position, example in enumerate(gallery.select(examples)):
+            positions.setdefault(id(example), {})[gallery.key] = position
+    num_others = max(0, max_examples - len(positions))
+    others = [example for example in examples if id(example) not in positions][:num_others]
+    selected = positions.keys() | {id(example) for example in others}
+    return [SelectedExample(e, positions.get(id(e), {})) for e in examples if id(e) in selected]

@@ -1,6 +1,6 @@
-"""Write what an inspection of data found: findings, numbers, drawn samples; a page and JSON."""
+"""Report of a data inspection: warnings, statistics and sample images, as a page and JSON."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,82 +11,89 @@ from palitune.models.config import ModelConfig
 from palitune.records import Example, Instance
 from palitune.report.images.drawing import draw_instances
 from palitune.report.images.image_grid import load_image_grid
-from palitune.report.page_stack import make_thumbnail, model_display_name, write_page
-from palitune.report.pages.gallery import GalleryCard, TextTable, relative_to_max
+from palitune.report.images.inline import encode_image
+from palitune.report.naming import model_display_name
+from palitune.report.pages.cards import Card, plain_text
+from palitune.report.rendering import write_page
 from palitune.report.run_writer import write_json
+from palitune.report.tables import TextTable, relative_to_max
 
 MAX_CLASSES = 100
-"""Classes in a table, the most frequent ones; `inspection.json` has all of them."""
+"""Maximum number of classes in a table, the most frequent ones; `inspection.json` has all."""
 _MAX_SHORT_SIDE = 560
-"""Most pixels of the shorter side of a sample."""
+"""Maximum pixels of the shorter side of a sample image."""
 _NO_DATA = "–"
 
 
 def write_inspection_report(
     folder: Path,
     inspection: InspectionReport,
-    findings: Sequence[InspectionWarning],
+    warnings: Sequence[InspectionWarning],
     model: ModelConfig,
 ) -> None:
-    """Write `inspection.json` and `inspection.html`, and tell the essence in the terminal."""
-    from rich import print as show
+    """Write `inspection.json` and `inspection.html`, and print overview and warnings.
+
+    Args:
+        folder: Run folder.
+        inspection: Statistics and samples of every split.
+        warnings: Warnings about the data.
+        model: Base model, whose processor was used.
+    """
+    from rich import print as print_rich
     from rich.markup import escape
 
-    called = model_display_name(model)
+    name = model_display_name(model)
     content = {
-        "model": called,
-        "findings": [{"level": one.level, "text": one.text} for one in findings],
-        "splits": [one.stats for one in inspection.splits],
+        "model": name,
+        "findings": [{"level": warning.level, "text": warning.text} for warning in warnings],
+        "splits": [split.stats for split in inspection.splits],
         "copies": inspection.duplicates.summary(),
     }
     write_json(folder / "inspection.json", content)
-    page = _write_page(folder / "inspection.html", inspection, findings, called)
-    show(overview_table(inspection.splits).to_rich())
-    for one in findings:
-        mark = "[red]✗[/red]" if one.level == "bad" else "[yellow]·[/yellow]"
-        show(f"{mark} {escape(one.text)}")
-    if not findings:
-        show("[green]✓[/green] nothing odd was found")
-    show(f"page: {page}")
+    page = _write_page(folder / "inspection.html", inspection.splits, warnings, name)
+    print_rich(overview_table(inspection.splits).to_rich())
+    for warning in warnings:
+        mark = "[red]✗[/red]" if warning.level == "bad" else "[yellow]·[/yellow]"
+        print_rich(f"{mark} {escape(warning.text)}")
+    if not warnings:
+        print_rich("[green]✓[/green] no problems found")
+    print_rich(f"page: {page}")
 
 
 def _write_page(
-    file: Path, inspection: InspectionReport, findings: Sequence[InspectionWarning], model: str
+    file: Path, splits: Sequence[SplitReport], warnings: Sequence[InspectionWarning], model: str
 ) -> Path:
-    splits = inspection.splits
-    cards = [_sample_card(one, example) for one in splits for example in one.samples]
-    parts = list(dict.fromkeys(one.component for one in splits))
-    return write_page(
-        file,
-        "inspection.html",
-        title=f"Data: {', '.join(parts)}",
-        facts=[("model", model), ("splits", ", ".join(dict.fromkeys(s.split for s in splits)))],
-        findings=findings,
-        overview=overview_table(splits),
-        sections=[
-            ("findings", "Findings"),
+    cards = [_sample_card(split, example) for split in splits for example in split.samples]
+    by_part: dict[str, list[SplitReport]] = {}
+    for split in splits:
+        by_part.setdefault(split.component, []).append(split)
+    names = ", ".join(dict.fromkeys(split.split for split in splits))
+    content = {
+        "title": f"Data: {', '.join(by_part)}",
+        "facts": [("model", model), ("splits", names)],
+        "sections": [
+            ("warnings", "Warnings"),
             ("overview", "Overview"),
-            *((f"part-{place}", part) for place, part in enumerate(parts)),
+            *((f"part-{index}", part) for index, part in enumerate(by_part)),
             *([("samples", "Samples")] if cards else []),
         ],
-        parts=[
-            (p, list(_part_tables([one for one in splits if one.component == p]))) for p in parts
-        ],
-        kinds=list(dict.fromkeys(card.kind for card in cards)),
-        labels=sorted({label for card in cards for label in card.labels}),
-        cards=cards,
-    )
+        "warnings": warnings,
+        "overview": overview_table(splits),
+        "parts": [(part, list(_part_tables(of_part))) for part, of_part in by_part.items()],
+        "cards": cards,
+    }
+    return write_page(file, "inspection.html", content, script="page.js")
 
 
 def overview_table(splits: Sequence[SplitReport]) -> TextTable:
-    """Return a row per part and split."""
-    names = ("", "examples", "images", "bad", "objects", "empty", "tokens", "too long")
-    several = len({one.component for one in splits}) > 1
+    """Return a table with a row per part and split."""
+    columns = ("", "examples", "images", "bad", "objects", "empty", "tokens", "too long")
+    several = len({split.component for split in splits}) > 1
     rows = [
-        ((f"{one.component}, " * several) + one.split, *_overview_cells(one.stats))
-        for one in splits
+        ((f"{split.component}, " * several) + split.split, *_overview_cells(split.stats))
+        for split in splits
     ]
-    return TextTable(names, rows)
+    return TextTable(columns, rows)
 
 
 def _overview_cells(statistics: dict[str, Any]) -> tuple[str, ...]:
@@ -102,39 +109,38 @@ def _overview_cells(statistics: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _part_tables(splits: list[SplitReport]) -> Iterator[tuple[str, TextTable]]:
-    """Yield the tables of one part with their titles, a column per split."""
-    yield "Tokens", _token_table(splits)
-    if any(one.stats["objects"] for one in splits):
-        yield "Classes", _class_table(splits)
-        yield "Sizes of objects", _size_table(splits)
-        yield "Objects in an image", _objects_per_image_table(splits)
-    for one in splits:
-        if one.stats["answers"]:
-            yield f"Answers, {one.split}", _answer_table(one.stats["answers"])
-        if one.codec_upper_bounds:
-            yield f"Ceiling of the codec, {one.split}", _codec_upper_bound_table(one)
+def _part_tables(splits: list[SplitReport]) -> Iterator[TextTable]:
+    """Yield the tables of one part."""
+    yield _token_table(splits)
+    if any(split.stats["objects"] for split in splits):
+        yield _class_table(splits)
+        yield _size_table(splits)
+        yield _objects_per_image_table(splits)
+    for split in splits:
+        if split.stats["answers"]:
+            yield _answer_table(split)
+        if split.codec_upper_bounds:
+            yield _codec_upper_bound_table(split)
 
 
 def _token_table(splits: list[SplitReport]) -> TextTable:
-    rows = []
-    for one in splits:
-        tokens = one.stats["tokens"]
-        for what in ("prefix", "suffix", "example") if tokens else ():
-            found = [f"{tokens[what][name]:.0f}" for name in ("median", "p95", "p99", "max")]
-            rows.append((f"{one.split}, {what}", *found))
-    over = ", ".join(
-        f"{one.split} {one.stats['tokens']['over_max_new_tokens']:.1%}"
-        for one in splits
-        if one.stats["tokens"]
-    )
-    note = f"Suffixes longer than task.max_new_tokens={splits[0].task.max_new_tokens}: {over}."
-    return TextTable(("tokens", "median", "95 %", "99 %", "longest"), rows, note)
+    rows, shares = [], []
+    for split in splits:
+        tokens = split.stats["tokens"]
+        if not tokens:
+            continue
+        for kind in ("prefix", "suffix", "example"):
+            cells = [f"{tokens[kind][key]:.0f}" for key in ("median", "p95", "p99", "max")]
+            rows.append((f"{split.split}, {kind}", *cells))
+        shares.append(f"{split.split} {tokens['over_max_new_tokens']:.1%}")
+    limit = splits[0].task.max_new_tokens
+    note = f"Suffixes longer than task.max_new_tokens={limit}: {', '.join(shares)}."
+    return TextTable(("tokens", "median", "95 %", "99 %", "max"), rows, note, "Tokens")
 
 
 def _class_table(splits: list[SplitReport]) -> TextTable:
-    """Count objects by class in every split, and the images that hold some."""
-    counts = {one.split: one.stats["objects"].get("classes", {}) for one in splits}
+    """Count objects of each class, and images with such objects, by split."""
+    counts = {split.split: split.stats["objects"].get("classes", {}) for split in splits}
     total: dict[str, int] = {}
     for classes in counts.values():
         for name, numbers in classes.items():
@@ -149,34 +155,29 @@ def _class_table(splits: list[SplitReport]) -> TextTable:
         for name in names[:MAX_CLASSES]
     ]
     columns = ("class", *counts, *(f"images of {split}" for split in counts))
-    left = len(names) - MAX_CLASSES
-    note = f"and {left} more in inspection.json" if left > 0 else ""
-    return TextTable(
-        columns, rows, note, relative_to_max([total[name] for name in names[:MAX_CLASSES]])
-    )
+    more = len(names) - MAX_CLASSES
+    note = f"and {more} more in inspection.json" if more > 0 else ""
+    lengths = relative_to_max([total[name] for name in names[:MAX_CLASSES]])
+    return TextTable(columns, rows, note, "Classes", lengths)
 
 
 def _size_table(splits: list[SplitReport]) -> TextTable:
-    rows = []
-    for one in splits:
-        objects = one.stats["objects"]
-        if not objects or not objects["objects"]:
+    rows, extents = [], []
+    for split in splits:
+        objects = split.stats["objects"]
+        if not objects:
             continue
-        for name, key in (
-            ("shorter side, px", "shorter_side"),
-            ("the same as the model sees it", "shorter_side_for_the_model"),
-            ("share of the image, %", "share_of_image"),
+        extents.append(f"{split.split}: {_format_extents(objects)}")
+        for name, key, factor in (
+            ("shorter side (px)", "shorter_side", 1),
+            ("shorter side at model resolution (px)", "shorter_side_for_the_model", 1),
+            ("share of the image (%)", "share_of_image", 100),
         ):
-            factor = 100 if "%" in name else 1
-            found = [f"{objects[key][place] * factor:.1f}" for place in ("p5", "median", "p95")]
-            rows.append((f"{one.split}, {name}", *found))
-    small = "; ".join(
-        f"{one.split}: {_format_extents(one.stats['objects'])}"
-        for one in splits
-        if one.stats["objects"]
-    )
-    note = f"By area of the box, below 32² and 96² px: {small}"
-    return TextTable(("size", "5 %", "median", "95 %"), rows, note)
+            if objects["objects"]:
+                cells = [f"{objects[key][q] * factor:.1f}" for q in ("p5", "median", "p95")]
+                rows.append((f"{split.split}, {name}", *cells))
+    note = f"By box area, with limits 32² and 96² px: {'; '.join(extents)}"
+    return TextTable(("size", "5 %", "median", "95 %"), rows, note, "Object sizes")
 
 
 def _format_extents(objects: dict[str, Any]) -> str:
@@ -184,76 +185,68 @@ def _format_extents(objects: dict[str, Any]) -> str:
 
 
 def _objects_per_image_table(splits: list[SplitReport]) -> TextTable:
-    counts = {one.split: one.stats["objects"].get("per_image", {}) for one in splits}
-    numbers = sorted({int(number) for found in counts.values() for number in found})
+    counts = {split.split: split.stats["objects"].get("per_image", {}) for split in splits}
+    numbers = [int(number) for of_split in counts.values() for number in of_split]
     ranges = [(n, n) for n in range(6)] + [(6, 10), (11, 20), (21, 50), (51, max([51, *numbers]))]
     rows, totals = [], []
     for low, high in ranges:
         inside = [
-            sum(count for number, count in found.items() if low <= int(number) <= high)
-            for found in counts.values()
+            sum(count for number, count in of_split.items() if low <= int(number) <= high)
+            for of_split in counts.values()
         ]
         if any(inside):
             name = str(low) if low == high else f"{low} to {high}"
             rows.append((name, *(f"{count:,}" for count in inside)))
             totals.append(sum(inside))
-    note = "Regions of many objects are not counted."
-    return TextTable(("objects", *counts), rows, note, relative_to_max(totals))
+    note = "Crowd regions are not counted."
+    lengths = relative_to_max(totals)
+    return TextTable(("objects", *counts), rows, note, "Objects per image", lengths)
 
 
-def _answer_table(answers: dict[str, Any]) -> TextTable:
+def _answer_table(split: SplitReport) -> TextTable:
+    answers = split.stats["answers"]
     counts: dict[str, int] = answers["most_frequent"]
     rows = [(text, f"{count:,}") for text, count in counts.items()]
     note = (
-        f"{answers['distinct']:,} different ones; always saying the first would be right in "
-        f"{answers['share_of_most_frequent']:.1%}."
+        f"{answers['distinct']:,} distinct answers. Always giving the most frequent one is right "
+        f"for {answers['share_of_most_frequent']:.1%}."
     )
-    return TextTable(
-        ("answer", "examples"), rows, note, relative_to_max(list(answers["most_frequent"].values()))
-    )
+    lengths = relative_to_max(list(counts.values()))
+    return TextTable(("answer", "examples"), rows, note, f"Answers, {split.split}", lengths)
 
 
-def _codec_upper_bound_table(split_report: SplitReport) -> TextTable:
+def _codec_upper_bound_table(split: SplitReport) -> TextTable:
     extents = ("small", "medium", "large", ALL)
-    labels = sorted(
-        {label for label, _ in split_report.codec_upper_bounds},
-        key=lambda label: (label != ALL, label),
-    )
+    labels = {label for label, _ in split.codec_upper_bounds}
     rows = []
-    for label in labels[: MAX_CLASSES + 1]:
+    for label in sorted(labels, key=lambda label: (label != ALL, label))[: MAX_CLASSES + 1]:
         cells = []
         for extent in extents:
-            found = split_report.codec_upper_bounds.get((label, extent))
-            cells.append(_NO_DATA if found is None else f"{found.iou:.3f} ({found.num_objects})")
+            bound = split.codec_upper_bounds.get((label, extent))
+            cells.append(_NO_DATA if bound is None else f"{bound.iou:.3f} ({bound.num_objects})")
         rows.append((label, *cells))
     note = (
-        "Mean IoU of masks with themselves after being written as 4 <loc> and 16 <seg> tokens and "
-        f"read back (objects in brackets), on {split_report.stats['codec_ceiling']['images']} images "
-        "drawn at random. No model can do better."
+        "Mean IoU of masks before and after encoding as 4 <loc> and 16 <seg> tokens (number of "
+        f"objects in parentheses), on {split.stats['codec_ceiling']['images']} images drawn at "
+        "random: the upper bound for every model."
     )
-    return TextTable(("class", *extents), rows, note)
+    return TextTable(("class", *extents), rows, note, f"Upper bound of the codec, {split.split}")
 
 
-def _sample_card(split_report: SplitReport, example: Example) -> GalleryCard:
+def _sample_card(split: SplitReport, example: Example) -> Card:
     instances = [item for item in example.reference if isinstance(item, Instance)]
     labels = list(dict.fromkeys(filter(None, (instance.label for instance in instances))))
     image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
     if instances:
         image = draw_instances(image, instances, size=example.size)
-    lines = [("prefix", example.prefix)]
-    lines += [("suffix", suffix) for suffix in example.suffixes]
-    kind = f"{split_report.component}, {split_report.split}"
-    return GalleryCard(
+    part = f"{split.component}, {split.split}"
+    return Card(
         id=example.id,
-        kind=kind,
-        grade="",
-        badge=kind,
-        labels=labels,
-        thumbnail=make_thumbnail(image, f"{example.id}: {_join_labels(labels)}"),
-        texts=lines,
-        details=[("place", example.location)],
+        part=part,
+        badge=part,
+        labels=tuple(labels),
+        images=(encode_image(image, f"{example.id}: {', '.join(labels) or 'no objects'}"),),
+        prefix=example.prefix,
+        texts=(plain_text("Target text", *example.suffixes),),
+        details=(("Source", example.location),),
     )
-
-
-def _join_labels(labels: Iterable[str]) -> str:
-    return ", ".join(labels) or "no objects"

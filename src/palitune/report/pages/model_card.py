@@ -1,4 +1,4 @@
-"""The model card of an export: what it was trained on, how well it does, how it is asked."""
+"""Model card of an export: usage, training data, metrics and parity check."""
 
 import json
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ from palitune.export.parity import ParityReport
 from palitune.models.adapters.checkpoint import AdapterMetadata
 from palitune.models.adapters.combination import AdapterCombination
 from palitune.records import Example
-from palitune.report.metrics_table import metrics_markdown
+from palitune.report.metrics_table import metrics_table
+from palitune.report.rendering import render_template
 from palitune.report.run_reader import RunFolder, read_run_folder
 from palitune.report.run_writer import write_json
 
 _PROMPTS_PER_COMPONENT = 2
-"""Prompts shown of each part."""
+"""Number of example prompts of each part."""
 
 
 def write_model_card(
@@ -26,32 +27,31 @@ def write_model_card(
     examples: Sequence[Example],
     settings: ExportConfig,
 ) -> None:
-    """Write README.md and parity.json into an export."""
-    import jinja2
+    """Write README.md and parity.json into an export.
 
+    Args:
+        folder: Folder of the exported model.
+        combination: The merged adapters.
+        parity: Comparison of the export with base and adapter.
+        examples: Examples whose prompts are shown.
+        settings: Settings of the export.
+    """
     write_json(folder / "parity.json", asdict(parity))
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
     content = {
         **_model_fields(combination, parity),
         **_training_fields(_load_training_run(combination)),
         **_usage_fields(examples, settings),
         "title": settings.push_to_hub or folder.absolute().parent.name,
-        "place": json.dumps(settings.push_to_hub or "."),
+        "location": json.dumps(settings.push_to_hub or "."),
         "parity": parity,
         "sentences": parity.summary_lines(),
     }
-    card = templates.get_template("model_card.md").render(content)
+    card = render_template("model_card.md", content)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _load_training_run(combination: AdapterCombination) -> RunFolder | None:
-    """Read the run folder that an adapter lies in; of several adapters there is none."""
+    """Read the run folder that contains the adapter; None for several adapters."""
     run = Path(combination.paths[0]).expanduser().absolute().parent
     if len(combination.paths) > 1 or not (run / "metrics.json").is_file():
         return None
@@ -61,16 +61,16 @@ def _load_training_run(combination: AdapterCombination) -> RunFolder | None:
 def _model_fields(combination: AdapterCombination, parity: ParityReport) -> dict[str, Any]:
     record = AdapterMetadata.read(combination.paths[0])
     on_hub = not Path(record.base).expanduser().exists()
-    method = "all weights of some parts" if record.adapter == "full" else "LoRA"
+    trained = "full fine-tuning of some parts" if record.adapter == "full" else "LoRA"
+    if len(combination.paths) > 1:
+        trained = f"{len(combination.paths)} combined adapters of {trained}"
+    if record.bits:
+        trained += f" on a base quantized to {record.bits} bits"
     return {
         "base": record.base if on_hub else Path(record.base).name,
         "hub_base": on_hub,
         "resolution": record.resolution,
-        "trained": (
-            f"{len(combination.paths)} combined adapters of " if combination.paths[1:] else ""
-        )
-        + method
-        + (f" on a base quantized to {record.bits} bits" if record.bits else ""),
+        "trained": trained,
         "stored": parity.dtype
         + (f" with the language model as {parity.quantize}" if parity.quantize != "none" else ""),
         "final_cap": "on" if record.final_logit_softcapping else "off",
@@ -87,29 +87,31 @@ def _training_fields(run: RunFolder | None) -> dict[str, Any]:
             for purpose, parts in run.environment.get("data", {}).items()
             for part, fingerprint in parts.items()
         ],
-        "metrics": metrics_markdown(run.metrics).rstrip(),
+        "metrics": metrics_table(run.metrics).to_markdown().rstrip(),
         "split": run.metrics.get("split", ""),
     }
 
 
 def _usage_fields(examples: Sequence[Example], settings: ExportConfig) -> dict[str, Any]:
-    shown: dict[str, list[str]] = {}
+    by_component: dict[str, list[str]] = {}
     for example in examples:
-        told = {
+        fields = {
             "part": example.component,
             "prompt": example.prefix,
             "answers": example.suffixes[:1],
         }
-        said = json.dumps({k: v for k, v in told.items() if v}, ensure_ascii=False)
-        shown.setdefault(example.component, []).append(said)
+        line = json.dumps({k: v for k, v in fields.items() if v}, ensure_ascii=False)
+        by_component.setdefault(example.component, []).append(line)
     first = examples[0]
     return {
         "prompts": [
-            said for part in shown.values() for said in dict.fromkeys(part[:_PROMPTS_PER_COMPONENT])
+            line
+            for lines in by_component.values()
+            for line in dict.fromkeys(lines[:_PROMPTS_PER_COMPONENT])
         ],
         "prompt": json.dumps(first.prefix, ensure_ascii=False),
         "image": json.dumps(Path(first.images[0]).name),
-        "marks": json.dumps("<image>" * len(first.images)),
+        "image_tokens": json.dumps("<image>" * len(first.images)),
         "new_tokens": settings.max_new_tokens,
         "onnx": settings.onnx,
     }

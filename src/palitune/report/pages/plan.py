@@ -1,16 +1,14 @@
-"""Show a plan: memory by part, time, what fits, all released models; `plan.json`."""
+"""Report of a training plan: memory, time, settings that fit, released models; `plan.json`."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palitune.planning.alternatives import TrainingEstimate
 from palitune.planning.plan import CalibrationResult, PlanReport
 from palitune.report.run_writer import write_json
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from palitune.report.tables import Cell, TextTable
 
 GIB, MIB = 2**30, 2**20
 DEVICE_NAMES = {"cuda": "GPU", "cpu": "CPU"}
@@ -19,25 +17,24 @@ DEVICE_NAMES = {"cuda": "GPU", "cpu": "CPU"}
 def write_plan_report(
     folder: Path, plan_report: PlanReport, calibration: CalibrationResult | None
 ) -> None:
-    """Write `plan.json` and tell the plan in the terminal."""
-    from rich import print as show
+    """Write `plan.json` and print the plan."""
+    from rich import print as print_rich
     from rich.markup import escape
 
     write_json(folder / "plan.json", plan_to_json(plan_report, calibration))
-    show(_memory_table(plan_report))
+    print_rich(_memory_table(plan_report).to_rich())
     for sentence in summary_lines(plan_report):
-        show(escape(sentence))
-    show(_alternatives_table(plan_report))
+        print_rich(escape(sentence))
+    print_rich(_alternatives_table(plan_report).to_rich())
     if plan_report.released_models:
-        show(_released_models_table(plan_report))
+        print_rich(_released_models_table(plan_report).to_rich())
     if calibration:
-        for sentence in calibration_lines(calibration):
-            show(escape(sentence))
-    show(f"plan: {folder / 'plan.json'}")
+        print_rich(escape(calibration_sentence(calibration)))
+    print_rich(f"plan: {folder / 'plan.json'}")
 
 
 def plan_to_json(plan_report: PlanReport, calibration: CalibrationResult | None) -> dict[str, Any]:
-    """Return the plan as data; sizes are bytes."""
+    """Return the plan as JSON; sizes are in bytes."""
     return {
         "device": plan_report.device,
         "gpu": asdict(plan_report.gpu),
@@ -50,7 +47,7 @@ def plan_to_json(plan_report: PlanReport, calibration: CalibrationResult | None)
             "all": plan_report.workload.images
             and plan_report.workload.images * plan_report.cache_entry_bytes,
         },
-        "neighbours": [_alternative_to_json(one) for one in plan_report.alternatives],
+        "neighbours": [_alternative_to_json(plan) for plan in plan_report.alternatives],
         "released": [
             {
                 "model": cell.model,
@@ -90,116 +87,111 @@ def _calibration_to_json(calibration: CalibrationResult) -> dict[str, Any]:
 
 
 def summary_lines(plan_report: PlanReport) -> Iterator[str]:
-    """Say what the numbers rest on, and how long the run takes."""
+    """Yield sentences about assumptions, time and memory of the run."""
     gpu, workload, speed = plan_report.gpu, plan_report.workload, plan_report.estimate.speed
     if plan_report.device == "cuda":
-        yield "All figures of a GPU are predictions; none was measured on one."
-    yield f"Counted with: {workload.source}."
+        yield "Memory and time on a GPU are estimates, not measurements."
+    yield f"Lengths and counts: {workload.source}."
     yield (
         f"Step: {speed.step_tflop:.3g} TFLOP, {speed.step_seconds:.3g} s at {gpu.mfu:.0%} of "
         f"{gpu.tflops:g} TFLOP/s, {speed.samples_per_second:.3g} samples/s."
     )
     if speed.hours is None:
-        yield "Run: the number of examples is unknown; examples=N or training.max_steps=N tells it."
+        yield "Run: the number of examples is unknown. Set examples=N or training.max_steps=N."
     else:
-        yield f"Run: {speed.steps} steps, {format_duration(speed.hours)}, evaluations not counted."
-    cache = f"Vision cache: {plan_report.cache_entry_bytes / MIB:.2f} MiB an image"
+        yield f"Run: {speed.steps} steps, {format_duration(speed.hours)}, without evaluations."
+    cache = f"Vision cache: {plan_report.cache_entry_bytes / MIB:.2f} MiB per image"
     if workload.images:
-        cache += f", {workload.images * plan_report.cache_entry_bytes / GIB:.2f} GiB for {workload.images}"
-    yield f"{cache}, if training.vision_feature_cache is set."
+        size = workload.images * plan_report.cache_entry_bytes / GIB
+        cache += f", {size:.2f} GiB for {workload.images} images"
+    yield f"{cache} (only with training.vision_feature_cache)."
     verdict = "fits" if plan_report.estimate.fits else "does not fit"
     yield (
-        f"It {verdict} in {gpu.memory:g} GiB; the largest micro-batch that does is "
+        f"The run {verdict} in {gpu.memory:g} GiB; the largest micro-batch that fits is "
         f"{plan_report.estimate.max_micro_batch_size or 'none'}."
     )
 
 
-def calibration_lines(calibration: CalibrationResult) -> Iterator[str]:
-    """Set prediction and measurement side by side."""
+def calibration_sentence(calibration: CalibrationResult) -> str:
+    """Compare predicted and measured memory."""
     measured, device = calibration.measured, calibration.device
-    yield (
-        f"Measured on this {DEVICE_NAMES[device]} with the longest rows: the step takes "
-        f"{measured.step / MIB:.1f} MiB, predicted were {calibration.predicted.step_bytes / MIB:.1f} "
+    return (
+        f"Measured on this {DEVICE_NAMES[device]} with the longest examples: a step needs "
+        f"{measured.step / MIB:.1f} MiB, predicted {calibration.predicted.step_bytes / MIB:.1f} "
         f"({calibration.relative_error:+.1%}); weights {measured.weights / MIB:.1f} MiB, predicted "
-        f"{calibration.predicted_weight_bytes / MIB:.1f}; it took {measured.seconds:.2f} s."
+        f"{calibration.predicted_weight_bytes / MIB:.1f}; time {measured.seconds:.2f} s."
     )
 
 
-def _memory_table(plan_report: PlanReport) -> "Table":
-    from rich.table import Table
+def _memory_table(plan_report: PlanReport) -> TextTable:
+    from rich.text import Text
 
     peak = plan_report.estimate.peak
-    table = Table(
-        title=f"{plan_report.micro_batch_size} rows of {plan_report.seq_len} tokens",
-        caption=f"on one {DEVICE_NAMES[plan_report.device]}; highest: {peak.phase}",
+    rows: list[tuple[Cell, Cell]] = [
+        (part, f"{size / GIB:.3f}") for part, size in peak.breakdown.items() if size
+    ]
+    total = f"{peak.total_bytes / GIB:.3f}"
+    return TextTable(
+        ("memory", "GiB"),
+        [*rows, (Text("peak", "bold"), Text(total, "bold"))],
+        note=f"on one {DEVICE_NAMES[plan_report.device]}; peak during: {peak.phase}",
+        title=f"{plan_report.micro_batch_size} examples of {plan_report.seq_len} tokens",
     )
-    table.add_column("memory")
-    table.add_column("GiB", justify="right")
-    for part, size in peak.breakdown.items():
-        if size:
-            table.add_row(part, f"{size / GIB:.3f}")
-    table.add_section()
-    table.add_row("peak", f"{peak.total_bytes / GIB:.3f}", style="bold")
-    return table
 
 
-def _alternatives_table(plan_report: PlanReport) -> "Table":
-    from rich.table import Table
-
-    table = Table(
-        title=f"What fits in {plan_report.gpu.memory:g} GiB",
-        caption="rows: the largest micro-batch that fits",
-    )
-    table.add_column("instead")
-    for name in ("GiB", "rows", "s/step", "run"):
-        table.add_column(name, justify="right")
-    for plan in plan_report.alternatives:
-        hours = plan.speed.hours
-        table.add_row(
+def _alternatives_table(plan_report: PlanReport) -> TextTable:
+    rows = [
+        (
             plan.overrides.replace(" ", "\n"),
-            _format_peak(plan),
+            _peak_cell(plan),
             str(plan.max_micro_batch_size or "none"),
             f"{plan.speed.step_seconds:.3g}",
-            "–" if hours is None else format_duration(hours),
+            "–" if plan.speed.hours is None else format_duration(plan.speed.hours),
         )
-    return table
-
-
-def _released_models_table(plan_report: PlanReport) -> "Table":
-    """A row per model and resolution; bf16 LoRA and QLoRA side by side."""
-    from rich.table import Table
-
-    table = Table(
-        title=f"Released models, micro-batch {plan_report.micro_batch_size}, other settings alike",
-        caption="bf16; rows: the largest micro-batch that fits; 1/s: samples per second",
+        for plan in plan_report.alternatives
+    ]
+    return TextTable(
+        ("settings", "GiB", "batch", "s/step", "run"),
+        rows,
+        note="batch: largest micro-batch that fits",
+        title=f"Alternatives for {plan_report.gpu.memory:g} GiB",
     )
-    table.add_column("model")
-    table.add_column("px", justify="right")
-    for name in ("LoRA GiB", "rows", "1/s", "QLoRA GiB", "rows", "1/s"):
-        table.add_column(name, justify="right")
+
+
+def _released_models_table(plan_report: PlanReport) -> TextTable:
+    """Return a row per model and resolution, with bf16 LoRA and QLoRA side by side."""
     cells = iter(plan_report.released_models)
-    for plain, quantized in zip(cells, cells, strict=True):
-        table.add_row(
-            plain.model,
-            str(plain.resolution),
-            *(text for cell in (plain, quantized) for text in _fit_cells(cell.estimate)),
+    rows = [
+        (
+            f"{plain.model} {plain.resolution} px",
+            *_fit_cells(plain.estimate),
+            *_fit_cells(qlora.estimate),
         )
-    return table
+        for plain, qlora in zip(cells, cells, strict=True)
+    ]
+    return TextTable(
+        ("model", "LoRA GiB", "batch", "1/s", "QLoRA GiB", "batch", "1/s"),
+        rows,
+        note="bf16; batch: largest micro-batch that fits; 1/s: samples per second",
+        title=f"Released models, micro-batch {plan_report.micro_batch_size}, same other settings",
+    )
 
 
-def _fit_cells(plan: TrainingEstimate) -> tuple[str, str, str]:
+def _fit_cells(plan: TrainingEstimate) -> tuple[Cell, Cell, Cell]:
     largest = str(plan.max_micro_batch_size or "none")
-    return _format_peak(plan), largest, f"{plan.speed.samples_per_second:.3g}"
+    return _peak_cell(plan), largest, f"{plan.speed.samples_per_second:.3g}"
 
 
 def format_duration(hours: float) -> str:
-    """Write a time in the unit that suits it: `3.2 h`, `40 min`, `5 s`."""
+    """Format a duration in a suitable unit: `3.2 h`, `40 min`, `5 s`."""
     for unit, size in (("h", 1.0), ("min", 60.0)):
         if hours * size >= 1:
             return f"{hours * size:.3g} {unit}"
     return f"{hours * 3600:.0f} s"
 
 
-def _format_peak(plan: TrainingEstimate) -> str:
-    text = f"{plan.peak.total_bytes / GIB:.1f}"
-    return text if plan.fits else f"[red]{text}[/red]"
+def _peak_cell(plan: TrainingEstimate) -> Cell:
+    """Return the peak memory in GiB, red in the terminal if it does not fit."""
+    from rich.text import Text
+
+    return Text(f"{plan.peak.total_bytes / GIB:.1f}", "" if plan.fits else "red")

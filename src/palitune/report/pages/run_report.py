@@ -1,5 +1,6 @@
-"""Write `report.html`: one file that shows what a run did, without network or JavaScript."""
+"""Write `report.html`: metrics, curves, confusion matrix and examples of a run."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,16 @@ from palitune.report.images import example_images
 from palitune.report.metric_descriptions import describe_metrics
 from palitune.report.metrics_table import MetricValue, metric_values, slice_values
 from palitune.report.pages import confusion_tables, example_selection, sampled_answers
-from palitune.report.pages.example_cards import ExampleCard, build_example_card
+from palitune.report.pages.cards import Card
+from palitune.report.pages.example_cards import build_example_card
 from palitune.report.plots import score_plots, training_curves
+from palitune.report.rendering import write_page
 from palitune.report.run_reader import RunFolder, read_run_folder
-from palitune.report.templates import render_template
 
 MAX_EXAMPLES = 1000
-"""Examples on a page, those of its galleries among them."""
+"""Maximum number of examples on a page, including the galleries."""
 MAX_GALLERY_BYTES, MAX_THUMBNAIL_BYTES = 7_000_000, 4_000_000
-"""Most bytes of all pictures of the galleries, and of all other ones, before they are encoded."""
+"""Maximum bytes of all images of the galleries, and of all thumbnails, before base64 encoding."""
 
 _METHOD_TITLES = {"grpo": "Reward tuning", "rloo": "Reward tuning", "dpo": "Preference tuning"}
 _KEYS_WITHOUT_NAME = ("size", "variant", "path")
@@ -28,43 +30,37 @@ _KEYS_WITH_NAME = ("resolution", "rank", "alpha")
 
 @dataclass(frozen=True)
 class PartReport:
-    """The examples of one part, and what they tell together."""
+    """Selected examples, confusion matrix and score plots of one part."""
 
     name: str
     selected: list[example_selection.SelectedExample]
     confusion_pairs: dict[int, list[LabelPair]]
-    """What each example adds to the confusions, by its id()."""
+    """(reference, prediction) classes of each example, by its id()."""
     confusion: confusion_tables.PartConfusion | None
     plots: list[score_plots.ScorePlot]
 
 
 def write_run_report(folder: Path) -> Path:
-    """Write `report.html` into a run folder, from that folder's files, and return its path.
+    """Write `report.html` into a run folder from the files of that folder; return its path.
 
-    Raises DataError where `metrics.json` is missing or a file is not what it should be.
+    Raises:
+        DataError: `metrics.json` is missing or a file cannot be read.
     """
-    run = read_run_folder(folder)
-    page = folder / "report.html"
-    page.write_bytes(_render_page(run).encode("utf-8", "replace"))
-    return page
-
-
-def _render_page(run: RunFolder) -> str:
     from markupsafe import Markup
 
-    found = metric_values(_add_malformed_rates(run))
-    parts = _build_parts(run, found)
-    cards = _build_cards(parts)
-    content = {
+    run = read_run_folder(folder)
+    values = metric_values(_add_malformed_rates(run))
+    parts = _build_parts(run, values)
+    content: dict[str, Any] = {
         "run": run,
-        "title": _page_title(run, found),
+        "title": _page_title(run, values),
         "facts": _run_facts(run),
-        "parts": _group_by_part(found),
+        "parts": _group_by_part(values),
         "counts": run.metrics.get("examples", {}),
-        "sliced": slice_values(run.metrics, found),
-        "bar": _bar_length,
-        "has_intervals": any(interval for number in found for interval in number.intervals),
-        "compares": run.metrics.get("before") is not None,
+        "slices": slice_values(run.metrics, values),
+        "bar_length": _bar_length,
+        "has_intervals": any(interval for metric in values for interval in metric.intervals),
+        "has_before": run.metrics.get("before") is not None,
         "charts": [
             (chart, Markup(training_curves.draw_chart(chart)))
             for chart in training_curves.training_charts(run.history)
@@ -72,115 +68,120 @@ def _render_page(run: RunFolder) -> str:
         "sampled": sampled_answers.cards_by_step(run.samples),
         "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
         "confusions": [part.confusion for part in parts if part.confusion],
-        "judged_parts": [part.name for part in parts],
-        "judged": len(run.examples),
-        "cards": cards,
+        "part_names": [part.name for part in parts],
+        "num_examples": len(run.examples),
+        "cards": _build_cards(parts),
         "galleries": _nonempty_galleries(parts),
         "metrics": describe_metrics(run.config),
         "versions": {k: v for k, v in run.environment.items() if not isinstance(v, dict)},
         "data": run.environment.get("data") or {},
-        "has_origin": bool(run.skipped or run.config_yaml or run.environment),
+        "has_setup": bool(run.skipped or run.config_yaml or run.environment),
     }
-    return render_template("run_report.html", content, ("page.css",), "page.js")
+    sections = {
+        "metrics": ("Metrics", True),
+        "curves": ("Curves", content["charts"]),
+        "sampled": ("Sampled answers", content["sampled"]),
+        "scores": ("Confidence scores", content["plots"]),
+        "confusion": ("Confusion matrix", content["confusions"]),
+        "examples": ("Examples", content["cards"]),
+        "setup": ("Setup and versions", content["has_setup"]),
+    }
+    content["sections"] = [(key, title) for key, (title, shown) in sections.items() if shown]
+    return write_page(folder / "report.html", "run_report.html", content, script="page.js")
 
 
 def _build_parts(run: RunFolder, metric_values: Sequence[MetricValue]) -> list[PartReport]:
     by_part = example_selection.by_part(run.examples)
-    shown: list[PartReport] = []
+    parts: list[PartReport] = []
     for name, examples in by_part.items():
         pairs = confusion_tables.confusion_pairs(examples)
-        names = [number.name for number in metric_values if number.part == name]
-        shown.append(
+        metrics = [metric.name for metric in metric_values if metric.part == name]
+        parts.append(
             PartReport(
                 name=name,
                 selected=example_selection.select_examples(examples, MAX_EXAMPLES // len(by_part)),
-                confusion_pairs={id(e): mine for e, mine in zip(examples, pairs, strict=True)},
+                confusion_pairs=dict(zip(map(id, examples), pairs, strict=True)),
                 confusion=confusion_tables.summarize_confusion(name, examples, pairs)
                 if any(pairs)
                 else None,
-                plots=score_plots.draw_score_plots(name, examples, names),
+                plots=score_plots.draw_score_plots(name, examples, metrics),
             )
         )
-    return shown
+    return parts
 
 
-def _build_cards(parts: Iterable[PartReport]) -> list[ExampleCard]:
-    """Draw every chosen example once; the pictures share the bytes that a page may have."""
-    chosen = [(part, one) for part in parts for one in part.selected]
+def _build_cards(parts: Iterable[PartReport]) -> list[Card]:
+    """Draw every selected example; the images share the maximum number of bytes."""
+    selected = [(part, entry) for part in parts for entry in part.selected]
     counts = {True: 0, False: 0}
-    for _, one in chosen:
-        small = not one.gallery_positions
-        counts[small] += example_images.count_images(one.example, thumbnail=small)
-    allowed = {
+    for _, entry in selected:
+        small = not entry.gallery_positions
+        counts[small] += example_images.count_images(entry.example, thumbnail=small)
+    max_bytes = {
         True: MAX_THUMBNAIL_BYTES // max(1, counts[True]),
         False: MAX_GALLERY_BYTES // max(1, counts[False]),
     }
     cards = []
-    for part, one in chosen:
-        small = not one.gallery_positions
-        drawn = example_images.draw_example(one.example, allowed[small], thumbnail=small)
-        cards.append(build_example_card(one, drawn, part.confusion_pairs[id(one.example)]))
+    for part, entry in selected:
+        small = not entry.gallery_positions
+        images = example_images.draw_example(entry.example, max_bytes[small], thumbnail=small)
+        cards.append(build_example_card(entry, images, part.confusion_pairs[id(entry.example)]))
     return cards
 
 
 def _nonempty_galleries(parts: Iterable[PartReport]) -> list[tuple[example_selection.Gallery, int]]:
-    """The galleries that have examples, with how many."""
-    held = [key for part in parts for one in part.selected for key in one.gallery_positions]
-    return [(g, held.count(g.key)) for g in example_selection.GALLERIES if g.key in held]
+    """Return the galleries that have examples, with their number."""
+    keys = [key for part in parts for entry in part.selected for key in entry.gallery_positions]
+    return [(g, keys.count(g.key)) for g in example_selection.GALLERIES if g.key in keys]
 
 
-def _bar_length(metric_value: MetricValue) -> float:
-    """How long the bar of a number is, as a share of the longest; an error rate may exceed it."""
-    longest = perfect_value(metric_value.name) if higher_is_better(metric_value.name) else 1.0
-    return (
-        max(0.0, min(1.0, metric_value.after / longest))
-        if metric_value.after == metric_value.after
-        else 0.0
-    )
+def _bar_length(metric: MetricValue) -> float:
+    """Return the length of the bar of a metric value, in [0, 1]; an error rate may exceed 1."""
+    if math.isnan(metric.after):
+        return 0.0
+    largest = perfect_value(metric.name) if higher_is_better(metric.name) else 1.0
+    return max(0.0, min(1.0, metric.after / largest))
 
 
 def _page_title(run: RunFolder, metric_values: Sequence[MetricValue]) -> str:
-    parts = ", ".join(dict.fromkeys(number.part for number in metric_values if number.part))
-    trained = run.history or run.metrics.get("before") is not None
-    kind = (
-        _METHOD_TITLES.get(str(run.config.get("method")), "Fine-tuning")
-        if trained
-        else "Evaluation"
-    )
+    parts = ", ".join(dict.fromkeys(metric.part for metric in metric_values if metric.part))
+    kind = "Evaluation"
+    if run.history or run.metrics.get("before") is not None:
+        kind = _METHOD_TITLES.get(str(run.config.get("method")), "Fine-tuning")
     return f"{kind}{': ' * bool(parts)}{parts}"
 
 
 def _run_facts(run: RunFolder) -> list[tuple[str, str]]:
-    """What the headline says of a run: what was adapted, how, on what, when."""
+    """Return (name, text) for the header of the page: model, adapter, data, split, date."""
     facts = [
         (group, _describe_option(run.config_choices.get(group, ""), run.config.get(group)))
         for group in ("model", "adapter", "data")
     ]
     if "split" in run.metrics:
         total = sum(run.metrics.get("examples", {}).values())
-        facts.append(("judged on", f"{total} examples of {run.metrics['split']}"))
+        facts.append(("evaluated on", f"{total:,} examples of {run.metrics['split']}"))
     facts += [("training", remark) for remark in run.training_notes]
     facts.append(("finished", f"{run.finished_at:%Y-%m-%d %H:%M}"))
     return [(name, text) for name, text in facts if text]
 
 
 def _describe_option(option: str, group: Any) -> str:
-    """Name a configuration group by what tells it apart: `paligemma2 3b pt, resolution 448`."""
+    """Summarize a configuration group: `paligemma2 3b pt, resolution 448`."""
     settings = group if isinstance(group, dict) else {}
-    bare = [str(settings[key]) for key in _KEYS_WITHOUT_NAME if settings.get(key)]
-    named = [f"{key} {settings[key]}" for key in _KEYS_WITH_NAME if settings.get(key)]
-    return ", ".join([" ".join(word for word in [option, *bare] if word), *named]).strip(", ")
+    values = [str(settings[key]) for key in _KEYS_WITHOUT_NAME if settings.get(key)]
+    pairs = [f"{key} {settings[key]}" for key in _KEYS_WITH_NAME if settings.get(key)]
+    return ", ".join([" ".join(filter(None, [option, *values])), *pairs]).strip(", ")
 
 
 def _group_by_part(metric_values: Sequence[MetricValue]) -> dict[str, list[MetricValue]]:
     parts: dict[str, list[MetricValue]] = {}
-    for number in metric_values:
-        parts.setdefault(number.part, []).append(number)
+    for metric in metric_values:
+        parts.setdefault(metric.part, []).append(metric)
     return parts
 
 
 def _add_malformed_rates(run: RunFolder) -> dict[str, Any]:
-    """The metrics, with the share of malformed answers counted where they do not name it."""
+    """Return the metrics with the share of malformed predictions of each part."""
     after, before = dict(run.metrics["after"]), run.metrics.get("before")
     for part, examples in example_selection.by_part(run.examples).items():
         name = f"{part}/malformed"

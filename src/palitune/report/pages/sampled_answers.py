@@ -1,86 +1,64 @@
-"""Answers that were sampled on the way of a tuning: a few prompts at each of some moments."""
+"""Cards of completions sampled during alignment: a few prompts at some steps."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune.data.images.io import open_image
 from palitune.data.images.transforms import ImageTransform
-from palitune.records import Instance, Size, value_from_json
+from palitune.records import Size, value_from_json
 from palitune.report.images.drawing import display_size, draw_instances, load_for_display
 from palitune.report.images.image_grid import load_image_grid
-from palitune.report.page_stack import Thumbnail, make_thumbnail
+from palitune.report.images.inline import InlineImage, encode_image, join_labels
+from palitune.report.pages.cards import Card, CardText, plain_text
 from palitune.report.run_reader import get_instances
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MAX_SHORT_SIDE = 150
-"""Pixels of the shorter side of a picture."""
+"""Maximum pixels of the shorter side of an image."""
 _MAX_TEXT_LENGTH = 120
-"""Characters of an answer that are shown."""
+"""Maximum characters shown of a completion."""
 
 
-@dataclass(frozen=True)
-class SampledAnswer:
-    """An answer, however often it was sampled."""
-
-    text: str
-    count: int
-    reward: float
-    grade: str
-    """full | partial | zero, as the examples' marks."""
-    reward_components: str
-    """Each reward by name, where there are several."""
+def cards_by_step(samples: Sequence[Mapping[str, Any]]) -> list[tuple[int, list[Card]]]:
+    """Return the cards of the lines of `samples.jsonl`, by the step of sampling."""
+    by_step: dict[int, list[Card]] = {}
+    for sample in sorted(samples, key=lambda sample: int(sample["step"])):
+        by_step.setdefault(sample["step"], []).append(_prompt_card(sample))
+    return list(by_step.items())
 
 
-@dataclass(frozen=True)
-class PromptCard:
-    """The answers to one prompt."""
-
-    id: str
-    prefix: str
-    mean_reward: float
-    images: tuple[tuple[str, Thumbnail], ...]
-    """(caption, picture); of boxes the best and the worst answer over the reference."""
-    answers: tuple[SampledAnswer, ...]
-
-
-def cards_by_step(samples: Sequence[Mapping[str, Any]]) -> list[tuple[int, list[PromptCard]]]:
-    """Sort the lines of `samples.jsonl` by the step after which they were sampled."""
-    steps = sorted({sample["step"] for sample in samples})
-    return [(step, [_prompt_card(one) for one in samples if one["step"] == step]) for step in steps]
-
-
-def _prompt_card(sample: Mapping[str, Any]) -> PromptCard:
+def _prompt_card(sample: Mapping[str, Any]) -> Card:
+    """Return the card of a prompt, with equal completions once."""
     answers = sample["answers"]
-    counted = Counter(answer["text"] for answer in answers)
+    counts = Counter(answer["text"] for answer in answers)
     first = {answer["text"]: answer for answer in reversed(answers)}
-    return PromptCard(
+    mean_reward = sum(answer["reward"] for answer in answers) / len(answers)
+    return Card(
         id=sample["id"],
         prefix=sample["prefix"],
-        mean_reward=sum(answer["reward"] for answer in answers) / len(answers),
+        badge=f"mean reward {mean_reward:.2f}",
         images=_draw_answers(sample, answers),
-        answers=tuple(_sampled_answer(first[text], times) for text, times in counted.items()),
+        texts=tuple(_answer_text(first[text], count) for text, count in counts.items()),
     )
 
 
-def _sampled_answer(answer: Mapping[str, Any], count: int) -> SampledAnswer:
+def _answer_text(answer: Mapping[str, Any], count: int) -> CardText:
     reward, text = answer["reward"], answer["text"]
-    named = [f"{name} {value:.2f}" for name, value in answer["rewards"].items()]
-    return SampledAnswer(
-        text=text if len(text) <= _MAX_TEXT_LENGTH else f"{text[:_MAX_TEXT_LENGTH]}…",
-        count=count,
-        reward=reward,
+    rewards = [f"{name} {value:.2f}" for name, value in answer["rewards"].items()]
+    return plain_text(
+        f"{reward:.2f}" + (f" × {count}" if count > 1 else ""),
+        text if len(text) <= _MAX_TEXT_LENGTH else f"{text[:_MAX_TEXT_LENGTH]}…",
         grade="full" if reward >= 1 else "partial" if reward > 0 else "zero",
-        reward_components=", ".join(named) if len(named) > 1 else "",
+        note=", ".join(rewards) if len(rewards) > 1 else "",
     )
 
 
 def _load_as_transformed(path: str, size: Size, transform: ImageTransform) -> "Image":
-    """Open an image as the model saw it; `size` is that of what it saw."""
+    """Open an image as the model received it; `size`: (width, height) in pixels of that image."""
     from PIL.Image import Resampling
 
     if not transform.transforms_boxes() or not Path(path).exists():
@@ -92,31 +70,25 @@ def _load_as_transformed(path: str, size: Size, transform: ImageTransform) -> "I
 
 def _draw_answers(
     sample: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]
-) -> tuple[tuple[str, Thumbnail], ...]:
-    images, size = sample["images"], tuple(sample["size"])
-    if not images:
+) -> tuple[InlineImage, ...]:
+    """Draw the best and the worst boxes over the reference; for texts, return the input image."""
+    paths, size = sample["images"], tuple(sample["size"])
+    if not paths:
         return ()
-    name = Path(images[0]).name
+    name = Path(paths[0]).name
     reference = value_from_json(sample["reference"])
     if any(isinstance(item, str) for item in reference):
-        return (
-            (
-                "",
-                make_thumbnail(
-                    load_image_grid(images, size, _MAX_SHORT_SIDE), f"Input image {name}"
-                ),
-            ),
-        )
-    shown = _load_as_transformed(
-        images[0], size, ImageTransform(sample["window"], sample["mirrored"])
-    )
-    ends = {"best": answers[0], "worst": answers[-1]}
-    if answers[0]["reward"] == answers[-1]["reward"]:
-        del ends["worst"]
+        image = load_image_grid(paths, size, _MAX_SHORT_SIDE)
+        return (encode_image(image, f"Input image {name}"),)
+    transform = ImageTransform(sample["window"], sample["mirrored"])
+    image = _load_as_transformed(paths[0], size, transform)
+    sides = {"best": answers[0]}
+    if answers[0]["reward"] != answers[-1]["reward"]:
+        sides["worst"] = answers[-1]
     drawn = []
-    for caption, answer in ends.items():
-        found: tuple[Instance, ...] = get_instances(value_from_json(answer["prediction"]))
-        picture = draw_instances(shown, found, size=size, references=reference)
-        labels = ", ".join(one.label for one in found) or "no objects"
-        drawn.append((caption, make_thumbnail(picture, f"{caption} answer on {name}: {labels}")))
+    for caption, answer in sides.items():
+        instances = get_instances(value_from_json(answer["prediction"]))
+        boxes = draw_instances(image, instances, size=size, references=reference)
+        alt = f"{caption} answer on {name}: {join_labels(instances)}"
+        drawn.append(encode_image(boxes, alt, caption=caption))
     return tuple(drawn)

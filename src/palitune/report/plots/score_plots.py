@@ -1,4 +1,4 @@
-"""What the scores of found objects are worth, part by part, as plots."""
+"""Plots of detection scores: precision-recall curve and calibration."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from palitune.metrics.objects.coco_matching import CocoMatches, IouType
 from palitune.metrics.objects.detection import DetectionAP, to_coco
 from palitune.metrics.objects.matching import Overlaps
 from palitune.metrics.objects.segmentation import Segmentation, mask_overlaps
-from palitune.records import Example, Prediction
 from palitune.report.metrics_table import format_number
 from palitune.report.plots.svg import MARGIN_TOP, PlotArea, Point, svg_element, svg_text
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, get_instances
@@ -30,7 +29,7 @@ class ScorePlot:
     part: str
     title: str
     legend: tuple[tuple[str, str], ...]
-    """(name of a line, what it comes to)."""
+    """(name, value) of each line."""
     svg: str
     note: str
 
@@ -38,12 +37,15 @@ class ScorePlot:
 def draw_score_plots(
     part: str, examples: Sequence[EvaluatedExample], names: Sequence[str]
 ) -> list[ScorePlot]:
-    """Draw what the scores of a part's objects are worth; nothing where none has a score.
+    """Draw precision-recall curve and calibration of a part; empty if no object has a score.
 
-    `names` are those of the part's numbers: precision-recall is drawn where one of them is AP50.
+    Args:
+        part: Name of the part.
+        examples: Its evaluated examples.
+        names: Names of its metrics; the precision-recall curve requires AP50.
     """
-    found = [item for example in examples for item in get_instances(example.after.value)]
-    if all(item.score is None for item in found):
+    predicted = [item for example in examples for item in get_instances(example.after.value)]
+    if all(item.score is None for item in predicted):
         return []
     kinds = [kind for name, kind in _IOU_TYPES.items() if name in names]
     curves = [_precision_recall_plot(part, examples, kinds[0])] if kinds else []
@@ -51,7 +53,7 @@ def draw_score_plots(
 
 
 def instance_overlaps(example: EvaluatedExample, prediction: ScoredPrediction) -> Overlaps | None:
-    """The overlaps of predicted and reference masks; None where boxes are to be compared."""
+    """Return the IoU of predicted and reference masks; None if boxes are to be compared."""
     sides = get_instances(prediction.value), get_instances(example.reference)
     if all(side and all(item.mask is not None for item in side) for side in sides):
         return mask_overlaps(*sides)
@@ -69,9 +71,9 @@ def _precision_recall_plot(
     ]
     if all(example.before for example in examples):
         lines.append(("before", _precision_recall_points(examples, kind, "before")))
-    frame = PlotArea((0, 1), (0, 1))
-    drawn = [
-        f'<path class="line-{index}" d="{frame.to_path(points)}"/>'
+    area = PlotArea((0, 1), (0, 1))
+    paths = [
+        f'<path class="line-{index}" d="{area.to_path(points)}"/>'
         for index, (_, points) in enumerate(lines)
         if not math.isnan(points[0][1])
     ]
@@ -83,10 +85,10 @@ def _precision_recall_plot(
             for name, points in lines
         ),
         svg=svg_element(
-            f"precision over recall of {part}", frame.draw_axes(_TICKS, _TICKS) + "".join(drawn)
+            f"precision over recall of {part}", area.draw_axes(_TICKS, _TICKS) + "".join(paths)
         ),
-        note=f"{'Masks' if kind == 'segm' else 'Boxes'} at IoU .5, mean over classes, as COCO "
-        "counts; the mean of the curve is AP50.",
+        note=f"{'Masks' if kind == 'segm' else 'Boxes'} at IoU .5, mean over classes as in COCO; "
+        "AP50 is the mean of the curve.",
     )
 
 
@@ -94,28 +96,10 @@ def _precision_recall_points(
     examples: Sequence[EvaluatedExample], kind: IouType, side: str
 ) -> list[Point]:
     metric = Segmentation() if kind == "segm" else DetectionAP()
-    for judged in examples:
-        metric.update(
-            *_to_example_and_prediction(judged, judged.before if side == "before" else judged.after)
-        )
+    for example in examples:
+        metric.update(*example.to_records(example.before if side == "before" else example.after))
     matches = CocoMatches(*to_coco(metric.examples), kind)
     return [(float(x), float(y)) for x, y in zip(*precision_recall_curve(matches), strict=True)]
-
-
-def _to_example_and_prediction(
-    evaluated: EvaluatedExample, prediction: ScoredPrediction | None
-) -> tuple[Example, Prediction]:
-    example = Example(
-        id=evaluated.id,
-        images=evaluated.images,
-        size=evaluated.size,
-        prefix=evaluated.prefix,
-        suffixes=evaluated.suffixes,
-        reference=evaluated.reference,
-        location="",
-    )
-    value, written = (None, "") if prediction is None else (prediction.value, prediction.text)
-    return example, Prediction(id=evaluated.id, text=written, value=value)
 
 
 def _reliability_plot(part: str, examples: Sequence[EvaluatedExample]) -> ScorePlot:
@@ -133,35 +117,30 @@ def _reliability_plot(part: str, examples: Sequence[EvaluatedExample]) -> ScoreP
     return ScorePlot(
         part=part,
         title="precision over score",
-        legend=(("mean gap", format_number("gap", calibration_error(bins))),),
+        legend=(("calibration error", format_number("gap", calibration_error(bins))),),
         svg=svg_element(f"precision over score of {part}", _draw_reliability(bins)),
-        note="Bars: the share of objects of that score that are right (IoU .5), and their number. "
-        "On the dashed line a score is the chance to be right.",
+        note="Bars: precision of the objects with this score (IoU .5), and their number. Perfectly "
+        "calibrated scores lie on the dashed line.",
     )
 
 
 def _draw_reliability(bins: Sequence[Reliability]) -> str:
-    frame = PlotArea((0, 1), (0, 1))
-    parts = [frame.draw_axes(_TICKS, _TICKS)]
-    for one in bins:
-        left, right = frame.x(one.low) + 1.5, frame.x(one.high) - 1.5
-        if not one.count:
-            continue
-        top, bottom = frame.y(one.precision), frame.y(0)
-        told = (
-            f"{one.count} objects of score {one.low:g} to {one.high:g}: {one.precision:.3f} right, "
-            f"mean score {one.score:.3f}"
+    area = PlotArea((0, 1), (0, 1))
+    parts = [area.draw_axes(_TICKS, _TICKS)]
+    for score_bin in (score_bin for score_bin in bins if score_bin.count):
+        left, right = area.x(score_bin.low) + 1.5, area.x(score_bin.high) - 1.5
+        top, bottom = area.y(score_bin.precision), area.y(0)
+        tooltip = (
+            f"{score_bin.count} objects with score {score_bin.low:g} to {score_bin.high:g}: "
+            f"precision {score_bin.precision:.3f}, mean score {score_bin.score:.3f}"
         )
         parts.append(
             f'<rect class="bar" x="{left:g}" y="{top:g}" width="{right - left:g}" '
-            f'height="{max(bottom - top, 1):g}"><title>{escape(told)}</title></rect>'
+            f'height="{max(bottom - top, 1):g}"><title>{escape(tooltip)}</title></rect>'
         )
-        parts.append(
-            svg_text((left + right) / 2, max(top - 4, MARGIN_TOP + 10), _format_count(one.count))
+        count = (
+            str(score_bin.count) if score_bin.count < 10_000 else f"{score_bin.count / 1000:.0f}k"
         )
-    parts.append(f'<path class="ideal" d="{frame.to_path([(0, 0), (1, 1)])}"/>')
+        parts.append(svg_text((left + right) / 2, max(top - 4, MARGIN_TOP + 10), count))
+    parts.append(f'<path class="ideal" d="{area.to_path([(0, 0), (1, 1)])}"/>')
     return "".join(parts)
-
-
-def _format_count(count: int) -> str:
-    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"

@@ -1,4 +1,4 @@
-"""What every plot is drawn with: a frame, its axes, round ticks, as inline SVG."""
+"""Building blocks of inline SVG plots: plot area, axes, round ticks."""
 
 import math
 from collections.abc import Iterable
@@ -9,20 +9,20 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 380, 210
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 50, 10, 12, 30
-"""Pixels of the drawing around the frame."""
+"""Pixels around the plot area."""
 
 _FLAT_RANGE = 1e-12
-"""A range that is smaller than this share of its numbers, or of 1, is drawn as a flat line."""
+"""Range, relative to its values or to 1, below which the values are drawn as a flat line."""
 
 
 @dataclass(frozen=True)
 class PlotArea:
-    """Maps values to the drawing's coordinates."""
+    """Mapping from values to coordinates of the drawing."""
 
     x_range: Point
-    """Least and largest horizontal value."""
+    """Minimum and maximum horizontal value."""
     y_range: Point
-    """Least and largest vertical value."""
+    """Minimum and maximum vertical value."""
 
     def x(self, value: float) -> float:
         low, high = self.x_range
@@ -42,7 +42,7 @@ class PlotArea:
         return "M" + "L".join(f"{self.x(x)} {self.y(y)}" for x, y in points)
 
     def draw_axes(self, x_ticks: Iterable[float], y_ticks: Iterable[float]) -> str:
-        """Draw lines at the vertical ticks, and write both axes' ticks."""
+        """Draw the ticks of both axes, and grid lines at the vertical ones."""
         parts: list[str] = []
         for value in y_ticks:
             y = self.y(value)
@@ -52,17 +52,28 @@ class PlotArea:
         return "".join(parts)
 
     def draw_tick(self, position: float, value: float) -> str:
-        """Write a value below the horizontal place `at`, within the drawing."""
+        """Draw a tick label below a horizontal position, inside the drawing."""
         x = self.x(position)
         return svg_text(
             x, HEIGHT - 10, format_tick(value), "end" if x > WIDTH - 2 * MARGIN_RIGHT else "middle"
         )
 
 
-def svg_element(label: str, content: str) -> str:
-    """Put content into an `<svg>` element that says what it shows."""
+def svg_element(
+    label: str, content: str, width: int = WIDTH, height: int = HEIGHT, style: str = ""
+) -> str:
+    """Return an `<svg>` element.
+
+    Args:
+        label: Its description for screen readers.
+        content: Its elements.
+        width: Width in pixels of its coordinates.
+        height: Height in pixels.
+        style: CSS of the element.
+    """
+    css = f' style="{style}"' if style else ""
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 {width} {height}"{css} role="img" aria-label="{escape(label)}">'
         f"{content}</svg>"
     )
 
@@ -72,7 +83,7 @@ def svg_text(x: float, y: float, content: str, anchor: str = "middle") -> str:
 
 
 def axis_ticks(low: float, high: float, num_ticks: int, *, inside: bool = False) -> list[float]:
-    """Choose round values that cover [low, high], or lie `inside` it, about so many."""
+    """Return about `num_ticks` round values that cover [low, high], or lie inside it."""
     size = max(abs(low), abs(high), 1.0)
     if high - low <= _FLAT_RANGE * size:
         margin = 0.5 * abs(low) if abs(low) > _FLAT_RANGE else 0.5
@@ -87,7 +98,7 @@ def axis_ticks(low: float, high: float, num_ticks: int, *, inside: bool = False)
 
 
 def format_tick(value: float) -> str:
-    """Write a tick in few characters: 12k, 0.25, 2e-5."""
+    """Format a tick in few characters: 12k, 0.25, 2e-5."""
     if abs(value) >= 1e4:
         return f"{value / 1e3:g}k" if abs(value) < 1e6 else f"{value / 1e6:g}M"
     if 0 < abs(value) < 1e-3:

@@ -1,4 +1,4 @@
-"""The curves of a run as inline SVG: small, styled by the page, readable in light and dark."""
+"""Training curves as inline SVG."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,15 @@ from html import escape
 from palitune.report.metrics_table import detail_levels
 from palitune.report.plots.svg import PlotArea, Point, axis_ticks, format_tick, svg_element
 
-# A curve of more points is averaged in buckets: the eye cannot tell, the page stays small.
+# A curve with more points is averaged in buckets, which keeps the page small.
 _MAX_POINTS = 300
-# Fewer points than this get a dot each, with its value as a tooltip.
+# Up to this number of points, each is drawn as a dot with its value as a tooltip.
 _MAX_DOTS = 40
-# Share of a noisy curve that is averaged around each of its points.
+# Share of a noisy curve that is averaged around each point.
 _SMOOTHING_WINDOW = 0.08
-# A schedule has no noise; averaging would only bend it.
+# A schedule has no noise; averaging would distort it.
 _UNSMOOTHED = ("learning_rate",)
-# What a history tells numbers of besides the training steps themselves.
+# Splits that a history has metrics of, in addition to the training steps.
 _EVALUATED_SPLITS = ("validation", "minitrain", "minival")
 
 
@@ -26,19 +26,19 @@ class Series:
 
     name: str
     points: tuple[Point, ...]
-    """(step, value), finite values only, by step."""
+    """(step, value) in the order of the steps; finite values only."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Series that share one vertical axis."""
+    """Lines that share one vertical axis."""
 
     title: str
     series: tuple[Series, ...]
 
     @property
     def legend(self) -> list[tuple[str, str]]:
-        """(name, last value) of each series; only `last` where the title says it all."""
+        """(name, last value) of each line; the name of a single line is `last`."""
         return [
             (
                 "last" if s.name in (self.title, "training") and len(self.series) == 1 else s.name,
@@ -49,7 +49,7 @@ class Chart:
 
 
 def training_charts(history: Iterable[dict[str, float]]) -> list[Chart]:
-    """Sort a history into charts: loss, learning rate, one per validation number, the rest.
+    """Group a history into charts: loss, learning rate, validation metrics, others.
 
     `validation/ocr/exact_match` is the line `ocr` of the chart `exact_match`.
     """
@@ -61,11 +61,11 @@ def training_charts(history: Iterable[dict[str, float]]) -> list[Chart]:
     detail = {
         name
         for part in _titles_by_line(lines)
-        for name, rank in detail_levels(part).items()
-        if rank == 2
+        for name, level in detail_levels(part).items()
+        if level == 2
     }
     titles = [name for name in dict.fromkeys(chart for chart, _ in lines) if name not in detail]
-    shown = sorted(titles, key=lambda name: (name != "loss", name != "learning_rate"))
+    titles = sorted(titles, key=lambda name: (name != "loss", name != "learning_rate"))
     return [
         Chart(
             chart,
@@ -75,12 +75,12 @@ def training_charts(history: Iterable[dict[str, float]]) -> list[Chart]:
                 if title == chart
             ),
         )
-        for chart in shown
+        for chart in titles
     ]
 
 
 def _titles_by_line(lines: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """The chart titles of each line (part), which are ranked apart from other parts' ones."""
+    """Return the chart titles of each line (part); details are determined per part."""
     parts: dict[str, list[str]] = {}
     for chart, line in lines:
         parts.setdefault(line, []).append(chart)
@@ -88,52 +88,52 @@ def _titles_by_line(lines: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 
 def draw_chart(chart: Chart) -> str:
-    """Write a chart as an `<svg>` element; its colours are the page's classes `line-0` ... ."""
+    """Draw a chart as an `<svg>` element; its colors are the CSS classes `line-0`, `line-1`, ..."""
     points = [point for series in chart.series for point in series.points]
     span = min(x for x, _ in points), max(x for x, _ in points)
     values = axis_ticks(*_axis_range([y for _, y in points]), 4)
-    frame = PlotArea(span, (values[0], values[-1]))
-    lines = [_draw_line(chart, series, index, frame) for index, series in enumerate(chart.series)]
+    area = PlotArea(span, (values[0], values[-1]))
+    lines = [_draw_line(chart, series, index, area) for index, series in enumerate(chart.series)]
     steps = axis_ticks(*span, 5, inside=True)
     return svg_element(
-        f"{chart.title} over training steps", frame.draw_axes(steps, values) + "".join(lines)
+        f"{chart.title} over training steps", area.draw_axes(steps, values) + "".join(lines)
     )
 
 
-def _draw_line(chart: Chart, series: Series, index: int, frame: PlotArea) -> str:
-    colour = f"line-{index % 6}"
+def _draw_line(chart: Chart, series: Series, index: int, area: PlotArea) -> str:
+    color = f"line-{index % 6}"
     points = _display_points(chart, series)
-    line = f'<path class="{colour}" d="{frame.to_path(points)}"/>'
+    line = f'<path class="{color}" d="{area.to_path(points)}"/>'
     if len(series.points) <= _MAX_DOTS:
         return line + "".join(
-            f'<circle class="{colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="3">'
+            f'<circle class="{color}" cx="{area.x(x)}" cy="{area.y(y)}" r="3">'
             f"<title>{escape(series.name)} {y:.4g} at step {format_tick(x)}</title></circle>"
             for x, y in points
         )
     if chart.title in _UNSMOOTHED:
         return line
-    return f'<path class="{colour} raw" d="{frame.to_path(downsample(series.points))}"/>{line}'
+    return f'<path class="{color} raw" d="{area.to_path(downsample(series.points))}"/>{line}'
 
 
 def _display_points(chart: Chart, series: Series) -> Sequence[Point]:
-    """The points of the strong line: of a noisy curve its average."""
+    """Return the points of the strong line: the average of a noisy curve."""
     points = downsample(series.points)
     noisy = len(series.points) > _MAX_DOTS and chart.title not in _UNSMOOTHED
     return smooth(points) if noisy else points
 
 
 def smooth(points: Sequence[Point]) -> list[Point]:
-    """Average each value with its neighbours on both sides, so that the curve does not lag."""
+    """Return a centered moving average, which does not lag behind the curve."""
     reach = max(1, round(len(points) * _SMOOTHING_WINDOW / 2))
     result: list[Point] = []
-    for place, (step, _) in enumerate(points):
-        around = [value for _, value in points[max(0, place - reach) : place + reach + 1]]
-        result.append((step, sum(around) / len(around)))
+    for index, (step, _) in enumerate(points):
+        window = [value for _, value in points[max(0, index - reach) : index + reach + 1]]
+        result.append((step, sum(window) / len(window)))
     return result
 
 
 def downsample(points: Sequence[Point]) -> list[Point]:
-    """Average a long curve in buckets of equal length."""
+    """Average a long curve in buckets of equal size."""
     size = -(-len(points) // _MAX_POINTS)
     buckets = [points[start : start + size] for start in range(0, len(points), size)]
     return [
@@ -143,7 +143,7 @@ def downsample(points: Sequence[Point]) -> list[Point]:
 
 
 def _axis_range(values: Sequence[float]) -> Point:
-    """From zero where that wastes less than half of the height, else from the least value."""
+    """Return the range of values, from zero if this leaves less than half of the height empty."""
     low, high = min(values), max(values)
     return (0.0 if 0 <= low < high / 2 else low), high
 
@@ -154,5 +154,5 @@ def _chart_and_line(name: str) -> tuple[str, str]:
         return path[-1], "training"
     if kind not in _EVALUATED_SPLITS or not path:
         return name, "training" if name == "loss" else name
-    known = kind == "validation" and path[-1] != "loss"
-    return path[-1], " ".join(path[:-1] if known else [kind, *path[:-1]])
+    is_metric = kind == "validation" and path[-1] != "loss"
+    return path[-1], " ".join(path[:-1] if is_metric else [kind, *path[:-1]])

@@ -1,4 +1,4 @@
-"""Where numbers and results go besides the run folder: nowhere, Weights & Biases, TensorBoard."""
+"""Experiment trackers and their settings: none, Weights & Biases, TensorBoard."""
 
 import logging
 import os
@@ -14,35 +14,35 @@ from palitune.report.run_reader import RunFolder
 _log = logging.getLogger(__name__)
 
 WANDB_ID_FILE = "wandb_id.txt"
-"""Names the run of Weights & Biases in a run folder, so that a resumed training goes on in it."""
+"""File with the id of the Weights & Biases run, which a resumed training continues."""
 
 
 class Tracker(Protocol):
     """An open connection to a tracker."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record numbers by name at an optimizer step."""
+        """Log metrics by name at an optimizer step."""
 
     def publish(self, run: RunFolder) -> None:
-        """Record what a finished run wrote down: its numbers, examples, report and adapter."""
+        """Log the results of a finished run: metrics, examples, report and adapter."""
 
     def finish(self) -> None:
-        """Write out what is left and close."""
+        """Write buffered data and close."""
 
 
 @dataclass(kw_only=True)
 class TrackerConfig(ABC):
-    """Which tracker follows a run."""
+    """Settings of a tracker."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
-        """Open the tracker; it may raise anything, and may raise later: see `tracking.start`."""
+        """Open the tracker. Any exception, now or later, is handled by `FailSafeTracker`."""
 
 
 class NullTracker:
-    """The tracker that records nothing."""
+    """Tracker that logs nothing."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         pass
@@ -56,7 +56,7 @@ class NullTracker:
 
 @dataclass(kw_only=True)
 class NullTrackerConfig(TrackerConfig):
-    """Only the run folder: `history.jsonl` and `report.html` hold everything."""
+    """No tracker; `history.jsonl` and `report.html` in the run folder hold everything."""
 
     name: ClassVar[str] = "none"
 
@@ -65,13 +65,13 @@ class NullTrackerConfig(TrackerConfig):
 
 
 class WandbMode(Enum):
-    """How Weights & Biases is reached."""
+    """Connection to Weights & Biases."""
 
     auto = "auto"
-    """WANDB_MODE where it is set; else online where a key is known, offline where none is."""
+    """WANDB_MODE if set, else online with an API key and offline without one."""
     online = "online"
     offline = "offline"
-    """Into the run folder; `wandb sync` sends it later."""
+    """Log into the run folder; `wandb sync` uploads it later."""
     disabled = "disabled"
 
 
@@ -80,34 +80,36 @@ class WandbConfig(TrackerConfig):
     name: ClassVar[str] = "wandb"
 
     project: str = "palitune"
-    """Project that the run is filed under."""
+    """Project of the run."""
     entity: str | None = None
-    """User or team that owns the project; null: the key's own."""
+    """User or team that owns the project; null: the owner of the API key."""
     run_name: str | None = None
-    """Name of the run; null: the name of the run folder."""
+    """Name of the run; null: name of the run folder."""
     tags: list[str] = field(default_factory=list)
-    """Words to find the run by."""
+    """Tags of the run."""
     mode: WandbMode = WandbMode.auto
     """auto | online | offline | disabled."""
     log_model: bool = True
-    """Also send the adapter, as an artifact; of `adapter=full` that is the whole model."""
+    """Upload the adapter as an artifact; for `adapter=full` this is the whole model."""
 
     def __post_init__(self) -> None:
         if not self.project.strip() or set(self.project) & set("/\\#?%:"):
             raise ValueError(
-                f"tracking.project {self.project!r}: a name without any of / \\ # ? % :"
+                f"tracking.project must be a name without / \\ # ? % :, got {self.project!r}."
             )
 
     def open(self, folder: Path, config: Mapping[str, Any]) -> Tracker:
         mode = self.resolve_mode()
         if mode == "offline":
-            # Else the library resolves its host name to report its own faults.
+            # Otherwise the library opens connections to report its own errors.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-            _log.info("wandb is offline; send the run later: wandb sync %s/wandb/offline-*", folder)
+            _log.info(
+                "wandb is offline; upload the run with: wandb sync %s/wandb/offline-*", folder
+            )
         from palitune.report.trackers.wandb_tracker import WandbTracker
 
         file = folder / WANDB_ID_FILE
-        goes_on = dict(config.get("training", {})).get("resume") is not None and file.is_file()
+        resumes = dict(config.get("training", {})).get("resume") is not None and file.is_file()
         run = _import_wandb().init(
             project=self.project,
             entity=self.entity,
@@ -116,9 +118,9 @@ class WandbConfig(TrackerConfig):
             dir=folder,
             config=dict(config),
             mode=mode,
-            id=file.read_text(encoding="utf-8").strip() if goes_on else None,
-            resume="allow" if goes_on else None,
-            # A run of its own per folder, also where the process has tracked another before.
+            id=file.read_text(encoding="utf-8").strip() if resumes else None,
+            resume="allow" if resumes else None,
+            # One run per folder, also if the process has tracked another run before.
             reinit="create_new",
             settings={"console": "off", "disable_job_creation": True},
         )
@@ -126,21 +128,22 @@ class WandbConfig(TrackerConfig):
         return WandbTracker(run, log_model=self.log_model)
 
     def resolve_mode(self) -> str:
-        """Decide what `auto` means here: online | offline | disabled.
+        """Resolve `auto` to online | offline | disabled.
 
-        Raises RuntimeError where online is asked for and no key is set: it would be prompted for.
+        Raises:
+            RuntimeError: The mode is online without an API key, for which wandb would prompt.
         """
         mode = self.mode.value
         if self.mode is WandbMode.auto:
             mode = os.environ.get("WANDB_MODE") or ("online" if has_api_key() else "offline")
         if mode == "online" and not has_api_key():
-            raise RuntimeError("no key is set; set WANDB_API_KEY or tracking.mode=offline")
+            raise RuntimeError("no API key found. Set WANDB_API_KEY or tracking.mode=offline")
         return mode
 
 
 @dataclass(kw_only=True)
 class TensorBoardConfig(TrackerConfig):
-    """Event files in the run folder's `tensorboard`: `tensorboard --logdir` shows them."""
+    """TensorBoard event files in the folder `tensorboard` of the run folder."""
 
     name: ClassVar[str] = "tensorboard"
 
@@ -151,12 +154,12 @@ class TensorBoardConfig(TrackerConfig):
 
 
 def has_api_key() -> bool:
-    """Tell whether a key for Weights & Biases is set, in WANDB_API_KEY or the netrc file."""
+    """Return whether WANDB_API_KEY or the netrc file has a key for Weights & Biases."""
     return bool(_import_wandb().login(prompt=False, verify=False))
 
 
 def _import_wandb() -> Any:
-    """Import the library so that it says nothing in the terminal; it keeps its own log files."""
+    """Import wandb without output in the terminal; it keeps its own log files."""
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))

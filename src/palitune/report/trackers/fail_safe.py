@@ -1,4 +1,4 @@
-"""Start a tracker that cannot stop a run: its first fault is told, then it is left alone."""
+"""Tracker wrapper that turns the first exception of a tracker into a warning."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -11,18 +11,14 @@ from palitune.report.trackers.config import NullTracker, Tracker, TrackerConfig
 _log = logging.getLogger(__name__)
 
 
-def start_tracker(
-    tracker_config: TrackerConfig, folder: Path, config: Mapping[str, Any]
-) -> "FailSafeTracker":
-    """Open the tracker of a run; whatever it raises, now or later, is one warning.
-
-    `config`: the composed configuration as plain values. The caller starts it on one process only.
-    """
-    return FailSafeTracker(tracker_config, folder, config)
-
-
 class FailSafeTracker:
-    """A tracker whose first fault is a warning, and its end."""
+    """Tracker that cannot stop a run: it is disabled with a warning by its first exception.
+
+    Args:
+        tracker_config: Settings of the tracker.
+        folder: Run folder.
+        config: Composed configuration as plain values.
+    """
 
     def __init__(
         self, tracker_config: TrackerConfig, folder: Path, config: Mapping[str, Any]
@@ -35,7 +31,7 @@ class FailSafeTracker:
         self._call_safely(lambda: self._tracker.log(metrics, step))
 
     def publish(self, folder: Path) -> None:
-        """Record the results in a run folder; nothing where there are none yet."""
+        """Log the results in a run folder; nothing if there are no metrics yet."""
         if (folder / "metrics.json").is_file() and not isinstance(self._tracker, NullTracker):
             self._call_safely(lambda: self._tracker.publish(read_run_folder(folder)))
 
@@ -48,12 +44,12 @@ class FailSafeTracker:
     def _call_safely(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as fault:
+        except Exception as error:
             self._tracker = NullTracker()
             _log.warning(
-                "tracking with %s has stopped (%s: %s); the run goes on, its folder has every "
-                "number",
+                "tracking with %s has stopped (%s: %s); the run continues, and its folder has all "
+                "metrics",
                 self._name,
-                type(fault).__name__,
-                fault,
+                type(error).__name__,
+                error,
             )

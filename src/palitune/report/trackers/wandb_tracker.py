@@ -1,4 +1,4 @@
-"""A run of Weights & Biases: curves, summary, tables of examples, report and adapter."""
+"""Weights & Biases run: training curves, summary, tables of examples, report and adapter."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _REPORT_FILES = (
     "environment.json",
 )
 _UNLABELED = "object"
-"""The class of objects without a label."""
+"""Class name of objects without a label."""
 
 
 class WandbTracker:
@@ -55,33 +55,31 @@ class WandbTracker:
 
 
 def final_metrics(run: RunFolder) -> dict[str, float]:
-    """Name the numbers of a run `after/<part>/<name>`, and likewise `before`; NaN is left out."""
-    named: dict[str, float] = {}
-    for number in metric_values(run.metrics):
-        name = f"{number.part}/{number.name}" if number.part else number.name
-        named[f"after/{name}"] = number.after
-        if number.before is not None:
-            named[f"before/{name}"] = number.before
-    return {name: value for name, value in named.items() if not math.isnan(value)}
+    """Return the metrics of a run as `after/<part>/<name>` and `before/…`, without NaN."""
+    values: dict[str, float] = {}
+    for metric in metric_values(run.metrics):
+        name = f"{metric.part}/{metric.name}" if metric.part else metric.name
+        values[f"after/{name}"] = metric.after
+        if metric.before is not None:
+            values[f"before/{name}"] = metric.before
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def examples_table(examples: Sequence[EvaluatedExample]) -> Any:
-    """Build the `wandb.Table` of one part: the examples of its galleries, drawn by the tracker."""
+    """Build the `wandb.Table` of one part: the examples of the galleries, with boxes and masks."""
     import wandb
 
-    shown = [
-        chosen.example
-        for chosen in example_selection.select_examples(list(examples), max_examples=0)
-    ]
-    scores = list(dict.fromkeys(name for example in shown for name in example.after.scores))
-    sides = ["before"] if any(example.before for example in shown) else []
+    selection = example_selection.select_examples(list(examples), max_examples=0)
+    selected = [entry.example for entry in selection]
+    scores = list(dict.fromkeys(name for example in selected for name in example.after.scores))
+    sides = ["before"] if any(example.before for example in selected) else []
     columns = ["id", "image", "prefix", "reference", "text", *(f"text {side}" for side in sides)]
-    built = wandb.Table(columns=[*columns, "malformed", *scores])
-    numbered = _class_ids(shown)
-    for example in shown:
-        built.add_data(
+    table = wandb.Table(columns=[*columns, "malformed", *scores])
+    class_ids = _class_ids(selected)
+    for example in selected:
+        table.add_data(
             example.id,
-            wandb_image(example, numbered) if example.images else None,
+            wandb_image(example, class_ids) if example.images else None,
             example.prefix,
             "\n".join(example.suffixes or [i for i in example.reference if isinstance(i, str)]),
             example.after.text,
@@ -89,38 +87,38 @@ def examples_table(examples: Sequence[EvaluatedExample]) -> Any:
             example.after.value is None,
             *(example.after.scores.get(name) for name in scores),
         )
-    return built
+    return table
 
 
 def samples_table(samples: Sequence[Mapping[str, Any]]) -> Any:
-    """Build the `wandb.Table` of answers that were sampled on the way, one answer a line."""
+    """Build the `wandb.Table` of completions sampled during alignment, one per row."""
     import wandb
 
-    built = wandb.Table(columns=["step", "part", "id", "prefix", "text", "reward", "rewards"])
+    table = wandb.Table(columns=["step", "part", "id", "prefix", "text", "reward", "rewards"])
     for sample in samples:
-        asked = [sample[name] for name in ("step", "part", "id", "prefix")]
+        prompt = [sample[name] for name in ("step", "part", "id", "prefix")]
         for answer in sample["answers"]:
-            named = ", ".join(f"{name} {value:.3f}" for name, value in answer["rewards"].items())
-            built.add_data(*asked, answer["text"], answer["reward"], named)
-    return built
+            rewards = ", ".join(f"{name} {value:.3f}" for name, value in answer["rewards"].items())
+            table.add_data(*prompt, answer["text"], answer["reward"], rewards)
+    return table
 
 
 def wandb_image(example: EvaluatedExample, class_ids: Mapping[str, int]) -> Any:
-    """Build the `wandb.Image` of an example with the boxes and masks of each side.
+    """Build the `wandb.Image` of an example with the boxes and masks of reference and predictions.
 
-    `numbered`: the number of each class, from 1.
+    `class_ids`: id of each class, from 1.
     """
     import wandb
 
     sides = {"reference": get_instances(example.reference)}
     sides |= {name: get_instances(answer.value) for name, answer in captioned_predictions(example)}
-    drawn = load_image_grid(example.images, example.size)
+    image = load_image_grid(example.images, example.size)
     names = {number: label for label, number in class_ids.items()}
     masked = {
         side: items for side, items in sides.items() if any(i.mask is not None for i in items)
     }
     return wandb.Image(
-        drawn,
+        image,
         boxes={
             side: {
                 "box_data": [_box_data(i, example, class_ids) for i in items],
@@ -130,7 +128,7 @@ def wandb_image(example: EvaluatedExample, class_ids: Mapping[str, int]) -> Any:
             if items
         },
         masks={
-            side: {"mask_data": _mask_data(items, drawn.size, class_ids), "class_labels": names}
+            side: {"mask_data": _mask_data(items, image.size, class_ids), "class_labels": names}
             for side, items in masked.items()
         },
         classes=[{"id": number, "name": name} for number, name in names.items()],
@@ -138,7 +136,7 @@ def wandb_image(example: EvaluatedExample, class_ids: Mapping[str, int]) -> Any:
 
 
 def _class_ids(examples: Sequence[EvaluatedExample]) -> dict[str, int]:
-    found = [
+    labels = [
         item.label or _UNLABELED
         for example in examples
         for value in (
@@ -147,17 +145,17 @@ def _class_ids(examples: Sequence[EvaluatedExample]) -> dict[str, int]:
         )
         for item in get_instances(value)
     ]
-    return {label: number for number, label in enumerate(sorted(set(found)), start=1)}
+    return {label: number for number, label in enumerate(sorted(set(labels)), start=1)}
 
 
 def _box_data(
     instance: Instance, example: EvaluatedExample, class_ids: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Write a box as shares of the image's sides, which fit the image at any size."""
+    """Return a box relative to the image size, in the format of wandb."""
     x0, y0, x1, y1 = instance.box
     width, height = example.size
     label = instance.label or _UNLABELED
-    drawn: dict[str, Any] = {
+    data: dict[str, Any] = {
         "position": {
             "minX": min(max(x0 / width, 0.0), 1.0),
             "maxX": min(max(x1 / width, 0.0), 1.0),
@@ -167,13 +165,13 @@ def _box_data(
         "class_id": class_ids[label],
         "box_caption": label if instance.score is None else f"{label} {instance.score:.2f}",
     }
-    return drawn if instance.score is None else drawn | {"scores": {"score": instance.score}}
+    return data if instance.score is None else data | {"scores": {"score": instance.score}}
 
 
 def _mask_data(
     instances: Sequence[Instance], size: tuple[int, int], class_ids: Mapping[str, int]
 ) -> np.ndarray[Any, np.dtype[np.uint16]]:
-    """Paint masks over each other as class numbers, (height, width); 0 where there is none."""
+    """Return the class ids of the masks, (height, width); later ones lie on top, 0 is none."""
     painted = np.zeros((size[1], size[0]), np.uint16)
     for instance in instances:
         if instance.mask is not None:

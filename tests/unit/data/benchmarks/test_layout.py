@@ -1,4 +1,4 @@
-"""Where a record holds a value."""
+"""Paths of values in records, and the size of minival."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ RECORD = {"a": {"b": [{"c": 1}, {"c": 2}, {}]}, "text": "x", "none": None}
         (lambda record: record["text"] * 2, "xx"),
     ],
 )
-def test_a_value_is_found_by_its_way(column: Column, value: Any) -> None:
+def test_a_column_is_a_path_or_a_function(column: Column, value: Any) -> None:
     assert value_at(RECORD, column) == value
 
 
-def test_a_minival_is_a_number_or_a_share() -> None:
+def test_the_size_of_minival_is_a_number_or_a_fraction() -> None:
     assert (minival_count(10_240, 200_000), minival_count(0.05, 39_463)) == (10_240, 1973)

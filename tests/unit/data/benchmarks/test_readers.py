@@ -1,4 +1,4 @@
-"""Official files as records: what is dropped, what is made of them."""
+"""Readers of official files."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from palitune.errors import DataError
 from support.official_files import write_csv, write_file, write_jsonl
 
 
-def test_every_order_of_the_spans_of_an_answer_is_right() -> None:
+def test_every_order_of_the_spans_of_an_answer_is_returned() -> None:
     assert read.span_permutations(["a, b, c", "d"]) == [
         "a, b, c", "a, c, b", "b, a, c", "b, c, a", "c, a, b", "c, b, a", "d"
     ]  # fmt: skip
@@ -31,7 +31,7 @@ def test_annotators_answers_become_text_and_bulk_is_dropped(tmp_path: Path) -> N
     ]
 
 
-def test_the_english_of_coco35l_is_what_was_translated_into_german(tmp_path: Path) -> None:
+def test_english_captions_of_coco35l_are_the_sources_of_the_german_ones(tmp_path: Path) -> None:
     line = {"image_id": "57870_0", "caption_tokenized": "a boat", "translation_tokenized": "Boot"}
     write_jsonl(tmp_path / "a.jsonl", [line | {"trg_lang": "de"}, line | {"trg_lang": "sv"}])
     assert list(read.coco35l(tmp_path / "a.jsonl")) == [
@@ -53,14 +53,14 @@ def test_tables_and_lists_of_names_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "content", "why"),
     [
-        (read.json_list("data"), {"rows": []}, "no list under 'data'"),
-        (read.json_list(), {}, "no list as a whole"),
-        (read.json_dict, [], "no object of records"),
-        (read.json_lines, "{}\n{", ":2: not JSON"),
+        (read.json_list("data"), {"rows": []}, "must contain a list under 'data'"),
+        (read.json_list(), {}, "must contain a list\\."),
+        (read.json_dict, [], "must be an object of records"),
+        (read.json_lines, "{}\n{", ":2: line must be JSON"),
         (read.ai2d, "", "ai2d_test_ids.csv does not exist"),
     ],
 )
-def test_another_version_of_a_file_is_named(
+def test_another_version_of_a_file_is_an_error(
     tmp_path: Path, reader: Any, content: Any, why: str
 ) -> None:
     write_file(tmp_path / "a.json", content)

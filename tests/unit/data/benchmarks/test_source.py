@@ -1,4 +1,4 @@
-"""Benchmarks: rows out of miniatures of their official files, and what is said of other files."""
+"""Benchmarks: rows from miniatures of their official files, and errors for other files."""
 
 import json
 import shutil
@@ -203,7 +203,7 @@ def test_coco_text_is_read_in_its_full_size(downloads: Path) -> None:
     assert row.images[0].endswith("stvqa/train2014/COCO_train2014_000000000007.jpg")
 
 
-def test_diagrams_show_letters_where_the_question_is_about_letters(downloads: Path) -> None:
+def test_diagrams_show_letters_if_the_question_refers_to_letters(downloads: Path) -> None:
     letters, words = rows(benchmark(downloads, "ai2d"), "train")
     assert words.images[0].endswith("ai2d/images/1.png")
     plain, drawn = (np.asarray(open_image(row.images[0])) for row in (words, letters))
@@ -215,7 +215,7 @@ def test_diagrams_show_letters_where_the_question_is_about_letters(downloads: Pa
     assert inside.min() < 60
 
 
-def test_images_may_lie_in_a_folder_of_their_own(downloads: Path, tmp_path: Path) -> None:
+def test_images_may_lie_in_another_folder(downloads: Path, tmp_path: Path) -> None:
     folder = write_benchmark("okvqa", tmp_path / "okvqa")
     (folder / "train2014").rename(tmp_path / "coco2014")
     source = Benchmark(layout="okvqa", path=str(folder), images=str(tmp_path / "coco2014"))
@@ -232,75 +232,77 @@ def test_a_split_may_be_another_file(downloads: Path, tmp_path: Path) -> None:
     assert len(rows(source, "validation")) == 2
 
 
-def refusal(source: Benchmark, split: str) -> str:
+def error_of(source: Benchmark, split: str) -> str:
     with pytest.raises(DataError) as caught:
         rows(source, split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_a_missing_file_is_named_with_where_it_is_had_and_what_is_there(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_names_the_download_and_the_folder(tmp_path: Path) -> None:
     source = Benchmark(layout="vqav2", path=str(tmp_path))
     write_file(tmp_path / "v2_OpenEnded_mscoco_train2014_questions.json", {"questions": []})
-    assert refusal(source, "train") == (
-        f"{tmp_path}: split 'train' of vqav2 needs v2_mscoco_train2014_annotations.json, from "
-        "visualqa.org/download.html; images: cocodataset.org (2014, test2015); found here: "
-        "'v2_OpenEnded_mscoco_train2014_questions.json'; another name is told with "
-        "data.splits.train=FILE"
+    assert error_of(source, "train") == (
+        f"{tmp_path}: split 'train' of vqav2 must have v2_mscoco_train2014_annotations.json, got "
+        "'v2_OpenEnded_mscoco_train2014_questions.json'. Download vqav2 from "
+        "visualqa.org/download.html; images: cocodataset.org (2014, test2015), or set "
+        "data.splits.train=FILE."
     )
-    assert refusal(source, "dev") == (
-        f"{tmp_path}: vqav2 has no split 'dev'; it has train, validation, trainval, test, "
-        "test-dev, minitrain, minival"
+    assert error_of(source, "dev") == (
+        f"{tmp_path}: split of vqav2 must be one of train, validation, trainval, test, test-dev, "
+        "minitrain, minival, got 'dev'."
     )
     source.path = str(tmp_path / "elsewhere")
-    assert refusal(source, "train").startswith(
-        f"data.path: {tmp_path}/elsewhere does not exist; vqav2 is had from visualqa.org/download"
+    assert error_of(source, "train").startswith(
+        f"data.path: {tmp_path}/elsewhere does not exist. Download vqav2 from visualqa.org/downlo"
     )
 
 
-def test_a_missing_image_folder_is_named_with_where_it_is_had(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_image_names_the_download(tmp_path: Path) -> None:
     folder = write_benchmark("gqa", tmp_path / "gqa")
     shutil.rmtree(folder / "images")
     [bad] = rows(Benchmark(layout="gqa", path=str(folder)), "train")
     assert str(bad) == (
-        f"{folder}/train_balanced_questions.json, 1: its image is not at "
-        f"{folder}/images/2405722.jpg or {folder}/2405722.jpg; get it from "
-        "cs.stanford.edu/people/dorarad/gqa/download.html, or say where images are with "
-        "data.images=FOLDER"
+        f"{folder}/train_balanced_questions.json, 1: image must be at "
+        f"{folder}/images/2405722.jpg or {folder}/2405722.jpg, got none. Download it from "
+        "cs.stanford.edu/people/dorarad/gqa/download.html, or set data.images=FOLDER."
     )
 
 
 @pytest.mark.parametrize(
     ("layout", "file", "content", "why"),
     [
-        ("docvqa", "train_v1.0_withQT.json", [], "another version of the file: no list under 'da"),
-        ("docvqa", "train_v1.0_withQT.json", "{", "not JSON ("),
-        ("gqa", "train_balanced_questions.json", [], "another version of the file: no object of"),
-        ("aokvqa_da", "aokvqa_v1p0_train.json", {}, "another version of the file: no list as a"),
-        ("pope", "coco_pope_random.json", "{}\n{", "not JSON ("),
+        ("docvqa", "train_v1.0_withQT.json", [], "file must contain a list under 'da"),
+        ("docvqa", "train_v1.0_withQT.json", "{", "file must be JSON ("),
+        ("gqa", "train_balanced_questions.json", [], "file must be an object of records."),
+        ("aokvqa_da", "aokvqa_v1p0_train.json", {}, "file must contain a list."),
+        ("pope", "coco_pope_random.json", "{}\n{", "line must be JSON ("),
         ("scicap", "SciCap-Caption-All/train/1001.trainv1-Figure2-1.json", {},
-         "not as scicap has it (KeyError"),
+         "record must have the format of scicap, got KeyError"),
         ("icdar15", "ch4_training_localization_transcription_gt/gt_img_1.txt", "1,2,3",
-         "not a word ("),
-        ("total_text", "Groundtruth/Polygon/Train/poly_gt_img11.txt", "x: [[1]]", "not a word ("),
-        ("countbenchqa", "countbench_paired_questions.json", [], "2 rows, but 0 questions beside"),
-        ("scienceqa", "problems.json", {"1": {"split": "train"}}, "not as scienceqa has it (KeyE"),
+         "line must be an outline and a word ("),
+        ("total_text", "Groundtruth/Polygon/Train/poly_gt_img11.txt", "x: [[1]]",
+         "line must be an outline and a word ("),
+        ("countbenchqa", "countbench_paired_questions.json", [],
+         "table must have 0 rows, one per question, got 2"),
+        ("scienceqa", "problems.json", {"1": {"split": "train"}},
+         "record must have the format of sci"),
     ],
 )  # fmt: skip
-def test_a_file_of_another_version_is_refused(
+def test_a_file_of_another_version_is_an_error(
     tmp_path: Path, layout: str, file: str, content: Any, why: str
 ) -> None:
     folder = write_benchmark(layout, tmp_path / layout)
     write_file(folder / file, content)
     source = Benchmark(layout=layout, path=str(folder))
     split = "test" if layout in ("pope", "countbenchqa") else "train"
-    assert why in refusal(source, split)
+    assert why in error_of(source, split)
 
 
 @pytest.mark.parametrize(
     "changed", [{"question": None}, {"questionId": None}, {"image": 7}, "text"]
 )
-def test_a_record_of_another_form_is_a_bad_row(tmp_path: Path, changed: Any) -> None:
+def test_a_record_in_another_format_is_an_error(tmp_path: Path, changed: Any) -> None:
     folder = write_benchmark("docvqa", tmp_path / "docvqa")
     file = folder / "val_v1.0_withQT.json"
     content = json.loads(file.read_text())
@@ -319,62 +321,62 @@ def test_a_record_of_another_form_is_a_bad_row(tmp_path: Path, changed: Any) -> 
     assert isinstance(good, Row)
 
 
-def test_a_rotation_file_that_is_not_there_or_another_one_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_rotation_file_is_an_error(tmp_path: Path) -> None:
     folder = write_benchmark("textvqa", tmp_path / "textvqa")
     source = Benchmark(layout="textvqa", path=str(folder), rotations="rotation.csv")
     write_file(folder / "train_images/rotation.csv", "a,b\n1,2\n")
-    assert "no columns ImageID and Rotation" in str(rows(source, "train")[0])
+    assert "must have the columns ImageID and Rotation, got a, b." in str(rows(source, "train")[0])
     (folder / "train_images/rotation.csv").unlink()
-    assert "train_images/rotation.csv does not exist; it is Open Images'" in str(
+    assert "train_images/rotation.csv does not exist. Download {train,test}-im" in str(
         rows(source, "train")[0]
     )
 
 
-def test_a_widget_without_area_is_a_bad_row(tmp_path: Path) -> None:
+def test_a_widget_without_area_is_an_error(tmp_path: Path) -> None:
     folder = write_benchmark("widgetcap", tmp_path / "widgetcap")
     leaf = {"bounds": [10, 10, 10, 20]}
     root = {"children": [{}, {"children": [leaf]}]}
     write_file(folder / "combined/0.json", {"activity": {"root": root}})
     [bad] = rows(Benchmark(layout="widgetcap", path=str(folder)), "train")
-    assert "widget 0.1.0 with bounds [10, 10, 10, 20] has no area" in str(bad)
+    assert "widget 0.1.0 must have an area, got the bounds [10, 10, 10, 20]." in str(bad)
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"layout": "docvqq"}, r"data.layout: 'docvqq' is not one of docvqa, infovqa"),
+        ({"layout": "docvqq"}, r"data.layout must be one of docvqa, infovqa, .* got 'docvqq'"),
         (
             {"layout": "pope", "filter": {"half": ["x"]}},
-            r"data.filter: pope tells no 'half'; .* kind",
+            r"data.filter must use the attributes of pope \(kind\), got 'half'",
         ),
         (
             {"layout": "docvqa", "filter": {"a": ["x"]}},
-            r"data.filter: docvqa tells no 'a'; .* nothing",
+            r"data.filter must use the attributes of docvqa \(none\), got 'a'",
         ),
     ],
 )
-def test_a_setting_that_cannot_work_is_refused(settings: Any, why: str) -> None:
+def test_an_invalid_setting_is_an_error(settings: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Benchmark(path="x", **settings)
 
 
-def test_a_share_of_train_can_be_held_out(downloads: Path) -> None:
+def test_a_fraction_of_train_can_be_held_out(downloads: Path) -> None:
     source = benchmark(downloads, "stvqa", validation_fraction=0.5)
-    held, kept = (
+    held_out, kept = (
         {row.images[0] for row in rows(source, split)} for split in ("validation", "train")
     )
-    assert held
+    assert held_out
     assert kept
-    assert not held & kept
-    assert len(held | kept) == 31
+    assert not held_out & kept
+    assert len(held_out | kept) == 31
 
 
-def test_the_image_is_what_the_miniature_drew(downloads: Path) -> None:
+def test_the_image_format_is_kept(downloads: Path) -> None:
     with Image.open(rows(benchmark(downloads, "rsvqa_lr"), "test")[0].images[0]) as image:
         assert image.format == "TIFF"
 
 
-def test_the_part_of_a_video_that_is_meant_is_seen(tmp_path: Path) -> None:
+def test_frames_are_those_of_the_video_segment(tmp_path: Path) -> None:
     folder = write_benchmark("activitynet_captions", tmp_path / "activitynet")
     frames = VideoSampling(count=3, stride=2)
     data = Benchmark(layout="activitynet_captions", path=str(folder), frames=frames)
@@ -386,11 +388,11 @@ def test_the_part_of_a_video_that_is_meant_is_seen(tmp_path: Path) -> None:
     assert [frame_index(image) for image in second.images] == [6, 8, 10]
 
 
-def test_a_video_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_video_is_an_error(tmp_path: Path) -> None:
     folder = write_benchmark("msvd_qa", tmp_path / "msvd")
     shutil.rmtree(folder / "YouTubeClips")
     [row] = Benchmark(layout="msvd_qa", path=str(folder)).rows("test")
-    assert "its video is not at" in str(row)
+    assert ": video must be at " in str(row)
     assert "YouTubeClips/-4wsuPCjDBc_5_15.mp4" in str(row)
 
 

@@ -1,4 +1,4 @@
-"""Visits under augmentation: the same draws everywhere, texts that stay true, none that lie."""
+"""Augmented samples are reproducible, and their texts stay true."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoProcessor
 
 from palitune.data.collator import Collator
-from palitune.data.dataset import Examples, concatenate_datasets, load_split
+from palitune.data.dataset import ConcatDataset, Examples, load_split
 from palitune.data.images.augmentation import (
     DocumentAugmentation,
     GeometricAugmentation,
@@ -39,72 +39,74 @@ from palitune.tasks.detection import Detection, PromptClasses
 from palitune.tasks.referring_detection import ReferringDetection
 
 SIZE = (90, 60)
-STILL: dict[str, float] = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+NO_COLOR_JITTER: dict[str, float] = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 
 
 def light(**shares: Any) -> GeometricAugmentation:
-    """Only what is asked for."""
-    return GeometricAugmentation(**({"hflip_prob": 0, "crop_prob": 0} | STILL | shares))
+    """An augmentation without color jitter and with these settings only."""
+    return GeometricAugmentation(**({"hflip_prob": 0, "crop_prob": 0} | NO_COLOR_JITTER | shares))
 
 
-def visits_of(
+def training_set_of(
     data: Coco | Jsonl,
     task: Task,
     augmentation: GeometricAugmentation | NoAugmentation,
     seed: int = 0,
 ) -> TrainingSet:
     return build_training_set(
-        concatenate_datasets(load_split(data, task, "train")),
+        ConcatDataset(load_split(data, task, "train")),
         TargetSampling.sample,
         seed,
         augmentation,
     )
 
 
-def drawn(
-    augmentation: GeometricAugmentation, task: Task, row: Row, chance: int = 0
+def sample_view(
+    augmentation: GeometricAugmentation, task: Task, row: Row, seed: int = 0
 ) -> tuple[tuple[int, int, int, int] | None, bool, Row, int]:
-    [view], seen = augmentation.sample(task.example(row), row, task, Random(chance))
+    [view], seen = augmentation.sample(task.example(row), row, task, Random(seed))
     return view.crop_box, view.hflip, seen.row, seen.num_dropped
 
 
 def row(**columns: Any) -> Row:
-    given: dict[str, Any] = {"id": "7", "images": ("a.png",), "size": SIZE, "location": "drawn"}
+    defaults: dict[str, Any] = {"id": "7", "images": ("a.png",), "size": SIZE, "location": "drawn"}
     boats = (Instance("boat", (5, 5, 25, 25)), Instance("buoy", (60, 30, 80, 50)))
-    return Row(**(given | {"instances": boats, "classes": ("boat", "buoy", "crab")} | columns))
+    return Row(**(defaults | {"instances": boats, "classes": ("boat", "buoy", "crab")} | columns))
 
 
-def test_a_visit_depends_on_seed_epoch_and_position_alone(toy_coco: Path) -> None:
-    def looks(seed: int, epoch: int) -> list[TrainingSample]:
-        visits = visits_of(Coco(path=str(toy_coco)), Detection(), GeometricAugmentation(), seed)
-        visits.set_epoch(epoch)
-        return [visits[index] for index in reversed(range(len(visits)))]
+def test_a_sample_depends_on_seed_epoch_and_position_alone(toy_coco: Path) -> None:
+    def samples(seed: int, epoch: int) -> list[TrainingSample]:
+        training_set = training_set_of(
+            Coco(path=str(toy_coco)), Detection(), GeometricAugmentation(), seed
+        )
+        training_set.set_epoch(epoch)
+        return [training_set[index] for index in reversed(range(len(training_set)))]
 
-    assert looks(0, 3) == looks(0, 3)
-    assert looks(0, 3) != looks(0, 4)
-    assert looks(0, 3) != looks(1, 3)
+    assert samples(0, 3) == samples(0, 3)
+    assert samples(0, 3) != samples(0, 4)
+    assert samples(0, 3) != samples(1, 3)
 
 
-def test_another_process_draws_the_same(toy_coco: Path, tiny: Callable[[str], Path]) -> None:
-    visits = visits_of(Coco(path=str(toy_coco)), Detection(), GeometricAugmentation())
-    visits.set_epoch(5)
+def test_another_process_samples_the_same(toy_coco: Path, tiny: Callable[[str], Path]) -> None:
+    training_set = training_set_of(Coco(path=str(toy_coco)), Detection(), GeometricAugmentation())
+    training_set.set_epoch(5)
     collate = Collator(AutoProcessor.from_pretrained(tiny("paligemma2"))).collate_train
-    here = list(DataLoader(visits, 4, collate_fn=collate))  # type: ignore[arg-type]
-    there = DataLoader(
-        visits,  # type: ignore[arg-type]
+    expected = list(DataLoader(training_set, 4, collate_fn=collate))  # type: ignore[arg-type]
+    loader = DataLoader(
+        training_set,  # type: ignore[arg-type]
         4,
         collate_fn=collate,
         num_workers=1,
         multiprocessing_context="spawn",
     )
-    for ours, theirs in zip(here, there, strict=True):
+    for ours, theirs in zip(expected, loader, strict=True):
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_without_augmentation_visits_are_the_examples(toy_coco: Path) -> None:
-    plain = visits_of(Coco(path=str(toy_coco)), Detection(), NoAugmentation())
-    still = visits_of(Coco(path=str(toy_coco)), Detection(), light())
+def test_without_augmentation_samples_are_the_examples(toy_coco: Path) -> None:
+    plain = training_set_of(Coco(path=str(toy_coco)), Detection(), NoAugmentation())
+    still = training_set_of(Coco(path=str(toy_coco)), Detection(), light())
     assert type(plain) is TrainingSet
     assert type(still) is AugmentedTrainingSet
     assert [plain[n].example for n in range(12)] == [still[n].example for n in range(12)]
@@ -113,40 +115,40 @@ def test_without_augmentation_visits_are_the_examples(toy_coco: Path) -> None:
     assert plain.augmentation_summary(range(12)) == []
 
 
-def test_an_example_is_written_anew_of_what_is_seen(toy_coco: Path) -> None:
+def test_an_example_is_written_for_the_transformed_row(toy_coco: Path) -> None:
     task = Detection(prompt_classes=PromptClasses.present)
     data = Coco(path=str(toy_coco))
-    visits = visits_of(data, task, GeometricAugmentation(crop_prob=1, crop_area=0.2))
+    training_set = training_set_of(data, task, GeometricAugmentation(crop_prob=1, crop_area=0.2))
     [part] = load_split(data, task, "train")
     different = 0
     for epoch in range(4):
-        visits.set_epoch(epoch)
-        for index in range(len(visits)):
-            visit = visits[index]
+        training_set.set_epoch(epoch)
+        for index in range(len(training_set)):
+            sample = training_set[index]
             plain = part.examples[index]
-            window = visit.transforms[0].crop_box
+            window = sample.transforms[0].crop_box
             assert window is not None
-            assert visit.example.size == (window[2] - window[0], window[3] - window[1])
-            assert visit.suffix == visit.example.suffixes[0]
-            found = task.parse(visit.suffix, visit.example.size)
+            assert sample.example.size == (window[2] - window[0], window[3] - window[1])
+            assert sample.suffix == sample.example.suffixes[0]
+            found = task.parse(sample.suffix, sample.example.size)
             assert found is not None
             labels = {i.label for i in found} or {"blue", "green", "red"}
-            assert visit.example.prefix == "detect " + " ; ".join(sorted(labels))
-            assert (visit.example.id, visit.example.component) == (plain.id, "detection")
-            different += visit.example.prefix != plain.prefix
+            assert sample.example.prefix == "detect " + " ; ".join(sorted(labels))
+            assert (sample.example.id, sample.example.component) == (plain.id, "detection")
+            different += sample.example.prefix != plain.prefix
     assert different > 4
 
 
-def test_the_row_comes_back_from_the_cache(toy_coco: Path) -> None:
+def test_the_row_is_cached(toy_coco: Path) -> None:
     data = Coco(path=str(toy_coco))
     [part] = load_split(data, Detection(), "train")
     assert isinstance(part.examples, Examples)
     assert [part.examples.row(n) for n in range(12)] == list(data.rows("train"))
 
 
-def test_a_mirrored_object_is_written_on_the_other_side() -> None:
-    _, mirrored, seen, _ = drawn(light(hflip_prob=1), Detection(), row())
-    assert mirrored
+def test_a_flipped_object_is_on_the_other_side() -> None:
+    _, flipped, seen, _ = sample_view(light(hflip_prob=1), Detection(), row())
+    assert flipped
     assert [i.box for i in seen.instances or ()] == [(65, 5, 85, 25), (10, 30, 30, 50)]
 
 
@@ -157,37 +159,37 @@ def test_a_mirrored_object_is_written_on_the_other_side() -> None:
         "le bateau à gauche", "das Boot links", "el barco de la derecha", "a destra", "左边的船",
     ],
 )  # fmt: skip
-def test_who_speaks_of_sides_is_never_mirrored(text: str) -> None:
+def test_an_example_with_a_word_for_a_side_is_never_flipped(text: str) -> None:
     task = ReferringDetection()
-    said = row(expression=text, instances=(Instance("boat", (5, 5, 25, 25)),))
-    assert mentions_left_or_right(task.example(said))
-    assert not drawn(light(hflip_prob=1), task, said)[1]
-    assert not drawn(light(hflip_prob=1), Caption(), row(captions=("a boat", text)))[1]
-    assert not drawn(light(hflip_prob=1), Detection(classes=["boat", text]), row())[1]
+    named = row(expression=text, instances=(Instance("boat", (5, 5, 25, 25)),))
+    assert mentions_left_or_right(task.example(named))
+    assert not sample_view(light(hflip_prob=1), task, named)[1]
+    assert not sample_view(light(hflip_prob=1), Caption(), row(captions=("a boat", text)))[1]
+    assert not sample_view(light(hflip_prob=1), Detection(classes=["boat", text]), row())[1]
 
 
 @pytest.mark.parametrize("text", ["the red boat", "cleft", "a birthright", "el destructor"])
-def test_who_does_not_is(text: str) -> None:
-    said = row(expression=text, instances=(Instance("boat", (5, 5, 25, 25)),))
-    assert drawn(light(hflip_prob=1), ReferringDetection(), said)[1]
+def test_similar_words_do_not_prevent_a_flip(text: str) -> None:
+    named = row(expression=text, instances=(Instance("boat", (5, 5, 25, 25)),))
+    assert sample_view(light(hflip_prob=1), ReferringDetection(), named)[1]
 
 
 @pytest.mark.parametrize("name", ["ocr", "text_spotting", "vqa", "text"])
-def test_tasks_that_may_read_text_are_neither_mirrored_nor_cropped(name: str) -> None:
+def test_tasks_that_may_read_text_are_neither_flipped_nor_cropped(name: str) -> None:
     assert not TASKS[name].allow_flip
     written = row(
         text="7", question="q", answers=("a",), prefix="p" if name == "text" else None,
         suffix="s" if name == "text" else None,
     )  # fmt: skip
-    for chance in range(20):
-        window, mirrored, seen, _ = drawn(
-            light(hflip_prob=1, crop_prob=0.5, square_crop_prob=0.5), TASKS[name](), written, chance
+    for seed in range(20):
+        window, flipped, seen, _ = sample_view(
+            light(hflip_prob=1, crop_prob=0.5, square_crop_prob=0.5), TASKS[name](), written, seed
         )
-        assert (window, mirrored) == (None, False)
+        assert (window, flipped) == (None, False)
         assert seen == written
 
 
-def test_only_tasks_whose_boxes_follow_are_cropped() -> None:
+def test_only_tasks_that_write_all_boxes_are_cropped() -> None:
     assert {name for name, task in TASKS.items() if task.allow_crop} == {
         "detection",
         "segmentation",
@@ -201,38 +203,40 @@ def test_only_tasks_whose_boxes_follow_are_cropped() -> None:
         {"prefix": "<loc0000><loc0000><loc0100><loc0100> what is this?"},
     ],
 )
-def test_rows_with_places_written_already_do_not_move(fixed: dict[str, Any]) -> None:
-    given = row(**fixed)
+def test_rows_with_location_tokens_are_not_transformed(fixed: dict[str, Any]) -> None:
+    fixed_row = row(**fixed)
     augmentation = GeometricAugmentation(hflip_prob=1, crop_prob=1)
-    [view], seen = augmentation.sample(Detection().example(given), given, Detection(), Random(0))
+    [view], seen = augmentation.sample(
+        Detection().example(fixed_row), fixed_row, Detection(), Random(0)
+    )
     assert not view.transforms_boxes()
     assert view.color_jitter != IDENTITY_TRANSFORM.color_jitter
-    assert seen == (given, 0)
+    assert seen == (fixed_row, 0)
 
 
-def test_every_one_of_several_images_has_colours_of_its_own_and_all_are_mirrored_or_none() -> None:
+def test_several_images_have_different_colors_and_all_are_flipped_or_none() -> None:
     video = row(images=("a.png", "b.png", "c.png"), captions=("a boat",), instances=None)
-    mirrored = set()
-    for chance in range(20):
+    flipped = set()
+    for seed in range(20):
         views, seen = GeometricAugmentation(crop_prob=1).sample(
-            Caption().example(video), video, Caption(), Random(chance)
+            Caption().example(video), video, Caption(), Random(seed)
         )
         assert len({view.color_jitter for view in views}) == 3
         assert {view.crop_box for view in views} == {None}
-        [whether] = {view.hflip for view in views}
-        mirrored.add(whether)
+        [hflip] = {view.hflip for view in views}
+        flipped.add(hflip)
         assert seen == (video, 0)
-    assert mirrored == {True, False}
+    assert flipped == {True, False}
 
 
-def test_a_crop_that_leaves_nothing_where_none_is_wanted_is_not_made() -> None:
+def test_a_crop_without_objects_is_not_made_if_negatives_are_excluded() -> None:
     bare = light(crop_prob=1, crop_area=0.01, min_visible=1)
-    kept = [drawn(bare, Detection(), row(), chance) for chance in range(60)]
+    kept = [sample_view(bare, Detection(), row(), seed) for seed in range(60)]
     assert any(not seen.instances and cut == 2 for _, _, seen, cut in kept)
-    for chance in range(60):
-        window, _, seen, _ = drawn(bare, Detection(negative_ratio=0), row(), chance)
+    for seed in range(60):
+        window, _, seen, _ = sample_view(bare, Detection(negative_ratio=0), row(), seed)
         assert seen.instances
-        assert (window is None) == (not kept[chance][2].instances)
+        assert (window is None) == (not kept[seed][2].instances)
 
 
 @given(
@@ -240,10 +244,10 @@ def test_a_crop_that_leaves_nothing_where_none_is_wanted_is_not_made() -> None:
     st.floats(0.01, 1),
     st.integers(0, 1000),
 )
-def test_a_crop_lies_inside_and_shows_the_share_it_should(
-    size: tuple[int, int], least: float, chance: int
+def test_a_crop_is_inside_the_image_and_large_enough(
+    size: tuple[int, int], least: float, seed: int
 ) -> None:
-    x0, y0, x1, y1 = random_crop(size, least, Random(chance))
+    x0, y0, x1, y1 = random_crop(size, least, Random(seed))
     width, height = x1 - x0, y1 - y0
     assert 0 <= x0 < x1 <= size[0]
     assert 0 <= y0 < y1 <= size[1]
@@ -255,42 +259,44 @@ def test_a_crop_lies_inside_and_shows_the_share_it_should(
 
 
 @pytest.mark.parametrize(("share", "side"), [("pad_prob", 90), ("square_crop_prob", 60)])
-def test_the_aspect_is_kept_by_padding_or_by_a_square(share: str, side: int) -> None:
+def test_padding_and_square_crops_keep_the_aspect_ratio(share: str, side: int) -> None:
     corners = set()
-    for chance in range(40):
-        window, _, seen, _ = drawn(light(**{share: 1}), Detection(), row(), chance)
+    for seed in range(40):
+        window, _, seen, _ = sample_view(light(**{share: 1}), Detection(), row(), seed)
         assert window is not None
         assert seen.size == (window[2] - window[0], window[3] - window[1]) == (side, side)
         corners.add(window[:2])
     assert len(corners) > 5
-    assert drawn(light(**{share: 1}), Detection(), row(size=(90, 90)))[0] is None
+    assert sample_view(light(**{share: 1}), Detection(), row(size=(90, 90)))[0] is None
 
 
-def test_shares_are_what_they_say(toy_coco: Path) -> None:
+def test_transforms_have_their_probabilities(toy_coco: Path) -> None:
     mixed = light(hflip_prob=0.3, crop_prob=0.4, pad_prob=0.2)
-    looks = [drawn(mixed, Detection(), row(), chance) for chance in range(2000)]
-    mirrored = sum(look[1] for look in looks) / 2000
-    padded = sum(look[0] is not None and look[0][3] - look[0][1] == 90 for look in looks) / 2000
-    windows = sum(look[0] is not None for look in looks) / 2000
-    assert (mirrored, padded, windows) == pytest.approx((0.3, 0.2, 0.6), abs=0.04)
+    views = [sample_view(mixed, Detection(), row(), seed) for seed in range(2000)]
+    flipped = sum(view[1] for view in views) / 2000
+    padded = sum(view[0] is not None and view[0][3] - view[0][1] == 90 for view in views) / 2000
+    windows = sum(view[0] is not None for view in views) / 2000
+    assert (flipped, padded, windows) == pytest.approx((0.3, 0.2, 0.6), abs=0.04)
 
 
-def test_what_is_cut_away_is_told(toy_coco: Path) -> None:
-    visits = visits_of(Coco(path=str(toy_coco)), Detection(), light(crop_prob=1, crop_area=0.2))
-    assert isinstance(visits, AugmentedTrainingSet)
-    cut = sum(visits.augmented_example(index)[2].num_dropped for index in range(12))
-    assert cut > 0
-    assert visits.augmentation_summary(range(12)) == [
-        "augmentation: of 12 visits 0 are mirrored, 12 see the image cropped or padded, 0 see it "
-        f"turned or stretched; {cut} objects are cut away"
+def test_dropped_objects_are_counted_in_the_summary(toy_coco: Path) -> None:
+    training_set = training_set_of(
+        Coco(path=str(toy_coco)), Detection(), light(crop_prob=1, crop_area=0.2)
+    )
+    assert isinstance(training_set, AugmentedTrainingSet)
+    num_dropped = sum(training_set.augmented_example(index)[2].num_dropped for index in range(12))
+    assert num_dropped > 0
+    assert training_set.augmentation_summary(range(12)) == [
+        "augmentation: of 12 samples, 0 are flipped, 12 are cropped or padded, 0 are rotated or "
+        f"stretched; {num_dropped} objects are cropped away"
     ]
 
 
-def test_only_examples_that_tell_no_place_are_warped() -> None:
+def test_only_examples_without_locations_are_warped() -> None:
     def warps(task: Task, **columns: Any) -> set[bool]:
-        given = row(**columns)
-        example, page = task.example(given), DocumentAugmentation()
-        views = [page.sample(example, given, task, Random(seed))[0][0] for seed in range(5)]
+        plain_row = row(**columns)
+        example, page = task.example(plain_row), DocumentAugmentation()
+        views = [page.sample(example, plain_row, task, Random(seed))[0][0] for seed in range(5)]
         assert all(view.color_jitter != IDENTITY_TRANSFORM.color_jitter for view in views)
         return {view.affine != Affine() for view in views}
 
@@ -301,27 +307,27 @@ def test_only_examples_that_tell_no_place_are_warped() -> None:
     assert warps(TASKS["vqa"](), prefix="where is the boat?", suffix=boat) == {False}
 
 
-def test_prompts_of_an_image_share_a_view_and_its_repeats_do_not(toy_coco: Path) -> None:
+def test_prompts_of_an_image_share_a_transform_and_its_repeats_do_not(toy_coco: Path) -> None:
     [part] = load_split(Coco(path=str(toy_coco)), Detection(), "train")
-    twice = concatenate_datasets([replace(part, name=name, repeat=2) for name in ("one", "two")])
-    visits = build_training_set(
+    twice = ConcatDataset([replace(part, name=name, repeat=2) for name in ("one", "two")])
+    training_set = build_training_set(
         twice, TargetSampling.first, 0, DocumentAugmentation(), share_per_image=True
     )
     count = len(part.examples)
-    views = [visits[index].transforms for index in range(4 * count)]
-    assert len({visits[index].example.images for index in range(count)}) == count
+    views = [training_set[index].transforms for index in range(4 * count)]
+    assert len({training_set[index].example.images for index in range(count)}) == count
     assert views[: 2 * count] == views[2 * count :]
     assert len(set(views)) == 2 * count
-    visits.set_epoch(1)
-    assert not set(views) & {visits[index].transforms for index in range(4 * count)}
+    training_set.set_epoch(1)
+    assert not set(views) & {training_set[index].transforms for index in range(4 * count)}
 
 
-def test_a_page_is_turned_slanted_and_stretched_no_more_than_asked() -> None:
-    given = row(question="how many?", answers=("2",))
-    example = TASKS["vqa"]().example(given)
+def test_a_page_is_rotated_sheared_and_stretched_within_the_limits() -> None:
+    page_row = row(question="how many?", answers=("2",))
+    example = TASKS["vqa"]().example(page_row)
     page = DocumentAugmentation(degrees=3, shear=0.1, aspect=0.2)
     drawn = [
-        page.sample(example, given, TASKS["vqa"](), Random(seed))[0][0].affine
+        page.sample(example, page_row, TASKS["vqa"](), Random(seed))[0][0].affine
         for seed in range(500)
     ]
     for values, middle, most in (
@@ -337,14 +343,17 @@ def test_a_page_is_turned_slanted_and_stretched_no_more_than_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("settings", "message"),
     [
-        ({"hflip_prob": 1.1}, r"^augmentation\.hflip_prob must lie in \[0, 1\], not 1\.1$"),
-        ({"hue": 0.6}, r"^augmentation\.hue must lie in \[0, 0\.5\]"),
-        ({"min_visible": 0}, r"^augmentation\.min_visible must lie in"),
-        ({"crop_prob": 0.5, "pad_prob": 0.6}, r"exclude each other, so that together .* not 1\.1$"),
+        (
+            {"hflip_prob": 1.1},
+            r"^augmentation\.hflip_prob must be at least 0 and at most 1, got 1\.1\.$",
+        ),
+        ({"hue": 0.6}, r"^augmentation\.hue must be at least 0 and at most 0\.5, got 0\.6"),
+        ({"min_visible": 0}, r"^augmentation\.min_visible must be above 0 and at most 1, got 0"),
+        ({"crop_prob": 0.5, "pad_prob": 0.6}, r"the sum of crop_prob, .* at most 1, got 1\.1"),
     ],
 )
-def test_shares_that_cannot_be_are_refused(wrong: dict[str, float], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        GeometricAugmentation(**wrong)
+def test_invalid_probabilities_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GeometricAugmentation(**settings)

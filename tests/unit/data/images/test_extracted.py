@@ -1,4 +1,4 @@
-"""Images without a file of their own."""
+"""Images without a file."""
 
 from pathlib import Path
 
@@ -7,9 +7,7 @@ import pytest
 from palitune.data.images.extracted import extract_to_cache
 
 
-def test_the_same_image_is_kept_once_under_the_same_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_images_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path))
     first, second, other = extract_to_cache(b"a"), extract_to_cache(b"a"), extract_to_cache(b"b")
     assert first == second != other

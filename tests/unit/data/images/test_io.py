@@ -1,4 +1,4 @@
-"""Images come out upright, in RGB and of the size that the header promised."""
+"""Images are decoded upright, in RGB, with the size in the header and the pixels of Pillow."""
 
 import struct
 import zlib
@@ -11,11 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from palitune.data.images.io import open_image, read_header, read_size
+from palitune.data.images.io import (
+    decode_image,
+    decode_jpeg,
+    decode_png,
+    open_image,
+    read_header,
+    read_size,
+    zero_copy_array,
+    zero_copy_image,
+)
 from palitune.errors import DataError
+
+from support.test_images import photo, save_all_formats, text_page
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
 ORIENTATION = 0x0112
+DECODED_BY_PILLOW = {
+    "bilevel", "palette", "clear colour", "alpha", "grey alpha", "animated png", "animated gif",
+    "webp", "tiff", "bmp", "cmyk jpeg",
+}  # fmt: skip
 # By the EXIF standard's words: where row 0 and column 0 of the stored pixels are shown.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,  # top, left
@@ -29,7 +44,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def stored(path: Path, orientation: int) -> Path:
+def save_with_orientation(path: Path, orientation: int) -> Path:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(RGB).save(path, exif=exif)
@@ -39,7 +54,7 @@ def stored(path: Path, orientation: int) -> Path:
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_is_applied(tmp_path: Path, ending: str, orientation: int) -> None:
-    path = stored(tmp_path / f"a.{ending}", orientation)
+    path = save_with_orientation(tmp_path / f"a.{ending}", orientation)
     plain = tmp_path / f"plain.{ending}"
     Image.fromarray(RGB).save(plain)
     expected = UPRIGHT[orientation](np.asarray(Image.open(plain).convert("RGB")))
@@ -48,13 +63,13 @@ def test_every_exif_orientation_is_applied(tmp_path: Path, ending: str, orientat
     assert read_size(path) == upright.size == expected.shape[1::-1]
 
 
-def test_only_an_orientation_that_swaps_the_sides_counts_as_turned(tmp_path: Path) -> None:
-    turned = [read_header(stored(tmp_path / "a.jpg", o)).transposed for o in range(1, 9)]
-    assert turned == [False] * 4 + [True] * 4
+def test_only_an_orientation_that_swaps_the_sides_counts_as_transposed(tmp_path: Path) -> None:
+    files = (save_with_orientation(tmp_path / "a.jpg", o) for o in range(1, 9))
+    assert [read_header(file).transposed for file in files] == [False] * 4 + [True] * 4
 
 
-def test_an_orientation_that_stands_after_the_pixels_of_a_png_is_seen(tmp_path: Path) -> None:
-    path = stored(tmp_path / "a.png", 6)
+def test_an_orientation_after_the_pixels_of_a_png_is_applied(tmp_path: Path) -> None:
+    path = save_with_orientation(tmp_path / "a.png", 6)
     data = path.read_bytes()
     start = data.index(b"eXIf") - 4
     length = struct.unpack(">I", data[start : start + 4])[0] + 12
@@ -64,22 +79,22 @@ def test_an_orientation_that_stands_after_the_pixels_of_a_png_is_seen(tmp_path: 
     assert read_size(path) == open_image(path).size == (40, 64)
 
 
-def test_illegible_exif_leaves_the_image_as_it_is(tmp_path: Path) -> None:
+def test_illegible_exif_does_not_change_the_image(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(RGB).save(path, exif=b"Exif\0\0nonsense")
     assert read_size(path) == open_image(path).size == (64, 40)
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 128, 257, 32768, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     assert np.asarray(open_image(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
-def test_sixteen_bit_colour_keeps_its_high_byte(tmp_path: Path) -> None:
+def test_sixteen_bit_color_keeps_its_high_byte(tmp_path: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        checked = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checked)
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
 
     header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
     pixels = b"\0" + struct.pack(">HHH", 65535, 32768, 257)
@@ -108,15 +123,13 @@ def test_transparency_becomes_white(tmp_path: Path) -> None:
     ("mode", "ending"),
     [("1", "png"), ("L", "png"), ("P", "gif"), ("CMYK", "jpg"), ("CMYK", "tif"), ("L", "jpg")],
 )
-def test_every_mode_comes_out_as_the_colours_it_shows(
-    tmp_path: Path, mode: str, ending: str
-) -> None:
-    shown = Image.new("RGB", (16, 16), "white")
-    shown.paste("black", (0, 0, 16, 8))
-    shown.convert(mode).save(tmp_path / f"a.{ending}")
+def test_every_mode_is_converted_to_its_colors(tmp_path: Path, mode: str, ending: str) -> None:
+    expected = Image.new("RGB", (16, 16), "white")
+    expected.paste("black", (0, 0, 16, 8))
+    expected.convert(mode).save(tmp_path / f"a.{ending}")
     opened = open_image(tmp_path / f"a.{ending}")
     assert opened.mode == "RGB"
-    np.testing.assert_allclose(np.asarray(opened, int), np.asarray(shown, int), atol=2)
+    np.testing.assert_allclose(np.asarray(opened, int), np.asarray(expected, int), atol=2)
 
 
 def test_an_image_without_orientation_is_what_pillow_reads(tmp_path: Path) -> None:
@@ -141,7 +154,7 @@ def test_a_truncated_file_is_refused_by_its_header_alone(
         assert "\n" not in str(caught.value)
 
 
-def test_a_jpeg_with_a_long_trailer_is_whole(tmp_path: Path) -> None:
+def test_a_jpeg_with_a_long_trailer_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(RGB).save(path)
     path.write_bytes(path.read_bytes() + b"\0" * 100_000)
@@ -149,30 +162,71 @@ def test_a_jpeg_with_a_long_trailer_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_size, open_image])
-def test_what_is_no_image_is_one_sentence(tmp_path: Path, read: object) -> None:
+def test_a_file_that_is_no_image_raises_one_sentence(tmp_path: Path, read: object) -> None:
     assert callable(read)
     (tmp_path / "text.png").write_text("version https://example.org")
     (tmp_path / "empty.png").touch()
     Image.new("F", (4, 4)).save(tmp_path / "float.tif")
     cases = {
         "missing.png": "does not exist",
-        "text.png": "is not in a format that can be read; save it anew",
-        "empty.png": "is not in a format that can be read; save it anew",
-        "float.tif": "has 32 bits per pixel (mode F), whose range is unknown; "
-        "save it with 8 or 16 bits",
+        "text.png": "is not in a format that can be read; save it as PNG or JPEG",
+        "empty.png": "is not in a format that can be read; save it as PNG or JPEG",
+        "float.tif": "has 32 bits per pixel (mode F) of unknown range; save it with 8 or 16 bits",
     }
-    for name, why in cases.items():
+    for name, reason in cases.items():
         with pytest.raises(DataError) as caught:
             read(tmp_path / name)
-        assert str(caught.value) == f"image {tmp_path / name} {why}"
+        assert str(caught.value) == f"image {tmp_path / name} {reason}"
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path)
 
 
-def test_an_image_of_too_many_pixels_is_one_sentence(
+def test_an_image_with_too_many_pixels_raises_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("1", (2000, 2000)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     with pytest.raises(DataError, match=r"a\.png has more than 2 million pixels; make it smaller"):
         read_size(tmp_path / "a.png")
+
+
+def test_common_formats_are_decoded_without_pillow_to_the_same_pixels(tmp_path: Path) -> None:
+    by_pillow = set()
+    for name, path in save_all_formats(tmp_path).items():
+        with Image.open(path) as image:
+            decode = decode_png if image.format == "PNG" else decode_jpeg
+            if (decoded := decode(image, path)) is None:
+                by_pillow.add(name)
+            else:
+                assert decoded.mode == image.mode
+                assert decoded.tobytes() == image.tobytes(), name
+    assert by_pillow == DECODED_BY_PILLOW
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_truncated_photo_is_refused(tmp_path: Path, ending: str) -> None:
+    complete, truncated = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
+    photo(200, 150).save(complete)
+    for share in (0.1, 0.5, 0.9, 0.99):
+        truncated.write_bytes(complete.read_bytes()[: int(share * complete.stat().st_size)])
+        with pytest.raises(DataError, match=rf"b\.{ending}"):
+            open_image(truncated)
+
+
+def test_pixels_are_shared_and_an_image_can_still_be_changed(tmp_path: Path) -> None:
+    text_page(120, 90).save(tmp_path / "a.jpg")
+    image = decode_image(tmp_path / "a.jpg")
+    pixels = zero_copy_array(image)
+    assert pixels.shape == (90, 120, 4)
+    np.testing.assert_array_equal(pixels[..., :3], np.asarray(image))
+    image.paste("red", (0, 0, 50, 50))
+    assert image.getpixel((3, 3)) == (255, 0, 0)
+    assert open_image(tmp_path / "a.jpg").getpixel((3, 3)) != (255, 0, 0)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGB")])
+def test_an_array_is_converted_to_an_image_with_its_pixels(channels: int, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, channels), np.uint8)
+    image = zero_copy_image(pixels)
+    assert (image.mode, image.size) == (mode, (9, 7))
+    np.testing.assert_array_equal(np.asarray(image).reshape(7, 9, -1), pixels[..., :3])

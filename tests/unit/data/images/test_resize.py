@@ -1,4 +1,4 @@
-"""What the model sees of a file: to the bit what the stock processor makes of it, or close by."""
+"""`exact` equals the stock processor bit by bit, and `fast` is close to it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from support.test_images import checkerboard, gradient, noise, photo, save_all_f
 from support.tiny_models import build_processor
 
 BOUND = 2
-"""Of 255: how far `fast` may be from `exact` in any pixel."""
+"""Largest difference between `fast` and `exact` in a pixel, in 1/255."""
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 
 
@@ -35,22 +35,24 @@ def processor() -> Any:
 
 
 @pytest.mark.parametrize("side", [224, 448, 896])
-def test_exact_is_the_stock_processor_to_the_bit_and_fast_is_near(
+def test_exact_equals_the_stock_processor_and_fast_is_close(
     files: dict[str, Path], processor: Any, side: int
 ) -> None:
     processor.image_processor.size = {"height": side, "width": side}
     exact = Collator(processor)
     fast = Collator(processor, resize_backend=ResizeBackend.fast)
-    other, far = {}, {}
+    unequal, distant = {}, {}
     for kind, path in files.items():
         stock = processor.image_processor
-        wanted = stock(ImageOps.exif_transpose(Image.open(path)), return_tensors="pt")
+        expected = stock(ImageOps.exif_transpose(Image.open(path)), return_tensors="pt")
         pixels = exact.load_pixels(str(path), IDENTITY_TRANSFORM)
-        if not torch.equal(normalize_pixels(pixels[None]), wanted["pixel_values"]):
-            other[kind] = difference(normalize_pixels(pixels[None]), wanted["pixel_values"])
-        if (away := difference(fast.load_pixels(str(path), IDENTITY_TRANSFORM), pixels)) > BOUND:
-            far[kind] = away
-    assert (other, far) == ({}, {})
+        if not torch.equal(normalize_pixels(pixels[None]), expected["pixel_values"]):
+            unequal[kind] = difference(normalize_pixels(pixels[None]), expected["pixel_values"])
+        if (
+            distance := difference(fast.load_pixels(str(path), IDENTITY_TRANSFORM), pixels)
+        ) > BOUND:
+            distant[kind] = distance
+    assert (unequal, distant) == ({}, {})
 
 
 def difference(one: torch.Tensor, two: torch.Tensor) -> float:
@@ -78,7 +80,7 @@ def test_fast_is_within_two_levels_of_exact_for_any_size(
     assert np.abs(exact - fast).max() <= BOUND
 
 
-def test_an_image_that_pillow_keeps_in_pieces_is_resized_too() -> None:
+def test_an_image_that_pillow_keeps_in_several_blocks_is_resized_too() -> None:
     large = Image.new("RGB", (2600, 2600), "white")
     large.paste(photo(1000, 800), (900, 1700))
     exact, fast = (
@@ -88,16 +90,16 @@ def test_an_image_that_pillow_keeps_in_pieces_is_resized_too() -> None:
     assert np.abs(exact - fast).max() <= BOUND
 
 
-def test_other_filters_are_left_to_pillow() -> None:
+def test_pillow_resizes_with_other_filters() -> None:
     image = photo(90, 70)
     lanczos = resize_image(image, (30, 30), Image.Resampling.LANCZOS, ResizeBackend.fast)
     assert lanczos.tobytes() == image.resize((30, 30), Image.Resampling.LANCZOS).tobytes()
 
 
-def test_a_grey_image_is_seen_as_its_colours_through_any_view(files: dict[str, Path]) -> None:
-    view = ImageTransform(
+def test_a_gray_image_is_transformed_like_its_rgb_version(files: dict[str, Path]) -> None:
+    transform = ImageTransform(
         crop_box=(-20, 10, 200, 250), hflip=True, color_jitter=ColorJitter(1.2, 0.9, 1.1, 0.1)
     )
-    grey = Image.open(files["grey png"])
-    shown = [view.apply(image, (64, 64), BICUBIC) for image in (grey, grey.convert("RGB"))]
-    assert shown[0].tobytes() == shown[1].tobytes()
+    gray = Image.open(files["grey png"])
+    pixels = [transform.apply(image, (64, 64), BICUBIC) for image in (gray, gray.convert("RGB"))]
+    assert pixels[0].tobytes() == pixels[1].tobytes()

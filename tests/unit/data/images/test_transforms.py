@@ -1,4 +1,4 @@
-"""What is seen of an image and what is true of it agree: pixels, masks and boxes move together."""
+"""Pixels, masks and boxes of an image are transformed together."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from palitune.records import Box, Instance, Mask, Row, Size
 from support.toy_data import toy_mask
 
 ALL = 1e-6
-"""So small a share of an object is enough to keep it."""
+"""A fraction of an object that is always visible."""
 
 
 def row_of(size: Size, *instances: Instance) -> Row:
@@ -75,9 +75,9 @@ sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
 
 @given(st.data(), sizes, st.booleans(), st.integers(0, 3))
 def test_a_mask_moves_with_its_pixels_and_its_box_with_the_mask(
-    data: st.DataObject, size: Size, mirrored: bool, margin: int
+    data: st.DataObject, size: Size, flipped: bool, margin: int
 ) -> None:
-    view = ImageTransform(data.draw(windows(size)), mirrored)
+    view = ImageTransform(data.draw(windows(size)), flipped)
     ellipse = toy_mask(size, data.draw(boxes(size)))
     assume(ellipse.any())
     x0, y0, x1, y1 = tight(ellipse)
@@ -85,17 +85,20 @@ def test_a_mask_moves_with_its_pixels_and_its_box_with_the_mask(
     box = (
         max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, width), min(y1 + margin, height)
     )  # fmt: skip
-    found, cut = transform_row(row_of(size, Instance("boat", box, ellipse)), view, ALL)
+    transformed, num_dropped = transform_row(
+        row_of(size, Instance("boat", box, ellipse)), view, ALL
+    )
     by_pixels = shown(view, ellipse)
-    assert cut == (not by_pixels.any())
-    for instance in objects(found):
+    assert num_dropped == (not by_pixels.any())
+    for instance in objects(transformed):
         assert instance.mask is not None
         assert np.array_equal(instance.mask, by_pixels)
-        assert instance.mask.shape == (found.size[1], found.size[0])
+        assert instance.mask.shape == (transformed.size[1], transformed.size[0])
         inner = tight(by_pixels)
         outer = (
             max(inner[0] - margin, 0), max(inner[1] - margin, 0),
-            min(inner[2] + margin, found.size[0]), min(inner[3] + margin, found.size[1]),
+            min(inner[2] + margin, transformed.size[0]),
+            min(inner[3] + margin, transformed.size[1]),
         )  # fmt: skip
         assert all(a <= b for a, b in zip(outer[:2], instance.box[:2], strict=True))
         assert all(a >= b for a, b in zip(outer[2:], instance.box[2:], strict=True))
@@ -105,9 +108,9 @@ def test_a_mask_moves_with_its_pixels_and_its_box_with_the_mask(
 
 @given(st.data(), sizes, st.booleans())
 def test_a_box_alone_moves_as_the_mask_that_fills_it(
-    data: st.DataObject, size: Size, mirrored: bool
+    data: st.DataObject, size: Size, flipped: bool
 ) -> None:
-    view = ImageTransform(data.draw(windows(size)), mirrored)
+    view = ImageTransform(data.draw(windows(size)), flipped)
     box = data.draw(boxes(size))
     bare, masked = (
         objects(transform_row(row_of(size, Instance("boat", box, mask)), view, ALL).row)
@@ -118,7 +121,7 @@ def test_a_box_alone_moves_as_the_mask_that_fills_it(
 
 
 @given(st.data(), sizes)
-def test_mirrored_twice_is_as_it_was(data: st.DataObject, size: Size) -> None:
+def test_flipped_twice_is_as_it_was(data: st.DataObject, size: Size) -> None:
     box = data.draw(boxes(size))
     row = row_of(size, Instance("boat", box), Instance("buoy", box, filled(size, box)))
     mirror = ImageTransform(hflip=True)
@@ -133,7 +136,7 @@ def test_mirrored_twice_is_as_it_was(data: st.DataObject, size: Size) -> None:
     sizes,
     st.sampled_from([IDENTITY_TRANSFORM, ImageTransform(color_jitter=ColorJitter(1, 1, 1, 0))]),
 )
-def test_the_plain_view_is_the_resized_image_exactly(size: Size, view: ImageTransform) -> None:
+def test_the_identity_transform_is_the_resized_image(size: Size, view: ImageTransform) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     resized = image.resize((24, 24), Resampling.BICUBIC)
     assert np.array_equal(
@@ -143,13 +146,13 @@ def test_the_plain_view_is_the_resized_image_exactly(size: Size, view: ImageTran
     assert transform_row(row, view, ALL) == (row, 0)
 
 
-def test_a_window_of_the_whole_image_changes_nothing() -> None:
+def test_a_crop_of_the_whole_image_changes_nothing() -> None:
     box = (3.25, 4.0, 20.5, 30.125)
     row = row_of((40, 50), Instance("boat", box, toy_mask((40, 50), box)))
     assert transform_row(row, ImageTransform((0, 0, 40, 50)), ALL) == (row, 0)
 
 
-def test_objects_of_which_too_little_is_left_are_dropped_and_counted() -> None:
+def test_objects_that_are_hardly_visible_are_dropped_and_counted() -> None:
     mask = np.zeros((10, 100), bool)
     mask[:, :20] = True  # of the mask more than half is left, of the box much less
     row = row_of(
@@ -160,10 +163,10 @@ def test_objects_of_which_too_little_is_left_are_dropped_and_counted() -> None:
         Instance("by mask", (0, 0, 100, 10), mask),
         Instance("crowd", (49, 0, 99, 10), crowd=True),
     )
-    found, cut = transform_row(row, ImageTransform((0, 0, 50, 10)), 0.5)
-    assert [i.label for i in objects(found)] == ["half", "by mask", "crowd"]
-    assert cut == 2
-    assert objects(found)[0].box == (40, 0, 50, 10)
+    transformed, num_dropped = transform_row(row, ImageTransform((0, 0, 50, 10)), 0.5)
+    assert [i.label for i in objects(transformed)] == ["half", "by mask", "crowd"]
+    assert num_dropped == 2
+    assert objects(transformed)[0].box == (40, 0, 50, 10)
 
 
 def test_a_cut_object_keeps_the_margin_between_its_mask_and_its_box() -> None:
@@ -175,7 +178,7 @@ def test_a_cut_object_keeps_the_margin_between_its_mask_and_its_box() -> None:
     assert instance.box == (0, 8, 22, 22)
 
 
-def test_a_mask_that_strays_out_of_its_box_never_turns_the_box_inside_out() -> None:
+def test_a_mask_outside_its_box_never_inverts_the_box() -> None:
     mask = np.zeros((10, 40), bool)
     mask[:, 5:40] = True
     row = row_of((40, 10), Instance("boat", (0, 0, 30, 10), mask))
@@ -187,7 +190,7 @@ def test_a_mask_that_strays_out_of_its_box_never_turns_the_box_inside_out() -> N
     assert transform_row(row, ImageTransform((29, 0, 40, 10)), ALL).num_dropped == 1
 
 
-def test_what_lies_outside_the_image_is_grey_and_empty() -> None:
+def test_padding_is_gray_and_has_no_objects() -> None:
     image = Image.new("RGB", (20, 10), "white")
     view = ImageTransform((0, -4, 20, 16))
     pixels = np.asarray(view.apply(image, (20, 20), Resampling.NEAREST))
@@ -204,14 +207,16 @@ def test_what_lies_outside_the_image_is_grey_and_empty() -> None:
         (ColorJitter(hue=0.5), (0, 150, 200)),
     ],
 )
-def test_colours_change_as_they_say(colours: ColorJitter, channels: tuple[int, int, int]) -> None:
+def test_color_jitter_changes_the_colors(
+    colours: ColorJitter, channels: tuple[int, int, int]
+) -> None:
     image = Image.new("RGB", (4, 4), (200, 50, 0))
     picture = ImageTransform(color_jitter=colours).apply(image, (4, 4), Resampling.BICUBIC)
     assert np.abs(np.asarray(picture, int) - channels).max() <= 3
 
 
 @given(st.data(), st.floats(0, 2), st.floats(0, 2))
-def test_grey_is_toned_as_pillow_would_pixel_by_pixel(
+def test_gray_images_are_jittered_like_pillow(
     data: st.DataObject, brightness: float, contrast: float
 ) -> None:
     levels = data.draw(st.lists(st.integers(0, 255), min_size=6, max_size=6))
@@ -223,7 +228,7 @@ def test_grey_is_toned_as_pillow_would_pixel_by_pixel(
     assert seen.tobytes() == ImageEnhance.Contrast(bright).enhance(contrast).tobytes()
 
 
-def test_contrast_zero_is_the_mean_grey() -> None:
+def test_contrast_zero_is_the_mean_gray() -> None:
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0] = 200
     picture = ImageTransform(color_jitter=ColorJitter(contrast=0.0)).apply(
@@ -244,7 +249,7 @@ def test_contrast_zero_is_the_mean_grey() -> None:
         (Affine(degrees=90, shear=0.5), (-10, -35)),  # slanted, then turned
     ],
 )
-def test_a_warp_moves_a_dot_as_it_says(warp: Affine, place: tuple[int, int]) -> None:
+def test_an_affine_map_moves_a_dot(warp: Affine, place: tuple[int, int]) -> None:
     """The dot starts 30 px to the right of the middle and 10 px above it."""
     image = Image.new("RGB", (100, 80), (40, 40, 40))
     image.paste((255, 255, 255), (78, 28, 83, 33))
@@ -254,7 +259,7 @@ def test_a_warp_moves_a_dot_as_it_says(warp: Affine, place: tuple[int, int]) -> 
     assert middle == pytest.approx((place[0] + 0.5, place[1] + 0.5), abs=1)
 
 
-def test_what_a_warp_brings_in_has_the_mean_colour() -> None:
+def test_areas_from_outside_the_image_have_the_mean_color() -> None:
     image = Image.new("RGB", (40, 40), (200, 100, 50))
     seen = np.asarray(
         ImageTransform(affine=Affine(degrees=30)).apply(image, (40, 40), Resampling.BICUBIC)

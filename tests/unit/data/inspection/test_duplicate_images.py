@@ -1,4 +1,4 @@
-"""Equal files are found under any name, and nothing else is."""
+"""Files with identical bytes are found under any name."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from palitune.data.inspection.duplicate_images import find_duplicates, group_ide
 
 
 @given(st.lists(st.binary(max_size=3), max_size=12))
-def test_files_have_one_number_exactly_if_they_are_equal(contents: list[bytes]) -> None:
+def test_files_have_the_same_number_if_and_only_if_they_are_equal(contents: list[bytes]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -23,7 +23,7 @@ def test_files_have_one_number_exactly_if_they_are_equal(contents: list[bytes]) 
                 assert (numbers[str(one)] == numbers[str(other)]) == (a == b)
 
 
-def test_files_that_differ_late_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_differ_at_the_end_are_distinguished(tmp_path: Path) -> None:
     start = bytes(3_000_000)
     for name, end in {"a": b"1", "b": b"2", "c": b"1"}.items():
         (tmp_path / name).write_bytes(start + end)
@@ -33,20 +33,23 @@ def test_files_that_differ_late_are_told_apart(tmp_path: Path) -> None:
     assert numbers["a"] == numbers["c"] != numbers["b"]
 
 
-def test_copies_within_and_across_splits_are_named(tmp_path: Path) -> None:
+def test_duplicates_within_and_across_splits_are_found(tmp_path: Path) -> None:
     for name, content in {"a": "x", "b": "x", "c": "y", "d": "z"}.items():
         (tmp_path / name).write_text(content)
     a, b, c, d = (str(tmp_path / name) for name in "abcd")
-    copies = find_duplicates({"train": [a, b, c, a], "test": [b, d], "validation": [d]})
-    assert copies.within_splits == {"train": [[a, b]]}
-    assert copies.across_splits == {("train", "test"): [(a, b)], ("test", "validation"): [(d, d)]}
-    assert copies.summary()["across"] == {
+    duplicates = find_duplicates({"train": [a, b, c, a], "test": [b, d], "validation": [d]})
+    assert duplicates.within_splits == {"train": [[a, b]]}
+    assert duplicates.across_splits == {
+        ("train", "test"): [(a, b)],
+        ("test", "validation"): [(d, d)],
+    }
+    assert duplicates.summary()["across"] == {
         "train and test": [(a, b)],
         "test and validation": [(d, d)],
     }
 
 
-def test_no_file_is_opened_whose_length_is_its_own(
+def test_files_of_unique_size_are_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_bytes(b"1")

@@ -1,4 +1,4 @@
-"""One pass sees what training would see, and goes on after a bad row."""
+"""An inspection has the examples of training, and continues after a bad row."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from palitune.tasks.ocr import Ocr
 
 from support.toy_data import write_toy_coco, write_toy_jsonl
 
-LOOK = InspectionConfig(
+CONFIG = InspectionConfig(
     splits=[], train_split="train", max_length=1000, num_samples=3, codec_samples=0
 )
 
@@ -28,47 +28,45 @@ def processor(tiny: Callable[[str], Path]) -> object:
     return load_processor(Local(path=str(tiny("paligemma2"))))
 
 
-def test_it_sees_the_examples_that_training_has(tmp_path: Path, processor: object) -> None:
+def test_an_inspection_has_the_examples_of_training(tmp_path: Path, processor: object) -> None:
     data = Coco(path=str(write_toy_coco(tmp_path)), max_samples=7)
     task = Detection(classes=["red"], negative_ratio=0.5)
-    found = scan(data.dataset_specs(task), processor, LOOK)
-    for one in found.splits:
-        (part,) = load_split(data, task, one.split)
+    report = scan(data.dataset_specs(task), processor, CONFIG)
+    for split in report.splits:
+        (part,) = load_split(data, task, split.split)
         examples = {example.id: example for example in part.examples}
-        assert one.stats["examples"] == len(examples)
-        assert one.stats["left_out"] == part.examples.dropped
-        for sample in one.samples:
-            kept = examples[sample.id]
-            assert (sample.prefix, sample.suffixes) == (kept.prefix, kept.suffixes)
+        assert split.stats["examples"] == len(examples)
+        assert split.stats["left_out"] == part.examples.dropped
+        for sample in split.samples:
+            example = examples[sample.id]
+            assert (sample.prefix, sample.suffixes) == (example.prefix, example.suffixes)
 
 
-def test_bad_rows_and_repeated_ids_are_counted_and_do_not_stop_it(
-    tmp_path: Path, processor: object
-) -> None:
+def test_bad_rows_and_repeated_ids_are_counted(tmp_path: Path, processor: object) -> None:
     write_toy_jsonl(tmp_path)
     file = tmp_path / "train.jsonl"
     lines = file.read_text().splitlines()
     again = json.loads(lines[0]) | {"id": "another"}
     file.write_text("\n".join([*lines, lines[0], json.dumps(again), "{}", "no json"]))
-    look = InspectionConfig(
+    config = InspectionConfig(
         splits=["train"], train_split="train", max_length=1000, num_samples=99, codec_samples=0
     )
-    (one,) = scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, look).splits
-    numbers = one.stats
-    assert (numbers["examples"], numbers["images"]) == (13, 12)
-    assert (numbers["bad_rows"], numbers["duplicate_ids"]) == (3, 1)
-    assert numbers["repeated_questions"] == 1
-    assert f"id 'train-0' is used already at {file}:1" in one.skipped[0]
-    assert len(one.samples) == 13
+    (split,) = scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, config).splits
+    stats = split.stats
+    assert (stats["examples"], stats["images"]) == (13, 12)
+    assert (stats["bad_rows"], stats["duplicate_ids"]) == (3, 1)
+    assert stats["repeated_questions"] == 1
+    assert f"id 'train-0' is already used at {file}:1" in split.skipped[0]
+    assert len(split.samples) == 13
 
 
 def test_data_without_a_usable_row_is_refused(tmp_path: Path, processor: object) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match=r"no row can be used, the first: .*train\.jsonl:1"):
-        scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, LOOK)
+        scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, CONFIG)
 
 
 def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path, processor: object) -> None:
     (tmp_path / "train.json").write_text("not json")
     with pytest.raises(DataError, match=r"train\.json"):
-        scan(Coco(path=str(tmp_path)).dataset_specs(Detection()), processor, LOOK)
+        scan(Coco(path=str(tmp_path)).dataset_specs(Detection()), processor, CONFIG)

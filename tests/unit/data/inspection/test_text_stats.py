@@ -1,4 +1,4 @@
-"""Lengths are those that the collator gives; answers are counted."""
+"""Token lengths equal those of the collator; answers are counted."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,24 +22,24 @@ def test_lengths_equal_those_of_the_collator(
     lengths = TokenLengthStats(processor.tokenizer, processor.image_seq_length)
     for example in several:
         lengths.add(example)
-    told = lengths.summary(max_length=70, max_new_tokens=6)
+    summary = lengths.summary(max_length=70, max_new_tokens=6)
     collator = Collator(processor)
     expected = [collator.num_tokens(example) for example in several]
     assert list(lengths.example_lengths) == expected
-    assert told["example"]["max"] == max(expected)
-    assert told["longest_at"] == several[expected.index(max(expected))].location
-    assert told["over_max_length"] == sum(one > 70 for one in expected) / len(expected)
+    assert summary["example"]["max"] == max(expected)
+    assert summary["longest_at"] == several[expected.index(max(expected))].location
+    assert summary["over_max_length"] == sum(length > 70 for length in expected) / len(expected)
     suffixes = [max(map(len, collator._tokenize(e.suffixes))) + 1 for e in several]
     assert list(lengths.suffix_lengths) == suffixes
-    assert told["over_max_new_tokens"] == sum(one > 6 for one in suffixes) / len(suffixes)
+    assert summary["over_max_new_tokens"] == sum(length > 6 for length in suffixes) / len(suffixes)
 
 
-def test_nothing_has_no_lengths(tiny: Callable[[str], Path]) -> None:
+def test_the_summary_without_examples_is_empty(tiny: Callable[[str], Path]) -> None:
     processor = load_processor(Local(path=str(tiny("paligemma2"))))
     assert TokenLengthStats(processor.tokenizer, 4).summary(1, 1) == {}
 
 
-def test_answers_are_counted_where_they_are_texts(examples: Sequence[Example]) -> None:
+def test_text_answers_are_counted(examples: Sequence[Example]) -> None:
     answers = AnswerStats()
     for example in [*examples[2:4], examples[2]]:
         answers.add(example)

@@ -1,4 +1,4 @@
-"""What deserves a look is said in one sentence, the bad before the odd."""
+"""Every warning is one sentence, and bad ones come first."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from palitune.tasks import Task
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
 
-LOOK = InspectionConfig(
+CONFIG = InspectionConfig(
     splits=[], train_split="train", max_length=100, num_samples=0, codec_samples=0
 )
 TOKENS = {
@@ -24,7 +24,7 @@ TOKENS = {
     "example": {"max": 120.0},
     "suffix": {"max": 40.0},
 }
-SOUND = {"bad_rows": 0, "repeated_questions": 0, "left_out": [], "objects": {}, "tokens": TOKENS}
+VALID = {"bad_rows": 0, "repeated_questions": 0, "left_out": [], "objects": {}, "tokens": TOKENS}
 
 
 def split(
@@ -32,56 +32,61 @@ def split(
     labels: Mapping[str, int] = {},
     task: Task | None = None,
     classes: Sequence[str] = (),
-    ceiling: float | None = None,
+    upper_bound: float | None = None,
     **numbers: Any,
 ) -> SplitReport:
     return SplitReport(
         component="boats",
         split=name,
         task=task or Detection(),
-        stats=SOUND | numbers,
+        stats=VALID | numbers,
         samples=[],
         skipped=["a.json:3: no box"],
         label_counts=Counter(labels),
         classes=tuple(classes),
         images=[],
-        codec_upper_bounds={} if ceiling is None else {("all", "all"): UpperBound(ceiling, 9)},
+        codec_upper_bounds={}
+        if upper_bound is None
+        else {("all", "all"): UpperBound(upper_bound, 9)},
     )
 
 
-def told(*splits: SplitReport, copies: DuplicateImages | None = None) -> list[str]:
-    inspected = InspectionReport(splits=list(splits), duplicates=copies or DuplicateImages({}, {}))
-    return [f"{one.level}: {one.text}" for one in inspection_warnings(inspected, LOOK)]
+def warnings(*splits: SplitReport, copies: DuplicateImages | None = None) -> list[str]:
+    report = InspectionReport(splits=list(splits), duplicates=copies or DuplicateImages({}, {}))
+    return [f"{warning.level}: {warning.text}" for warning in inspection_warnings(report, CONFIG)]
 
 
-def test_sound_data_has_none() -> None:
-    assert told(split(labels={"boat": 10}, classes=["boat"]), split("test", {"boat": 1})) == []
+def test_valid_data_has_no_warnings() -> None:
+    assert warnings(split(labels={"boat": 10}, classes=["boat"]), split("test", {"boat": 1})) == []
 
 
 @pytest.mark.parametrize(
-    ("one", "start"),
+    ("report", "start"),
     [
         (split(bad_rows=1), "bad: boats, train: 1 bad row, the first: a.json:3: no box"),
         (
             split(tokens=TOKENS | {"over_max_length": 0.25}),
-            "bad: boats, train: 25.0% of the examples exceed training.max_length=100, and "
-            "training refuses them; the longest, a.json:7, has 120 tokens",
+            "bad: boats, train: 25.0% of the examples exceed training.max_length=100 and "
+            "cannot be trained on; the longest, a.json:7, has 120 tokens",
         ),
         (
             split(tokens=TOKENS | {"over_max_new_tokens": 0.5}, task=Ocr(max_new_tokens=9)),
             "bad: boats, train: 50.0% of the suffixes are longer than task.max_new_tokens=9: "
-            "answers like them would be cut off; the longest has 40 tokens",
+            "such answers would be truncated; the longest has 40 tokens",
         ),
         (
             split(repeated_questions=2),
-            "odd: boats, train: 2 examples with image and prompt of an earlier one",
+            "odd: boats, train: 2 examples with the image and prompt of an earlier one",
         ),
         (split(left_out=["left out: 3 x"]), "odd: boats, train: left out: 3 x"),
         (
             split(objects={"below_a_patch": 0.3}),
             "odd: boats, train: 30% of the objects are smaller than one patch",
         ),
-        (split(ceiling=0.7), "odd: boats, train: masks written as tokens and read back reach a"),
+        (
+            split(upper_bound=0.7),
+            "odd: boats, train: encoded and decoded masks have a mean IoU of 0.700, the",
+        ),
         (
             split(labels={"boat": 12, "Boat": 11}),
             "bad: boats: labels that differ in spelling only: 'Boat' (11 objects), 'boat' (12",
@@ -92,7 +97,7 @@ def test_sound_data_has_none() -> None:
         ),
         (
             split(labels={"boat": 12}, classes=["boat", "buoy"]),
-            "odd: boats: asked for, but never in the data: buoy",
+            "odd: boats: classes without objects: buoy",
         ),
         (
             split(labels={"boat": 9}, classes=["boat"]),
@@ -100,34 +105,36 @@ def test_sound_data_has_none() -> None:
         ),
     ],
 )
-def test_a_fault_is_one_sentence(one: SplitReport, start: str) -> None:
-    (sentence,) = told(one)
+def test_a_warning_is_one_sentence(report: SplitReport, start: str) -> None:
+    (sentence,) = warnings(report)
     assert sentence.startswith(start)
 
 
-def test_only_what_training_takes_can_be_too_long_for_it() -> None:
-    assert told(split("test", tokens=TOKENS | {"over_max_length": 0.25})) == []
+def test_only_the_train_split_can_be_too_long_for_training() -> None:
+    assert warnings(split("test", tokens=TOKENS | {"over_max_length": 0.25})) == []
 
 
-def test_a_class_that_training_never_sees_is_bad() -> None:
+def test_a_class_without_training_objects_is_bad() -> None:
     classes = ["boat", "buoy"]
     train = split(labels={"boat": 12}, classes=classes)
     test = split("test", {"boat": 2, "buoy": 1}, classes=classes)
-    assert told(train, test) == ["bad: boats: in test, but never in train: buoy"]
+    assert warnings(train, test) == ["bad: boats: in test, but not in train: buoy"]
 
 
-def test_copies_are_named_with_the_first_and_what_is_bad_comes_first() -> None:
+def test_duplicates_are_reported_with_the_first_and_bad_warnings_come_first() -> None:
     copies = DuplicateImages(
         {"train": [["a", "b", "c"]]}, {("train", "test"): [("a", "d"), ("e", "f")]}
     )
-    first, second, third = told(split(left_out=["left out: x"]), copies=copies)
-    assert first.startswith("bad: 2 images of test are in train, too, byte for byte: ")
-    assert first.endswith("first d = a")
-    assert second == "odd: 2 images of train are there under another name, too; first a = b = c"
+    first, second, third = warnings(split(left_out=["left out: x"]), copies=copies)
+    assert first.startswith("bad: 2 images of test are also in train, with identical bytes: ")
+    assert first.endswith("the first: d = a")
+    assert (
+        second == "odd: 2 images of train are also there under another name; the first: a = b = c"
+    )
     assert third == "odd: boats, train: left out: x"
 
 
-def test_a_long_list_is_cut() -> None:
+def test_a_long_list_is_truncated() -> None:
     labels = {f"class {number}": 20 for number in range(30)}
-    (sentence,) = told(split(labels=labels, task=Detection(classes=["class 1"])))
+    (sentence,) = warnings(split(labels=labels, task=Detection(classes=["class 1"])))
     assert sentence.endswith("class 11, class 12 and 17 more")

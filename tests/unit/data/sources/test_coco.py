@@ -1,4 +1,4 @@
-"""COCO files: the same instances as JSON Lines, and one sentence for each way to be wrong."""
+"""COCO files: the same instances as JSON Lines, and an error for every kind of invalid entry."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,14 @@ from PIL import Image
 
 from palitune.data.sources.base import Source
 from palitune.data.sources.coco import Coco, CocoAnnotationKind
-from palitune.data.sources.coco_file import BOX_DESCRIPTION
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.masks.formats import MASK_DESCRIPTION
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 
 from support.toy_data import COLORS, SPLITS
 
+BOX_DESCRIPTION = "[x, y, width, height] in pixels"
 Content = dict[str, Any]
 
 
@@ -128,90 +129,89 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
     [
         (
             {"image_id": 18},
-            "image_id 18 is none of the file's images; drop the annotation or add its image",
+            "image_id must be an image of the file, got 18. Drop the annotation, or add its image.",
         ),
         (
             {"image_id": [1]},
-            "image_id [1] is none of the file's images; drop the annotation or add its image",
+            "image_id must be an image of the file, got [1]. "
+            "Drop the annotation, or add its image.",
         ),
         (
             {"category_id": 2},
-            "category_id 2 is none of the file's categories; "
-            "drop the annotation or add its category",
+            "category_id must be a category of the file, got 2. "
+            "Drop the annotation, or add its category.",
         ),
         (
             {"bbox": [30, 2, 60, 20]},
-            f"box x1=90 lies outside the image (40 px); boxes are {BOX_DESCRIPTION}",
+            f"box must lie inside the image (40x30 px), got x1=90. Boxes are {BOX_DESCRIPTION}.",
         ),
         (
             {"bbox": [1, 2, 0, 20]},
-            f"box [1.0, 2.0, 1.0, 22.0] has no area; boxes are {BOX_DESCRIPTION}",
+            f"box must have an area, got [1.0, 2.0, 1.0, 22.0]. Boxes are {BOX_DESCRIPTION}.",
         ),
-        ({"bbox": None}, f"box None is not four numbers; boxes are {BOX_DESCRIPTION}"),
+        ({"bbox": None}, f"box must be four numbers, got None. Boxes are {BOX_DESCRIPTION}."),
         (
             {"bbox": [0.1, 0.1, 0.5, 0.5]},
-            f"box [0.1, 0.1, 0.6, 0.6] is in fractions; boxes are {BOX_DESCRIPTION}",
+            "box must be in pixels, got fractions [0.1, 0.1, 0.6, 0.6]. Boxes are "
+            f"{BOX_DESCRIPTION}.",
         ),
     ],
 )
-def test_a_bad_annotation_is_one_sentence(
+def test_an_invalid_annotation_is_an_error(
     tmp_path: Path, content: Content, changed: Content, why: str
 ) -> None:
     content["annotations"] = [annotation(5, [1, 2, 10, 20], **{}) | changed]
     assert error_of(tmp_path, content) == f", annotation id 5: {why}"
 
 
-def test_a_bad_annotation_costs_its_own_image_only(tmp_path: Path, content: Content) -> None:
+def test_an_invalid_annotation_affects_only_its_image(tmp_path: Path, content: Content) -> None:
     content["images"].append({"id": 18, "file_name": "a.png", "width": 40, "height": 30})
     content["annotations"].append(annotation(6, [1, 2, 3, 4], image_id=18, category_id=9))
     assert [type(row) for row in rows_of(tmp_path, content)] == [Row, DataError]
 
 
-def test_a_size_that_is_not_the_images_own_is_one_sentence(
-    tmp_path: Path, content: Content
-) -> None:
+def test_another_size_than_the_images_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"][0] |= {"width": 80}
     assert error_of(tmp_path, content) == (
-        f", image id 17: the file says 80x30 px, but {tmp_path}/a.png has 40x30 px; annotate the "
-        "image as it is shown, or replace it"
+        f", image id 17: size must be 40x30 px, as {tmp_path}/a.png has, got 80x30. Export the "
+        "annotations again, or replace the image."
     )
 
 
-def test_a_rotated_image_says_so(tmp_path: Path, content: Content) -> None:
+def test_the_error_of_a_rotated_image_mentions_exif(tmp_path: Path, content: Content) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png", exif=exif)
     assert error_of(tmp_path, content) == (
-        f", image id 17: the file says 40x30 px, but {tmp_path}/a.png has 30x40 px once its EXIF "
-        "orientation is applied, which the boxes do not know; annotate the image as it is shown, "
-        "or replace it"
+        f", image id 17: size must be 30x40 px, as {tmp_path}/a.png has after its EXIF rotation, "
+        "got 40x30. Export the annotations again, or remove the EXIF tag."
     )
 
 
-def test_a_missing_image_is_one_sentence(tmp_path: Path, content: Content) -> None:
+def test_a_missing_image_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"].append({"id": 18, "file_name": "b.png", "width": 40, "height": 30})
     assert error_of(tmp_path, content) == f", image id 18: image {tmp_path}/b.png does not exist"
 
 
-def test_an_image_without_id_or_name_is_one_sentence(tmp_path: Path, content: Content) -> None:
+def test_an_image_without_id_or_name_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"].append({"id": 18})
     assert error_of(tmp_path, content) == (
-        ": image {'id': 18} must have an id and a file_name; add them"
+        ": image must have an id and a file_name, got {'id': 18}. Add them."
     )
 
 
-def test_a_url_is_refused(tmp_path: Path, content: Content) -> None:
+def test_a_url_is_an_error(tmp_path: Path, content: Content) -> None:
     content["images"][0]["file_name"] = "http://example.org/a.png"
     assert error_of(tmp_path, content) == (
-        ", image id 17: image 'http://example.org/a.png' is a URL; download the images and give "
-        "paths relative to the data"
+        ", image id 17: image must be a path relative to the data, got the URL "
+        "'http://example.org/a.png'. Download the images."
     )
 
 
 def test_a_caption_must_be_a_text(tmp_path: Path, content: Content) -> None:
     del content["categories"]
     content["annotations"] = [{"id": 5, "image_id": 17, "caption": 3}]
-    assert error_of(tmp_path, content) == ", annotation id 5: caption 3 must be a text"
+    assert error_of(tmp_path, content) == ", annotation id 5: caption must be a text, got 3."
 
 
 def test_a_file_without_annotations_gives_rows_without_references(
@@ -227,15 +227,15 @@ def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) 
     assert Coco(path=str(tmp_path)).class_ids("train") == {"buoy": 3, "boat": 1}
 
 
-def test_a_file_that_is_no_coco_is_one_sentence(tmp_path: Path, content: Content) -> None:
+def test_another_json_file_is_an_error(tmp_path: Path, content: Content) -> None:
     assert file_error(tmp_path, "{") == (
-        "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
-        "export the annotations anew"
+        "file must be JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
+        "(char 1)). Export the annotations again."
     )
     for wrong in ([], {"annotations": []}, {"images": [], "annotations": {}}):
-        assert "is this a COCO annotation file?" in file_error(tmp_path, wrong)
+        assert "a COCO annotation file must have a list of objects" in file_error(tmp_path, wrong)
     assert file_error(tmp_path, content | {"categories": [{"id": 1}]}) == (
-        "category {'id': 1} must have an id and a name"
+        "category must have an id and a name, got {'id': 1}."
     )
 
 
@@ -262,13 +262,15 @@ def test_the_image_folder_is_found(tmp_path: Path, content: Content, folder: str
     assert row.images == (str(tmp_path / folder / "a.png"),)
 
 
-def test_the_image_folder_can_be_named(tmp_path: Path, content: Content) -> None:
+def test_the_image_folder_can_be_set(tmp_path: Path, content: Content) -> None:
     (tmp_path / "data/pictures").mkdir(parents=True)
     (tmp_path / "a.png").rename(tmp_path / "data/pictures/a.png")
-    with pytest.raises(DataError, match=r"image 'a\.png' is in none of the folders \., images, .*"):
+    with pytest.raises(
+        DataError, match=r"image 'a\.png' must be in one of the folders \., images,"
+    ):
         rows_of(tmp_path / "data", content)
     assert row_of(tmp_path / "data", content, images="pictures").size == (40, 30)
-    with pytest.raises(DataError, match=r"^data\.images: folder .*/nowhere does not exist$"):
+    with pytest.raises(DataError, match=r"^data\.images must be a folder, got .*/nowhere\. Cor"):
         rows_of(tmp_path / "data", content, images="nowhere")
 
 
@@ -282,7 +284,7 @@ def test_validation_out_of_train_finds_the_images_of_train(
     assert len([*source.rows("train"), *source.rows("validation")]) == 1
 
 
-def test_segmentations_are_read_where_masks_are_asked_for(tmp_path: Path, content: Content) -> None:
+def test_segmentations_are_read_with_masks_only(tmp_path: Path, content: Content) -> None:
     square = [[1, 2, 11, 2, 11, 22, 1, 22]]
     region = {"size": [30, 40], "counts": [0, 600, 600]}  # the left half
     content["annotations"] = [
@@ -302,22 +304,25 @@ def test_segmentations_are_read_where_masks_are_asked_for(tmp_path: Path, conten
 @pytest.mark.parametrize(
     ("segmentation", "why"),
     [
-        ([[1, 2, 3, 4]], "polygon [1.0, 2.0, 3.0, 4.0] has 2 points, but an area needs 3"),
-        ([[1, 2, 3, 4, 5, "x"]], "polygon [1, 2, 3, 4, 5, 'x'] is not a flat list of x, y"),
-        ("polygon", "mask 'polygon' is neither; masks are polygons"),
+        ([[1, 2, 3, 4]], "polygon must have at least 3 points, got 2 in [1.0, 2.0, 3.0, 4.0]"),
+        (
+            [[1, 2, 3, 4, 5, "x"]],
+            "polygon must be a flat list of x, y, x, y, ..., got [1, 2, 3, 4, 5, 'x']",
+        ),
+        ("polygon", f"mask must be {MASK_DESCRIPTION}, got 'polygon'."),
         (
             {"size": [40, 30], "counts": [1200]},
-            "mask has run lengths of size [40, 30], but the image is [30, 40] (height, width); "
-            "export the mask for this image",
+            "run lengths must have the size [30, 40] (height, width) of the image, got [40, 30]. "
+            "Export the mask for this image.",
         ),
         (
             [[20, 20, 30, 20, 30, 28, 20, 28]],
-            "mask lies outside its box: 80 of 80 pixels, it covers [20, 20, 30, 28] and the box is "
-            "[1, 2, 11, 22]; correct one of them",
+            "mask must lie in its box [1, 2, 11, 22], got [20, 20, 30, 28] with 80 of 80 pixels "
+            "outside. Correct the mask or the box.",
         ),
     ],
 )
-def test_a_wrong_segmentation_is_an_error_only_where_masks_are_asked_for(
+def test_an_invalid_segmentation_is_an_error_with_masks_only(
     tmp_path: Path, content: Content, segmentation: Any, why: str
 ) -> None:
     content["annotations"] = [annotation(5, [1, 2, 10, 20], segmentation=segmentation)]

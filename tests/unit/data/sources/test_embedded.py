@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting, Print
-from palitune.data.sources.mask_formats import mask_to_box
+from palitune.data.sources.masks.formats import mask_to_box
 from palitune.records import Row
 from palitune.tasks import TASKS, Task
 
@@ -80,11 +80,11 @@ def test_every_page_is_asked_for_its_largest_digit() -> None:
             Path(row.images[0]): row.text or ""
             for row in rows_of(EmbeddedAnnotationKind.ocr, split)
         }
-        asked = [
+        rows = [
             r for r in rows_of(EmbeddedAnnotationKind.vqa, split) if "largest" in (r.question or "")
         ]
-        assert [Path(row.images[0]) for row in asked] == list(pages)
-        for row in asked:
+        assert [Path(row.images[0]) for row in rows] == list(pages)
+        for row in rows:
             assert row.answers == (max(filter(str.isdigit, pages[Path(row.images[0])])),)
 
 
@@ -116,12 +116,16 @@ def test_print_has_the_same_annotations_but_masks(annotations: EmbeddedAnnotatio
     examples = [TASKS[annotations.value]().example(row) for row in rows if isinstance(row, Row)]
     assert len(examples) == len(rows) >= 360
     assert len({example.images for example in examples}) == 360
-    with pytest.raises(ValueError, match=r"^data\.annotations: the pages of data=print have no"):
+    with pytest.raises(
+        ValueError, match=r"^data\.annotations must be ocr, vqa or detection for data="
+    ):
         Print().dataset_specs(TASKS["segmentation"]())
 
 
 def test_a_path_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^data\.path: handwriting is embedded; leave out 'x'$"):
+    with pytest.raises(
+        ValueError, match=r"^data\.path must be empty for data=handwriting, got 'x'"
+    ):
         Handwriting(path="x")
 
 

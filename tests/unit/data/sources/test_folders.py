@@ -1,4 +1,4 @@
-"""Folders of images: in the order of their names, hidden files left out, names unambiguous."""
+"""Folders of images: sorted by name, without hidden files, with unambiguous names."""
 
 from pathlib import Path
 
@@ -31,5 +31,6 @@ def test_two_images_that_differ_by_the_ending_only_are_refused(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         images_by_stem(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/a.png: a.jpg differs from it by the ending only; rename one of them"
+        f"{tmp_path}/a.png: image names must differ in more than the extension, got a.jpg too. "
+        "Rename one of them."
     )

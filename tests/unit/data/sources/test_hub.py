@@ -49,13 +49,13 @@ def test_a_picture_outside_the_folder_is_not_read(tmp_path: Path) -> None:
     draw_image(tmp_path / "private.png")
     image = {"bytes": None, "path": str(tmp_path / "private.png")}
     (tmp_path / "repository").mkdir()
-    told = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
-    features = datasets.Features({"image": told, "query": datasets.Value("string")})
+    image_feature = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    features = datasets.Features({"image": image_feature, "query": datasets.Value("string")})
     made = datasets.Dataset.from_list([{"image": image, "query": "what?"}], features)
     made.to_parquet(tmp_path / "repository/train.parquet")
-    [mistake] = hub(tmp_path / "repository").rows("train")
-    assert isinstance(mistake, DataError)
-    assert str(mistake).endswith("leads out of the data; do not trust it")
+    [error] = hub(tmp_path / "repository").rows("train")
+    assert isinstance(error, DataError)
+    assert str(error).endswith("Copy the image into it.")
 
 
 def test_a_folder_is_read_without_network(folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_folder_is_read_without_network(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_splits_have_the_names_of_the_repository_or_those_they_are_given(folder: Path) -> None:
+def test_splits_have_the_names_of_the_repository_or_of_the_settings(folder: Path) -> None:
     assert hub(folder).available_splits() == ["train", "testdev"]
     renamed = hub(folder, splits={"val": "testdev"})
     assert renamed.available_splits() == ["train", "validation"]
@@ -80,37 +80,50 @@ def test_splits_have_the_names_of_the_repository_or_those_they_are_given(folder:
     with pytest.raises(DataError) as caught:
         list(hub(folder).rows("test"))
     assert str(caught.value) == (
-        f"{folder}: no split 'test'; it has train, testdev; name one with data.splits.test=NAME"
+        f"{folder}: split must be one of train, testdev, got 'test'. Set data.splits.test=NAME."
     )
 
 
-def test_a_bad_row_is_named(folder: Path) -> None:
-    source = Hub(path=str(folder), columns={"question": "asked"})
+def test_an_invalid_row_is_an_error_with_its_location(folder: Path) -> None:
+    source = Hub(path=str(folder), columns={"question": "absent"})
     bad = next(iter(source.rows("train")))
-    assert str(bad).startswith(f"{folder}, train, row 1: column 'asked', named by data.columns.que")
+    assert str(bad).startswith(
+        f"{folder}, train, row 1: column 'absent' (data.columns.question) mu"
+    )
 
 
-def test_without_network_one_sentence_names_the_offline_way() -> None:
+def test_the_error_without_network_describes_the_offline_way() -> None:
     source = Hub(path="nobody/nothing", revision="abc")
     with pytest.raises(DataError) as caught:
         list(source.rows("train"))
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith("nobody/nothing: not to be had from the Hugging Face hub (")
+    assert str(caught.value).startswith(
+        "nobody/nothing: cannot be downloaded from the Hugging Face hub ("
+    )
     assert str(caught.value).endswith(
-        "without network, download it elsewhere (hf download nobody/nothing --repo-type dataset "
-        "--local-dir FOLDER) and set data.path=FOLDER"
+        "Without network, download it on another machine (hf download nobody/nothing --repo-type "
+        "dataset --local-dir FOLDER) and set data.path=FOLDER."
     )
 
 
-def test_what_is_read_from_the_hub_is_told_apart_by_everything_that_names_it() -> None:
-    def noted(**settings: Any) -> Path:
+def test_the_description_file_depends_on_every_setting_of_the_repository() -> None:
+    def description_file(**settings: Any) -> Path:
         return Hub(path="nobody/nothing", **settings).annotation_file("train")
 
-    assert noted() == noted(max_samples=3)
-    assert len({noted(), noted(revision="abc"), noted(config_name="de")}) == 3
+    assert description_file() == description_file(max_samples=3)
+    assert (
+        len(
+            {
+                description_file(),
+                description_file(revision="abc"),
+                description_file(config_name="de"),
+            }
+        )
+        == 3
+    )
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("nothing")
-    with pytest.raises(DataError, match="not a data set that can be read"):
+    with pytest.raises(DataError, match="folder must be a data set that `datasets` can read"):
         list(Hub(path=str(tmp_path)).rows("train"))

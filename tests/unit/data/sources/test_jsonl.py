@@ -1,4 +1,4 @@
-"""Each kind of bad row is one sentence with file, line and way out; good rows are read in full."""
+"""JSON Lines: every column is read, and an invalid row gives an error with file and line."""
 
 import json
 from pathlib import Path
@@ -12,19 +12,19 @@ from PIL import Image
 from palitune.data.images import io
 from palitune.data.images.io import Header
 from palitune.data.images.video import VideoSampling
+from palitune.data.sources.columns.records import COLUMN_ALIASES
 from palitune.data.sources.jsonl import Jsonl
-from palitune.data.sources.records import COLUMN_ALIASES
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 from palitune.tasks.detection import Detection
 
 from support.videos import frame_index, write_video
 
-FORM = "[x0, y0, x1, y1] in pixels"
+BOX_DESCRIPTION = "[x0, y0, x1, y1] in pixels"
 
 
 def rows_of(folder: Path, *lines: Any, **columns: str) -> list[Row | DataError]:
-    """Read lines (bytes as they are, anything else as JSON) beside an image of 40 x 30 px."""
+    """Read lines (bytes as they are, anything else as JSON) next to an image of 40 x 30 px."""
     if not (folder / "a.png").exists():
         Image.new("RGB", (40, 30)).save(folder / "a.png")
     raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
@@ -85,19 +85,19 @@ def test_attributes_are_read_as_text(tmp_path: Path) -> None:
     [found] = source.rows("train")
     assert isinstance(found, Row)
     assert found.attributes == {"kind": "count", "hard": "true", "year": "1999", "none": "null"}
-    for name, said in (("type", "named by data.attributes, is missing"), ("list", "not [1]")):
-        [mistake] = Jsonl(path=str(tmp_path), attributes=[name]).rows("train")
-        assert said in str(mistake)
-        assert str(mistake).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
+    for name, text in (("type", "(data.attributes) must be present, got"), ("list", "got [1]")):
+        [error] = Jsonl(path=str(tmp_path), attributes=[name]).rows("train")
+        assert text in str(error)
+        assert str(error).startswith(f"{tmp_path}/train.jsonl:1: column '{name}'")
 
 
-def test_singular_names_and_single_texts_mean_the_same(tmp_path: Path) -> None:
+def test_singular_column_names_and_single_texts_are_equivalent(tmp_path: Path) -> None:
     singular = {"image": "a.png", "answer": "x", "caption": "c", "objects": []}
     plural = {"images": ["a.png"], "answers": ["x"], "captions": ["c"], "instances": []}
     assert row_of(tmp_path, singular) == row_of(tmp_path, plural)
 
 
-def test_an_id_is_made_of_file_and_line(tmp_path: Path) -> None:
+def test_the_default_id_is_file_and_line(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {"image": "a.png"}, b"", {"image": "a.png"}, b"  ")
     assert [row.id for row in rows if isinstance(row, Row)] == ["train-1", "train-3"]
 
@@ -120,7 +120,7 @@ def test_several_images_keep_their_order_and_the_first_gives_the_size(tmp_path: 
     assert row.size == (9, 8)
 
 
-def test_a_video_gives_its_frames_of_the_part_that_is_meant(tmp_path: Path) -> None:
+def test_a_video_gives_the_frames_of_its_segment(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", 30)
     records = [{"video": "clip.mp4"}, {"video": "clip.mp4", "start": 1, "end": 1.55}]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
@@ -133,19 +133,19 @@ def test_a_video_gives_its_frames_of_the_part_that_is_meant(tmp_path: Path) -> N
     assert [frame_index(image) for image in part.images] == [10, 14, 10]
 
 
-def test_images_may_lie_beside_the_folder_or_anywhere(tmp_path: Path) -> None:
+def test_images_may_lie_outside_the_folder(tmp_path: Path) -> None:
     Image.new("RGB", (9, 8)).save(tmp_path / "b.png")
     (tmp_path / "data").mkdir()
     for name in ("../b.png", str(tmp_path / "b.png"), "../data/.././b.png"):
         assert row_of(tmp_path / "data", {"image": name}).images == (str(tmp_path / "b.png"),)
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_ignored(tmp_path: Path) -> None:
     line = b'\xef\xbb\xbf{"image": "a.png", "text": "\\u00e9\\ud83d\\ude00"}\r'
     assert row_of(tmp_path, line).text == "é😀"
 
 
-OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in UTF-8'
+WAY_OUT = 'Write one object per line, e.g. {"image": "a.png", "text": "..."}, in UTF-8.'
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in 
     [
         (b'{"image": "a.png",', "Expecting property name enclosed in double quotes, column 19"),
         (b"[", "Expecting value, column 2"),
-        (b'["a.png"]', "found ['a.png']"),
-        (b'"a.png"', "found 'a.png'"),
+        (b'["a.png"]', "got ['a.png']"),
+        (b'"a.png"', "got 'a.png'"),
         (
             b'{"image": "\xff.png"}',
             "'utf-8' codec can't decode byte 0xff in position 11: invalid start byte",
@@ -165,12 +165,12 @@ OBJECT = 'write one object per line, e.g. {"image": "a.png", "text": "..."}, in 
         ),
     ],
 )
-def test_a_line_that_is_no_object_is_one_sentence(tmp_path: Path, line: bytes, why: str) -> None:
-    assert error_of(tmp_path, line) == f"not an object in JSON ({why}); {OBJECT}"
+def test_a_line_that_is_not_an_object_is_an_error(tmp_path: Path, line: bytes, why: str) -> None:
+    assert error_of(tmp_path, line) == f"line must be a JSON object ({why}). {WAY_OUT}"
 
 
-def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
-    assert error_of(tmp_path, b"[" * 200_000).startswith("not an object in JSON (")
+def test_unlimited_nesting_is_an_error(tmp_path: Path) -> None:
+    assert error_of(tmp_path, b"[" * 200_000).startswith("line must be a JSON object (")
 
 
 @pytest.mark.parametrize(
@@ -178,101 +178,107 @@ def test_nesting_without_end_is_one_sentence(tmp_path: Path) -> None:
     [
         (
             {"file_name": "a.png", "text": "t"},
-            "column 'image' is missing; the row has 'file_name, text'; name the right one with "
-            "data.columns.image=COLUMN",
+            "column 'image' must be present, got columns 'file_name, text'. Set "
+            "data.columns.image=COLUMN.",
         ),
         (
             {},
-            "column 'image' is missing; the row has no columns; name the right one with "
-            "data.columns.image=COLUMN",
+            "column 'image' must be present, got no columns. Set data.columns.image=COLUMN.",
         ),
         (
             {"image": 3},
-            "image 3 must be the path of an image file, or a list of paths, relative to the "
-            "annotation file",
+            "image must be the path of an image file or a list of paths, relative to the "
+            "annotation "
+            "file, got 3.",
         ),
         (
             {"images": []},
-            "image [] must be the path of an image file, or a list of paths, relative to the "
-            "annotation file",
+            "image must be the path of an image file or a list of paths, relative to the "
+            "annotation "
+            "file, got [].",
         ),
         (
             {"image": "a.png", "video": "a.mp4"},
-            "the row has an image and a video; keep one of them",
+            "row must have an image or a video, got both. Remove one.",
         ),
         (
             {"video": 7},
-            "video 7 must be the path of a file",
+            "video must be the path of a file, got 7.",
         ),
         (
             {"video": "a.mp4", "start": "0:10"},
-            "column 'start' must be seconds, not '0:10'",
+            "column 'start' must be seconds, got '0:10'.",
         ),
         (
             {"image": "a.png", "images": ["a.png"]},
-            "the row has 'images' and 'image'; keep one, or choose with data.columns.images=images",
+            "row must have one of 'images' and 'image', got both. Remove one, or set "
+            "data.columns.images=images.",
         ),
         (
             {"image": "https://example.org/a.png"},
-            "image 'https://example.org/a.png' is a URL; download the images and give paths "
-            "relative to the data",
+            "image must be a path relative to the data, got the URL 'https://example.org/a.png'. "
+            "Download the images.",
         ),
-        ({"image": "a.png", "id": 1.5}, "id 1.5 must be a text or a whole number"),
-        ({"image": "a.png", "id": ""}, "id '' must be a text or a whole number"),
+        ({"image": "a.png", "id": 1.5}, "id must be a text or an integer, got 1.5."),
+        ({"image": "a.png", "id": ""}, "id must be a text or an integer, got ''."),
         (
             {"image": "a.png", "question": ["q"]},
-            "column 'question' must be a text, not ['q']; change it, or map another one with "
-            "data.columns.question=COLUMN",
+            "column 'question' must be a text, got ['q']. Correct it, or set "
+            "data.columns.question=COLUMN.",
         ),
         (
             {"image": "a.png", "answer": 4},
-            "column 'answers' must be a text or a list of texts, not 4; change it, or map another "
-            "one with data.columns.answers=COLUMN",
+            "column 'answers' must be a text or a list of texts, got 4. Correct it, or set "
+            "data.columns.answers=COLUMN.",
         ),
         (
             {"image": "a.png", "answers": [{"answer": "x"}]},
-            "column 'answers' must be a text or a list of texts, not [{'answer': 'x'}]; change it, "
-            "or map another one with data.columns.answers=COLUMN",
+            "column 'answers' must be a text or a list of texts, got [{'answer': 'x'}]. Correct "
+            "it, "
+            "or set data.columns.answers=COLUMN.",
         ),
         (
             {"image": "a.png", "objects": "boat"},
             'column \'instances\' must be a list of {"label": ..., "box": [x0, y0, x1, y1] in '
-            "pixels}, not 'boat'",
+            "pixels}, got 'boat'.",
         ),
         (
             {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "class": [1]}},
-            "objects {'bbox': [[1, 2, 3, 4]], 'class': [1]} have no list 'bbox' or no list "
-            "'category'; rename the columns",
+            "objects must have a list 'bbox' and a list 'category', got {'bbox': [[1, 2, 3, 4]], "
+            "'class': [1]}. Rename the columns.",
         ),
         (
             {"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": []}},
-            "the objects have 1 boxes but 0 labels; give every box one",
+            "objects must have a label for each of 1 boxes, got 0 labels.",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "bbox": [1, 2, 3, 4]}]},
-            "a 'bbox' may be several things; say which with data.box_format=xywh (COCO), xyxy or "
-            "cxcywh, and data.normalized=true for fractions",
+            "the format of 'bbox' is ambiguous. Set data.box_format=xywh (COCO), xyxy or cxcywh, "
+            "and "
+            "data.normalized=true for fractions.",
         ),
         (
             {"image": "a.png", "objects": [{"name": "boat", "box": [1, 2, 3, 4]}]},
-            "instance {'name': 'boat', 'box': [1, 2, 3, 4]} is not "
-            '{"label": "a name", "box": [x0, y0, x1, y1] in pixels}; rename or add what is missing',
+            'instance must be {"label": "a name", "box": [x0, y0, x1, y1] in pixels}, got '
+            "{'name': 'boat', 'box': [1, 2, 3, 4]}. Add or rename its keys.",
         ),
         (
             {"image": "a.png", "objects": [{"label": 3, "box": [1, 2, 3, 4]}]},
-            "label 3 is a number; name the classes, in order, with data.classes=[...]",
+            "label must be a name, got 3. List the classes, in order, with data.classes=[...].",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 3]}]},
-            f"box [1, 2, 3] is not four numbers; boxes are {FORM}",
+            f"box must be four numbers, got [1, 2, 3]. Boxes are {BOX_DESCRIPTION}.",
         ),
         (
             {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 42, 4]}]},
-            f"box x1=42 lies outside the image (40 px); boxes are {FORM}",
+            f"box must lie inside the image (40x30 px), got x1=42. Boxes are {BOX_DESCRIPTION}.",
         ),
     ],
 )
-def test_a_bad_column_is_one_sentence(tmp_path: Path, written: dict[str, Any], why: str) -> None:
+def test_an_invalid_column_is_an_error_with_its_reason(
+    tmp_path: Path, written: dict[str, Any], why: str
+) -> None:
     assert error_of(tmp_path, written) == why
 
 
@@ -282,20 +288,21 @@ def test_a_missing_or_broken_image_names_line_and_image(tmp_path: Path) -> None:
     assert error_of(tmp_path, {"image": "c.png"}).startswith(f"image {tmp_path}/c.png is truncated")
 
 
-def test_a_mapped_column_must_be_there(tmp_path: Path) -> None:
+def test_a_mapped_column_must_exist(tmp_path: Path) -> None:
     assert error_of(tmp_path, {"image": "a.png", "q": "?"}, question="query") == (
-        "column 'query', named by data.columns.question, is missing; the row has 'image, q'"
+        "column 'query' (data.columns.question) must be present, got columns 'image, q'. Set the "
+        "right name."
     )
 
 
-def test_unknown_columns_are_refused_before_any_file_is_read() -> None:
-    with pytest.raises(ValueError, match=r"data\.columns: 'img' is not a column; valid are images"):
+def test_unknown_columns_are_rejected_before_a_file_is_read() -> None:
+    with pytest.raises(ValueError, match=r"data\.columns must map images, .*, got 'img'"):
         Jsonl(path="x", columns={"img": "a"})
-    with pytest.raises(ValueError, match=r"data\.columns: answers and answer are one column"):
+    with pytest.raises(ValueError, match=r"data\.columns must map one of answers and answer"):
         Jsonl(path="x", columns={"answer": "a", "answers": "b"})
 
 
-def test_a_bad_row_does_not_stop_the_next_ones(tmp_path: Path) -> None:
+def test_an_invalid_row_does_not_stop_the_next_ones(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {"image": "a.png"}, b"{", {"image": "b.png"}, {"image": "a.png"})
     assert [type(row) for row in rows] == [Row, DataError, DataError, Row]
     assert [str(row).split(": ")[0] for row in rows[1:3]] == [
@@ -329,7 +336,7 @@ boxes = st.fixed_dictionaries({"label": st.text(), "box": st.lists(anything, max
     image=st.none() | st.just("a.png"),
     raw=st.none() | st.binary(max_size=40).filter(lambda line: b"\n" not in line),
 )
-def test_any_line_gives_a_row_or_one_sentence(
+def test_any_line_gives_a_row_or_an_error(
     tmp_path: Path, written: dict[str, Any], image: str | None, raw: bytes | None
 ) -> None:
     line = {"image": image, **written} if raw is None else raw
@@ -352,7 +359,7 @@ def test_an_instance_may_have_a_mask_and_be_a_crowd(tmp_path: Path) -> None:
     assert (instance.mask.shape, int(instance.mask.sum())) == ((30, 40), 200)
 
 
-def test_roboflows_files_for_paligemma_suit_detection(tmp_path: Path) -> None:
+def test_paligemma_files_of_roboflow_work_for_detection(tmp_path: Path) -> None:
     Image.new("RGB", (1023, 1023)).save(tmp_path / "a.jpg")
     text = "<loc0050><loc0020><loc0060><loc0030> boat ; <loc0001><loc0002><loc0003><loc0004> buoy"
     rows = [

@@ -1,4 +1,4 @@
-"""Tables: images in them, shards, names of numbered categories, and what is refused."""
+"""Tables: embedded images, shards, names of numeric categories, and invalid files."""
 
 import io
 from pathlib import Path
@@ -117,55 +117,60 @@ def test_arrow_files_are_read_in_both_forms(tmp_path: Path, kind: Any) -> None:
         (
             {"bbox": [[1, 2, 10, 20]], "category": ["boat"]},
             {},
-            "a 'bbox' may be several things; say which with data.box_format=xywh (COCO), xyxy or "
-            "cxcywh, and data.normalized=true for fractions",
+            "the format of 'bbox' is ambiguous. Set data.box_format=xywh (COCO), xyxy or cxcywh, "
+            "and "
+            "data.normalized=true for fractions.",
         ),
         (
             {"bbox": [[1, 2, 10, 20]], "category": [3]},
             {"box_format": BoxFormat.xywh},
-            "label 3 is a number; name the classes, in order, with data.classes=[...]",
+            "label must be a name, got 3. List the classes, in order, with data.classes=[...].",
         ),
         (
             {"bbox": [[1, 2, 10, 20]], "category": [3]},
             {"box_format": BoxFormat.xywh, "classes": ["boat"]},
-            "label 3 is none of the 1 classes, which count from 0; add its name to data.classes",
+            "label must be 0 to 0, got 3. List the classes, in order, with data.classes=[...].",
         ),
         (
             {"bbox": [[1, 2, 10, 20]], "category": ["boat", "buoy"]},
             {"box_format": BoxFormat.xywh},
-            "the objects have 1 boxes but 2 labels; give every box one",
+            "objects must have a label for each of 1 boxes, got 2 labels.",
         ),
         (
             {"bbox": [[30, 2, 38, 20]], "category": ["boat"]},
             {"box_format": BoxFormat.xywh},
-            "box x1=68 lies outside the image (40 px); boxes are [x, y, width, height] in pixels; "
-            "with data.box_format=xyxy it lies inside",
+            "box must lie inside the image (40x30 px), got x1=68. Boxes are [x, y, width, height] "
+            "in "
+            "pixels. Set data.box_format=xyxy, with which it lies inside.",
         ),
     ],
 )
-def test_objects_that_cannot_be_read_say_which_setting_helps(
+def test_the_error_of_unreadable_objects_names_the_setting_that_helps(
     tmp_path: Path, objects: Any, settings: dict[str, Any], why: str
 ) -> None:
     write(tmp_path, {"image": {"bytes": png()}, "objects": objects})
     assert error_of(tmp_path, **settings) == why
 
 
-def test_a_row_without_image_and_a_broken_image_are_bad_rows(tmp_path: Path) -> None:
+def test_a_row_without_image_and_a_corrupt_image_are_errors(tmp_path: Path) -> None:
     write(tmp_path, {"image": {"bytes": None, "path": None}, "id": 1})
-    assert error_of(tmp_path).startswith("image {'bytes': None, 'path': None} must be the path of")
+    assert error_of(tmp_path).startswith("image must be the path of an image file or a list of")
+    assert error_of(tmp_path).endswith("got {'bytes': None, 'path': None}.")
     write(tmp_path, {"image": {"bytes": png()[:50]}})
     assert "is truncated" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "train.arrow"])
-def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a table at all")
     with pytest.raises(DataError) as caught:
         rows_of(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}/{name}: not a table that can be read (")
+    assert str(caught.value).startswith(
+        f"{tmp_path}/{name}: file must be a Parquet or Arrow table ("
+    )
 
 
-def test_what_datasets_writes_is_read_with_its_class_names(tmp_path: Path) -> None:
+def test_files_of_datasets_are_read_with_their_class_names(tmp_path: Path) -> None:
     import datasets
 
     objects = {

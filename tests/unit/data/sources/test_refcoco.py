@@ -64,7 +64,7 @@ def test_every_sentence_is_a_row(tmp_path: Path) -> None:
     assert [(row.id, row.expression) for row in rows[1:]] == [("7-2", "the red one")]
 
 
-def test_one_sentence_is_drawn_by_the_object(tmp_path: Path) -> None:
+def test_one_sentence_is_drawn_with_the_ref_id_as_seed(tmp_path: Path) -> None:
     refs = [REF | {"ref_id": number} for number in range(20)]
     drawn = rows_of(tmp_path, *refs, sentences=ExpressionSelection.one)
     assert drawn == rows_of(tmp_path, *refs, sentences=ExpressionSelection.one)
@@ -77,23 +77,29 @@ def test_the_splits_are_those_of_the_file(tmp_path: Path) -> None:
     source = RefCoco(path=str(tmp_path))
     assert source.available_splits() == ["testA", "validation"]
     assert len(list(source.rows("val"))) == len(list(source.rows("validation"))) == 2
-    with pytest.raises(DataError, match=r"refs.json: no split 'train'; it has testA, validation"):
+    with pytest.raises(DataError, match=r"refs.json: split must be one of testA, validation, got"):
         list(source.rows("train"))
     assert {file.name for file in source.files("testA")} == {"refs.json", "instances.json"}
+
+
+SENTENCES = 'sentences must be a list of {"sent_id": 3, "sent": "the boat on the left"}'
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"ann_id": 6}, "annotation 6 is not in {}/instances.json; take the instances.json that"),
-        ({"ann_id": [5]}, "annotation [5] is not in {}/instances.json"),
-        ({"image_id": 18}, "image 18 is not in {}/instances.json"),
-        ({"sentences": []}, "sentences [] must be a list of"),
-        ({"sentences": [{"sent": " "}]}, "sentences [{'sent': ' '}] must be a list of"),
-        ({"sentences": None}, "sentences None must be a list of"),
+        (
+            {"ann_id": 6},
+            "annotation must be in {}/instances.json, got 6. Use the instances.json of",
+        ),
+        ({"ann_id": [5]}, "annotation must be in {}/instances.json, got [5]."),
+        ({"image_id": 18}, "image must be in {}/instances.json, got 18."),
+        ({"sentences": []}, f"{SENTENCES}, got []."),
+        ({"sentences": [{"sent": " "}]}, f"{SENTENCES}, got [{{'sent': ' '}}]."),
+        ({"sentences": None}, f"{SENTENCES}, got None."),
     ],
 )
-def test_a_bad_reference_is_one_sentence(tmp_path: Path, changed: Any, why: str) -> None:
+def test_an_invalid_reference_is_an_error(tmp_path: Path, changed: Any, why: str) -> None:
     [bad] = rows_of(tmp_path, REF | changed)
     assert isinstance(bad, DataError)
     assert str(bad).startswith(
@@ -101,17 +107,17 @@ def test_a_bad_reference_is_one_sentence(tmp_path: Path, changed: Any, why: str)
     )
 
 
-def test_files_that_are_not_what_they_should_be_are_refused(tmp_path: Path) -> None:
+def test_invalid_files_are_an_error(tmp_path: Path) -> None:
     rows_of(tmp_path, REF)
     (tmp_path / "refs.json").write_text("{")
-    with pytest.raises(DataError, match=r"refs\.json: not JSON .* scripts/convert/refcoco\.py"):
+    with pytest.raises(DataError, match=r"refs\.json: file must be JSON .* scripts/convert/refc"):
         list(RefCoco(path=str(tmp_path)).rows("testA"))
     (tmp_path / "refs.json").write_text("[3]")
-    with pytest.raises(DataError, match=r"refs\.json: not a list of objects"):
+    with pytest.raises(DataError, match=r"refs\.json: file must be a list of objects, got \[3\]\."):
         list(RefCoco(path=str(tmp_path)).rows("testA"))
     rows_of(tmp_path, REF)
     (tmp_path / "instances.json").unlink()
-    with pytest.raises(DataError, match=r"instances\.json does not exist; name the COCO file"):
+    with pytest.raises(DataError, match=r"instances\.json does not exist\. Set data\.instances="):
         list(RefCoco(path=str(tmp_path)).rows("testA"))
 
 
@@ -138,28 +144,28 @@ class Harmful:
 
 
 @pytest.mark.parametrize("content", [[Harmful()], [REF | {"sentences": Harmful()}], [Path("a")]])
-def test_a_pickle_that_wants_to_run_something_is_refused(
+def test_a_pickle_that_runs_code_is_rejected(
     tmp_path: Path, script: ModuleType, content: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "refs.p").write_bytes(pickle.dumps(content))
-    told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
-    assert told.startswith(f"{tmp_path}/refs.p: it asks for ")
+    message = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    assert message.startswith(f"{tmp_path}/refs.p: it contains ")
     assert [file.name for file in tmp_path.iterdir()] == ["refs.p"]
 
 
-def test_other_files_are_refused_by_the_converter(tmp_path: Path, script: ModuleType) -> None:
+def test_the_converter_rejects_other_files(tmp_path: Path, script: ModuleType) -> None:
     (tmp_path / "refs.p").write_bytes(b"not a pickle")
     assert "refs.p: " in script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
     (tmp_path / "refs.p").write_bytes(pickle.dumps({"a": 1}))
-    told = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
-    assert told.endswith("refs.p: it is not a list of references")
+    message = script.main([str(tmp_path / "refs.p"), str(tmp_path / "refs.json")])
+    assert message.endswith("refs.p: it is not a list of references")
 
 
 SETS = ["refcoco", "refcocoplus", "refcocog"]
 
 
-def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on(
+def test_joint_training_excludes_every_evaluation_image(
     tmp_path: Path,
 ) -> None:
     source = RefCoco(
@@ -175,7 +181,7 @@ def test_three_data_sets_are_learned_from_without_an_image_that_one_evaluates_on
     assert len(list(source.files("train"))) == 6
 
 
-def test_one_of_three_data_sets_is_evaluated_on_by_its_name(tmp_path: Path) -> None:
+def test_evaluation_splits_have_the_name_of_their_data_set(tmp_path: Path) -> None:
     source = RefCoco(
         path=str(write_benchmark("refcoco", tmp_path / "all")), sets=SETS, images="train2014"
     )
@@ -191,9 +197,9 @@ def test_one_of_three_data_sets_is_evaluated_on_by_its_name(tmp_path: Path) -> N
     }
     assert [file.parent.name for file in source.files("refcocog/test")] == ["refcocog"] * 2
     assert len(list(source.rows("testA"))) == 4
-    with pytest.raises(DataError, match=r"refcoco/refs.json: no split 'refcoco/test'; it has tra"):
+    with pytest.raises(DataError, match=r"refcoco/refs.json: split must be one of train, .*, got"):
         list(source.rows("refcoco/test"))
     with pytest.raises(
-        DataError, match=r"no split 'refcocx/test' .*looked for refcoco/refs.json, "
+        DataError, match=r"no split 'refcocx/test' .*searched for refcoco/refs.json, "
     ):
         list(source.rows("refcocx/test"))

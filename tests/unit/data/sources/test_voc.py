@@ -1,4 +1,4 @@
-"""Pascal VOC: difficult objects, pixel numbers, and XML that is not trusted."""
+"""Pascal VOC: difficult objects, one-based pixels, and untrusted XML."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from palitune.data.sources.voc import BOX_DESCRIPTION, DifficultObjects, Voc
+from palitune.data.sources.voc import DifficultObjects, Voc
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 
+BOX_DESCRIPTION = "xmin, ymin, xmax, ymax in pixels"
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>22</ymax></bndbox>"
 BOAT = f"<object><name>boat</name>{BOX}</object>"
 HARD = f"<object><name>buoy</name><difficult>1</difficult>{BOX}</object>"
@@ -44,7 +45,7 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
     )
 
 
-def test_a_first_pixel_of_one_moves_the_near_corner(tmp_path: Path) -> None:
+def test_one_based_pixels_move_the_top_left_corner(tmp_path: Path) -> None:
     row = row_of(tmp_path, xml(BOAT), one_based=True)
     assert row.instances == (Instance("boat", (0, 1, 11, 22)),)
 
@@ -92,41 +93,49 @@ OUTSIDE = (
     '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
     "<annotation><filename>&a;</filename></annotation>"
 )
+NO_DOCTYPE = ": file must be XML without a document type (got a document type). Export it again."
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (LAUGHS, ": not XML that is safe to read (it declares a document type); write it anew"),
-        (OUTSIDE, ": not XML that is safe to read (it declares a document type); write it anew"),
-        ('<!DOCTYPE annotation SYSTEM "http://a.b/c.dtd"><annotation/>', ": not XML that is safe"),
-        ("<annotation>", ": not XML that is safe to read (no element found"),
-        (xml(BOAT.replace("boat", "bouée")).encode("latin-1"), ": not XML that is safe to read ("),
-        ("<svg/>", ": the root is <svg>, not <annotation>; is this Pascal VOC?"),
+        (LAUGHS, NO_DOCTYPE),
+        (OUTSIDE, NO_DOCTYPE),
+        ('<!DOCTYPE annotation SYSTEM "http://a.b/c.dtd"><annotation/>', NO_DOCTYPE),
+        ("<annotation>", ": file must be XML without a document type (no element found"),
+        (
+            xml(BOAT.replace("boat", "bouée")).encode("latin-1"),
+            ": file must be XML without a document type (",
+        ),
+        ("<svg/>", ": root element must be <annotation>, got <svg>. Use Pascal VOC files."),
         (
             xml(BOAT, size=SIZE.replace("40", "30")),
-            ": the file says 30x30 px, but {}/train/a.png has 40x30 px; annotate the image",
+            ": size must be 40x30 px, as {}/train/a.png has, got 30x30. Export the",
         ),
-        (xml(f"<object>{BOX}</object>"), ", object 1: the object has no name; give it one"),
+        (xml(f"<object>{BOX}</object>"), ", object 1: object must have a name, got none."),
         (
             xml(BOAT + BOAT.replace("11", "ten")),
-            f", object 2: box ['1', '2', 'ten', '22'] is not four numbers; boxes are {BOX_DESCRIPTION}",
+            ", object 2: box must be four numbers, got ['1', '2', 'ten', '22']. Boxes are "
+            f"{BOX_DESCRIPTION}.",
         ),
         (
             xml("<object><name>boat</name></object>"),
-            f", object 1: box ['', '', '', ''] is not four numbers; boxes are {BOX_DESCRIPTION}",
+            ", object 1: box must be four numbers, got ['', '', '', '']. Boxes are "
+            f"{BOX_DESCRIPTION}.",
         ),
         (
             xml(BOAT.replace("11", "nan")),
-            f", object 1: box x1=nan lies outside the image (40 px); boxes are {BOX_DESCRIPTION}",
+            ", object 1: box must lie inside the image (40x30 px), got x1=nan. Boxes are "
+            f"{BOX_DESCRIPTION}.",
         ),
         (
             xml(BOAT.replace("<xmin>1<", "<xmin>12<")),
-            f", object 1: box [12.0, 2.0, 11.0, 22.0] has no area; boxes are {BOX_DESCRIPTION}",
+            ", object 1: box must have an area, got [12.0, 2.0, 11.0, 22.0]. Boxes are "
+            f"{BOX_DESCRIPTION}.",
         ),
     ],
 )
-def test_a_bad_file_is_one_sentence_with_its_place(
+def test_an_invalid_file_is_an_error_with_its_location(
     tmp_path: Path, content: str | bytes, why: str
 ) -> None:
     [bad] = rows_of(tmp_path, content)
@@ -135,18 +144,21 @@ def test_a_bad_file_is_one_sentence_with_its_place(
     assert "\n" not in str(bad)
 
 
-def test_a_missing_image_names_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_image_lists_the_folders(tmp_path: Path) -> None:
     rows_of(tmp_path, xml(BOAT))
     (tmp_path / "train/a.png").unlink()
     [bad] = Voc(path=str(tmp_path)).rows("train")
     assert str(bad) == (
-        f"{tmp_path}/train/a.xml: image 'a.png' is not beside it, in JPEGImages or in images; "
-        "say where the images are with data.images=FOLDER"
+        f"{tmp_path}/train/a.xml: image 'a.png' must be next to the file, in JPEGImages or in "
+        "images, got none. Set data.images=FOLDER."
     )
 
 
-def test_a_listed_file_that_is_not_there_is_a_bad_row(tmp_path: Path) -> None:
+def test_a_listed_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "train.txt").write_text("a\n")
     [bad] = Voc(path=str(tmp_path)).rows("train")
-    assert str(bad) == f"{tmp_path}/Annotations/a.xml does not exist, but its split lists it"
+    assert str(bad) == (
+        f"{tmp_path}/Annotations/a.xml does not exist. Add the file, or remove it from the list of "
+        "its split."
+    )

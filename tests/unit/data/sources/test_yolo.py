@@ -1,4 +1,4 @@
-"""YOLO: the ways to say where images are, and one sentence for each way to be wrong."""
+"""YOLO: image folders and lists, and an error for every kind of invalid line."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palitune.data.sources.yolo import BOX_READER, Yolo
+from palitune.data.sources.yolo import Yolo
 from palitune.errors import DataError
 from palitune.records import Instance, Row
 
+BOX_DESCRIPTION = "[center x, center y, width, height] in fractions of the image"
 BOAT = "0 0.5 0.5 0.5 0.2"
 BOAT_BOX = (10, 12, 30, 18)
 
@@ -79,12 +80,12 @@ def test_images_are_found_however_data_yaml_names_them(folder: Path, description
     assert Yolo(path=str(folder / "data.yaml")).available_splits() == ["train"]
 
 
-def test_a_split_may_be_named_in_the_settings(folder: Path) -> None:
+def test_a_split_may_be_set_in_the_settings(folder: Path) -> None:
     source = Yolo(path=str(folder), splits={"test": "images/train"})
     assert source.available_splits() == ["test", "train"]
     assert [row.id for row in source.rows("test") if isinstance(row, Row)] == ["a", "b"]
-    held = Yolo(path=str(folder), validation_fraction=0.5)
-    assert len([*held.rows("train"), *held.rows("validation")]) == 2
+    divided = Yolo(path=str(folder), validation_fraction=0.5)
+    assert len([*divided.rows("train"), *divided.rows("validation")]) == 2
 
 
 def test_a_changed_label_file_is_a_changed_data_set(folder: Path) -> None:
@@ -92,47 +93,62 @@ def test_a_changed_label_file_is_a_changed_data_set(folder: Path) -> None:
     assert {folder / "data.yaml", folder / "labels/train/a.txt", folder / "images/train"} <= files
 
 
+LINE = "line must be 'class x y width height', or 'class x y x y x y ...' for a polygon"
+COORDINATES = "coordinates must be 4 numbers for a box or at least 6, in pairs, for a polygon"
+INSIDE = "box must lie inside the image (40x30 px)"
+
+
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ("2 0.5 0.5 0.5 0.2", "class 2 is none of the 2 that {}/data.yaml names; correct it"),
-        ("boat 0.5 0.5 0.5 0.2", "'boat 0.5 0.5 0.5 0.2' is not a class number and coordinates"),
-        ("0.5 0.5 0.5 0.2 1", "'0.5 0.5 0.5 0.2 1' is not a class number and coordinates"),
-        ("0 0.5 0.5 0.5", "3 coordinates are neither a box (4) nor a polygon (6 or more"),
-        ("0 0.5 0.5 0.5 0.2 0.9", "5 coordinates are neither a box (4) nor a polygon"),
-        ("0 20 15 20 6", "box [20.0, 15.0, 20.0, 6.0] is not in fractions; boxes are [centre x"),
-        ("0 0.9 0.5 0.5 0.2", f"box x1=46 lies outside the image (40 px); boxes are {BOX_READER.description}"),
-        ("0 0.5 0.5 0 0.2", f"box [20.0, 12.0, 20.0, 18.0] has no area; boxes are {BOX_READER.description}"),
-        ("0 0.5 nan 0.5 0.2", "box [0.5, nan, 0.5, 0.2] is not four numbers"),
-        ("0 0.1 0.1 0.5 0.1 0.5 1.5", "box y1=45 lies outside the image (30 px)"),
+        ("2 0.5 0.5 0.5 0.2", "class must be one of the 2 in {}/data.yaml, got 2. Correct it"),
+        ("boat 0.5 0.5 0.5 0.2", f"{LINE}, got 'boat 0.5 0.5 0.5 0.2'."),
+        ("0.5 0.5 0.5 0.2 1", f"{LINE}, got '0.5 0.5 0.5 0.2 1'."),
+        ("0 0.5 0.5 0.5", f"{COORDINATES}, got 3."),
+        ("0 0.5 0.5 0.5 0.2 0.9", f"{COORDINATES}, got 5."),
+        ("0 20 15 20 6", "box must be in fractions, got [20.0, 15.0, 20.0, 6.0]. Boxes are ["),
+        ("0 0.9 0.5 0.5 0.2", f"{INSIDE}, got x1=46. Boxes are {BOX_DESCRIPTION}."),
+        ("0 0.5 0.5 0 0.2", "box must have an area, got [20.0, 12.0, 20.0, 18.0]. Boxes are ["),
+        ("0 0.5 nan 0.5 0.2", "box must be four numbers, got [0.5, nan, 0.5, 0.2]."),
+        ("0 0.1 0.1 0.5 0.1 0.5 1.5", f"{INSIDE}, got y1=45."),
     ],
 )  # fmt: skip
-def test_a_bad_line_is_one_sentence_with_its_place(folder: Path, labels: str, why: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_location(folder: Path, labels: str, why: str) -> None:
     bad, _ = rows_of(folder, f"{BOAT}\n\n{labels}")
-    place = f"{folder}/labels/train/a.txt:3: "
+    location = f"{folder}/labels/train/a.txt:3: "
     assert isinstance(bad, DataError)
-    assert str(bad).startswith(place + why.replace("{}", str(folder)))
+    assert str(bad).startswith(location + why.replace("{}", str(folder)))
 
 
-def test_another_encoding_is_named_with_its_line(folder: Path) -> None:
+def test_another_encoding_is_an_error_with_its_line(folder: Path) -> None:
     bad, _ = rows_of(folder, BOAT.encode() + b"\n\xe9\n")
     assert str(bad) == (
-        f"{folder}/labels/train/a.txt:2: not UTF-8 (invalid continuation byte); save it as UTF-8"
+        f"{folder}/labels/train/a.txt:2: text must be UTF-8 (invalid continuation byte). Save the "
+        "file as UTF-8."
     )
 
 
 @pytest.mark.parametrize(
     ("description", "why"),
     [
-        ("names: [boat", "data.yaml: not YAML ("),
-        ("- boat", "data.yaml: not a description of a YOLO data set"),
-        ("train: images/train", "data.yaml: no names of classes; write names: [boat, buoy]"),
-        ("train: images/train\nnames: [[boat]]", "data.yaml: class 0: ['boat'] must be a number"),
-        ("names: [boat]\ntrain: 3", "data.yaml: train is 3; name a folder or a text file"),
-        ("names: [boat]\ntrain: pictures", "data.yaml: train is 'pictures', which does not exist"),
+        ("names: [boat", "data.yaml: file must be YAML ("),
+        ("- boat", "data.yaml: file must describe a YOLO data set, got ['boat']"),
+        ("train: images/train", "data.yaml: names must be a list of classes, got None. Write"),
+        (
+            "train: images/train\nnames: [[boat]]",
+            "data.yaml: names must map class numbers to names, got 0: ['boat']",
+        ),
+        (
+            "names: [boat]\ntrain: 3",
+            "data.yaml: train must be a folder or a text file of images, got 3",
+        ),
+        (
+            "names: [boat]\ntrain: pictures",
+            "data.yaml: train must be a path next to the file, got 'pictures', which does",
+        ),
     ],
 )
-def test_a_bad_description_is_one_sentence(folder: Path, description: str, why: str) -> None:
+def test_an_invalid_description_is_an_error(folder: Path, description: str, why: str) -> None:
     (folder / "data.yaml").write_text(description)
     with pytest.raises(DataError) as caught:
         rows_of(folder)
@@ -140,16 +156,16 @@ def test_a_bad_description_is_one_sentence(folder: Path, description: str, why: 
     assert "\n" not in str(caught.value)
 
 
-def test_labels_in_the_wrong_place_are_not_images_without_objects(folder: Path) -> None:
+def test_missing_label_files_are_an_error(folder: Path) -> None:
     (folder / "labels").rename(folder / "texts")
     with pytest.raises(DataError) as caught:
         list(Yolo(path=str(folder)).rows("train"))
     assert str(caught.value) == (
-        f"{folder}/data.yaml: no image of split 'train' has labels, the first one's would be "
-        f"{folder}/labels/train/a.txt; put them there"
+        f"{folder}/data.yaml: images of split 'train' must have label files such as "
+        f"{folder}/labels/train/a.txt, got none. Move the label files there."
     )
 
 
-def test_a_missing_split_names_what_there_is(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"no split 'test' .*splits found: train"):
+def test_the_error_of_a_missing_split_lists_the_splits(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'test' .*splits: train"):
         list(Yolo(path=str(folder)).rows("test"))

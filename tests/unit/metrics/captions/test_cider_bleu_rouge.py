@@ -98,9 +98,9 @@ def test_another_tokenizer_may_be_given() -> None:
 
 @pytest.mark.parametrize("score", [cider_d, bleu, rouge_l])
 def test_what_cannot_be_judged_is_refused_in_a_sentence(score: Callable[..., object]) -> None:
-    with pytest.raises(ValueError, match="image '2' is on one side only"):
+    with pytest.raises(ValueError, match="image '2' has only a prediction or only references"):
         score({"1": "a"}, {"1": ["a"], "2": ["b"]})
-    with pytest.raises(ValueError, match="no captions to judge"):
+    with pytest.raises(ValueError, match="no captions to score"):
         score({}, {})
     with pytest.raises(ValueError, match="no reference"):
         score({"1": "a"}, {"1": []})

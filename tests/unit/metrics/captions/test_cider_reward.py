@@ -2,9 +2,9 @@
 
 import pytest
 
-from palitune.metrics import MAX_CIDER_D
 from palitune.metrics.captions.cider_bleu_rouge import cider_d
 from palitune.metrics.captions.cider_reward import CaptionReward
+from palitune.metrics.value_range import MAX_CIDER_D
 from palitune.records import Example, Prediction
 
 REFERENCES = {

@@ -29,7 +29,7 @@ def test_without_java_the_task_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     for name in ("meteor", "spice"):
-        with pytest.raises(MetricError, match=f"metric {name} runs a Java program.*install a Java"):
+        with pytest.raises(MetricError, match=f"metric {name} requires Java, .*Install a Java"):
             Caption(metrics=[name])
 
 
@@ -54,7 +54,7 @@ def test_without_its_models_spice_is_refused_and_never_zero(tmp_path: Path) -> N
 
 def test_meteor_is_what_its_program_says_or_a_sentence_where_it_cannot_run() -> None:
     if not JAVA:
-        with pytest.raises(MetricError, match="install a Java runtime"):
+        with pytest.raises(MetricError, match="Install a Java runtime"):
             METRICS["meteor"]()
         return
     from pycocoevalcap.meteor.meteor import Meteor as Program
@@ -88,5 +88,5 @@ def test_a_program_that_dies_ends_in_a_sentence(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     metric = Meteor()
     metric.answers, metric.references = ["a"], [("a",)]
-    with pytest.raises(MetricError, match="metric meteor: its Java program ended early"):
+    with pytest.raises(MetricError, match="metric meteor: the Java program failed"):
         metric.compute()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from palitune.metrics.objects.coco_matching import STAT_NAMES, CocoMatches
+from palitune.metrics.objects.average_precision import STAT_NAMES
+from palitune.metrics.objects.coco_matching import CocoMatches
 from palitune.metrics.objects.detection import coco_ap
 
 Coco = tuple[dict[str, Any], list[dict[str, Any]]]

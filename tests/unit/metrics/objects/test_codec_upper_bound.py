@@ -1,14 +1,10 @@
-"""The codec's own IoU: the mean of what its masks keep, by class and size."""
+"""Upper bound of the mask codec: mean IoU of decoded masks by class and size."""
 
 import numpy as np
 import pytest
 
 from palitune.codec import masks
-from palitune.metrics.objects.codec_upper_bound import (
-    CodecUpperBound,
-    UpperBound,
-    codec_upper_bound,
-)
+from palitune.metrics.objects.codec_upper_bound import CodecUpperBound, UpperBound, UpperBounds
 from palitune.metrics.objects.segmentation import mask_iou
 from palitune.records import Instance
 
@@ -26,22 +22,28 @@ def ellipse(label: str, x0: int, y0: int, x1: int, y1: int, crowd: bool = False)
 SCENE = [
     ellipse("boat", 10, 10, 40, 40),
     ellipse("boat", 50, 10, 130, 80),
-    ellipse("a;b", 20, 60, 280, 190),  # a label that no text could hold
+    ellipse("a;b", 20, 60, 280, 190),  # a label that cannot be encoded
     ellipse("boat", 0, 0, 9, 9, crowd=True),
 ]
 
 
-def kept(instance: Instance) -> float:
-    """The IoU of a mask and what is read back of its text."""
-    box_and_shape = masks.encode([Instance("x", instance.box, mask=instance.mask)], SIZE, CODEC)
-    [read] = masks.decode(box_and_shape, SIZE, CODEC).instances
+def round_trip_iou(instance: Instance) -> float:
+    """Return the IoU of a mask with the mask decoded from its text."""
+    text = masks.encode([Instance("x", instance.box, mask=instance.mask)], SIZE, CODEC)
+    [decoded] = masks.decode(text, SIZE, CODEC).instances
     assert instance.mask is not None
-    assert read.mask is not None
-    return mask_iou(instance.mask, read.mask)
+    assert decoded.mask is not None
+    return mask_iou(instance.mask, decoded.mask)
 
 
-def test_the_ceiling_is_the_mean_of_what_round_trips_keep() -> None:
-    small, medium, large = (kept(instance) for instance in SCENE[:3])
+def upper_bounds(instances: list[Instance]) -> UpperBounds:
+    upper_bound = CodecUpperBound(CODEC)
+    upper_bound.update(instances, SIZE)
+    return upper_bound.compute()
+
+
+def test_the_upper_bound_is_the_mean_iou_of_round_trips() -> None:
+    small, medium, large = (round_trip_iou(instance) for instance in SCENE[:3])
     expected = {
         ("boat", "small"): ([small], 1),
         ("boat", "medium"): ([medium], 1),
@@ -53,28 +55,28 @@ def test_the_ceiling_is_the_mean_of_what_round_trips_keep() -> None:
         ("all", "large"): ([large], 1),
         ("all", "all"): ([small, medium, large], 3),
     }
-    found = codec_upper_bound(SCENE, SIZE, CODEC)
-    assert found.keys() == expected.keys()
+    bounds = upper_bounds(SCENE)
+    assert bounds.keys() == expected.keys()
     for key, (ious, count) in expected.items():
-        assert found[key].iou == pytest.approx(np.mean(ious), abs=1e-3)
-        assert found[key].num_objects == count
-    assert found["all", "all"].iou > 0.8
+        assert bounds[key].iou == pytest.approx(np.mean(ious), abs=1e-3)
+        assert bounds[key].num_objects == count
+    assert bounds["all", "all"].iou > 0.8
 
 
-def test_images_are_gathered_and_nothing_gives_nothing() -> None:
-    gathered = CodecUpperBound(CODEC)
-    gathered.update([], SIZE)
-    assert gathered.compute() == {}
-    once = codec_upper_bound(SCENE, SIZE, CODEC)
+def test_images_accumulate_and_an_empty_image_has_no_upper_bound() -> None:
+    upper_bound = CodecUpperBound(CODEC)
+    upper_bound.update([], SIZE)
+    assert upper_bound.compute() == {}
+    once = upper_bounds(SCENE)
     for _ in range(2):
-        gathered.update(SCENE, SIZE)
-    twice = gathered.compute()
+        upper_bound.update(SCENE, SIZE)
+    twice = upper_bound.compute()
     assert twice == {
         key: UpperBound(pytest.approx(value.iou), 2 * value.num_objects)
         for key, value in once.items()
     }
 
 
-def test_an_object_without_a_mask_is_refused() -> None:
+def test_an_object_without_a_mask_is_an_error() -> None:
     with pytest.raises(ValueError, match="has no mask"):
-        codec_upper_bound([Instance("boat", (0, 0, 9, 9))], SIZE, CODEC)
+        upper_bounds([Instance("boat", (0, 0, 9, 9))])

@@ -14,7 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from palitune.codec import boxes
-from palitune.metrics.objects.detection import COCO_STAT_NAMES, DetectionAP, coco_ap
+from palitune.metrics.objects.average_precision import STAT_NAMES
+from palitune.metrics.objects.detection import DetectionAP, coco_ap
 from palitune.records import Example, Instance, Prediction
 
 Coco = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -98,7 +99,7 @@ def test_the_twelve_numbers_equal_pycocotools(name: str, seed: int) -> None:
     ground_truth, results = SETS[name](seed)
     expected = pycocotools_numbers(ground_truth, results, "bbox")
     numbers = coco_ap(ground_truth, results)
-    assert list(numbers) == list(COCO_STAT_NAMES)
+    assert list(numbers) == list(STAT_NAMES)
     assert list(numbers.values()) == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
@@ -149,7 +150,9 @@ def test_annotations_numbered_from_zero_lose_none() -> None:
 
 def test_a_result_for_an_unknown_image_is_refused() -> None:
     ground_truth, results = random_set(3)
-    with pytest.raises(ValueError, match="results name image 99, which is not in the ground truth"):
+    with pytest.raises(
+        ValueError, match="results contain image 99, which is not in the ground truth"
+    ):
         coco_ap(ground_truth, [*results, results[0] | {"image_id": 99}])
 
 
@@ -195,7 +198,7 @@ def test_the_accumulator_equals_pycocotools_in_any_order_of_images(name: str) ->
     order = list(range(1, 13))
     numbers = judge(ground_truth, results, order)
     expected = pycocotools_numbers(ground_truth, results, "bbox")
-    given = [numbers[key] for key in COCO_STAT_NAMES]
+    given = [numbers[key] for key in STAT_NAMES]
     assert given == pytest.approx(expected, abs=1e-9, nan_ok=True)
     assert judge(ground_truth, results, order[::-1]) == pytest.approx(numbers, nan_ok=True)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from palitune.metrics.objects.coco_matching import AREA_RANGES
+from palitune.metrics.objects.average_precision import AREA_RANGES
 from palitune.metrics.objects.detection import DetectionAP
 from palitune.metrics.objects.per_class import SIZE_CATEGORIES, size_category
 from palitune.metrics.objects.segmentation import Segmentation

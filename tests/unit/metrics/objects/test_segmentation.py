@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from palitune.codec import boxes
-from palitune.metrics.objects.detection import COCO_STAT_NAMES
+from palitune.metrics.objects.average_precision import STAT_NAMES
 from palitune.metrics.objects.segmentation import ReferringSegmentation, Segmentation, mask_iou
 from palitune.records import Example, Instance, Mask, Prediction
 
@@ -145,9 +145,9 @@ def test_a_guess_on_a_crowd_is_neither_found_nor_invented() -> None:
     crowd = boat(0, 0, 20, 20, crowd=True)
     inside = (boat(0, 0, 4, 4), boat(18, 0, 22, 4))
     assert metric.update(an_example((crowd,)), a_prediction(inside)) == {"mask_f1@.5": 1}
-    assert metric.match_counts == [(0, 0, 0, 0, 0)]
+    assert metric.statistics == [(0, 0, 0, 0, 0)]
     metric.update(an_example((crowd,), "2"), a_prediction((boat(19, 0, 23, 4),)))
-    assert metric.match_counts[1] == (0, 1, 0, 0, 0)
+    assert metric.statistics[1] == (0, 1, 0, 0, 0)
 
 
 def test_fragments_that_cannot_be_read_are_averaged_over_examples() -> None:
@@ -233,7 +233,7 @@ def test_coco_numbers_equal_pycocotools_in_any_order_of_images(seed: int) -> Non
         for number, (truths, guesses) in list(enumerate(scenes))[::step]:
             metric.update(an_example(truths, f"{number:02d}"), a_prediction(guesses))
         computed = metric.compute()
-        numbers.append([computed[f"mask_{name}"] for name in COCO_STAT_NAMES])
+        numbers.append([computed[f"mask_{name}"] for name in STAT_NAMES])
     assert numbers[0] == pytest.approx(pycocotools_numbers(scenes), abs=1e-9, nan_ok=True)
     assert numbers[1] == pytest.approx(numbers[0], nan_ok=True)
 

@@ -70,7 +70,7 @@ def test_the_best_reference_counts_whatever_the_order(
 
 
 def test_no_reference_is_refused_in_a_sentence() -> None:
-    with pytest.raises(ValueError, match="no reference to judge the answer against"):
+    with pytest.raises(ValueError, match="no reference to score the answer against"):
         anls("a", [])
 
 

@@ -62,7 +62,7 @@ def test_an_empty_corpus_is_nan() -> None:
 
 
 def test_lists_of_unequal_length_and_no_reference_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 hypotheses meet 1 references"):
+    with pytest.raises(ValueError, match="2 hypotheses but 1 references"):
         word_error_rate(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="no reference"):
         word_error_rate(["a"], [[]])

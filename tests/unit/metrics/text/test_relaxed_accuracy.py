@@ -54,5 +54,5 @@ def test_any_of_the_references_is_enough(answer: str, references: list[str]) -> 
 
 
 def test_no_reference_is_refused() -> None:
-    with pytest.raises(ValueError, match="no reference to judge the answer against"):
+    with pytest.raises(ValueError, match="no reference to score the answer against"):
         relaxed_accuracy("5", [])

@@ -1,4 +1,4 @@
-"""What is trained: exactly the parts that were asked for, at every released size."""
+"""Adapters train exactly the requested parts, at every released size."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from palitune import models
 from palitune.errors import ModelError
 from palitune.models.adapters.config import (
     ADAPTERS,
@@ -52,7 +51,7 @@ RESOLUTIONS = [224, 448, 896]
 
 @cache
 def released(name: str, resolution: int) -> Any:
-    """The network of a released checkpoint, without memory."""
+    """Return the network of a released checkpoint on the meta device."""
     size = SIZES[name]
     config = PaliGemmaConfig(
         text_config={
@@ -145,14 +144,14 @@ def test_the_shapes_of_these_tests_give_the_published_numbers_of_parameters(
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("name", SIZES)
-def test_every_part_hits_exactly_its_own_linear_layers(name: str, resolution: int) -> None:
-    wanted = linear_layers(SIZES[name])
+def test_every_part_matches_exactly_its_own_linear_layers(name: str, resolution: int) -> None:
+    expected = linear_layers(SIZES[name])
     for part in MODULE_GROUPS:
         assert Lora(targets=[part]).target_modules(released(name, resolution)) == sorted(
-            wanted[part]
+            expected[part]
         )
     for whole in ("language", "vision"):
-        both = wanted[f"{whole}.attention"] | wanted[f"{whole}.mlp"]
+        both = expected[f"{whole}.attention"] | expected[f"{whole}.mlp"]
         assert Lora(targets=[whole]).target_modules(released(name, resolution)) == sorted(both)
 
 
@@ -162,17 +161,17 @@ def test_default_lora_trains_exactly_the_language_model_at_rank_16(
     name: str, resolution: int
 ) -> None:
     layers = linear_layers(SIZES[name])
-    wanted = layers["language.attention"] | layers["language.mlp"]
-    released.cache_clear()  # the network is used up
+    expected = layers["language.attention"] | layers["language.mlp"]
+    released.cache_clear()  # the network is modified in place
     with torch.device("meta"):
-        adapted = models.add_adapter(released(name, resolution), Lora())
+        adapted = Lora().apply_to(released(name, resolution))
     trained = {name: p.numel() for name, p in adapted.named_parameters() if p.requires_grad}
     released.cache_clear()
     prefix = "base_model.model."
     assert set(trained) == {
-        f"{prefix}{layer}.lora_{side}.default.weight" for layer in wanted for side in "AB"
+        f"{prefix}{layer}.lora_{side}.default.weight" for layer in expected for side in "AB"
     }
-    assert sum(trained.values()) == lora_parameters(wanted, 16)
+    assert sum(trained.values()) == lora_parameters(expected, 16)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +191,12 @@ def test_default_lora_has_the_recorded_number_of_parameters(name: str, parameter
 
 @pytest.mark.parametrize("part", MODULE_GROUPS)
 @pytest.mark.parametrize("name", ["paligemma 3b", "paligemma2 28b"])
-def test_every_part_alone_trains_the_number_of_parameters_of_the_formula(
+def test_the_number_of_trained_parameters_of_a_part_follows_the_formula(
     name: str, part: str
 ) -> None:
     released.cache_clear()
     with torch.device("meta"):
-        adapted = models.add_adapter(released(name, 224), Lora(targets=[part], rank=8))
+        adapted = Lora(targets=[part], rank=8).apply_to(released(name, 224))
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     released.cache_clear()
     assert trained == lora_parameters(linear_layers(SIZES[name])[part], 8)
@@ -213,7 +212,7 @@ def base(tiny: Callable[[str], Path]) -> Any:
     return load(Local(path=str(tiny("paligemma2"))))
 
 
-def test_names_of_other_layouts_belong_to_the_same_parts() -> None:
+def test_older_module_names_belong_to_the_same_parts() -> None:
     names = {
         "model.vision_tower.encoder.layers.3.self_attn.q_proj": "vision.attention",
         "vision_tower.vision_model.encoder.layers.3.mlp.fc1": "vision.mlp",
@@ -239,17 +238,17 @@ def test_lora_is_in_float32_and_everything_else_is_frozen(
             assert parameter.dtype == torch.float32
 
 
-def test_resolved_targets_are_the_same_before_and_after_the_adapter_is_on(base: Any) -> None:
+def test_resolved_targets_are_the_same_with_and_without_the_adapter(base: Any) -> None:
     adapter = Lora(targets=["vision.attention", "projector"])
-    before = models.target_modules(base, adapter)
-    adapted = models.add_adapter(base, adapter)
-    assert models.target_modules(adapted, adapter) == before
+    before = adapter.target_modules(base)
+    adapted = adapter.apply_to(base)
+    assert adapter.target_modules(adapted) == before
     assert len(before) == 2 * 4 + 1
 
 
-def test_a_part_that_hits_nothing_is_refused(base: Any) -> None:
+def test_a_part_that_matches_nothing_is_refused(base: Any) -> None:
     del base.model.vision_tower.encoder.layers[:]
-    with pytest.raises(ModelError, match=r"adapter\.targets: vision\.mlp hits nothing"):
+    with pytest.raises(ModelError, match=r"adapter\.targets: vision\.mlp matches nothing"):
         Lora(targets=["language", "vision.mlp"]).target_modules(base)
 
 
@@ -265,9 +264,9 @@ def test_a_part_that_hits_nothing_is_refused(base: Any) -> None:
 )
 def test_full_trains_the_parameters_of_its_parts(train: list[str], count: int, base: Any) -> None:
     adapter = Full(trainable_parts=train)
-    network = models.add_adapter(base, adapter)
+    network = adapter.apply_to(base)
     trained = sorted(name for name, p in network.named_parameters() if p.requires_grad)
-    assert trained == models.target_modules(network, adapter)
+    assert trained == adapter.target_modules(network)
     assert len(trained) == count
 
 
@@ -286,24 +285,24 @@ def probe(network: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("initialization", Initialization, ids=lambda i: i.name)
-def test_lora_starts_as_the_base_model(
+def test_a_new_lora_gives_the_logits_of_the_base_model(
     initialization: Initialization, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
-    wanted = probe(load(model))
+    expected = probe(load(model))
     network = load_for_training(model, Lora(initialization=initialization)).eval()
-    assert (probe(network) - wanted).abs().max() <= 2e-5
+    assert (probe(network) - expected).abs().max() <= 2e-5
 
 
 @pytest.mark.parametrize("initialization", Initialization, ids=lambda i: i.name)
-def test_only_pissa_and_olora_leave_no_base_model_when_switched_off(
+def test_only_pissa_and_olora_change_the_base_model(
     initialization: Initialization, tiny: Callable[[str], Path]
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
-    wanted = probe(load(model))
+    expected = probe(load(model))
     network = load_for_training(model, Lora(initialization=initialization)).eval()
     with network.disable_adapter():
-        moved = not torch.equal(probe(network), wanted)
+        moved = not torch.equal(probe(network), expected)
     assert moved == (initialization.name in ("pissa", "pissa_niter_4", "olora"))
 
 
@@ -317,13 +316,13 @@ def test_only_pissa_and_olora_leave_no_base_model_when_switched_off(
     ],
 )
 def test_the_update_is_scaled_by_alpha_over_rank(adapter: Lora, scale: float, base: Any) -> None:
-    network = models.add_adapter(base, adapter)
+    network = adapter.apply_to(base)
     scalings = {m.scaling["default"] for m in network.modules() if hasattr(m, "lora_A")}
     assert scalings == {scale}
 
 
 def test_dora_learns_a_magnitude_per_output_and_dropout_is_applied(base: Any) -> None:
-    network = models.add_adapter(base, Lora(targets=["projector"], dora=True, dropout=0.25))
+    network = Lora(targets=["projector"], dora=True, dropout=0.25).apply_to(base)
     layer = network.base_model.model.model.multi_modal_projector.linear
     assert layer.lora_magnitude_vector["default"].weight.shape == (64,)
     assert layer.lora_dropout["default"].p == 0.25
@@ -333,12 +332,15 @@ def test_dora_learns_a_magnitude_per_output_and_dropout_is_applied(base: Any) ->
     ("settings", "message"),
     [
         ({"targets": ["q_proj"]}, r"adapter\.targets: 'q_proj' is not one of language\.attention"),
-        ({"targets": []}, r"adapter\.targets is empty"),
-        ({"rank": 0}, r"adapter\.rank must be at least 1"),
-        ({"alpha": 0}, r"adapter\.alpha must be at least 1"),
-        ({"dropout": 1.0}, r"adapter\.dropout must be in \[0, 1\)"),
-        ({"rank": 5, "initialization": Initialization.orthogonal}, "must be even"),
-        ({"dora": True, "initialization": Initialization.pissa}, r"adapter\.dora does not go"),
+        ({"targets": []}, r"adapter\.targets must name at least one of"),
+        ({"rank": 0}, r"adapter\.rank must be at least 1, got 0"),
+        ({"alpha": 0}, r"adapter\.alpha must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"adapter\.dropout must be at least 0 and below 1, got 1\.0"),
+        (
+            {"rank": 5, "initialization": Initialization.orthogonal},
+            "must be even with initialization=orthogonal, got 5",
+        ),
+        ({"dora": True, "initialization": Initialization.pissa}, r"adapter\.dora does not support"),
         ({"targets": ["head"], "initialization": Initialization.olora}, "shares with the embed"),
     ],
 )
@@ -356,7 +358,7 @@ def test_initializations_that_need_unquantized_weights_are_refused_for_qlora(
 
 
 def test_other_bits_than_4_and_8_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"adapter\.bits must be 4 or 8, not 2"):
+    with pytest.raises(ValueError, match=r"adapter\.bits must be 4 or 8, got 2"):
         Qlora(bits=2)
 
 
@@ -365,6 +367,6 @@ def test_full_refuses_unknown_parts() -> None:
         Full(trainable_parts=["all"])
 
 
-def test_adapters_are_found_by_the_name_they_carry() -> None:
+def test_adapters_are_registered_by_name() -> None:
     assert set(ADAPTERS) == {"lora", "qlora", "full"}
     assert all(adapter.name == name for name, adapter in ADAPTERS.items())

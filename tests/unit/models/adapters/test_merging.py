@@ -1,4 +1,4 @@
-"""What is exported gives, in plain transformers, the logits of base and adapter."""
+"""An export gives, in plain transformers, the logits of base and adapter."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,13 +26,13 @@ def exported(
     path: str,
     folder: Path,
     dtype: Dtype = Dtype.fp32,
-    how: ExportQuantization = ExportQuantization.none,
+    quantize: ExportQuantization = ExportQuantization.none,
 ) -> tuple[torch.Tensor, Any]:
-    """Give the logits of base and adapter, and their export as plain transformers reads it."""
+    """Return the logits of base and adapter, and their export loaded with plain transformers."""
     network = load_combined(model, AdapterCombination(paths=[path]), quantized=False)
     expected = reference_logits(network)
     processor = load_processor(model)
-    export_merged(network, processor, model, folder, dtype=dtype, quantize=how)
+    export_merged(network, processor, model, folder, dtype=dtype, quantize=quantize)
     return expected, load_with_transformers(folder)
 
 
@@ -53,7 +53,7 @@ def test_an_export_gives_the_logits_of_unquantized_base_and_adapter(
 ) -> None:
     model = Local(path=str(tiny(family)))
     path = save_perturbed_adapter(model, adapter, tmp_path / "adapter", std=0.02)
-    expected, plain = exported(model, path, tmp_path / "made")
+    expected, plain = exported(model, path, tmp_path / "export")
     assert type(plain) is PaliGemmaForConditionalGeneration
     assert plain.config.architectures == ["PaliGemmaForConditionalGeneration"]
     torch.testing.assert_close(reference_logits(plain), expected, atol=2e-5, rtol=0)
@@ -69,30 +69,31 @@ def test_softcaps_resolution_and_processor_are_those_of_the_training(
     for capped in (True, False):
         trained = replace(model, final_logit_softcapping=capped)
         path = save_perturbed_adapter(trained, Lora(rank=2), tmp_path / "adapter", std=0.02)
-        _, plain = exported(model, path, tmp_path / "made")
+        _, plain = exported(model, path, tmp_path / "export")
         text = plain.config.text_config
         assert text.final_logit_softcapping == (30.0 if capped else None)
         assert text.attn_logit_softcapping == 50.0
     assert plain.config.vision_config.image_size == 112
     assert plain.generation_config.eos_token_id == 1
-    read, own = AutoProcessor.from_pretrained(tmp_path / "made"), load_processor(model)
-    assert read.tokenizer.get_vocab() == own.tokenizer.get_vocab()
-    assert read.image_processor.size == own.image_processor.size
+    exported_processor = AutoProcessor.from_pretrained(tmp_path / "export")
+    processor = load_processor(model)
+    assert exported_processor.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    assert exported_processor.image_processor.size == processor.image_processor.size
 
 
-def test_weights_are_stored_as_asked_or_as_the_base_has_them(
+def test_weights_are_stored_in_the_requested_dtype_or_that_of_the_base(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = Local(path=str(tiny("paligemma")))
     path = save_perturbed_adapter(model, Lora(rank=2), tmp_path / "adapter", std=0.02)
-    expected, plain = exported(model, path, tmp_path / "made", Dtype.bf16)
+    expected, plain = exported(model, path, tmp_path / "export", Dtype.bf16)
     assert plain.dtype == plain.config.dtype == torch.bfloat16
     assert 1e-4 < (reference_logits(plain) - expected).abs().max() < 0.2
-    half = Local(path=str(tmp_path / "made"))
+    half = Local(path=str(tmp_path / "export"))
     assert export_dtype(half, Dtype.auto) == torch.bfloat16
     assert export_dtype(model, Dtype.auto) == torch.float32
     assert export_dtype(model, Dtype.fp16) == torch.float16
-    with pytest.raises(ModelError, match="Gemma 2 overflows in fp16"):
+    with pytest.raises(ModelError, match="for Gemma 2, which overflows in fp16"):
         export_dtype(Local(path=str(tiny("paligemma2"))), Dtype.fp16)
 
 
@@ -101,9 +102,9 @@ def test_a_quantized_export_keeps_vision_and_head_whole(
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     path = save_perturbed_adapter(model, Lora(rank=2), tmp_path / "adapter", std=0.02)
-    expected, plain = exported(model, path, tmp_path / "made", how=ExportQuantization.nf4)
+    expected, plain = exported(model, path, tmp_path / "export", quantize=ExportQuantization.nf4)
     assert 1e-3 < (reference_logits(plain) - expected).abs().max() < 4
     quantized = {n for n, m in plain.named_modules() if "bitsandbytes" in type(m).__module__}
     assert len(quantized) == 14
     assert all("language_model" in name for name in quantized)
-    assert {file.name for file in tmp_path.iterdir()} == {"adapter", "made"}
+    assert {file.name for file in tmp_path.iterdir()} == {"adapter", "export"}

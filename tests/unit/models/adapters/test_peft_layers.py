@@ -1,4 +1,4 @@
-"""A network whose adapter sits elsewhere than asked, or that trains more, does not pass."""
+"""Checks of which modules are adapted and what is trainable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,20 +28,20 @@ def test_adapted_modules_are_named_as_in_the_base_network(adapted: Any) -> None:
 
 
 @pytest.mark.parametrize("expected", [set(), PROJECTOR | {"model.other"}])
-def test_an_adapter_elsewhere_than_expected_is_refused(adapted: Any, expected: set[str]) -> None:
-    with pytest.raises(ModelError, match="1 modules were not adapted as asked"):
+def test_unexpected_adapted_modules_are_refused(adapted: Any, expected: set[str]) -> None:
+    with pytest.raises(ModelError, match="1 modules are adapted although they should not be"):
         check_adapted_modules(adapted, expected)
 
 
-def test_a_base_weight_that_is_trained_is_refused(adapted: Any) -> None:
+def test_a_trainable_base_weight_is_refused(adapted: Any) -> None:
     adapted.get_input_embeddings().weight.requires_grad_(True)
-    with pytest.raises(ModelError, match=r"embed_tokens\.weight is trained or frozen against"):
+    with pytest.raises(ModelError, match=r"embed_tokens\.weight must not be trainable"):
         check_adapted_modules(adapted, PROJECTOR)
 
 
-def test_an_adapter_that_is_frozen_is_refused(adapted: Any) -> None:
+def test_a_frozen_adapter_is_refused(adapted: Any) -> None:
     adapted.requires_grad_(False)
-    with pytest.raises(ModelError, match=r"lora_A.* is trained or frozen against"):
+    with pytest.raises(ModelError, match=r"lora_A.* must not be frozen"):
         check_adapted_modules(adapted, PROJECTOR)
     check_adapted_modules(adapted, PROJECTOR, trainable=False)
 
@@ -50,5 +50,5 @@ def test_an_adapter_in_half_precision_is_refused(adapted: Any) -> None:
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)
-    with pytest.raises(ModelError, match=r"is torch\.bfloat16, not float32"):
+    with pytest.raises(ModelError, match=r"must be float32, got torch\.bfloat16"):
         check_adapted_modules(adapted, PROJECTOR)

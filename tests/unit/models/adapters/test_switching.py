@@ -1,4 +1,4 @@
-"""An adapter on a base that others were on is the adapter on a base of its own."""
+"""Switching adapters on one base gives the results of loading each with its own base."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,17 +22,17 @@ from support.tiny_models import build_tiny, save_perturbed_adapter
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """The bits per weight of every base that is read."""
-    found: list[int | None] = []
+def loaded_bits(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Return a list that receives the bits per weight of every base that is loaded."""
+    loaded: list[int | None] = []
 
-    def counted(model: ModelConfig, adapter: AdapterConfig, bits: int | None) -> Any:
-        found.append(bits)
+    def record_bits(model: ModelConfig, adapter: AdapterConfig, bits: int | None) -> Any:
+        loaded.append(bits)
         return load_base(model, adapter, bits)
 
     load_base = switching.load_base
-    monkeypatch.setattr(switching, "load_base", counted)
-    return found
+    monkeypatch.setattr(switching, "load_base", record_bits)
+    return loaded
 
 
 def answers(network: Any, model: Local, examples: list[Example]) -> list[Generation]:
@@ -42,12 +42,12 @@ def answers(network: Any, model: Local, examples: list[Example]) -> list[Generat
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_answers_and_their_probabilities_are_those_of_the_adapter_alone(
+def test_answers_and_log_probabilities_are_those_of_the_adapter_alone(
     bits: int,
     tiny: Callable[[str], Path],
     examples: list[Example],
     tmp_path: Path,
-    read: list[int | None],
+    loaded_bits: list[int | None],
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     trained = [
@@ -56,51 +56,56 @@ def test_answers_and_their_probabilities_are_those_of_the_adapter_alone(
         Qlora(bits=bits, rank=4, targets=["language.mlp"], dora=bits == 4),
     ]
     saved = [
-        replace(one, path=save_perturbed_adapter(model, one, tmp_path / str(seed), seed=seed))
-        for seed, one in enumerate(trained)
+        replace(
+            adapter, path=save_perturbed_adapter(model, adapter, tmp_path / str(seed), seed=seed)
+        )
+        for seed, adapter in enumerate(trained)
     ]
     order = [*saved, Qlora(bits=bits), saved[0]]
     networks = AdapterSwitcher(model, order)
-    swapped = [answers(networks.load(one), model, examples) for one in order]
-    assert read == [bits]
-    alone = [answers(load_for_inference(model, one), model, examples) for one in order[:3]]
-    assert swapped == [*alone, alone[0]]
-    assert len({str(one) for one in alone}) == 3
+    switched = [answers(networks.load(adapter), model, examples) for adapter in order]
+    assert loaded_bits == [bits]
+    alone = [answers(load_for_inference(model, adapter), model, examples) for adapter in order[:3]]
+    assert switched == [*alone, alone[0]]
+    assert len({str(generations) for generations in alone}) == 3
 
 
-def test_a_base_is_read_anew_where_an_adapter_needs_another_one(
-    tiny: Callable[[str], Path], examples: list[Example], tmp_path: Path, read: list[int | None]
+def test_the_base_is_loaded_again_only_if_an_adapter_needs_another_one(
+    tiny: Callable[[str], Path],
+    examples: list[Example],
+    tmp_path: Path,
+    loaded_bits: list[int | None],
 ) -> None:
     model = Local(path=str(tiny("paligemma2")))
     capped = replace(model, final_logit_softcapping=True)
-    one = Lora(path=save_perturbed_adapter(model, Lora(rank=2), tmp_path / "one"))
-    other = Lora(path=save_perturbed_adapter(capped, Lora(rank=2), tmp_path / "other"))
+    plain = Lora(path=save_perturbed_adapter(model, Lora(rank=2), tmp_path / "plain"))
+    with_cap = Lora(path=save_perturbed_adapter(capped, Lora(rank=2), tmp_path / "capped"))
     four = Lora(path=save_perturbed_adapter(model, Qlora(rank=2), tmp_path / "four"))
     full = Lora(
         path=save_perturbed_adapter(model, Full(trainable_parts=["projector"]), tmp_path / "full")
     )
-    order: list[AdapterConfig] = [one, full, other, four]
+    order: list[AdapterConfig] = [plain, full, with_cap, four]
     networks = AdapterSwitcher(model, order)
-    swapped = [answers(networks.load(adapter), model, examples) for adapter in order]
-    assert read == [None, None, 4]
-    assert swapped == [
+    switched = [answers(networks.load(adapter), model, examples) for adapter in order]
+    assert loaded_bits == [None, None, 4]
+    assert switched == [
         answers(load_for_inference(model, adapter), model, examples) for adapter in order
     ]
 
 
-def test_an_adapter_that_is_missing_or_of_another_base_is_refused_before_any_answer(
+def test_a_missing_adapter_or_one_of_another_base_is_refused_at_once(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = Local(path=str(tiny("paligemma")))
-    own = Lora(path=save_perturbed_adapter(model, Lora(rank=2), tmp_path / "own"))
-    strange = Local(path=str(build_tiny(tmp_path / "base", "paligemma", seed=1)))
-    other = Lora(path=save_perturbed_adapter(strange, Lora(rank=2), tmp_path / "other"))
+    matching = Lora(path=save_perturbed_adapter(model, Lora(rank=2), tmp_path / "matching"))
+    other_base = Local(path=str(build_tiny(tmp_path / "base", "paligemma", seed=1)))
+    other = Lora(path=save_perturbed_adapter(other_base, Lora(rank=2), tmp_path / "other"))
     with pytest.raises(ModelError, match=r"palitune\.json is missing"):
-        AdapterSwitcher(model, [own, Lora(path=str(tmp_path))])
-    networks = AdapterSwitcher(model, [own, other])
+        AdapterSwitcher(model, [matching, Lora(path=str(tmp_path))])
+    networks = AdapterSwitcher(model, [matching, other])
     with pytest.raises(ModelError, match=r"other: the adapter was trained on .* whose weights dif"):
-        networks.load(own)
-    forced = replace(other, allow_base_mismatch=True)
-    networks = AdapterSwitcher(model, [own, forced])
-    networks.load(own)
-    assert torch.is_tensor(next(networks.load(forced).parameters()))
+        networks.load(matching)
+    allowed = replace(other, allow_base_mismatch=True)
+    networks = AdapterSwitcher(model, [matching, allowed])
+    networks.load(matching)
+    assert torch.is_tensor(next(networks.load(allowed).parameters()))

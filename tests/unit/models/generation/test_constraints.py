@@ -1,4 +1,4 @@
-"""Whatever keeps to a grammar is read back without a fault, within the tokens that are left."""
+"""Answers within a grammar are parsed without malformed text and fit into the token limit."""
 
 import random
 from pathlib import Path
@@ -26,17 +26,17 @@ from support.tiny_models import build_processor
 EMBEDDED = Path(boxes.__file__).parents[1] / "embedded" / "tiny_model"
 TOKENIZERS = [build_processor().tokenizer, AutoProcessor.from_pretrained(EMBEDDED).tokenizer]
 BOX = "<loc0001><loc0002><loc0003><loc0004>"
-LIKE = ("boat", "boat house", "bo", "b", "red boat", "boats", "buoy")
-"""Labels that begin one another, and one after the other's words."""
+SIMILAR_LABELS = ("boat", "boat house", "bo", "b", "red boat", "boats", "buoy")
+"""Labels that are prefixes of others, or end with the words of others."""
 
 
 def ids(tokenizer: Any, text: str) -> list[int]:
-    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return found
+    token_ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return token_ids
 
 
-class Merging:
-    """A tokenizer that cuts `boat` otherwise where a separator follows, as merges may do."""
+class ContextTokenizer:
+    """A tokenizer that splits `boat` differently before a separator, as merges may do."""
 
     eos_token_id = 1
     pieces = ("<pad>", "<eos>", " boat", " bo", "at ;", " ", " buoy", " ;")
@@ -51,49 +51,52 @@ class Merging:
 
     def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
         text = text.replace(" boat ; ", " bo|at ;| ")
-        found = []
+        token_ids = []
         while text := text.removeprefix("|"):
             piece = max((p for p in self.number if text.startswith(p)), key=len)
-            found.append(self.number[piece])
+            token_ids.append(self.number[piece])
             text = text[len(piece) :]
-        return {"input_ids": found}
+        return {"input_ids": token_ids}
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])
-@pytest.mark.parametrize("of_masks", [False, True], ids=["boxes", "masks"])
-def test_every_answer_that_keeps_to_a_grammar_is_read_back_whole(
-    tokenizer: Any, of_masks: bool
+@pytest.mark.parametrize("with_masks", [False, True], ids=["boxes", "masks"])
+def test_every_answer_of_a_grammar_is_parsed_without_malformed_text(
+    tokenizer: Any, with_masks: bool
 ) -> None:
-    grammar = ObjectGrammar(LIKE, of_masks, max_objects=3)
-    machine = compile_grammar(tokenizer, grammar)
-    chance = random.Random(0)
+    grammar = ObjectGrammar(SIMILAR_LABELS, with_masks, max_objects=3)
+    automaton = compile_grammar(tokenizer, grammar)
+    rng = random.Random(0)
     counts = set()
     for _ in range(300):
-        limit = chance.randint(machine.max_object_tokens, 3 * machine.max_object_tokens)
+        limit = rng.randint(automaton.max_object_tokens, 3 * automaton.max_object_tokens)
         text = decode(
-            tokenizer, random_answer(machine, limit, len(tokenizer), chance, {machine.eos_token_id})
+            tokenizer,
+            random_answer(automaton, limit, len(tokenizer), rng, {automaton.eos_token_id}),
         )
-        found, unreadable = (masks if of_masks else boxes).parse_objects(text, (100, 80))
-        assert not unreadable, text
-        assert {instance.label for instance, _ in found} <= set(LIKE)
+        objects, malformed = (masks if with_masks else boxes).parse_objects(text, (100, 80))
+        assert not malformed, text
+        assert {instance.label for instance, _ in objects} <= set(SIMILAR_LABELS)
         assert boxes.OBJECT_SEPARATOR.join(text.split(boxes.OBJECT_SEPARATOR)) == text
-        assert text.count(";") == max(0, len(found) - 1), text
-        counts.add(len(found))
+        assert text.count(";") == max(0, len(objects) - 1), text
+        counts.add(len(objects))
     assert counts == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])
-def test_an_answer_has_the_objects_it_must_have_as_far_as_the_tokens_allow(tokenizer: Any) -> None:
-    machine = compile_grammar(
-        tokenizer, ObjectGrammar(LIKE, max_objects=3, allow_empty=False, min_objects=3)
+def test_an_answer_has_the_fewest_objects_as_far_as_the_tokens_allow(tokenizer: Any) -> None:
+    automaton = compile_grammar(
+        tokenizer, ObjectGrammar(SIMILAR_LABELS, max_objects=3, allow_empty=False, min_objects=3)
     )
-    chance, size, liked = random.Random(0), machine.max_object_tokens, {machine.eos_token_id}
+    rng, size, preferred = random.Random(0), automaton.max_object_tokens, {automaton.eos_token_id}
     for limit, least in ((size, 1), (2 * size, 1), (5 * size, 3)):
         for _ in range(40):
-            text = decode(tokenizer, random_answer(machine, limit, len(tokenizer), chance, liked))
+            text = decode(
+                tokenizer, random_answer(automaton, limit, len(tokenizer), rng, preferred)
+            )
             assert least <= len(boxes.parse_objects(text, (100, 80))[0]) <= 3
-    with pytest.raises(ValueError, match="at least 3 and at most 2"):
-        ObjectGrammar(LIKE, max_objects=2, min_objects=3)
+    with pytest.raises(ValueError, match="min_objects must be at most max_objects=2, got 3"):
+        ObjectGrammar(SIMILAR_LABELS, max_objects=2, min_objects=3)
 
 
 writable = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
@@ -103,15 +106,15 @@ writable = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_siz
 
 @settings(max_examples=40)
 @given(labels=st.lists(writable, min_size=1, max_size=6, unique=True), seed=st.integers(0, 99))
-def test_labels_may_be_any_that_can_be_written(labels: list[str], seed: int) -> None:
+def test_all_valid_labels_are_supported(labels: list[str], seed: int) -> None:
     tokenizer = TOKENIZERS[0]
-    machine = compile_grammar(tokenizer, ObjectGrammar(tuple(labels)))
-    text = decode(tokenizer, random_answer(machine, 200, len(tokenizer), random.Random(seed)))
-    found, unreadable = boxes.parse_objects(text, (100, 80))
-    assert not unreadable
-    assert {instance.label for instance, _ in found} <= set(labels)
+    automaton = compile_grammar(tokenizer, ObjectGrammar(tuple(labels)))
+    text = decode(tokenizer, random_answer(automaton, 200, len(tokenizer), random.Random(seed)))
+    objects, malformed = boxes.parse_objects(text, (100, 80))
+    assert not malformed
+    assert {instance.label for instance, _ in objects} <= set(labels)
     for label in labels:
-        assert accepts(machine, ids(tokenizer, f"{BOX} {label} ; {BOX} {label}"), len(tokenizer))
+        assert accepts(automaton, ids(tokenizer, f"{BOX} {label} ; {BOX} {label}"), len(tokenizer))
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])
@@ -132,93 +135,104 @@ def test_labels_may_be_any_that_can_be_written(labels: list[str], seed: int) -> 
         ("boat", False),
     ],
 )
-def test_what_is_an_answer_and_what_is_not(tokenizer: Any, text: str, is_answer: bool) -> None:
-    machine = compile_grammar(tokenizer, ObjectGrammar(LIKE, max_objects=3))
-    assert accepts(machine, ids(tokenizer, text), len(tokenizer)) == is_answer
+def test_which_texts_the_grammar_accepts(tokenizer: Any, text: str, is_answer: bool) -> None:
+    automaton = compile_grammar(tokenizer, ObjectGrammar(SIMILAR_LABELS, max_objects=3))
+    assert accepts(automaton, ids(tokenizer, text), len(tokenizer)) == is_answer
 
 
-def test_an_answer_may_have_to_name_an_object_and_the_object_no_label() -> None:
+def test_a_grammar_may_require_an_object_without_a_label() -> None:
     tokenizer = TOKENIZERS[0]
-    machine = compile_grammar(tokenizer, ObjectGrammar(("",), max_objects=1, allow_empty=False))
-    assert accepts(machine, ids(tokenizer, BOX), len(tokenizer))
+    automaton = compile_grammar(tokenizer, ObjectGrammar(("",), max_objects=1, allow_empty=False))
+    assert accepts(automaton, ids(tokenizer, BOX), len(tokenizer))
     for text in ("", f"{BOX} boat", f"{BOX} ; {BOX}"):
-        assert not accepts(machine, ids(tokenizer, text), len(tokenizer)), text
+        assert not accepts(automaton, ids(tokenizer, text), len(tokenizer)), text
 
 
-def test_a_label_that_is_cut_otherwise_before_the_separator_is_written_both_ways() -> None:
-    tokenizer = Merging()
-    machine = compile_grammar(tokenizer, ObjectGrammar(("boat", "buoy")))
+def test_a_label_with_other_tokens_before_the_separator_is_allowed_both_ways() -> None:
+    tokenizer = ContextTokenizer()
+    automaton = compile_grammar(tokenizer, ObjectGrammar(("boat", "buoy")))
     tokens = len(tokenizer.number)
     last, middle = ids(tokenizer, f"{BOX} boat"), ids(tokenizer, f"{BOX} boat ; {BOX} buoy")
     assert (last[4:], middle[4:7]) == ([2], [3, 4, 5])
-    assert accepts(machine, last, tokens)
-    assert accepts(machine, middle, tokens)
-    assert not accepts(machine, [*last[:4], 3], tokens), "a label cannot end as it goes on"
-    boxed: AutomatonState | None = AutomatonState()
+    assert accepts(automaton, last, tokens)
+    assert accepts(automaton, middle, tokens)
+    assert not accepts(automaton, [*last[:4], 3], tokens), (
+        "the tokens before a separator cannot end a label"
+    )
+    after_box: AutomatonState | None = AutomatonState()
     for token in last[:4]:
-        boxed = machine.advance(boxed, token)
-    assert allowed_token_ids(machine, boxed, 100, tokens) == {2, 3, 6}
-    assert allowed_token_ids(machine, boxed, 4, tokens) == {2, 6}, "no room for another object"
+        after_box = automaton.advance(after_box, token)
+    assert allowed_token_ids(automaton, after_box, 100, tokens) == {2, 3, 6}
+    assert allowed_token_ids(automaton, after_box, 4, tokens) == {2, 6}, (
+        "no room for another object"
+    )
 
 
-def test_no_label_is_preferred_for_being_short() -> None:
+def test_short_labels_are_not_preferred() -> None:
     tokenizer = TOKENIZERS[0]
-    machine = compile_grammar(
+    automaton = compile_grammar(
         tokenizer, ObjectGrammar(("boat", "a very long name indeed 0123456789"))
     )
-    needed = machine.max_object_tokens
+    needed = automaton.max_object_tokens
     assert needed == 5 + len(ids(tokenizer, " a very long name indeed 0123456789"))
-    boxed: AutomatonState | None = AutomatonState()
+    after_box: AutomatonState | None = AutomatonState()
     for token in ids(tokenizer, BOX):
-        boxed = machine.advance(boxed, token)
-    ample = allowed_token_ids(machine, boxed, 1000, len(tokenizer))
-    assert allowed_token_ids(machine, boxed, needed - 4, len(tokenizer)) == ample
+        after_box = automaton.advance(after_box, token)
+    ample = allowed_token_ids(automaton, after_box, 1000, len(tokenizer))
+    assert allowed_token_ids(automaton, after_box, needed - 4, len(tokenizer)) == ample
     for token in ids(tokenizer, " boat"):
-        boxed = machine.advance(boxed, token)
+        after_box = automaton.advance(after_box, token)
     separator = ids(tokenizer, f"{BOX} boat ; {BOX}")[5:-4]
-    for left, goes_on in ((needed + len(separator), True), (needed + len(separator) - 1, False)):
-        expected = {machine.eos_token_id} | ({separator[0]} if goes_on else set())
-        assert allowed_token_ids(machine, boxed, left, len(tokenizer)) == expected
+    for tokens_left, continues in (
+        (needed + len(separator), True),
+        (needed + len(separator) - 1, False),
+    ):
+        expected = {automaton.eos_token_id} | ({separator[0]} if continues else set())
+        assert allowed_token_ids(automaton, after_box, tokens_left, len(tokenizer)) == expected
 
 
 def test_too_few_tokens_for_one_object_are_refused() -> None:
     tokenizer = TOKENIZERS[0]
     needed = compile_grammar(tokenizer, ObjectGrammar(("boat",))).max_object_tokens
-    with pytest.raises(ModelError, match=rf"max_new_tokens=5: one object may take {needed} tokens"):
+    with pytest.raises(
+        ModelError, match=rf"task\.max_new_tokens must be at least {needed}, .* got 5"
+    ):
         build_logits_processor(tokenizer, [None, ObjectGrammar(("boat",))], 5)
     build_logits_processor(tokenizer, [None, ObjectGrammar(("boat",))], needed)
 
 
-def test_the_constraint_keeps_the_scores_of_what_is_allowed_whatever_the_order_of_beams() -> None:
+def test_the_scores_of_allowed_tokens_stay_for_any_order_of_beams() -> None:
     tokenizer = TOKENIZERS[0]
-    machine = compile_grammar(tokenizer, ObjectGrammar(("boat", "buoy")))
+    automaton = compile_grammar(tokenizer, ObjectGrammar(("boat", "buoy")))
     torch.manual_seed(0)
-    limited = GrammarLogitsProcessor([machine, None], max_new_tokens=40)
+    processor = GrammarLogitsProcessor([automaton, None], max_new_tokens=40)
     answers = [ids(tokenizer, f"{BOX} {label} ; {BOX}") for label in ("buoy", "boat")]
     for length in range(min(map(len, answers)) + 1):
-        own = [answer[:length] for answer in (answers[::-1] if length % 2 else answers)]
-        told = ([0, 0, 1, 1], [*own, *own])
+        generated = [answer[:length] for answer in (answers[::-1] if length % 2 else answers)]
+        arguments = ([0, 0, 1, 1], [*generated, *generated])
         scores = torch.randn(4, len(tokenizer))
-        masked = limited(*told, scores)
-        fresh = GrammarLogitsProcessor([machine, None], max_new_tokens=40)
-        assert torch.equal(masked, fresh(*told, scores)), "it remembers nothing of import"
-        assert torch.equal(masked[2:], scores[2:]), "no grammar, any token"
+        masked = processor(*arguments, scores)
+        new_processor = GrammarLogitsProcessor([automaton, None], max_new_tokens=40)
+        assert torch.equal(masked, new_processor(*arguments, scores)), (
+            "the cache does not change results"
+        )
+        assert torch.equal(masked[2:], scores[2:]), "all tokens are allowed without a grammar"
         for row in (0, 1):
             state: AutomatonState | None = AutomatonState()
-            for token in own[row]:
-                state = machine.advance(state, token)
-            open_ = sorted(allowed_token_ids(machine, state, 40 - length, len(tokenizer)))
-            assert torch.equal(masked[row, open_], scores[row, open_])
-            assert masked[row].isfinite().sum() == len(open_) > 0
-        one = limited([0], own[1:], scores[1:2])
-        assert torch.equal(one, masked[1:2]), "answers that have ended leave"
+            for token in generated[row]:
+                state = automaton.advance(state, token)
+            allowed = sorted(allowed_token_ids(automaton, state, 40 - length, len(tokenizer)))
+            assert torch.equal(masked[row, allowed], scores[row, allowed])
+            assert masked[row].isfinite().sum() == len(allowed) > 0
+        single = processor([0], generated[1:], scores[1:2])
+        assert torch.equal(single, masked[1:2]), "finished sequences leave"
 
 
-def test_nothing_is_allowed_behind_the_end_or_outside_the_grammar() -> None:
+def test_no_token_is_allowed_after_the_end_or_outside_the_grammar() -> None:
     tokenizer = TOKENIZERS[0]
-    machine = compile_grammar(tokenizer, ObjectGrammar(("boat",), with_masks=True))
-    for token in (machine.eos_token_id, machine.first_seg_id, 5, 10**6):
-        state = machine.advance(AutomatonState(), token)
+    automaton = compile_grammar(tokenizer, ObjectGrammar(("boat",), with_masks=True))
+    for token in (automaton.eos_token_id, automaton.first_seg_id, 5, 10**6):
+        state = automaton.advance(AutomatonState(), token)
         assert state is None
-        assert machine.allowed_tokens(state, 9) == []
-        assert machine.advance(state, machine.first_loc_id) is None
+        assert automaton.allowed_tokens(state, 9) == []
+        assert automaton.advance(state, automaton.first_loc_id) is None

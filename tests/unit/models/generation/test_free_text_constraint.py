@@ -1,4 +1,4 @@
-"""Words of any letters keep their entries readable."""
+"""Free text within a grammar can be parsed back."""
 
 import random
 from typing import Any
@@ -14,25 +14,25 @@ from support.grammar_walks import accepts, decode, random_answer
 from support.tiny_models import build_processor
 
 BOX = "<loc0001><loc0002><loc0003><loc0004>"
-SPOTTED = ObjectGrammar(labels=None)
+TEXT_SPOTTING = ObjectGrammar(labels=None)
 BYTES = build_processor().tokenizer
 
 
 def ids(text: str) -> list[int]:
-    found: list[int] = BYTES(text, add_special_tokens=False)["input_ids"]
-    return found
+    token_ids: list[int] = BYTES(text, add_special_tokens=False)["input_ids"]
+    return token_ids
 
 
-def test_whatever_is_written_within_the_tokens_left_is_read_back_whole() -> None:
-    machine = compile_grammar(BYTES, SPOTTED)
-    chance = random.Random(0)
-    liked = {machine.eos_token_id, *ids(" ; "), *ids("\u00a0\u2003<> "), *ids("船")}
+def test_every_answer_of_the_grammar_is_parsed_without_malformed_text() -> None:
+    automaton = compile_grammar(BYTES, TEXT_SPOTTING)
+    rng = random.Random(0)
+    preferred = {automaton.eos_token_id, *ids(" ; "), *ids("\u00a0\u2003<> "), *ids("船")}
     counts = set()
     for _ in range(200):
-        limit = chance.randint(13, 60)
-        text = decode(BYTES, random_answer(machine, limit, len(BYTES), chance, liked))
-        words, unreadable = decode_words(text, (100, 80))
-        assert not unreadable, text
+        limit = rng.randint(13, 60)
+        text = decode(BYTES, random_answer(automaton, limit, len(BYTES), rng, preferred))
+        words, malformed = decode_words(text, (100, 80))
+        assert not malformed, text
         counts.add(len(words))
     assert {0, 1, 2} <= counts
 
@@ -54,25 +54,25 @@ def test_whatever_is_written_within_the_tokens_left_is_read_back_whole() -> None
         ("red", False),
     ],
 )
-def test_what_is_an_answer_and_what_is_not(text: str, is_answer: bool) -> None:
-    assert accepts(compile_grammar(BYTES, SPOTTED), ids(text), len(BYTES)) == is_answer
+def test_which_texts_the_grammar_accepts(text: str, is_answer: bool) -> None:
+    assert accepts(compile_grammar(BYTES, TEXT_SPOTTING), ids(text), len(BYTES)) == is_answer
 
 
-def test_a_word_is_begun_where_some_tokens_are_left_for_it() -> None:
-    assert compile_grammar(BYTES, SPOTTED).max_object_tokens == 4 + MIN_FREE_TEXT_TOKENS + 1
+def test_some_tokens_are_reserved_for_a_text() -> None:
+    assert compile_grammar(BYTES, TEXT_SPOTTING).max_object_tokens == 4 + MIN_FREE_TEXT_TOKENS + 1
 
 
-def test_the_last_token_before_the_limit_can_be_seen() -> None:
-    machine = compile_grammar(BYTES, SPOTTED)
+def test_the_last_token_before_the_limit_is_visible() -> None:
+    automaton = compile_grammar(BYTES, TEXT_SPOTTING)
 
-    class Spaces(random.Random):
-        """Writes blanks as long as it may."""
+    class PreferSpaces(random.Random):
+        """Selects spaces as long as they are allowed."""
 
         def choice(self, seq: Any) -> Any:
             return blank if (blank := ids(" ")[0]) in seq else seq[-1]
 
-    text = decode(BYTES, random_answer(machine, 13, len(BYTES), Spaces()))
+    text = decode(BYTES, random_answer(automaton, 13, len(BYTES), PreferSpaces()))
     assert text[len(BOX) :].startswith(" " * (MIN_FREE_TEXT_TOKENS - 1))
-    [word], unreadable = decode_words(text, (100, 80))
+    [word], malformed = decode_words(text, (100, 80))
     assert word.label
-    assert not unreadable
+    assert not malformed

@@ -1,6 +1,6 @@
-"""Generation in left-padded batches equals one by one, and its log-probabilities are real.
+"""Generation in batches equals that of single prompts, with the log-probabilities of the model.
 
-Greedily, by beams, freely and within a grammar; what transformers writes is in test_decoding.
+test_kv_cache compares the generated tokens with those of transformers.
 """
 
 import math
@@ -18,10 +18,10 @@ from palitune.codec.grammar import ObjectGrammar
 from palitune.data.collator import Collator
 from palitune.data.training_set import TrainingSample
 from palitune.models.generation.generate import Generation, generate
+from palitune.models.lm_head import loss_positions, token_losses
 from palitune.models.paligemma import PaliGemmaPrefixLM
 from palitune.records import Example, Instance
 from palitune.tasks.detection import Detection
-from palitune.training.loss import loss_positions, token_losses
 
 FAMILIES = ["paligemma", "paligemma2"]
 BOATS = ObjectGrammar(("boat", "buoy"), max_objects=2, allow_empty=False)
@@ -44,10 +44,10 @@ def test_a_batch_of_mixed_lengths_equals_single_prompts(
         assert ours.log_probs == pytest.approx(single.log_probs, abs=1e-4)
 
 
-def forced(
+def teacher_forced_log_probs(
     network: PaliGemmaPrefixLM, collator: Collator, example: Example, ids: tuple[int, ...]
 ) -> Any:
-    """Return the log-probabilities of an answer that the model is made to write."""
+    """Return the log-probabilities of the tokens of an answer."""
     batch = collator.collate_train([TrainingSample(example, "0" * len(ids))])
     batch["input_ids"][0, -len(ids) - 1 : -1] = torch.tensor(ids)
     positions = loss_positions(batch.pop("labels"))
@@ -70,15 +70,17 @@ def test_log_probabilities_equal_teacher_forcing(
     network = PaliGemmaPrefixLM.from_pretrained(tiny(family)).eval()
     collator = Collator(processor)
     batch, grammars = collator.collate_prompts(examples), [grammar] * len(examples)
-    written = generate(network, processor.tokenizer, batch, 12, num_beams=beams, grammars=grammars)
-    for example, output in zip(examples, written, strict=True):
+    generations = generate(
+        network, processor.tokenizer, batch, 12, num_beams=beams, grammars=grammars
+    )
+    for example, output in zip(examples, generations, strict=True):
         assert output.token_ids
-        expected = forced(network, collator, example, output.token_ids)
+        expected = teacher_forced_log_probs(network, collator, example, output.token_ids)
         assert output.log_probs == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_object_is_as_sure_as_its_own_tokens_are_without_the_grammar(
+def test_the_score_of_an_object_is_that_of_its_tokens_without_the_grammar(
     family: str, tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny(family))
@@ -91,7 +93,7 @@ def test_an_object_is_as_sure_as_its_own_tokens_are_without_the_grammar(
     [output] = generate(network, processor.tokenizer, batch, 40, grammars=grammars)
     objects = task.parse(output.text, examples[0].size, output.confidence)
     assert isinstance(objects, tuple)
-    expected = forced(network, collator, examples[0], output.token_ids)
+    expected = teacher_forced_log_probs(network, collator, examples[0], output.token_ids)
     length = len(processor.tokenizer("<loc0000>" * 4 + " boat", add_special_tokens=False).input_ids)
     mean = sum(expected[:length]) / length
     assert isinstance(objects[0], Instance)
@@ -106,19 +108,21 @@ def test_beams_of_a_batch_equal_those_of_single_prompts(
     processor = AutoProcessor.from_pretrained(tiny(family))
     network = PaliGemmaPrefixLM.from_pretrained(tiny(family))
     collator = Collator(processor)
-    # one row with two images, so that a row's images have to stay together
+    # One row has two images, which have to stay together.
     pair = replace(examples[3], images=examples[0].images + examples[1].images)
     rows = [*examples[:3], pair]
 
     def answers(some: list[Example]) -> list[str]:
         batch, grammars = collator.collate_prompts(some), [grammar] * len(some)
-        written = generate(network, processor.tokenizer, batch, 30, num_beams=3, grammars=grammars)
-        return [output.text for output in written]
+        generations = generate(
+            network, processor.tokenizer, batch, 30, num_beams=3, grammars=grammars
+        )
+        return [output.text for output in generations]
 
     assert answers(rows) == [text for row in rows for text in answers([row])]
 
 
-def test_each_prompt_of_a_batch_keeps_to_its_own_grammar(
+def test_each_prompt_of_a_batch_has_its_own_grammar(
     tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny("paligemma2"))
@@ -139,7 +143,7 @@ def test_each_prompt_of_a_batch_keeps_to_its_own_grammar(
         assert output.finished
 
 
-def test_generation_leaves_the_training_mode_as_it_was(
+def test_generation_restores_the_training_mode(
     tiny: Callable[[str], Path], examples: list[Example]
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny("paligemma"))

@@ -1,4 +1,4 @@
-"""Tokens and their log-probabilities are those that `generate` of transformers gives."""
+"""Tokens and log-probabilities equal those of `generate` of transformers."""
 
 import json
 from collections.abc import Callable
@@ -28,11 +28,11 @@ from palitune.models.loading import load
 from palitune.models.paligemma import PaliGemmaPrefixLM, normalize_pixels
 from palitune.records import Example
 
-MOST = 12
+MAX_NEW_TOKENS = 12
 
 
-class Allowed(LogitsProcessor):  # type: ignore[misc]
-    """Palitune's constraint as transformers takes it."""
+class StockLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
+    """Palitune's constraint in the interface of transformers."""
 
     def __init__(self, limit: GrammarLogitsProcessor, prompt: int, beams: int) -> None:
         self.limit, self.prompt, self.beams = limit, prompt, beams
@@ -45,16 +45,18 @@ class Allowed(LogitsProcessor):  # type: ignore[misc]
 def stock_answers(
     network: Any, batch: Batch, beams: int, eos: int, limit: GrammarLogitsProcessor | None
 ) -> list[Hypothesis]:
-    """What `generate` of transformers writes, and the log-probabilities it tells."""
+    """Return the tokens and log-probabilities of `generate` of transformers."""
     inputs: dict[str, Any] = {**batch, "pixel_values": normalize_pixels(batch["pixel_values"])}
     prompt = inputs["input_ids"].shape[1]
     made = network.eval().generate(
         **inputs,
-        max_new_tokens=MOST,
+        max_new_tokens=MAX_NEW_TOKENS,
         num_beams=beams,
         do_sample=False,
         eos_token_id=eos,
-        logits_processor=LogitsProcessorList([Allowed(limit, prompt, beams)] if limit else []),
+        logits_processor=LogitsProcessorList(
+            [StockLogitsProcessor(limit, prompt, beams)] if limit else []
+        ),
         return_dict_in_generate=True,
         output_logits=True,
     )
@@ -62,34 +64,36 @@ def stock_answers(
         made.sequences, made.logits, made.get("beam_indices"), normalize_logits=True
     )
     rows = zip(made.sequences[:, prompt:].tolist(), log_probs.tolist(), strict=True)
-    ends = [(ids.index(eos) + 1 if eos in ids else MOST, ids, own) for ids, own in rows]
-    return [Hypothesis(tuple(ids[:end]), tuple(own[:end])) for end, ids, own in ends]
+    ends = [
+        (ids.index(eos) + 1 if eos in ids else MAX_NEW_TOKENS, ids, values) for ids, values in rows
+    ]
+    return [Hypothesis(tuple(ids[:end]), tuple(values[:end])) for end, ids, values in ends]
 
 
-def own_answers(
+def our_answers(
     network: Any, batch: Batch, beams: int, eos: int, limit: GrammarLogitsProcessor | None = None
 ) -> list[Hypothesis]:
-    told = len(batch["input_ids"]), eos, MOST
-    search = GreedySearch(*told, limit) if beams == 1 else BeamSearch(*told, beams, limit)
+    limits = len(batch["input_ids"]), eos, MAX_NEW_TOKENS
+    search = GreedySearch(*limits, limit) if beams == 1 else BeamSearch(*limits, beams, limit)
     model = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixLM))
     with torch.inference_mode():
         return generate_tokens(model, batch, search)
 
 
-def ending(network: Any, batch: Batch) -> int:
-    """A token that, taken for EOS, ends answers at as many different places as any."""
-    free = [answer.token_ids for answer in own_answers(network.eval(), batch, 1, eos=-1)]
-    places = {
-        token: {ids.index(token) if token in ids else MOST for ids in free}
+def varied_eos(network: Any, batch: Batch) -> int:
+    """Return the token that, used as EOS, ends answers after the most different lengths."""
+    free = [answer.token_ids for answer in our_answers(network.eval(), batch, 1, eos=-1)]
+    lengths = {
+        token: {ids.index(token) if token in ids else MAX_NEW_TOKENS for ids in free}
         for token in sorted({token for ids in free for token in ids})
     }
-    eos = max(places, key=lambda token: len(places[token]))
-    assert len(places[eos]) > 1
+    eos = max(lengths, key=lambda token: len(lengths[token]))
+    assert len(lengths[eos]) > 1
     return eos
 
 
 def eager(folder: Path, adapter: Lora) -> Any:
-    """The stock class as a recipe without Palitune has it, with the adapter's own weights."""
+    """Return the stock class with eager attention, or our class if the base is quantized."""
     if isinstance(adapter, Qlora):
         model = Local(
             path=str(folder), attention=AttentionImplementation.eager, final_logit_softcapping=True
@@ -99,15 +103,15 @@ def eager(folder: Path, adapter: Lora) -> Any:
 
 
 def randomized(network: Any) -> Any:
-    random = torch.Generator().manual_seed(3)
+    rng = torch.Generator().manual_seed(3)
     for name, weight in sorted(network.named_parameters()):
         if "lora_" in name:
-            weight.data = 0.5 * torch.randn(weight.shape, generator=random)
+            weight.data = 0.5 * torch.randn(weight.shape, generator=rng)
     return network
 
 
 def with_window(base: Path, folder: Path, window: int) -> Path:
-    """The same model with another sliding window."""
+    """Return a copy of a model with another sliding window."""
     for file in base.iterdir():
         (folder / file.name).symlink_to(file)
     config = json.loads((base / "config.json").read_text())
@@ -141,41 +145,41 @@ def test_tokens_and_log_probabilities_are_those_of_transformers(
     capped = family == "paligemma2"
     model = Local(path=str(folder), final_logit_softcapping=capped)
     network, stock = load(model, adapter), eager(folder, adapter)
-    network, stock = (randomized(adapter.apply_to(one)) for one in (network, stock))
+    network, stock = (randomized(adapter.apply_to(base)) for base in (network, stock))
     grammars = [ObjectGrammar(("boat", "buoy", "boat house"))] * len(examples)
-    limit = build_logits_processor(processor.tokenizer, grammars, MOST)
-    free, eos = ending(network, batch), processor.tokenizer.eos_token_id
+    limit = build_logits_processor(processor.tokenizer, grammars, MAX_NEW_TOKENS)
+    free, eos = varied_eos(network, batch), processor.tokenizer.eos_token_id
     for beams, (stop, allowed) in product((1, 3), ((free, None), (eos, limit))):
-        ours = own_answers(network, batch, beams, stop, allowed)
+        ours = our_answers(network, batch, beams, stop, allowed)
         theirs = stock_answers(stock, batch, beams, stop, allowed)
         for mine, other in zip(ours, theirs, strict=True):
             assert mine.token_ids == other.token_ids, (beams, stop)
             assert mine.log_probs == pytest.approx(other.log_probs, abs=5e-4)
 
 
-def test_answers_that_have_ended_leave_the_batch_and_an_image_is_encoded_once(
+def test_finished_answers_leave_the_batch_and_an_image_is_encoded_once(
     tiny: Callable[[str], Path], examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor = AutoProcessor.from_pretrained(tiny("paligemma"))
     adapter = Lora(rank=4)
     network = randomized(adapter.apply_to(load(Local(path=str(tiny("paligemma"))))))
-    twice = replace(examples[3], images=examples[4].images)
-    batch = Collator(processor).collate_prompts([*examples[:3], twice, examples[4]])
-    eos = ending(network, batch)
+    same_image = replace(examples[3], images=examples[4].images)
+    batch = Collator(processor).collate_prompts([*examples[:3], same_image, examples[4]])
+    eos = varied_eos(network, batch)
     images: list[int] = []
     rows: list[int] = []
     body = network.get_base_model().model
     tower, last = body.vision_tower, body.language_model.layers[-1]
-    tower.register_forward_pre_hook(lambda _, told: images.append(len(told[0])))
-    last.mlp.register_forward_pre_hook(lambda _, told: rows.append(len(told[0])))
+    tower.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0])))
+    last.mlp.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     monkeypatch.setattr(kv_cache, "BLOCK_SIZE", 5)
-    answers = own_answers(network, batch, 1, eos)
+    answers = our_answers(network, batch, 1, eos)
     ends = [len(answer.token_ids) for answer in answers]
     assert images == [4]
     assert rows == [sum(end > step for end in ends) for step in range(max(ends))]
     monkeypatch.undo()
     order = batch.pop("image_index")
-    apart = batch | {"pixel_values": batch["pixel_values"][order]}
-    again = own_answers(network, apart, 1, eos)
+    repeated = batch | {"pixel_values": batch["pixel_values"][order]}
+    again = our_answers(network, repeated, 1, eos)
     assert images == [4, 5]
     assert [answer.token_ids for answer in again] == [answer.token_ids for answer in answers]

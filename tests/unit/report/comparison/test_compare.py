@@ -1,4 +1,4 @@
-"""A comparison tells differences of pairs, with the intervals that pairs have."""
+"""Differences of runs with paired bootstrap intervals."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from palitune.errors import DataError
-from palitune.evaluation.bootstrap import bootstrap_counts, confidence_interval, difference_interval
+from palitune.evaluation.bootstrap import bootstrap_counts, confidence_interval
 from palitune.metrics import METRICS
 from palitune.metrics.base import FloatArray, ResampleCounts
 from palitune.records import Example, Prediction
 from palitune.report.comparison.compare import Comparison, compare_runs
 
+from support.bootstrap_means import difference_interval
 from support.comparison_runs import REFERENCES, STRONG_ANSWERS, WEAK_ANSWERS, write_run
 
 
@@ -30,16 +31,16 @@ def test_the_difference_of_means_has_the_interval_of_pairs(pair: list[str]) -> N
     (table,) = compare_runs(pair).tables
     assert [row.label for row in table.rows] == ["adapter rank 8", "adapter rank 16"]
     assert table.baseline is table.rows[0]
-    number = table.rows[1].metric_values["exact_match"]
+    metric_value = table.rows[1].metric_values["exact_match"]
     weak, strong = matched(WEAK_ANSWERS), matched(STRONG_ANSWERS)
-    assert number.change == pytest.approx(np.mean(strong) - np.mean(weak))
-    assert number.intervals[2] == pytest.approx(difference_interval(weak, strong))
+    assert metric_value.change == pytest.approx(np.mean(strong) - np.mean(weak))
+    assert metric_value.intervals[2] == pytest.approx(difference_interval(weak, strong))
     assert table.rows[1].verdict("exact_match") == "better"
     assert table.rows[0].verdict("exact_match") == ""
     assert table.rows[0].metric_values["exact_match"].before is None
 
 
-def test_the_difference_of_corpus_numbers_comes_of_judging_again(pair: list[str]) -> None:
+def test_the_difference_of_corpus_metrics_is_recomputed(pair: list[str]) -> None:
     def rates(answers: tuple[str | None, ...], counts: ResampleCounts) -> FloatArray:
         metric = METRICS["character_error_rate"]()
         for place, answer in enumerate(answers):
@@ -52,10 +53,10 @@ def test_the_difference_of_corpus_numbers_comes_of_judging_again(pair: list[str]
 
     (counts,) = bootstrap_counts(range(len(REFERENCES)))
     (table,) = compare_runs(pair).tables
-    number = table.rows[1].metric_values["character_error_rate"]
+    metric_value = table.rows[1].metric_values["character_error_rate"]
     expected = confidence_interval(rates(STRONG_ANSWERS, counts) - rates(WEAK_ANSWERS, counts))
-    assert number.intervals[2] == pytest.approx(expected)
-    assert number.change < 0
+    assert metric_value.intervals[2] == pytest.approx(expected)
+    assert metric_value.change < 0
     assert table.rows[1].verdict("character_error_rate") == "better"
 
 
@@ -76,12 +77,14 @@ def test_the_baseline_is_a_folder_or_a_label(
     assert table.rows[0].verdict("exact_match") == "worse"
 
 
-def test_a_baseline_that_is_not_there_is_answered_with_what_is(pair: list[str]) -> None:
-    with pytest.raises(DataError, match=r"baseline=c: no run .* adapter rank 8; adapter rank 16"):
+def test_an_unknown_baseline_is_an_error_with_the_valid_ones(pair: list[str]) -> None:
+    with pytest.raises(
+        DataError, match=r"baseline=c: no run .* Valid are adapter rank 8; adapter rank 16\."
+    ):
         compare_runs(pair, "c")
 
 
-def test_other_examples_have_no_difference(tmp_path: Path) -> None:
+def test_different_examples_have_no_difference(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / "a", WEAK_ANSWERS),
         write_run(tmp_path / "b", STRONG_ANSWERS[:6], rank=16),
@@ -89,12 +92,12 @@ def test_other_examples_have_no_difference(tmp_path: Path) -> None:
     compared = compare_runs(list(map(str, runs)))
     assert compared.tables[0].rows[1].metric_values["exact_match"].before is None
     assert compared.warnings == [
-        "the runs were judged on different examples (6 to 12 of them, 6 in common): numbers on "
-        "other examples have no difference"
+        "the runs were evaluated on different examples (6 to 12, 6 in common), so their "
+        "differences are not computed"
     ]
 
 
-def test_numbers_that_the_answers_do_not_give_have_no_interval(pair: list[str]) -> None:
+def test_metrics_that_the_predictions_do_not_reproduce_have_no_interval(pair: list[str]) -> None:
     file = Path(pair[1]) / "metrics.json"
     file.write_text(file.read_text().replace('"ocr/exact_match": 0.75', '"ocr/exact_match": 0.9'))
     row = compare_runs(pair).tables[0].rows[1]

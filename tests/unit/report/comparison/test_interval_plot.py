@@ -1,4 +1,4 @@
-"""A plot has a point and an interval per run, the best on top, whichever way is better."""
+"""Interval plots have a point and an interval per run, the best on top."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 
 from palitune.report.comparison.compare import ComparisonTable, compare_runs
-from palitune.report.comparison.interval_plot import WIDTH, draw_interval_plot, sorted_rows
+from palitune.report.comparison.interval_plot import draw_interval_plot, sorted_rows
+from palitune.report.plots.svg import WIDTH
 
 from support.comparison_runs import STRONG_ANSWERS, WEAK_ANSWERS, write_run
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> ComparisonTable:
-    nothing = (None,) * 12
+    malformed = (None,) * 12
     runs = [
         write_run(tmp_path / "a", WEAK_ANSWERS, rank=8),
         write_run(tmp_path / "b", STRONG_ANSWERS, rank=16),
-        write_run(tmp_path / "c", nothing, rank=4, adapter=f'"<b> & {"long " * 12}/x"'),
+        write_run(tmp_path / "c", malformed, rank=4, adapter=f'"<b> & {"long " * 12}/x"'),
     ]
     return compare_runs([str(run) for run in runs]).tables[0]
 
@@ -28,7 +29,7 @@ def test_the_best_run_is_on_top(name: str, table: ComparisonTable) -> None:
 
 
 @pytest.mark.parametrize("name", ["exact_match", "character_error_rate", "malformed"])
-def test_a_drawing_is_well_formed_and_within_its_frame(name: str, table: ComparisonTable) -> None:
+def test_a_drawing_is_well_formed_and_inside_its_frame(name: str, table: ComparisonTable) -> None:
     root = ET.fromstring(draw_interval_plot(table, name))
     points = [float(circle.attrib["cx"]) for circle in root.iter("circle")]
     assert len(points) == 3
@@ -50,5 +51,5 @@ def test_intervals_are_whiskers_around_their_points(table: ComparisonTable) -> N
         assert float(low.split()[0]) <= float(circle.attrib["cx"]) <= float(high)
 
 
-def test_a_number_that_no_run_has_is_not_drawn(table: ComparisonTable) -> None:
+def test_a_metric_that_no_run_has_is_not_drawn(table: ComparisonTable) -> None:
     assert draw_interval_plot(table, "AP") == ""

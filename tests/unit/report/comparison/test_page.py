@@ -1,4 +1,4 @@
-"""The page of a comparison, as text and as a browser shows it."""
+"""Page of a comparison, as text and in a browser."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def page(tmp_path: Path) -> Path:
     return write_comparison_files(compare_runs([str(run) for run in runs]), tmp_path / "out")
 
 
-def test_a_page_asks_for_nothing_and_runs_nothing(page: Path) -> None:
+def test_a_page_loads_nothing_and_has_no_script(page: Path) -> None:
     text = page.read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
@@ -38,7 +38,7 @@ def test_a_page_asks_for_nothing_and_runs_nothing(page: Path) -> None:
 
 
 @pytest.mark.parametrize("window", [PHONE, DESKTOP])
-def test_a_page_loads_without_faults_and_fits_the_window(
+def test_a_page_loads_without_errors_and_fits_the_window(
     page: Path, window: tuple[int, int]
 ) -> None:
     with open_page(page, window) as visit:

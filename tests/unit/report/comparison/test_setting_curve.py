@@ -1,4 +1,4 @@
-"""A curve over the one numeric setting of runs: its points, its axis, and when there is none."""
+"""Curves over the only numeric setting in which runs differ."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -29,15 +29,15 @@ def table_of(runs: list[str]) -> ComparisonTable:
     return compare_runs(runs, bootstrap_samples=0).tables[0]
 
 
-def test_a_curve_goes_through_the_means_of_the_seeds_and_is_logarithmic_over_a_wide_range(
+def test_a_curve_connects_the_means_over_seeds_and_is_logarithmic_for_a_wide_range(
     tmp_path: Path,
 ) -> None:
     table = table_of(runs_of(tmp_path, [4, 16, 64], seeds=2))
     assert varied_setting(table) == "adapter.rank"
     root = ET.fromstring(draw_setting_curve(table, "exact_match", "adapter.rank"))
-    across = sorted({float(circle.attrib["cx"]) for circle in root.iter("circle")})
+    positions = sorted({float(circle.attrib["cx"]) for circle in root.iter("circle")})
     assert len(list(root.iter("circle"))) == 6
-    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.2)
+    assert positions[1] - positions[0] == pytest.approx(positions[2] - positions[1], abs=0.2)
     texts = [text.text for text in root.iter("text")]
     assert {"4", "16", "64"} <= set(texts)
     lines = [p.attrib["d"] for p in root.iter("path") if p.attrib["d"].count("L") == 2]

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from palitune.report.images.drawing import (
     REFERENCE_COLOR,
     display_size,
     draw_instances,
-    escape_unprintable,
     label_color,
     load_for_display,
     upscaled_size,
@@ -29,22 +29,16 @@ def blank(width: int = 300, height: int = 200) -> Image.Image:
     return Image.new("RGB", (width, height), (128, 128, 128))
 
 
-def has_colour(image: Image.Image, colour: tuple[int, int, int]) -> bool:
-    return bool((np.asarray(image) == colour).all(axis=-1).any())
+def has_color(image: Image.Image, color: tuple[int, int, int]) -> bool:
+    return bool((np.asarray(image) == color).all(axis=-1).any())
 
 
-def test_colours_are_the_same_in_every_process() -> None:
-    colours = [label_color(label) for label in ("boat", "buoy", "7")]
-    assert colours == [(90, 120, 10), (30, 110, 40), (190, 80, 0)]
+def test_colors_are_the_same_in_every_process() -> None:
+    colors = [label_color(label) for label in ("boat", "buoy", "7")]
+    assert colors == [(90, 120, 10), (30, 110, 40), (190, 80, 0)]
 
 
-def test_only_characters_that_garble_are_escaped() -> None:
-    assert escape_unprintable("a\x00b\u202ec\ud800") == r"a\u0000b\u202ec\ud800"
-    kept = "line\n\ttab שלום 👩\u200d🚀 naïve"
-    assert escape_unprintable(kept) == kept
-
-
-def test_digits_have_ten_colours() -> None:
+def test_digits_have_ten_colors() -> None:
     assert len({label_color(str(digit)) for digit in range(10)}) == 10
 
 
@@ -54,13 +48,13 @@ def test_drawing_leaves_the_image_as_it_was() -> None:
     assert ImageChops.difference(image, blank()).getbbox() is None
 
 
-def test_a_box_is_drawn_where_it_is() -> None:
+def test_a_box_is_drawn_at_its_position() -> None:
     drawn = draw_instances(blank(), [Instance(label="boat", box=(20, 60, 80, 90))])
     changed = ImageChops.difference(drawn, blank()).getbbox()
     assert changed is not None
     assert changed[0] in range(17, 21)
     assert changed[3] in range(90, 94)
-    assert has_colour(drawn, label_color("boat"))
+    assert has_color(drawn, label_color("boat"))
 
 
 def test_boxes_follow_a_resized_image() -> None:
@@ -69,12 +63,12 @@ def test_boxes_follow_a_resized_image() -> None:
     assert ImageChops.difference(drawn, draw_instances(blank(), [BOAT])).getbbox() is None
 
 
-def test_ghosts_are_green_and_behind() -> None:
-    assert has_colour(draw_instances(blank(), [], references=[BOAT]), REFERENCE_COLOR)
-    assert not has_colour(draw_instances(blank(), [BOAT]), REFERENCE_COLOR)
+def test_references_are_green_and_behind() -> None:
+    assert has_color(draw_instances(blank(), [], references=[BOAT]), REFERENCE_COLOR)
+    assert not has_color(draw_instances(blank(), [BOAT]), REFERENCE_COLOR)
 
 
-def test_an_object_without_label_and_score_has_no_tag() -> None:
+def test_an_object_without_label_and_score_has_no_label() -> None:
     drawn = draw_instances(blank(), [Instance(label="", box=(20, 60, 80, 90))])
     changed = ImageChops.difference(drawn, blank()).getbbox()
     assert changed == (19, 59, 82, 92)
@@ -117,9 +111,7 @@ def test_any_box_and_label_can_be_drawn(
         ((500, 5000), (120, 1200)),
     ],
 )
-def test_images_are_shown_at_a_size_that_can_be_read(
-    size: tuple[int, int], shown: tuple[int, int]
-) -> None:
+def test_images_are_shown_at_a_legible_size(size: tuple[int, int], shown: tuple[int, int]) -> None:
     assert display_size(size) == shown
 
 
@@ -128,7 +120,7 @@ def test_an_image_of_text_may_be_shown_larger() -> None:
 
 
 @given(st.tuples(st.integers(1, 20000), st.integers(1, 20000)))
-def test_shown_sizes_lie_within_the_bounds(size: tuple[int, int]) -> None:
+def test_display_sizes_are_within_the_limits(size: tuple[int, int]) -> None:
     width, height = display_size(size)
     assert min(width, height) >= 1
     assert MIN_LONG_SIDE <= max(width, height) <= MAX_LONG_SIDE
@@ -136,7 +128,9 @@ def test_shown_sizes_lie_within_the_bounds(size: tuple[int, int]) -> None:
 
 
 def test_a_missing_image_becomes_a_placeholder_of_its_size(tmp_path: Path) -> None:
-    assert load_for_display(str(tmp_path / "gone.png"), (640, 480)).size == display_size((640, 480))
+    assert load_for_display(str(tmp_path / "missing.png"), (640, 480)).size == display_size(
+        (640, 480)
+    )
 
 
 def test_an_unreadable_image_becomes_a_placeholder(tmp_path: Path) -> None:
@@ -151,23 +145,23 @@ def test_a_small_image_is_enlarged(tmp_path: Path) -> None:
     assert (shown.size, shown.mode) == ((336, 336), "RGB")
 
 
-def placed_tags(image: Image.Image, instances: list[Instance]) -> list[Box]:
-    """Draw, and return where the tags were put."""
-    placed: list[Box] = []
-    place = drawing._place_label
+def label_positions(image: Image.Image, instances: list[Instance]) -> list[Box]:
+    """Draw instances and return the positions of their labels."""
+    positions: list[Box] = []
+    place_label = drawing._place_label
 
-    def watched(*told: Any) -> Box:
-        placed.append(place(*told))
-        return placed[-1]
+    def recording_place_label(*args: Any) -> Box:
+        positions.append(place_label(*args))
+        return positions[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_place_label", watched)
+        patch.setattr(drawing, "_place_label", recording_place_label)
         draw_instances(image, instances)
-    return placed
+    return positions
 
 
 @pytest.mark.parametrize("size", [(32, 32), (300, 40), (640, 480), (200, 3000), (8000, 500)])
-def test_tags_lie_in_the_image_and_can_be_read(size: tuple[int, int]) -> None:
+def test_labels_are_inside_the_image_and_legible(size: tuple[int, int]) -> None:
     large = upscaled_size(size)
     corners = [(0.0, 0.0), (0.9, 0.0), (0.0, 0.9), (0.9, 0.9)]
     width, height = large
@@ -180,18 +174,56 @@ def test_tags_lie_in_the_image_and_can_be_read(size: tuple[int, int]) -> None:
         )
         for x, y in corners
     ]
-    for x0, y0, x1, y1 in placed_tags(Image.new("RGB", large), instances):
+    for x0, y0, x1, y1 in label_positions(Image.new("RGB", large), instances):
         assert 0 <= x0 < x1 <= width + 0.01
         assert 0 <= y0 < y1 <= height + 0.01
         assert y1 - y0 >= 16
 
 
-def test_tags_of_objects_in_one_place_do_not_cover_each_other() -> None:
+def test_labels_of_crowded_objects_do_not_overlap() -> None:
     crowd = [Instance("boat", (100 + n, 80 + n, 180 + n, 150 + n), None, 0.5) for n in range(8)]
-    tags = placed_tags(blank(), crowd)
-    assert len(tags) == 8
-    for number, one in enumerate(tags):
-        assert all(drawing._intersection_area(one, other) == 0 for other in tags[:number])
+    labels = label_positions(blank(), crowd)
+    assert len(labels) == 8
+    for number, label in enumerate(labels):
+        assert all(drawing._intersection_area(label, other) == 0 for other in labels[:number])
+
+
+@pytest.fixture
+def built_in_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No font is installed, so that Pillow's own one is used."""
+    monkeypatch.setattr(drawing, "FONTS", ("no-such-font.ttf",))
+    drawing._load_font.cache_clear()
+    yield
+    drawing._load_font.cache_clear()
+
+
+def drawn_labels(*labels: str) -> list[bytes]:
+    """Return the pixels of images with one label each, all on boxes of one color."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "label_color", lambda label: (20, 55, 120))
+        return [draw_instances(blank(), [Instance(x, (20, 60, 80, 90))]).tobytes() for x in labels]
+
+
+@pytest.mark.skipif(
+    "DejaVu" not in (drawing._load_font(20).getname()[0] or ""), reason="needs DejaVu Sans"
+)
+def test_a_label_with_non_latin_letters_is_drawn_with_an_installed_font() -> None:
+    words = ["лодка", "лодки", "βάρκα", "סירה", "قارب", "łódź"]
+    assert len(set(drawn_labels(*words, *("?" * len(word) for word in words)))) == 6 + 2
+
+
+@pytest.mark.usefixtures("built_in_font")
+def test_letters_that_the_font_lacks_become_question_marks() -> None:
+    replaced, mixed, expected, expected_mixed = drawn_labels(
+        "лодка", "boat лодка", "?????", "boat ?????"
+    )
+    assert (replaced, mixed) == (expected, expected_mixed)
+    assert drawing._load_font(20).getname()[0] == "Aileron"
+
+
+def test_letters_without_a_glyph_in_any_font_become_question_marks() -> None:
+    first, second = drawn_labels("\U0003fffe", "?")
+    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -208,10 +240,10 @@ def test_a_mask_has_an_outline_inside_its_edge() -> None:
     mask = np.zeros((200, 300), dtype=bool)
     mask[50:150, 80:220] = True
     drawn = draw_instances(blank(), [Instance("boat", (80, 50, 220, 150), mask)])
-    colour = label_color("boat")
+    color = label_color("boat")
     column = [drawn.getpixel((150, y)) for y in range(50, 100)]
-    assert colour in column[:6]
-    assert column[-1] not in (colour, (128, 128, 128))
+    assert color in column[:6]
+    assert column[-1] not in (color, (128, 128, 128))
     assert drawn.getpixel((150, 45)) == (128, 128, 128)
 
 

@@ -1,4 +1,4 @@
-"""Several images stand side by side, in their order."""
+"""Several images are placed in a grid, in their order."""
 
 from pathlib import Path
 
@@ -21,21 +21,20 @@ def images(tmp_path: Path) -> list[str]:
     return [str(file) for file in files]
 
 
-def test_one_image_is_shown_as_it_always_was(images: list[str]) -> None:
+def test_a_single_image_is_not_placed_in_a_grid(images: list[str]) -> None:
     assert load_image_grid(images[:1], SIZE) == load_for_display(images[0], SIZE)
 
 
-@pytest.mark.parametrize(("count", "lines"), [(2, [2]), (4, [4]), (5, [4, 1]), (10, [4, 4, 2])])
-def test_images_stand_in_lines_of_four(images: list[str], count: int, lines: list[int]) -> None:
-    row = np.asarray(load_image_grid(images[:count], SIZE, max_short_side=100).convert("L"))
-    across = min(count, 4)
-    width, height = (row.shape[1] + 6) / across, (row.shape[0] + 6) / len(lines)
-    seen = [
-        row[int((line + 0.4) * height), int((place + 0.4) * width)] // 20
-        for line, images_there in enumerate(lines)
-        for place in range(images_there)
+@pytest.mark.parametrize(("count", "rows"), [(2, [2]), (4, [4]), (5, [4, 1]), (10, [4, 4, 2])])
+def test_images_are_placed_in_rows_of_four(images: list[str], count: int, rows: list[int]) -> None:
+    grid = np.asarray(load_image_grid(images[:count], SIZE, max_short_side=100).convert("L"))
+    width, height = (grid.shape[1] + 6) / min(count, 4), (grid.shape[0] + 6) / len(rows)
+    order = [
+        grid[int((row + 0.4) * height), int((column + 0.4) * width)] // 20
+        for row, num_columns in enumerate(rows)
+        for column in range(num_columns)
     ]
-    assert seen == list(range(count))
+    assert order == list(range(count))
 
 
 def test_images_of_different_heights_keep_their_aspect(images: list[str], tmp_path: Path) -> None:

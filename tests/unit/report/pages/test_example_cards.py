@@ -5,8 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palitune.records import Instance
-from palitune.report.pages.example_cards import ExampleCard, diff_segments, grade, show_whitespace
-from palitune.report.pages.example_cards import build_example_card as card_of
+from palitune.report.pages.cards import Card
+from palitune.report.pages.example_cards import (
+    build_example_card,
+    diff_segments,
+    grade,
+    show_whitespace,
+)
 from palitune.report.pages.example_selection import SelectedExample
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction
 
@@ -19,7 +24,7 @@ def example(
     return EvaluatedExample(
         id="page-1",
         part="ocr",
-        images=("gone.png",),
+        images=("missing.png",),
         size=(112, 112),
         prefix="ocr",
         reference=reference,
@@ -28,9 +33,9 @@ def example(
     )
 
 
-def card(judged: EvaluatedExample) -> ExampleCard:
-    """The card of an example that stands in a gallery."""
-    return card_of(SelectedExample(judged, {"sample": 0}))
+def gallery_card(evaluated: EvaluatedExample) -> Card:
+    """Build the card of an example in a gallery."""
+    return build_example_card(SelectedExample(evaluated, {"sample": 0}))
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -45,7 +50,7 @@ def test_equal_texts_have_no_marks(text: str) -> None:
     assert diff_segments(text, text) == (((text, False),), ((text, False),))
 
 
-def test_what_differs_is_marked_on_both_sides() -> None:
+def test_differences_are_marked_in_both_texts() -> None:
     assert diff_segments("247", "240") == (
         (("24", False), ("7", True)),
         (("24", False), ("0", True)),
@@ -71,63 +76,63 @@ def test_answers_are_graded_by_their_main_score(answer: ScoredPrediction, expect
 
 
 def test_a_text_card_shows_reference_and_prediction_beside_the_image() -> None:
-    shown = card(
+    card = gallery_card(
         example(("240",), ScoredPrediction(text="247\n", value="247", scores={"exact_match": 0.0}))
     )
-    assert [line.caption for line in shown.texts] == ["reference", "prediction"]
-    assert shown.texts[1].segments == ((("24", False), ("7", True)),)
-    assert ("prediction, raw text", "247⏎") in shown.details
+    assert [text.caption for text in card.texts] == ["reference", "prediction"]
+    assert card.texts[1].segments == ((("24", False), ("7", True)),)
+    assert ("Prediction: generated text", "247⏎") in card.details
 
 
 def test_the_nearest_of_several_references_is_compared() -> None:
     answer = ScoredPrediction(text="240", value="240", scores={"exact_match": 0.0})
-    shown = card(example(("abc", "241"), answer))
-    assert shown.texts[0].caption == "references"
-    assert shown.texts[1].segments[0] == (("24", False), ("0", True))
+    card = gallery_card(example(("abc", "241"), answer))
+    assert card.texts[0].caption == "references"
+    assert card.texts[1].segments[0] == (("24", False), ("0", True))
 
 
 def test_a_box_card_compares_before_and_after() -> None:
     answer = ScoredPrediction(text="<loc…> boat", value=(BOAT,), scores={"f1@.5": 1.0})
     before = ScoredPrediction(text="?", value=None, scores={"f1@.5": 0.0})
-    shown = card(dataclasses.replace(example((BOAT,), answer), before=before))
-    assert shown.wide
-    assert (shown.change, shown.improved) == ("+1.000", True)
-    assert (shown.normalized_score, shown.score_gain) == (1.0, 1.0)
+    card = gallery_card(dataclasses.replace(example((BOAT,), answer), before=before))
+    assert card.wide
+    assert (card.change, card.improved) == ("+1.000", True)
+    assert (card.normalized_score, card.score_gain) == (1.0, 1.0)
 
 
-def test_a_fallen_error_rate_is_a_change_for_the_better() -> None:
+def test_a_lower_error_rate_is_an_improvement() -> None:
     after = ScoredPrediction(text="24", value="24", scores={"character_error_rate": 0.25})
     before = ScoredPrediction(text="9", value="9", scores={"character_error_rate": 1.0})
-    shown = card(dataclasses.replace(example(("240",), after), before=before))
-    assert (shown.change, shown.improved) == ("−0.750", True)
+    card = gallery_card(dataclasses.replace(example(("240",), after), before=before))
+    assert (card.change, card.improved) == ("−0.750", True)
 
 
 def test_an_equal_score_is_no_change() -> None:
     answer = ScoredPrediction(text="24", value="24", scores={"exact_match": 1.0})
-    shown = card(dataclasses.replace(example(("24",), answer), before=answer))
-    assert (shown.change, shown.improved) == ("", None)
+    card = gallery_card(dataclasses.replace(example(("24",), answer), before=answer))
+    assert (card.change, card.improved) == ("", None)
 
 
 def test_a_malformed_answer_of_boxes_is_shown_as_the_text_it_is() -> None:
     answer = ScoredPrediction(text="<loc0001> boat", value=None, scores={"f1@.5": 0.0})
-    shown = card(example((BOAT,), answer))
-    assert [(line.caption, line.malformed) for line in shown.texts] == [("prediction", True)]
-    assert shown.texts[0].segments == ((("<loc0001> boat", False),),)
+    card = gallery_card(example((BOAT,), answer))
+    assert [(text.caption, text.grade) for text in card.texts] == [("prediction", "malformed")]
+    assert card.texts[0].segments == ((("<loc0001> boat", False),),)
 
 
-def test_the_exact_texts_in_and_out_are_told_with_their_newlines() -> None:
+def test_details_have_the_exact_input_target_and_generated_text() -> None:
     answer = ScoredPrediction(text="24\t\n7\n", value="24 7", scores={"exact_match": 0.0})
-    judged = dataclasses.replace(example(("240",), answer), suffixes=("240", "two four"))
-    assert dict(card(judged).details) == {
-        "into the model, after image and <bos>": "ocr⏎",
-        "to write, one of": "240\ntwo four",
-        "prediction, raw text": "24⇥\t⏎\n7⏎",
-        "prediction, scores": "exact_match 0.000",
+    evaluated = dataclasses.replace(example(("240",), answer), suffixes=("240", "two four"))
+    assert dict(gallery_card(evaluated).details) == {
+        "Input text (after the image tokens and <bos>)": "ocr⏎",
+        "Target text, one of": "240\ntwo four",
+        "Prediction: generated text": "24⇥\t⏎\n7⏎",
+        "Prediction: scores": "exact_match 0.000",
     }
 
 
 @given(st.text())
-def test_marks_of_newlines_and_tabs_lose_nothing(text: str) -> None:
+def test_newlines_are_marked_without_loss(text: str) -> None:
     assert (
         "⏎" in text
         or "⇥" in text
@@ -135,29 +140,33 @@ def test_marks_of_newlines_and_tabs_lose_nothing(text: str) -> None:
     )
 
 
-def test_an_empty_answer_has_no_pieces() -> None:
-    shown = card(
+def test_an_empty_answer_has_no_segments() -> None:
+    card = gallery_card(
         example(("240",), ScoredPrediction(text="", value="", scores={"exact_match": 0.0}))
     )
-    assert shown.texts[1].segments == ((),)
+    assert card.texts[1].segments == ((),)
 
 
-def test_a_very_long_text_is_cut_and_says_so() -> None:
+def test_a_very_long_text_is_cut_with_a_note() -> None:
     long = "word " * 4000
     answer = ScoredPrediction(text=long, value=long, scores={"exact_match": 0.0})
-    shown = card(dataclasses.replace(example((long,), answer), prefix=long))
-    small = card_of(SelectedExample(example((long,), answer), {}))
-    assert shown.prefix.endswith("… [17000 characters more in predictions.jsonl]")
-    for one, most in ((shown, 30_000), (small, 3_000)):
-        texts = [t for line in one.texts for text in line.segments for t, _ in text]
-        assert sum(map(len, [one.prefix, *texts, *(text for _, text in one.details)])) < most
+    card = gallery_card(dataclasses.replace(example((long,), answer), prefix=long))
+    small = build_example_card(SelectedExample(example((long,), answer), {}))
+    assert card.prefix.endswith("… [17000 more characters in predictions.jsonl]")
+    for long_card, max_length in ((card, 30_000), (small, 3_000)):
+        texts = [t for line in long_card.texts for text in line.segments for t, _ in text]
+        details = [text for _, text in long_card.details]
+        assert sum(map(len, [long_card.prefix, *texts, *details])) < max_length
 
 
-def test_galleries_and_confusions_are_written_for_the_page() -> None:
+def test_a_card_has_its_galleries_and_distinct_confusions() -> None:
     answer = ScoredPrediction(text="7", value="7", scores={})
     pairs = [("7", "1"), ("", "7"), ("7", "1")]
-    shown = card_of(SelectedExample(example(("7",), answer), {"worst": 3}), confusion_pairs=pairs)
-    assert shown.gallery_positions == '{"worst": 3}'
-    assert shown.confusion_pairs == '[["", "7"], ["7", "1"]]'
-    assert not shown.small
-    assert card_of(SelectedExample(example(("7",), answer), {})).small
+    card = build_example_card(
+        SelectedExample(example(("7",), answer), {"worst": 3}), confusion_pairs=pairs
+    )
+    assert card.gallery_positions == {"worst": 3}
+    assert card.confusion_pairs == (("", "7"), ("7", "1"))
+    assert card.labels == ("", "1", "7")
+    assert not card.small
+    assert build_example_card(SelectedExample(example(("7",), answer), {})).small

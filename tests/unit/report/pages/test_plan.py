@@ -1,4 +1,4 @@
-"""Times are written in the unit that suits them."""
+"""Durations in a plan."""
 
 import pytest
 
@@ -8,5 +8,5 @@ from palitune.report.pages.plan import format_duration
 @pytest.mark.parametrize(
     ("hours", "written"), [(30.04, "30 h"), (0.5, "30 min"), (0.002, "7 s"), (1e-9, "0 s")]
 )
-def test_a_time_has_the_unit_that_suits_it(hours: float, written: str) -> None:
+def test_a_duration_has_a_suitable_unit(hours: float, written: str) -> None:
     assert format_duration(hours) == written

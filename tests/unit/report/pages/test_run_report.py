@@ -14,7 +14,7 @@ VOID = {"meta", "img", "input", "wbr"}
 
 
 class Page(HTMLParser):
-    """Collects what a page holds, and asserts that its elements are balanced."""
+    """Parser that collects tags and text of a page and asserts that its elements are balanced."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def page(finished_run: Path) -> Page:
     return Page(write_run_report(finished_run))
 
 
-def test_the_page_stands_in_the_run_folder(finished_run: Path) -> None:
+def test_the_page_is_in_the_run_folder(finished_run: Path) -> None:
     assert write_run_report(finished_run) == finished_run / "report.html"
 
 
@@ -66,7 +66,7 @@ def test_the_page_forbids_itself_to_load_anything(page: Page) -> None:
     assert policies[0].startswith("default-src 'none'; img-src data:;")
 
 
-def test_what_a_model_wrote_stays_text(page: Page, finished_run: Path) -> None:
+def test_generated_text_is_escaped(page: Page, finished_run: Path) -> None:
     assert len(page.all("script")) == 1
     assert "<script>alert(1)</script>" in page.text
     html = (finished_run / "report.html").read_text()
@@ -83,21 +83,24 @@ def test_every_image_has_a_text_and_a_size(page: Page) -> None:
         assert int(image["height"]) >= 100
 
 
-def test_numbers_before_and_after_are_shown_with_their_change(page: Page) -> None:
-    for shown in ("0.123", "0.654", "+0.531", "−0.570", "40.0 %", "n = 20"):
-        assert shown in page.text
+def test_metrics_before_and_after_are_shown_with_their_change(page: Page) -> None:
+    for text in ("0.123", "0.654", "+0.531", "−0.570", "40.0 %", "n = 20"):
+        assert text in page.text
     assert "better" in page.text
 
 
-def test_intervals_and_slices_are_shown_where_there_are_any(
-    page: Page, evaluated_run: Path
-) -> None:
+def test_intervals_and_slices_are_shown_if_available(page: Page, evaluated_run: Path) -> None:
     assert "0.654±.023+0.531±.032 better" in " ".join(page.text.split()).replace(" +", "+")
-    assert "95 % interval: 0.628 to 0.674" in {cell.get("title") for cell in page.all("td")}
-    assert "95 % interval over images drawn anew" in page.text
+    assert "95 % confidence interval: 0.628 to 0.674" in {
+        cell.get("title") for cell in page.all("td")
+    }
+    assert (
+        "± is half the width of the 95 % bootstrap confidence interval. Better/worse means that "
+        "the interval excludes zero."
+    ) in page.text
     assert "by digits" in page.text
     assert "0.412" in page.text
-    assert "95 % interval" not in Page(write_run_report(evaluated_run)).text
+    assert "confidence interval" not in Page(write_run_report(evaluated_run)).text
 
 
 def test_the_headline_names_task_model_and_adapter(page: Page) -> None:
@@ -108,22 +111,29 @@ def test_the_headline_names_task_model_and_adapter(page: Page) -> None:
 
 def test_each_example_of_each_part_is_one_card(page: Page) -> None:
     assert [a["id"] for a in page.all("section")] == [
-        "numbers",
+        "metrics",
         "curves",
         "scores",
-        "confusions",
+        "confusion",
         "examples",
-        "origin",
+        "setup",
     ]
+    for heading in (
+        "Confusion matrix",
+        "Setup and versions",
+        "Are the confidence scores reliable?",
+    ):
+        assert heading in page.text
+    assert "Rows are true classes, columns are predictions." in page.text
     cards = [a for a in page.all("article") if a["class"].startswith("card ")]
     assert len(cards) == 40
     assert {a["data-part"] for a in cards} == {"ocr", "detection"}
-    held = {key for a in cards for key in json.loads(a["data-places"])}
-    assert held == {"sample", "worst", "best", "malformed", "improved", "worsened"}
+    galleries = {key for a in cards for key in json.loads(a["data-positions"])}
+    assert galleries == {"sample", "worst", "best", "malformed", "improved", "worsened"}
     assert {"full", "zero", "malformed"} <= {a["data-grade"] for a in cards}
 
 
-def test_links_of_the_page_lead_somewhere(page: Page) -> None:
+def test_links_of_the_page_have_targets(page: Page) -> None:
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {a["href"][1:] for a in page.all("a")} <= ids
 
@@ -154,10 +164,10 @@ def test_an_evaluation_needs_no_file_but_its_metrics(evaluated_run: Path) -> Non
     assert "Evaluation: ocr" in page.text
     assert "0.250" in page.text
     assert "–" in page.text
-    assert [a["id"] for a in page.all("section")] == ["numbers"]
+    assert [a["id"] for a in page.all("section")] == ["metrics"]
 
 
-def test_the_share_of_malformed_answers_is_counted_where_the_metrics_lack_it(
+def test_the_share_of_malformed_answers_is_added_to_the_metrics(
     evaluated_run: Path,
 ) -> None:
     metrics = {"split": "test", "examples": {"vqa": 4}, "before": None, "after": {"vqa/x": 0.1}}
@@ -200,30 +210,30 @@ def test_the_date_is_that_of_the_metrics(evaluated_run: Path) -> None:
     assert re.search(r"finished2023-11-1[45] \d\d:\d\d", Page(write_run_report(evaluated_run)).text)
 
 
-def test_the_origin_names_metrics_versions_and_data(finished_run: Path, page: Page) -> None:
+def test_the_setup_names_metrics_versions_and_data(finished_run: Path, page: Page) -> None:
     assert "exact_match compares as is" in page.text
     assert "9f86d081884c7d65" in page.text
     assert "test, ocr" in page.text
 
 
-def test_classes_that_were_confused_are_listed_with_a_way_to_their_examples(page: Page) -> None:
-    shown = [b for b in page.all("button") if b.get("class") == "show"]
-    assert {b["data-part"] for b in shown} == {"detection"}
-    pairs = [json.loads(b["data-pair"]) for b in shown]
+def test_confusions_are_listed_with_a_button_that_shows_their_examples(page: Page) -> None:
+    buttons = [b for b in page.all("button") if b.get("class") == "show"]
+    assert {b["data-part"] for b in buttons} == {"detection"}
+    pairs = [json.loads(b["data-pair"]) for b in buttons]
     assert ["buoy", ""] in pairs
-    known = [
+    pairs_of_cards = [
         pair
         for a in page.all("article")
         if "data-pairs" in a
         for pair in json.loads(a["data-pairs"])
     ]
-    assert all(pair in known for pair in pairs)
+    assert all(pair in pairs_of_cards for pair in pairs)
 
 
-def test_the_prompt_is_shown_with_its_newline_and_the_answer_as_it_was_written(page: Page) -> None:
-    assert "into the model, after image and <bos>" in page.text
+def test_input_and_target_text_are_shown_with_their_newlines(page: Page) -> None:
+    assert "Input text (after the image tokens and <bos>)" in page.text
     assert "detect boat ; buoy ; gull⏎" in page.text
-    assert "to write" in page.text
+    assert "Target text" in page.text
 
 
 def test_a_thousand_examples_make_a_page_of_less_than_twenty_megabytes(

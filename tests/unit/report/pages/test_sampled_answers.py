@@ -1,4 +1,4 @@
-"""Sampled answers stand by moment, equal ones once, and boxes of the best and worst are drawn."""
+"""Sampled answers by step, equal ones once, with the best and the worst boxes drawn."""
 
 from pathlib import Path
 from typing import Any
@@ -33,28 +33,32 @@ def sample(folder: Path, step: int, *answers: dict[str, Any]) -> dict[str, Any]:
 def test_equal_answers_are_counted_and_ranked_by_reward(tmp_path: Path) -> None:
     answers = answer("a boat", 1.0, BOAT), answer("a boat", 1.0, BOAT), answer("x" * 500, 0.0, None)
     [(step, [card])] = sampled_answers.cards_by_step([sample(tmp_path, 3, *answers)])
-    assert (step, card.mean_reward) == (3, 2 / 3)
-    assert [(line.count, line.grade) for line in card.answers] == [(2, "full"), (1, "zero")]
-    assert len(card.answers[1].text) < 200
-    assert card.answers[0].reward_components == "mean_iou 1.00, valid 1.00"
-    assert [caption for caption, _ in card.images] == ["best", "worst"]
-    assert card.images[0][1].alt == "best answer on a.png: boat"
+    assert (step, card.badge) == (3, "mean reward 0.67")
+    assert [(text.caption, text.grade) for text in card.texts] == [
+        ("1.00 × 2", "full"),
+        ("0.00", "zero"),
+    ]
+    (((text, _),),) = card.texts[1].segments
+    assert len(text) < 200
+    assert card.texts[0].note == "mean_iou 1.00, valid 1.00"
+    assert [image.caption for image in card.images] == ["best", "worst"]
+    assert card.images[0].alt == "best answer on a.png: boat"
 
 
-def test_moments_are_in_order_and_equals_have_no_worst(tmp_path: Path) -> None:
+def test_steps_are_in_order_and_equal_rewards_have_no_worst(tmp_path: Path) -> None:
     lines = [sample(tmp_path, step, answer("", 0.5)) for step in (9, 1, 9)]
-    found = sampled_answers.cards_by_step(lines)
-    assert [(step, len(cards)) for step, cards in found] == [(1, 1), (9, 2)]
-    assert [caption for caption, _ in found[0][1][0].images] == ["best"]
+    steps = sampled_answers.cards_by_step(lines)
+    assert [(step, len(cards)) for step, cards in steps] == [(1, 1), (9, 2)]
+    assert [image.caption for image in steps[0][1][0].images] == ["best"]
 
 
-def test_boxes_are_drawn_on_what_the_model_saw(tmp_path: Path) -> None:
+def test_boxes_are_drawn_on_the_transformed_image(tmp_path: Path) -> None:
     page = Image.new("RGB", (80, 60), "white")
     page.paste("black", (0, 0, 40, 60))
     page.save(tmp_path / "a.png")
-    shown = sampled_answers._load_as_transformed(
+    image = sampled_answers._load_as_transformed(
         str(tmp_path / "a.png"), (60, 60), ImageTransform((20, 0, 80, 60), hflip=True)
     )
-    dark = np.asarray(shown.convert("L")).mean(axis=0) < 128
+    dark = np.asarray(image.convert("L")).mean(axis=0) < 128
     assert not dark[: len(dark) // 2].any()
     assert dark.mean() == pytest.approx(1 / 3, abs=0.02)

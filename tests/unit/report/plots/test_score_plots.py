@@ -10,8 +10,8 @@ from palitune.report.run_reader import EvaluatedExample, ScoredPrediction
 BOX, OTHER = (10.0, 10.0, 40.0, 40.0), (60.0, 60.0, 90.0, 90.0)
 
 
-def answer(*found: Instance) -> ScoredPrediction:
-    return ScoredPrediction(text="", value=found, scores={})
+def answer(*instances: Instance) -> ScoredPrediction:
+    return ScoredPrediction(text="", value=instances, scores={})
 
 
 def example(after: ScoredPrediction, before: ScoredPrediction | None = None) -> EvaluatedExample:
@@ -27,11 +27,11 @@ def example(after: ScoredPrediction, before: ScoredPrediction | None = None) -> 
     )
 
 
-FOUND = answer(Instance("boat", BOX, score=0.8), Instance("boat", (0, 0, 5, 5), score=0.35))
+PREDICTED = answer(Instance("boat", BOX, score=0.8), Instance("boat", (0, 0, 5, 5), score=0.35))
 
 
-def test_precision_and_recall_are_drawn_with_ap50_beside_their_name() -> None:
-    curve, bars = draw_score_plots("boats", [example(FOUND, answer())], ["f1@.5", "AP50"])
+def test_the_precision_recall_curve_has_ap50_in_its_legend() -> None:
+    curve, bars = draw_score_plots("boats", [example(PREDICTED, answer())], ["f1@.5", "AP50"])
     assert curve.title == "precision over recall"
     assert curve.legend == (("after", "0.505"), ("before", "0.000"))  # 51 of 101 recalls
     assert "Boxes at IoU .5" in curve.note
@@ -41,14 +41,14 @@ def test_precision_and_recall_are_drawn_with_ap50_beside_their_name() -> None:
 
 
 def test_reliability_has_a_bar_for_each_score_that_occurs() -> None:
-    (bars,) = draw_score_plots("boats", [example(FOUND)], ["box_accuracy@.5"])
+    (bars,) = draw_score_plots("boats", [example(PREDICTED)], ["box_accuracy@.5"])
     root = ET.fromstring(bars.svg)
-    told = [title.text for title in root.iter("title")]
-    assert told == [
-        "1 objects of score 0.3 to 0.4: 0.000 right, mean score 0.350",
-        "1 objects of score 0.8 to 0.9: 1.000 right, mean score 0.800",
+    tooltips = [title.text for title in root.iter("title")]
+    assert tooltips == [
+        "1 objects with score 0.3 to 0.4: precision 0.000, mean score 0.350",
+        "1 objects with score 0.8 to 0.9: precision 1.000, mean score 0.800",
     ]
-    assert bars.legend == (("mean gap", "0.275"),)
+    assert bars.legend == (("calibration error", "0.275"),)
 
 
 def test_nothing_is_drawn_without_scores() -> None:
@@ -60,18 +60,18 @@ def test_nothing_is_drawn_without_scores() -> None:
 def test_masks_are_compared_by_masks() -> None:
     whole, half = np.zeros((100, 100), bool), np.zeros((100, 100), bool)
     whole[10:40, 10:40], half[10:40, 10:19] = True, True
-    judged = replace(
+    evaluated = replace(
         example(answer(Instance("boat", BOX, mask=half, score=0.9))),
         reference=(Instance("boat", BOX, mask=whole),),
     )
-    assert instance_overlaps(judged, judged.after) == [[0.3]]
-    curve, bars = draw_score_plots("boats", [judged], ["mask_AP50", "AP50"])
+    assert instance_overlaps(evaluated, evaluated.after) == [[0.3]]
+    curve, bars = draw_score_plots("boats", [evaluated], ["mask_AP50", "AP50"])
     assert "Masks at IoU .5" in curve.note
     assert curve.legend == (("precision", "0.000"),)
-    assert "0.000 right" in bars.svg
+    assert "precision 0.000" in bars.svg
 
 
-def test_what_has_nothing_to_find_has_no_line() -> None:
-    curve, _ = draw_score_plots("boats", [replace(example(FOUND), reference=())], ["AP50"])
+def test_an_example_without_references_has_no_curve() -> None:
+    curve, _ = draw_score_plots("boats", [replace(example(PREDICTED), reference=())], ["AP50"])
     assert curve.legend == (("precision", "–"),)
     assert 'class="line-0"' not in curve.svg

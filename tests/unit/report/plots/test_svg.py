@@ -19,17 +19,17 @@ from palitune.report.plots.svg import (
 )
 
 
-def test_a_frame_maps_its_corners_to_those_of_the_drawing() -> None:
-    frame = PlotArea((0, 10), (-1, 1))
-    assert (frame.x(0), frame.x(10)) == (MARGIN_LEFT, WIDTH - MARGIN_RIGHT)
-    assert (frame.y(-1), frame.y(1)) == (HEIGHT - MARGIN_BOTTOM, MARGIN_TOP)
+def test_the_corners_of_the_plot_area_are_mapped_to_the_drawing() -> None:
+    area = PlotArea((0, 10), (-1, 1))
+    assert (area.x(0), area.x(10)) == (MARGIN_LEFT, WIDTH - MARGIN_RIGHT)
+    assert (area.y(-1), area.y(1)) == (HEIGHT - MARGIN_BOTTOM, MARGIN_TOP)
     assert (
-        frame.to_path([(0, -1), (10, 1)])
+        area.to_path([(0, -1), (10, 1)])
         == f"M{MARGIN_LEFT}.0 {HEIGHT - MARGIN_BOTTOM}.0L370.0 {MARGIN_TOP}.0"
     )
 
 
-def test_a_single_step_stands_in_the_middle() -> None:
+def test_a_single_step_is_in_the_middle() -> None:
     assert PlotArea((5, 5), (0, 1)).x(5) == pytest.approx((MARGIN_LEFT + WIDTH - MARGIN_RIGHT) / 2)
 
 
@@ -38,24 +38,24 @@ def test_every_tick_is_written() -> None:
     assert [entry.text for entry in root.iter("text")] == ["0", "1", "0", "0.5", "1"]
 
 
-def test_what_is_written_stays_text() -> None:
+def test_texts_are_escaped() -> None:
     root = ET.fromstring(svg_element('a "b" <i>', svg_text(1, 2, "<b>&")))
     assert root.attrib["aria-label"] == 'a "b" <i>'
     assert [entry.text for entry in root.iter("text")] == ["<b>&"]
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
-def test_ticks_are_few_and_cover_the_range(low: float, length: float, about: int) -> None:
+def test_ticks_are_few_and_cover_the_range(low: float, length: float, num_ticks: int) -> None:
     high = low + length
-    found = axis_ticks(low, high, about)
-    assert found == sorted(found)
-    assert len(found) <= about + 3
+    ticks = axis_ticks(low, high, num_ticks)
+    assert ticks == sorted(ticks)
+    assert len(ticks) <= num_ticks + 3
     slack = 1e-6 * max(abs(low), abs(high), length)
-    assert found[0] <= low + slack
-    assert found[-1] >= high - slack
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
 
 
-def test_ticks_inside_a_range_do_not_leave_it() -> None:
+def test_inner_ticks_are_inside_the_range() -> None:
     assert axis_ticks(10, 1000, 5, inside=True) == [200, 400, 600, 800, 1000]
     assert axis_ticks(7, 7, 5, inside=True) == [7]
 
@@ -64,5 +64,5 @@ def test_ticks_inside_a_range_do_not_leave_it() -> None:
     ("value", "text"),
     [(0, "0"), (0.25, "0.25"), (2e-4, "2e-4"), (1.5e-5, "1.5e-5"), (12000, "12k"), (2e6, "2M")],
 )
-def test_ticks_are_written_short(value: float, text: str) -> None:
+def test_ticks_are_formatted_in_few_characters(value: float, text: str) -> None:
     assert format_tick(value) == text

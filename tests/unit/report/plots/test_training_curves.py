@@ -24,13 +24,13 @@ HISTORY = [
 ]
 
 
-def test_validation_numbers_share_a_chart_by_name_and_a_line_by_part() -> None:
+def test_validation_metrics_have_a_chart_per_name_and_a_line_per_part() -> None:
     found = {chart.title: chart for chart in training_charts(HISTORY)}
     assert [series.name for series in found["exact_match"].series] == ["ocr", "vqa"]
     assert found["exact_match"].series[0].points == ((10.0, 0.1), (20.0, 0.3))
 
 
-def test_loss_comes_first_and_coco_detail_not_at_all() -> None:
+def test_loss_comes_first_and_coco_details_are_left_out() -> None:
     titles = [chart.title for chart in training_charts(HISTORY)]
     assert titles[:2] == ["loss", "learning_rate"]
     assert {"AP", "f1@.5", "exact_match"} <= set(titles)
@@ -38,7 +38,7 @@ def test_loss_comes_first_and_coco_detail_not_at_all() -> None:
     assert "epoch" not in titles
 
 
-def test_validation_loss_stands_in_the_chart_of_the_training_loss() -> None:
+def test_validation_loss_is_in_the_chart_of_the_training_loss() -> None:
     loss = training_charts(HISTORY)[0]
     assert [series.name for series in loss.series] == ["training", "validation ocr"]
 
@@ -55,7 +55,7 @@ def test_slices_share_the_chart_of_the_loss_and_have_one_of_perplexities() -> No
     assert [series.name for series in perplexity.series] == ["minitrain ocr", "minival ocr"]
 
 
-def test_what_is_not_a_number_is_left_out() -> None:
+def test_values_that_are_not_finite_are_left_out() -> None:
     assert training_charts(HISTORY)[0].series[0].points == ((10.0, 2.0), (30.0, 1.0))
     assert training_charts([{"step": 1.0, "loss": math.inf}]) == []
     assert training_charts([]) == []
@@ -69,7 +69,7 @@ def test_what_is_not_a_number_is_left_out() -> None:
         unique_by=lambda point: point[0],
     )
 )
-def test_every_drawing_is_well_formed_and_within_its_frame(points: list[tuple[int, float]]) -> None:
+def test_every_drawing_is_well_formed_and_inside_its_frame(points: list[tuple[int, float]]) -> None:
     chart = Chart('<loss> & "more"', (Series("a<b", tuple(sorted(points))),))
     root = ET.fromstring(draw_chart(chart))
     _, _, width, height = map(float, root.attrib["viewBox"].split())
@@ -81,12 +81,12 @@ def test_every_drawing_is_well_formed_and_within_its_frame(points: list[tuple[in
 
 
 @pytest.mark.parametrize("values", [(5e-324,), (0.0, 5e-324), (0.0, 0.0), (-1e-320, 1e-320)])
-def test_numbers_too_small_to_tell_apart_are_a_flat_line(values: tuple[float, ...]) -> None:
+def test_indistinguishable_values_are_a_flat_line(values: tuple[float, ...]) -> None:
     chart = Chart("loss", (Series("a", tuple((float(x), y) for x, y in enumerate(values))),))
     assert ET.fromstring(draw_chart(chart)) is not None
 
 
-def test_a_long_curve_is_thinned_to_its_means() -> None:
+def test_a_long_curve_is_averaged_in_buckets() -> None:
     points = [(float(step), float(step % 2)) for step in range(1200)]
     found = downsample(points)
     assert len(found) == 300

@@ -23,7 +23,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
 
 
-def test_each_tracker_stands_under_its_name() -> None:
+def test_trackers_are_registered_by_name() -> None:
     assert sorted(TRACKER_CONFIGS.items()) == [
         ("none", NullTrackerConfig),
         ("tensorboard", TensorBoardConfig),
@@ -37,7 +37,7 @@ def test_every_setting_has_a_default() -> None:
 
 
 @pytest.mark.parametrize("project", ["", " ", "a/b", "what?"])
-def test_a_project_that_cannot_exist_is_refused(project: str) -> None:
+def test_an_invalid_project_name_is_an_error(project: str) -> None:
     with pytest.raises(ValueError, match=r"tracking\.project"):
         WandbConfig(project=project)
 
@@ -55,22 +55,22 @@ def test_online_without_a_key_is_an_error_and_not_a_prompt() -> None:
 
 
 @pytest.mark.usefixtures("no_key")
-def test_the_mode_of_the_environment_holds_for_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mode_of_the_environment_applies_to_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert WandbConfig().resolve_mode() == "disabled"
     assert WandbConfig(mode=WandbMode.offline).resolve_mode() == "offline"
 
 
-def test_a_resumed_training_goes_on_in_the_same_run_and_a_new_one_does_not(
+def test_a_resumed_training_continues_the_same_run_and_a_new_one_does_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told: list[tuple[str | None, str | None]] = []
+    calls: list[tuple[str | None, str | None]] = []
 
     def init(id: str | None, resume: str | None, **_: Any) -> SimpleNamespace:
-        told.append((id, resume))
-        return SimpleNamespace(id=id or f"run{len(told)}")
+        calls.append((id, resume))
+        return SimpleNamespace(id=id or f"run{len(calls)}")
 
     monkeypatch.setattr(config, "_import_wandb", lambda: SimpleNamespace(init=init))
     for resume in ("auto", "auto", None, "auto"):
         WandbConfig(mode=WandbMode.offline).open(tmp_path, {"training": {"resume": resume}})
-    assert told == [(None, None), ("run1", "allow"), (None, None), ("run3", "allow")]
+    assert calls == [(None, None), ("run1", "allow"), (None, None), ("run3", "allow")]

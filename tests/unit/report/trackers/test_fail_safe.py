@@ -16,7 +16,7 @@ from palitune.report.trackers.config import (
     WandbConfig,
     WandbMode,
 )
-from palitune.report.trackers.fail_safe import start_tracker
+from palitune.report.trackers.fail_safe import FailSafeTracker
 
 
 @dataclass(kw_only=True)
@@ -31,29 +31,29 @@ class Broken(TrackerConfig):
             raise OSError("no network")
         return self
 
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         raise OSError("no network")
 
     def publish(self, run: RunFolder) -> None:
         raise OSError("no network")
 
     def finish(self) -> None:
-        raise AssertionError("a stopped tracker is left alone")
+        raise AssertionError("a disabled tracker is not called")
 
 
-def test_no_tracking_takes_everything_and_writes_nothing(tmp_path: Path) -> None:
-    tracker = start_tracker(NullTrackerConfig(), tmp_path, {})
+def test_the_null_tracker_writes_nothing(tmp_path: Path) -> None:
+    tracker = FailSafeTracker(NullTrackerConfig(), tmp_path, {})
     tracker.log({"loss": 1.0}, 1)
     tracker.finish()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("opens", [False, True])
-def test_a_failing_tracker_warns_once_and_the_run_goes_on(
+def test_a_failing_tracker_warns_once_and_the_run_continues(
     opens: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        tracker = start_tracker(Broken(opens=opens), tmp_path, {})
+        tracker = FailSafeTracker(Broken(opens=opens), tmp_path, {})
         for step in range(3):
             tracker.log({"loss": 1.0}, step)
         tracker.finish()
@@ -65,7 +65,7 @@ def test_results_that_cannot_be_published_are_one_warning(
     finished_run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        tracker = start_tracker(Broken(opens=True), finished_run, {})
+        tracker = FailSafeTracker(Broken(opens=True), finished_run, {})
         tracker.publish(finished_run)
         tracker.publish(finished_run)
     assert len(caplog.records) == 1
@@ -76,7 +76,7 @@ def test_a_missing_library_is_one_warning(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with caplog.at_level(logging.WARNING):
-        start_tracker(WandbConfig(), tmp_path, {}).log({"loss": 1.0}, 1)
+        FailSafeTracker(WandbConfig(), tmp_path, {}).log({"loss": 1.0}, 1)
     (record,) = caplog.records
     assert "tracking with wandb has stopped (ModuleNotFoundError" in record.getMessage()
 
@@ -87,15 +87,17 @@ def test_wandb_writes_an_offline_run_into_the_run_folder_and_no_key(
     monkeypatch.setenv("WANDB_API_KEY", "5ec3e7" * 6 + "0123")
     monkeypatch.setenv("HF_TOKEN", "hf_5ec3e75ec3e75ec3e7")
     caplog.set_level(logging.INFO, logger="palitune")
-    tracker = start_tracker(
+    tracker = FailSafeTracker(
         WandbConfig(mode=WandbMode.offline, tags=["test"]), tmp_path, {"adapter": {"rank": 16}}
     )
     tracker.log({"loss": 1.0, "learning_rate": 1e-4}, 1)
     tracker.log({"loss": float("nan")}, 2)
     tracker.finish()
     wandb.teardown()  # waits until the library's own process has written everything
-    said = [r.getMessage() for r in caplog.records if r.name.startswith("palitune")]
-    assert said == [f"wandb is offline; send the run later: wandb sync {tmp_path}/wandb/offline-*"]
+    messages = [r.getMessage() for r in caplog.records if r.name.startswith("palitune")]
+    assert messages == [
+        f"wandb is offline; upload the run with: wandb sync {tmp_path}/wandb/offline-*"
+    ]
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert b"learning_rate" in written.read_bytes()
     files = [file for file in tmp_path.rglob("*") if file.is_file()]

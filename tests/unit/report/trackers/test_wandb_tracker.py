@@ -1,4 +1,4 @@
-"""What a run of Weights & Biases holds, read back from what its offline mode wrote."""
+"""Content of a Weights & Biases run, read from the files of its offline mode."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from palitune.records import Instance
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, read_run_folder
 from palitune.report.trackers.config import WandbConfig, WandbMode
-from palitune.report.trackers.fail_safe import start_tracker
+from palitune.report.trackers.fail_safe import FailSafeTracker
 from palitune.report.trackers.wandb_tracker import (
     examples_table,
     final_metrics,
@@ -30,7 +30,7 @@ BOX = (20.0, 10.0, 100.0, 60.0)
 
 @pytest.fixture
 def boats(tmp_path: Path) -> EvaluatedExample:
-    """A boat with its mask, found as a buoy after and not at all before."""
+    """A boat with a mask, predicted as a buoy after training and malformed before."""
     Image.new("RGB", SIZE, "white").save(tmp_path / "boat.png")
     mask = np.zeros((100, 200), bool)
     mask[10:60, 20:100] = True
@@ -54,20 +54,20 @@ def boats(tmp_path: Path) -> EvaluatedExample:
 def records(run: Path) -> Iterator[Any]:
     """Read the records of a `.wandb` file: chunks in blocks of 32 KiB after a header of 7 bytes."""
     content = next(run.glob("wandb/offline-run-*/run-*.wandb")).read_bytes()
-    place, whole = 7, b""
-    while place + 7 <= len(content):
-        left = 32768 - place % 32768
+    position, record_bytes = 7, b""
+    while position + 7 <= len(content):
+        left = 32768 - position % 32768
         if left < 7:
-            place += left
+            position += left
             continue
-        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
-        whole += content[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last of several
+        length, kind = struct.unpack("<HB", content[position + 4 : position + 7])
+        record_bytes += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # complete, or the last chunk
             record = Record()
-            record.ParseFromString(whole)
+            record.ParseFromString(record_bytes)
             yield record
-            whole = b""
+            record_bytes = b""
 
 
 def entries(items: Any) -> dict[str, Any]:
@@ -107,38 +107,38 @@ def test_masks_are_painted_in_class_numbers_at_the_size_of_the_image(
 
 
 def test_a_table_has_the_texts_and_scores_of_each_example(boats: EvaluatedExample) -> None:
-    built = examples_table([boats])
-    assert built.columns == [
+    table = examples_table([boats])
+    assert table.columns == [
         "id", "image", "prefix", "reference", "text", "text before", "malformed", "f1@.5",
     ]  # fmt: skip
-    (row,) = built.data
+    (row,) = table.data
     assert row[0] == "7"
     assert isinstance(row[1], wandb.Image)
     assert row[2:] == ["detect boat", "<loc…> boat", "<loc…> buoy", "?", False, 0.25]
 
 
-def test_a_table_of_samples_has_a_line_per_answer() -> None:
+def test_a_table_of_samples_has_a_row_per_completion() -> None:
     answers = [
         {"text": "7", "reward": 1.0, "rewards": {"exact_match": 1.0, "valid": 1.0}},
         {"text": "", "reward": 0.5, "rewards": {"exact_match": 0.0, "valid": 1.0}},
     ]
-    built = samples_table(
+    table = samples_table(
         [{"step": 3, "part": "ocr", "id": "7", "prefix": "ocr", "answers": answers}]
     )
-    assert built.data == [
+    assert table.data == [
         [3, "ocr", "7", "ocr", "7", 1.0, "exact_match 1.000, valid 1.000"],
         [3, "ocr", "7", "ocr", "", 0.5, "exact_match 0.000, valid 1.000"],
     ]
 
 
-def test_the_summary_leaves_out_what_is_not_defined(finished_run: Path) -> None:
-    named = final_metrics(read_run_folder(finished_run))
-    assert named["after/ocr/exact_match"] == 0.6543
-    assert named["before/ocr/exact_match"] == 0.1234
-    assert "after/detection/APs" not in named
+def test_the_summary_contains_no_undefined_metrics(finished_run: Path) -> None:
+    metrics = final_metrics(read_run_folder(finished_run))
+    assert metrics["after/ocr/exact_match"] == 0.6543
+    assert metrics["before/ocr/exact_match"] == 0.1234
+    assert "after/detection/APs" not in metrics
 
 
-def test_an_offline_run_holds_curves_summary_tables_report_and_adapter(
+def test_an_offline_run_contains_curves_summary_tables_report_and_adapter(
     finished_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -156,7 +156,7 @@ def test_an_offline_run_holds_curves_summary_tables_report_and_adapter(
     (folder / "adapter/adapter_config.json").write_text("{}")
 
     with caplog.at_level(logging.WARNING, logger="palitune"):
-        tracker = start_tracker(
+        tracker = FailSafeTracker(
             WandbConfig(mode=WandbMode.offline), folder, {"adapter": {"rank": 16}}
         )
         tracker.log({"loss": 1.5}, 1)
@@ -179,8 +179,10 @@ def test_an_offline_run_holds_curves_summary_tables_report_and_adapter(
         if record.HasField("summary"):
             summed |= entries(record.summary.update)
     assert summed["after/ocr/exact_match"] == 0.6543
-    kept = [r.request.log_artifact.artifact for r in written if r.request.HasField("log_artifact")]
-    kept += [r.artifact for r in written if r.HasField("artifact")]
-    held = {a.type: {entry.path for entry in a.manifest.contents} for a in kept}
-    assert {"report.html", "metrics.json", "predictions.jsonl", "config.yaml"} <= held["report"]
-    assert held["model"] == {"adapter_config.json"}
+    artifacts = [
+        r.request.log_artifact.artifact for r in written if r.request.HasField("log_artifact")
+    ]
+    artifacts += [r.artifact for r in written if r.HasField("artifact")]
+    files = {a.type: {entry.path for entry in a.manifest.contents} for a in artifacts}
+    assert {"report.html", "metrics.json", "predictions.jsonl", "config.yaml"} <= files["report"]
+    assert files["model"] == {"adapter_config.json"}

@@ -1,0 +1,8 @@
+"""Numbers of location and segmentation tokens in PaliGemma's vocabulary."""
+
+NUM_LOC_BINS = 1024
+"""Tokens `<loc0000>` to `<loc1023>`: bins of a coordinate."""
+NUM_CODES = 128
+"""Tokens `<seg000>` to `<seg127>`: entries of the mask codec's codebook."""
+CODES_PER_MASK = 16
+"""`<seg>` tokens of one mask."""

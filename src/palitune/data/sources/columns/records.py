@@ -1,0 +1,268 @@
+"""Rows from records: dictionaries of columns, such as lines of JSON or rows of a table.
+
+| column | content |
+|---|---|
+| image, or images | path of an image file, or a list of them, relative to the annotation file |
+| video | path of a video; the images are the frames that `frames` selects |
+| start, end | segment of the video, in seconds |
+| id | text or integer, unique in the split (default: `<file>-<number>`) |
+| prefix, suffix | complete prompt and target |
+| question | text |
+| answer, or answers | text, or a list of acceptable texts |
+| choices | list of texts |
+| hint | context of the question |
+| caption, or captions | text, or a list of texts |
+| text | all text of the image in reading order |
+| expression | referring expression for the instances |
+| instances, or objects | see `palitune.data.sources.columns.objects` |
+
+Only the image or the video is always required; the other requirements depend on the task. `null`
+means that the column is absent.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palitune.data.images.video import VideoSampling
+from palitune.data.sources.base import Source
+from palitune.data.sources.box_formats import BoxFormat
+from palitune.data.sources.columns.objects import ObjectReader
+from palitune.data.sources.validation import (
+    cached_header_reader,
+    image_path,
+    image_size,
+    short_repr,
+)
+from palitune.errors import DataError
+from palitune.records import Row, Size
+
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
+    "images": ("images", "image"),
+    "video": ("video",),
+    "start": ("start",),
+    "end": ("end",),
+    "id": ("id",),
+    "prefix": ("prefix",),
+    "suffix": ("suffix",),
+    "question": ("question",),
+    "answers": ("answers", "answer"),
+    "choices": ("choices",),
+    "hint": ("hint",),
+    "captions": ("captions", "caption"),
+    "text": ("text",),
+    "expression": ("expression",),
+    "instances": ("instances", "objects"),
+}
+"""Accepted names of each column in a file."""
+
+
+@dataclass(kw_only=True)
+class RecordSource(Source):
+    """Settings of the formats with one record per row."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    """Mapping from column names here to column names in the files, e.g. {question: query}."""
+    attributes: list[str] = field(default_factory=list)
+    """Columns of the files by whose values metrics are also reported, e.g. [question_type]."""
+    frames: VideoSampling = field(default_factory=VideoSampling)
+    """Selection of the frames of a video."""
+    box_format: BoxFormat | None = None
+    """Format of boxes: xyxy | xywh | cxcywh (null: `box` is xyxy, `bbox` is an error)."""
+    normalized: bool = False
+    """Boxes and polygons are fractions of the image's sides instead of pixels."""
+    masks: bool = False
+    """Read the masks of instances."""
+    classes: list[str] = field(default_factory=list)
+    """All classes, in the order of prompts; numeric labels count from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for ours in COLUMN_ALIASES.values():
+            if len(mapped := [name for name in ours if name in self.columns]) > 1:
+                raise ValueError(
+                    f"data.columns must map one of {' and '.join(mapped)}, got both. Remove one."
+                )
+        valid = [name for ours in COLUMN_ALIASES.values() for name in ours]
+        if unknown := [name for name in self.columns if name not in valid]:
+            raise ValueError(
+                f"data.columns must map {', '.join(valid)}, got {unknown[0]!r}. Use one of these."
+            )
+
+
+class RecordReader:
+    """Build rows from the records of one file."""
+
+    def __init__(self, source: RecordSource, file: Path, classes: Sequence[str] = ()) -> None:
+        """Prepare reading; `classes` of the file are used if the settings have none."""
+        self.stem = file.stem
+        self.folder = os.path.abspath(file.parent)
+        self.read_header = cached_header_reader()
+        self.video_sampling = source.frames
+        self.classes = tuple(source.classes) or tuple(classes)
+        self.object_reader = ObjectReader(
+            source.box_format, source.normalized, source.masks, self.classes
+        )
+        self.column_mapping = source.columns
+        self.attributes = source.attributes
+        self.column_names = {
+            column: tuple(self.column_mapping[name] for name in ours if name in self.column_mapping)
+            or ours
+            for column, ours in COLUMN_ALIASES.items()
+        }
+
+    def row(self, record: dict[str, Any], number: int, location: str) -> Row:
+        """Return the row of a record. Raises DataError with `location` in it.
+
+        Args:
+            record: The columns of the file and their values.
+            number: Position of the record, for its default id.
+            location: Place of the record, for messages.
+        """
+        cells = self._cells(record, location)
+        images, size = self._image_paths_and_size(cells, location)
+        return Row(
+            id=self._id(cells["id"], number, location),
+            images=images,
+            size=size,
+            location=location,
+            prefix=_text_cell(cells, "prefix", location),
+            suffix=_text_cell(cells, "suffix", location),
+            question=_text_cell(cells, "question", location),
+            answers=_text_list_cell(cells, "answers", location),
+            choices=_text_list_cell(cells, "choices", location),
+            hint=_text_cell(cells, "hint", location),
+            captions=_text_list_cell(cells, "captions", location),
+            text=_text_cell(cells, "text", location),
+            expression=_text_cell(cells, "expression", location),
+            instances=self.object_reader.instances(cells["instances"], size, location),
+            classes=self.classes or None,
+            attributes={name: _attribute_value(record, name, location) for name in self.attributes},
+        )
+
+    def resolve_image(self, cell: Any, location: str) -> str | None:
+        """Return the path of one image; None if the cell does not hold an image."""
+        return image_path(self.folder, cell, location) if isinstance(cell, str) else None
+
+    def _cells(self, record: dict[str, Any], location: str) -> dict[str, Any]:
+        """Return the value of every column; None if it is absent."""
+        for ours, theirs in self.column_mapping.items():
+            if theirs not in record:
+                raise DataError(
+                    f"{location}: column {theirs!r} (data.columns.{ours}) must be present, got "
+                    f"{_column_list(record)}. Set the right name."
+                )
+        cells = {}
+        for column, names in self.column_names.items():
+            cells[column] = record.get(names[0])
+            if len(names) == 2 and (other := record.get(names[1])) is not None:
+                if cells[column] is not None:
+                    raise DataError(
+                        f"{location}: row must have one of {names[0]!r} and {names[1]!r}, "
+                        f"got both. Remove one, or set data.columns.{column}={names[0]}."
+                    )
+                cells[column] = other
+        if (cells["images"] is None) == (cells["video"] is None):
+            if cells["video"] is not None:
+                raise DataError(
+                    f"{location}: row must have an image or a video, got both. Remove one."
+                )
+            raise DataError(
+                f"{location}: column 'image' must be present, got {_column_list(record)}. Set "
+                "data.columns.image=COLUMN."
+            )
+        return cells
+
+    def _id(self, value: Any, number: int, location: str) -> str:
+        if value is None:
+            return f"{self.stem}-{number}"
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise DataError(
+                f"{location}: id must be a text or an integer, got {short_repr(value)}."
+            )
+        return str(value)
+
+    def _image_paths_and_size(
+        self, cells: dict[str, Any], location: str
+    ) -> tuple[tuple[str, ...], Size]:
+        if cells["video"] is not None:
+            paths = self._frame_paths(cells, location)
+        else:
+            value = cells["images"]
+            entries = value if isinstance(value, list) else [value]
+            images = [self.resolve_image(entry, location) for entry in entries]
+            paths = tuple(image for image in images if image is not None)
+            if not paths or None in images:
+                raise DataError(
+                    f"{location}: image must be the path of an image file or a list of paths, "
+                    f"relative to the annotation file, got {short_repr(value)}."
+                )
+        sizes = [image_size(self.read_header, path, location) for path in paths]
+        return paths, sizes[0]
+
+    def _frame_paths(self, cells: dict[str, Any], location: str) -> tuple[str, ...]:
+        if not isinstance(cells["video"], str):
+            raise DataError(
+                f"{location}: video must be the path of a file, got {short_repr(cells['video'])}."
+            )
+        start, end = (_seconds_cell(cells, column, location) for column in ("start", "end"))
+        try:
+            return self.video_sampling.extract(
+                image_path(self.folder, cells["video"], location), start or 0.0, end
+            )
+        except DataError as error:
+            raise DataError(f"{location}: {error}") from error
+
+
+def _seconds_cell(cells: dict[str, Any], column: str, location: str) -> float | None:
+    value = cells[column]
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise DataError(f"{location}: column {column!r} must be seconds, got {short_repr(value)}.")
+
+
+def _text_cell(cells: dict[str, Any], column: str, location: str) -> str | None:
+    value = cells[column]
+    if value is None or isinstance(value, str):
+        return value
+    raise DataError(
+        f"{location}: column {column!r} must be a text, got {short_repr(value)}. Correct it, or "
+        f"set data.columns.{column}=COLUMN."
+    )
+
+
+def _text_list_cell(cells: dict[str, Any], column: str, location: str) -> tuple[str, ...] | None:
+    value = cells[column]
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    raise DataError(
+        f"{location}: column {column!r} must be a text or a list of texts, got "
+        f"{short_repr(value)}. Correct it, or set data.columns.{column}=COLUMN."
+    )
+
+
+def _attribute_value(record: dict[str, Any], name: str, location: str) -> str:
+    """Return a value as text, numbers and booleans in JSON notation."""
+    if name not in record:
+        raise DataError(
+            f"{location}: column {name!r} (data.attributes) must be present, got "
+            f"{_column_list(record)}. Set the right name."
+        )
+    value = record[name]
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"{location}: column {name!r} must be a text, a number or a boolean to be an "
+            f"attribute, got {short_repr(value)}. Remove it from data.attributes."
+        )
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _column_list(record: dict[str, Any]) -> str:
+    return f"columns {short_repr(', '.join(record))}" if record else "no columns"

@@ -1,0 +1,1 @@
+"""Sources whose masks are image files, and the decoding of polygons and run lengths."""

@@ -1,0 +1,44 @@
+"""The example cache depends on the code that writes examples."""
+
+from pathlib import Path
+
+import pytest
+
+from palitune.data import example_cache
+from palitune.data.example_cache import CODE, code_files
+from palitune.data.sources.jsonl import Jsonl
+from palitune.tasks.ocr import Ocr
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_every_module_contributes_its_files(name: str) -> None:
+    files = code_files(name)
+    assert files
+    assert all(file.is_file() and file.suffix == ".py" for file in files)
+    path = Path(example_cache.__file__).parents[2].joinpath(*name.split("."))
+    assert set(files) == (set(path.rglob("*.py")) if path.is_dir() else {path.with_suffix(".py")})
+
+
+def test_a_module_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"depends on palitune\.no_such_module"):
+        code_files("palitune.no_such_module")
+
+
+@pytest.mark.parametrize("edited", ["module.py", "package/__init__.py", "package/deep/file.py"])
+def test_an_edited_file_changes_the_digest(
+    edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("module.py", "package/__init__.py", "package/deep/file.py", "other.py"):
+        (tmp_path / "cached_code" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cached_code" / file).write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(example_cache, "CODE", ("cached_code.module", "cached_code.package"))
+
+    def digest() -> str:
+        return example_cache._code_digest(Jsonl(path="data"), Ocr())
+
+    before = digest()
+    (tmp_path / "cached_code/other.py").write_text("x = 2\n")
+    assert digest() == before
+    (tmp_path / "cached_code" / edited).write_text("x = 2\n")
+    assert digest() != before
