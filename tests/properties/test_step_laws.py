@@ -26,10 +26,10 @@ from palitune.models.config import AttentionImplementation, Local
 from palitune.models.loading import load
 from palitune.models.paligemma import normalize_pixels
 from palitune.records import Example
-from palitune.training import state_files
 from palitune.training.config import LossReduction
 from palitune.training.loss import count_items, token_weights
-from palitune.training.resume import STATE_STEM
+from palitune.training.state import state_files
+from palitune.training.state.resume import STATE_STEM
 
 from support import train_all_suffixes
 from support.train_all_suffixes import train_all

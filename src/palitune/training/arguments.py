@@ -9,8 +9,8 @@ from transformers import TrainingArguments
 
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
-from palitune.training import deepspeed
 from palitune.training.config import Optimizer, Schedule, TrainingConfig
+from palitune.training.state import deepspeed
 
 
 def build_training_arguments(

@@ -19,8 +19,8 @@ from palitune.training.callbacks import EvalFn, LogFn
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 from palitune.training.early_stopping import patience_exhausted, summary_messages
-from palitune.training.fsdp import FsdpShards
-from palitune.training.resume import TRAINER_STATE_FILE, checkpoint_to_resume
+from palitune.training.state.fsdp import FsdpShards
+from palitune.training.state.resume import TRAINER_STATE_FILE, checkpoint_to_resume
 from palitune.training.trainer import EvaluatingTrainer, PrefixTrainer
 from palitune.training.validation_loss import (
     MINITRAIN,

@@ -22,12 +22,12 @@ from palitune.training.activation_memory import (
     activation_offload_context,
 )
 from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
-from palitune.training.checkpoints import CheckpointManager
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
 from palitune.training.loss import count_items, token_weights
-from palitune.training.resume import CheckpointingTrainer, PreemptionCallback
+from palitune.training.state.checkpoints import CheckpointManager
+from palitune.training.state.resume import CheckpointingTrainer, PreemptionCallback
 
 EpochSampler = GroupByImageSampler | LengthGroupedSampler | WeightedMixtureSampler
 """Orders of an epoch other than a plain shuffle."""

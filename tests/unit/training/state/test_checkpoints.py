@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from palitune.errors import TrainingError
-from palitune.training.checkpoints import MANIFEST, CheckpointManager, validate_checkpoint
+from palitune.training.state.checkpoints import MANIFEST, CheckpointManager, validate_checkpoint
 
 
 class Killed(BaseException):

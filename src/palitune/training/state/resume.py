@@ -20,9 +20,9 @@ from transformers.trainer_callback import TrainerState
 
 from palitune.distributed import collectives, preemption
 from palitune.errors import TrainingError
-from palitune.training import deepspeed, state_files
-from palitune.training.checkpoints import CheckpointManager, validate_checkpoint
 from palitune.training.config import TrainingConfig
+from palitune.training.state import deepspeed, state_files
+from palitune.training.state.checkpoints import CheckpointManager, validate_checkpoint
 
 WEIGHTS_FILE, STATE_STEM, TRAINER_STATE_FILE = "weights.safetensors", "state", "trainer_state.json"
 

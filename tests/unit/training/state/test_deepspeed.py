@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from palitune.errors import TrainingError
-from palitune.training import deepspeed as deepspeed_module
 from palitune.training.config import Optimizer, TrainingConfig
+from palitune.training.state import deepspeed as deepspeed_module
 
 
 def test_only_adamw_is_supported() -> None:

@@ -11,7 +11,7 @@ from palitune.errors import TrainingError
 from palitune.models.adapters.config import AdapterConfig, Full, Lora, Qlora
 from palitune.models.config import Local
 from palitune.models.loading import load_for_training
-from palitune.training.fsdp import FsdpShards
+from palitune.training.state.fsdp import FsdpShards
 
 
 @pytest.mark.parametrize(

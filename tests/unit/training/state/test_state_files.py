@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from palitune.training.resume import get_rng_states, set_rng_states
-from palitune.training.state_files import load_tree, save_tree
+from palitune.training.state.resume import get_rng_states, set_rng_states
+from palitune.training.state.state_files import load_tree, save_tree
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 TENSORS = st.lists(st.floats(width=32), max_size=4).map(torch.tensor)

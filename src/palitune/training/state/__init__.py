@@ -1,0 +1,1 @@
+"""Training state on disk: checkpoints, resuming, sharded and partitioned state."""
