@@ -49,6 +49,7 @@ def python(
     *arguments: str, folder: Path, sources: Path = ROOT / "src"
 ) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(sources), "PYTHONPYCACHEPREFIX": BYTECODE}
+    environment.pop("WANDB_MODE", None)  # transformers prints a line if it is "offline"
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled, too
     return subprocess.run(
         [sys.executable, *arguments],

@@ -1,4 +1,4 @@
-"""Every YAML file composes, says what it is, and bears the name of what it configures."""
+"""Every YAML file composes, has a header line, and has the name of its dataclass."""
 
 import re
 from pathlib import Path
@@ -21,28 +21,28 @@ from palitune.tasks import TASKS
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [file for file in FILES if file.parent != CONF]
-ELSEWHERE = ["data=handwriting", "task=ocr", "model=tiny"]
+OTHER_CHOICES = ["data=handwriting", "task=ocr", "model=tiny"]
 
 
 WITH_OPTIONS = [
     recipe for recipe, schema in RECIPE_CONFIGS.items() if issubclass(schema, ModelRecipeConfig)
 ]
-# A plan leaves out data that a value is missing of; its groups are those of the others, see below.
+# A plan ignores data with a missing value; a test below compares its groups to the others.
 OTHERS = [recipe for recipe in WITH_OPTIONS if recipe not in ("finetune", "plan")]
 IN_TURN = [
     (file, recipe)
     for number, file in enumerate(OPTIONS)
     for recipe in ("finetune", OTHERS[number % len(OTHERS)])
 ]
-"""Every option with `finetune` and with one of the other recipes, which all take turns."""
+"""Every option with `finetune` and with one of the other recipes in turn."""
 
 
 def composed(recipe: str, overrides: list[str]) -> RecipeConfig:
-    """Compose as a user does, who gives what the sentences ask for."""
+    """Compose a run; set each value that an error message requires."""
     try:
         return compose(RECIPE_CONFIGS[recipe], overrides)
-    except ConfigError as mistake:
-        if missing := re.match(r"([\w.]+) is missing: write", str(mistake)):
+    except ConfigError as error:
+        if missing := re.match(r"([\w.]+) is missing(?:: write|\. Set) ", str(error)):
             return composed(recipe, [*overrides, f"{missing[1]}=somewhere"])
         raise
 
@@ -56,20 +56,25 @@ def option(file: Path) -> str:
 
 
 def overrides_for(file: Path) -> list[str]:
-    """What a user writes to choose an option: an experiment or a mixture needs nothing besides."""
+    """Return the overrides that choose an option, with the other choices that it needs."""
     if file.is_relative_to(CONF / "experiment"):
         return [choice(file)]
     if choice(file) == "data=mixture":
         return ["experiment=quickstart", choice(file)]
+    if choice(file).startswith("search_space="):
+        return [*OTHER_CHOICES, "search=optuna", choice(file)]
     if choice(file) == "data=benchmark":
-        return [choice(file), "data.layout=docvqa", *ELSEWHERE[1:]]
-    return [*(text for text in ELSEWHERE if not choice(file).startswith(text[:5])), choice(file)]
+        return [choice(file), "data.layout=docvqa", *OTHER_CHOICES[1:]]
+    return [
+        *(text for text in OTHER_CHOICES if not choice(file).startswith(text[:5])),
+        choice(file),
+    ]
 
 
 @pytest.mark.parametrize(
     ("file", "recipe"), IN_TURN, ids=[f"{f.relative_to(CONF)}-{recipe}" for f, recipe in IN_TURN]
 )
-def test_every_option_composes_in_its_place(file: Path, recipe: str) -> None:
+def test_every_option_composes(file: Path, recipe: str) -> None:
     run = composed(recipe, overrides_for(file))
     assert type(run) is RECIPE_CONFIGS[recipe]
     group = file.relative_to(CONF).parts[0]
@@ -79,12 +84,12 @@ def test_every_option_composes_in_its_place(file: Path, recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPE_CONFIGS)
 def test_every_recipe_has_a_root_and_every_root_a_recipe(recipe: str) -> None:
-    assert {file.stem for file in CONF.glob("*.yaml")} == set(RECIPE_CONFIGS)
+    assert {file.stem for file in CONF.glob("*.yaml")} == {*RECIPE_CONFIGS, "_defaults"}
     assert (CONF.parent / "recipes" / f"{recipe}.py").is_file()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
-def test_every_file_says_in_its_header_what_it_is(file: Path) -> None:
+def test_every_file_starts_with_a_sentence(file: Path) -> None:
     line = catalog.summary_line(file)
     assert 20 < len(line) < 100
     assert line.endswith((".", "?"))
@@ -119,12 +124,12 @@ def test_the_options_of_a_group_are_the_names_of_its_types(
 def test_every_group_of_a_run_has_a_folder_and_every_folder_is_a_group() -> None:
     roots = [default_options(RECIPE_CONFIGS[recipe]) for recipe in WITH_OPTIONS]
     assert all(set(groups) == set(catalog.groups()) for groups in roots)
-    assert set(catalog.groups()) == {*GROUPS, "experiment", "debug"}
+    assert set(catalog.groups()) == {*GROUPS, "experiment", "debug", "search_space"}
 
 
-def test_all_recipes_have_the_same_defaults_so_that_an_experiment_fits_them_all() -> None:
+def test_all_recipes_have_the_same_default_options() -> None:
     defaults = {recipe: default_options(RECIPE_CONFIGS[recipe]) for recipe in WITH_OPTIONS}
-    # These need no data, but take the configuration of a training that had some.
+    # These need no data, but accept the configuration of a training run.
     for recipe in ("predict", "plan", "export"):
         assert defaults.pop(recipe) == defaults["finetune"] | {"data": ""}
     assert all(other == defaults["finetune"] for other in defaults.values())

@@ -59,7 +59,7 @@ def test_a_killed_search_resumes_as_if_it_had_not_been_interrupted(
 
     page = Path("cut/search.html").read_text()
     assert page.count('class="trial') == 7
-    assert "what mattered" in page
+    assert "importance" in page
     run = compose(Finetune, ["experiment=best"], config_dir="cut/conf")
     learning_rate, resume = run.training.learning_rate, run.training.resume
     rates = [values["training.learning_rate"] for values in whole.overrides_per_job]
