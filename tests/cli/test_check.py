@@ -78,7 +78,7 @@ def test_an_adapter_file_that_does_not_load_in_full_ends_in_one_sentence(
     assert program.run([*told, "adapter.path=adapter"]) == 1
     *_, said = capfd.readouterr().err.strip().splitlines()
     count = len(tensors)
-    assert f"holds {count} tensors, but {count + 1} were saved" in said
+    assert f"contains {count} tensors, but {count + 1} were saved" in said
 
 
 def test_a_suffix_that_does_not_fit_ends_in_one_sentence(

@@ -122,7 +122,7 @@ def test_runs_are_named_one_by_one_or_in_a_list(
 
 
 MISTAKES = {
-    "nothing": ([], 2, "palitune: runs are missing: name the folders of runs, or of a sweep"),
+    "nothing": ([], 2, "palitune: runs are missing: give the folders of runs or of a sweep"),
     "a mistyped key": (["a", "basline=b"], 2, "palitune: there is no key 'basline' (did you mean"),
     "no such folder": (["nowhere"], 1, "palitune: nowhere does not exist"),
     "one run": (

@@ -135,7 +135,7 @@ def test_a_split_without_answers_gives_predictions_and_the_file_for_the_server(
     assert all(set(entry) == {"questionId", "answer"} for entry in submitted)
 
     said = complaint(capfd, "check", *told[1:], "training.split=test")
-    assert "split 'test' holds prompts without references, and nothing can be learned" in said
+    assert "split 'test' has prompts without references and cannot be used for training" in said
 
 
 def test_coco_results_are_judged_as_coco_judges_them(
@@ -222,6 +222,6 @@ def test_adapters_on_one_base_are_judged_as_each_alone_and_compared(
     assert "| adapter one |" in table
     assert "| adapter other |" in table
     assert program.run([*several, "predictions=all/0_base"]) == 2
-    assert "adapters and predictions cannot both be judged" in capfd.readouterr().err
+    assert "adapters and predictions cannot be combined" in capfd.readouterr().err
     assert program.run([*several, f"adapter.path={paths[0]}"]) == 2
-    assert "adapters and adapter.path both name adapters" in capfd.readouterr().err
+    assert "adapters and adapter.path" in capfd.readouterr().err

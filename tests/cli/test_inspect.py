@@ -88,7 +88,7 @@ def test_what_harms_is_found(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert "classes without objects: yellow" in odd_ones
     assert split("train")["bad_rows"] == 1
     said = " ".join(capfd.readouterr().out.split())
-    assert "✗ 1 image of test is in train, too" in said
+    assert "✗ 1 image of test is also in train" in said
 
 
 def test_what_the_task_leaves_out_is_told(home: Path) -> None:

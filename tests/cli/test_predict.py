@@ -177,18 +177,18 @@ def test_an_image_that_only_fails_when_it_is_decoded_ends_in_one_sentence(
 
 MISTAKES = {
     "no images": (["prompt=ocr"], 2, "images is missing: write images=... (Folder, file or "),
-    "no prompt": (["images=photos"], 2, "prompt is missing: write what to ask, e.g. prompt="),
-    "an empty prompt": (["images=photos", "prompt=''"], 2, "prompt is missing: write what to "),
+    "no prompt": (["images=photos"], 2, "prompt is missing: write prompt="),
+    "an empty prompt": (["images=photos", "prompt=''"], 2, "prompt is missing: write prompt="),
     "images that are none": (["images=5", "prompt=ocr"], 2, "images must be a folder, a file or "),
     "a path that does not exist": (
         ["images=fotos", "prompt=ocr"],
         1,
-        "images: fotos does not exist; give a folder, a file or a pattern",
+        "images: fotos does not exist; use a folder, a file or a pattern",
     ),
     "a folder without images": (
         ["images=empty", "prompt=ocr"],
         1,
-        "images: empty holds no images (other files: 1); they end in .jpg, ",
+        "images: empty has no images (other files: 1); they end in .jpg, ",
     ),
     "a file that is no image": (["images=empty/x.txt", "prompt=ocr"], 1, "image /"),
     "a task that has no prompt of its own": (

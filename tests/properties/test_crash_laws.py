@@ -134,8 +134,8 @@ def test_sigterm_gives_its_own_exit_code_and_a_hint_how_to_resume(
     ]  # fmt: skip
     assert program.run(command) == 75
     assert capfd.readouterr().err.splitlines()[-1] == (
-        "palitune: ended by SIGTERM; the last good checkpoint is run/checkpoints/checkpoint-1; the "
-        "same command goes on from the last checkpoint with training.resume=auto"
+        "palitune: ended by SIGTERM; the last good checkpoint is run/checkpoints/checkpoint-1; add "
+        "training.resume=auto to the same command to resume from the last checkpoint"
     )
     assert not Path("run/adapter").exists()
 

@@ -139,7 +139,7 @@ def test_early_stopping_ends_training_without_improvement(
     run = train(tiny("paligemma"), examples, tmp_path, settings, iter([0.1, 0.9, 0.9, 0.2]))
     assert max(run.logged("loss")) == 8
     assert are_equal(run.weights, run.validated_weights[1])
-    assert run.remarks[1].startswith("training stopped early at step 8 of 20: 2 measurements")
+    assert run.remarks[1].startswith("training stopped early at step 8 of 20: 2 validations")
 
 
 def test_early_stopping_counts_epochs_by_default(
