@@ -37,7 +37,10 @@ def test_every_line_is_a_pair(tmp_path: Path) -> None:
     [
         (PAIR | {"rejected": " 73"}, r"pairs.jsonl:2: chosen and rejected are both '73'"),
         (PAIR | {"chosen": None}, r"pairs.jsonl:2: column 'chosen' is missing"),
-        ({"image": "a.png", "prefix": "ocr", "chosen": "7"}, r":2: column 'rejected'.* is missing"),
+        (
+            {"image": "a.png", "prefix": "ocr", "chosen": "7"},
+            r":2: column 'rejected'.* must be present",
+        ),
         (PAIR | {"image": "b.png"}, r"pairs.jsonl:2: .*b.png"),
     ],
 )

@@ -211,7 +211,7 @@ def test_the_date_is_that_of_the_metrics(evaluated_run: Path) -> None:
 
 
 def test_the_setup_names_metrics_versions_and_data(finished_run: Path, page: Page) -> None:
-    assert "exact_match compares as is" in page.text
+    assert "1 if the answer equals one of the references, else 0" in page.text
     assert "9f86d081884c7d65" in page.text
     assert "test, ocr" in page.text
 
