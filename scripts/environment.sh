@@ -38,7 +38,7 @@ find_browser() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing Chromium for the tests of pages"
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes chromium >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes chromium fonts-dejavu-core >/dev/null
         return
     fi
     echo "The tests of HTML pages require Chromium. Install chromium or google-chrome." >&2
