@@ -20,7 +20,12 @@ class LogitRows(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for leaf in tensor_leaves(result):
             is_new = leaf.untyped_storage()._cdata not in inputs
-            if is_new and leaf.ndim and leaf.shape[-1] == self.vocab_size and leaf.is_floating_point():
+            if (
+                is_new
+                and leaf.ndim
+                and leaf.shape[-1] == self.vocab_size
+                and leaf.is_floating_point()
+            ):
                 self.largest = max(self.largest, leaf.numel() // self.vocab_size)
         return result
 
