@@ -14,6 +14,7 @@ from palitune.models.adapters.checkpoint import save_adapter
 from palitune.models.loading import load_for_training, load_processor
 from palitune.report import run_writer
 from palitune.training.data import build_training_data
+from palitune.training.micro_batch_size import resolve_micro_batch_size
 from palitune.training.self_check import run_self_check
 
 
@@ -34,6 +35,7 @@ def align(run: Align) -> None:
 
     augmentation = methods.effective_augmentation(run, run.augmentation)
     data = build_training_data(processor, components, run.training, augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data, measure=False)
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 

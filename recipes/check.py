@@ -11,6 +11,7 @@ from palitune.models.loading import load_for_training, load_processor
 from palitune.report.environment import environment, format_environment
 from palitune.report.run_writer import print_checks
 from palitune.training.data import build_training_data
+from palitune.training.micro_batch_size import resolve_micro_batch_size
 from palitune.training.self_check import run_self_check
 
 
@@ -24,6 +25,7 @@ def check(run: Check) -> None:
     network = load_for_training(run.model, run.adapter)
 
     data = build_training_data(processor, components, run.training, run.augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data)
     print_checks(run_self_check(network, data, run.training, run.adapter))
 
 

@@ -149,6 +149,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
             if d_hidden is not None:
                 d_hidden[rows] = d_logits.to(weight.dtype) @ weight
+            del d_logits  # otherwise it would exist beside the logits of the next chunk
         ctx.settings = (label_smoothing, softcap)
         ctx.save_for_backward(hidden, weight, targets, d_hidden)
         return losses
@@ -167,6 +168,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 )
                 d_logits.mul_(d_losses[rows])
                 d_weight += d_logits.to(hidden.dtype).t() @ hidden[rows]
+                del d_logits
             d_weight = d_weight.to(weight.dtype)
         if d_hidden is not None:
             d_hidden = (d_hidden * d_losses).to(hidden.dtype)

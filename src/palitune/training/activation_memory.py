@@ -3,11 +3,13 @@
 import itertools
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.checkpoint import checkpoint
 from transformers import TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -114,12 +116,39 @@ class ActivationMemoryCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         layers = list(language_layers(kwargs["model"]))
         if self.settings.gradient_checkpointing:
-            ratio = self.settings.gradient_checkpointing_ratio
             for index, layer in enumerate(layers):
-                layer.gradient_checkpointing = int((index + 1) * ratio) > int(index * ratio)
+                layer.gradient_checkpointing = _is_recomputed(index, self.settings)
         if self.settings.compile:
             for layer in layers:
                 layer.compile(dynamic=True)
+
+
+@contextmanager
+def checkpointed_layers(network: Any, settings: TrainingConfig) -> Iterator[None]:
+    """Recompute the layers that the training recomputes, also in evaluation mode."""
+    if not settings.gradient_checkpointing:
+        yield
+        return
+    layers = [
+        layer
+        for index, layer in enumerate(language_layers(network))
+        if _is_recomputed(index, settings)
+    ]
+    before = [(layer.gradient_checkpointing, layer.training) for layer in layers]
+    for layer in layers:
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        # A layer is recomputed in training mode only; its own modules keep their mode.
+        layer.gradient_checkpointing = layer.training = True
+    try:
+        yield
+    finally:
+        for layer, (was_checkpointed, was_training) in zip(layers, before, strict=True):
+            layer.gradient_checkpointing, layer.training = was_checkpointed, was_training
+
+
+def _is_recomputed(index: int, settings: TrainingConfig) -> bool:
+    ratio = settings.gradient_checkpointing_ratio
+    return int((index + 1) * ratio) > int(index * ratio)
 
 
 def language_layers(network: Any) -> Iterator[GradientCheckpointingLayer]:
