@@ -14,7 +14,7 @@ from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TargetSampling, TrainingSample
 from palitune.errors import SelfCheckError
 from palitune.models.adapters.config import AdapterConfig, Qlora, module_group
-from palitune.models.lm_head import IGNORE_INDEX, teacher_forced_logits
+from palitune.models.lm_head import IGNORE_INDEX, loss_positions
 from palitune.models.loading import TORCH_DTYPES
 from palitune.models.modes import training_mode
 from palitune.training.activation_memory import (
@@ -33,6 +33,8 @@ MAX_AUGMENTATION_PROBES = 200
 MAX_PROBED_IMAGE_TOKENS = 128
 """Image tokens in the row whose gradients are computed, half of those of an image of 224 px."""
 MAX_PROBED_PADDING = 8
+MAX_COMPARED_LABELS = 8
+"""Labels whose logits are compared with and without padding; one takes a megabyte."""
 _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -421,8 +423,8 @@ def check_padding(network: Any, collator: Collator, samples: Sequence[TrainingSa
     first_row = {key: pair[key][:1] for key in (*_TOKEN_KEYS, "labels")}
     images = {key: value for key, value in single.items() if key not in first_row}
     with training_mode(network, False), torch.no_grad():
-        alone = teacher_forced_logits(network, single)[0].float()
-        padded = teacher_forced_logits(network, first_row | images)[0].float()
+        alone = _first_logits(network, single)
+        padded = _first_logits(network, first_row | images)
     error = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-6))
     bound = 1e-3 if _is_batch_invariant(network) else 5e-2
     _ensure(
@@ -430,6 +432,15 @@ def check_padding(network: Any, collator: Collator, samples: Sequence[TrainingSa
         f"padding changes the logits of a row by {error:.1e} relative (limit {bound:.0e})",
     )
     return f"padding: the logits of a padded row equal those of the row alone (to {error:.0e})"
+
+
+def _first_logits(network: Any, batch: Batch) -> torch.Tensor:
+    """Return the logits of the first labels of a row: (labels, vocabulary) float32."""
+    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
+    positions = loss_positions(inputs.pop("labels"))
+    kept = positions & (positions.cumsum(dim=1) <= MAX_COMPARED_LABELS)
+    logits: torch.Tensor = network(**inputs, logits_to_keep=kept).logits
+    return logits.float()
 
 
 def _is_batch_invariant(network: Any) -> bool:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from palitune.data.collator import IGNORE_INDEX, Batch, Collator
@@ -31,6 +30,7 @@ from palitune.training.self_check import (
 )
 
 from support.live_tensors import LiveTensors
+from support.operations import CountOperations
 from support.tiny_models import build_tiny
 
 FAMILIES = ["paligemma", "paligemma2"]
@@ -101,7 +101,7 @@ def test_the_check_needs_less_memory_and_time_than_steps_of_one_row(
     network, processor = prepared(tmp_path)
     collator = Collator(processor)
     rows = [TrainingSample(example, example.suffixes[0]) for example in examples]
-    with LiveTensors() as check, FlopCounterMode(display=False) as check_operations:
+    with LiveTensors() as check, CountOperations() as check_operations:
         run_checks(network, collator, rows, Lora(), settings)
     assert not any(getattr(layer, "gradient_checkpointing", False) for layer in network.modules())
 
@@ -109,10 +109,10 @@ def test_the_check_needs_less_memory_and_time_than_steps_of_one_row(
     longest = max(rows, key=lambda row: len(row.suffix))
     batch = collator.collate_train([longest])
     training_step(batch, network, settings, optimizer)  # initializes the optimizer state
-    with LiveTensors() as step, FlopCounterMode(display=False) as step_operations:
+    with LiveTensors() as step, CountOperations() as step_operations:
         training_step(batch, network, settings, optimizer)
     assert check.peak_bytes <= step.peak_bytes
-    assert check_operations.get_total_flops() <= 3 * step_operations.get_total_flops()
+    assert check_operations.total <= 3 * step_operations.total
 
 
 def test_the_probe_of_the_mask_does_not_overflow_in_float16() -> None:
