@@ -5,7 +5,6 @@ loss holds several copies. The training losses here compute the logits of a few 
 time, in the forward and the backward pass.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -67,18 +66,6 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) 
         return -target_log_probs
     others = (log_probs.sum(-1) - target_log_probs) / (logits.shape[-1] - 1)
     return -((1 - label_smoothing) * target_log_probs + label_smoothing * others)
-
-
-def teacher_forced_logits(network: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return logits (n, vocabulary) and targets (n,) of all labels of rows with one suffix.
-
-    `batch` comes from `Collator.collate_train` and is moved to the network's device.
-    """
-    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
-    labels = inputs.pop("labels")
-    positions = loss_positions(labels)
-    logits: Tensor = network(**inputs, logits_to_keep=positions).logits
-    return logits, labels[:, 1:][positions[:, :-1]]
 
 
 def apply_softcap(logits: Tensor, softcap: float | None) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from palitune.data.collator import IGNORE_INDEX, Batch, Collator
@@ -48,6 +49,14 @@ class FaultyCollator(Collator):
         batch = super().collate_train(samples)
         self.plant(batch)
         return batch
+
+
+class HostCollator(Collator):
+    """Collates outside of dispatch modes: its tensors are in the memory of the host."""
+
+    def collate_train(self, samples: Sequence[TrainingSample]) -> Batch:
+        with _disable_current_modes():
+            return super().collate_train(samples)
 
 
 @pytest.fixture
@@ -99,7 +108,7 @@ def test_the_check_needs_less_memory_and_time_than_steps_of_one_row(
     )
     build_tiny(tmp_path, "paligemma2", image_size=224, num_layers=6)
     network, processor = prepared(tmp_path)
-    collator = Collator(processor)
+    collator = HostCollator(processor)
     rows = [TrainingSample(example, example.suffixes[0]) for example in examples]
     with LiveTensors() as check, CountOperations() as check_operations:
         run_checks(network, collator, rows, Lora(), settings)
