@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from palitune.serving.requests import (
     decode_image,
 )
 from palitune.serving.responses import num_prompt_tokens, num_tokens, prediction_json
-from palitune.serving.server_metrics import ServerMetrics
+from palitune.serving.server_metrics import MeasureRequests, ServerMetrics
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ ASSETS = Path(__file__).parent / "assets"
 RETRY_AFTER_SECONDS = 1
 CLIENT_POLL_SECONDS = 0.1
 """Time between two looks at whether a client that waits has gone."""
-_REQUEST_BYTES = 200_000
+_TEXT_BYTES = 200_000
 """Bytes of a request beside its images."""
 
 
@@ -121,6 +120,11 @@ class Service:
         return decode_image(source, self.settings)
 
 
+def max_request_bytes(settings: ServerConfig) -> int:
+    """Return the most bytes of a request: its images as base64, and some text."""
+    return settings.max_images * settings.max_image_bytes * 4 // 3 + _TEXT_BYTES
+
+
 def create_app(service: Service, *, api_key: str | None) -> FastAPI:
     """Return the application of a service.
 
@@ -137,29 +141,19 @@ def create_app(service: Service, *, api_key: str | None) -> FastAPI:
         service.batcher.close()
 
     settings = service.settings
+    max_bytes = max_request_bytes(settings)
     # Uploads stay in memory up to the limit of a request, so that no image touches the disk.
-    max_bytes = settings.max_images * settings.max_image_bytes * 4 // 3 + _REQUEST_BYTES
     MultiPartParser.spool_max_size = max_bytes + 1
     app = FastAPI(title="Palitune", version=__version__, lifespan=lifespan)
     app.add_middleware(HttpGuard, api_key=api_key, max_bytes=max_bytes)
     if is_loopback(settings.host):  # a page of another host must not reach it by DNS rebinding
         hosts = ["localhost", "127.0.0.1", "[::1]", settings.host]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    app.add_middleware(MeasureRequests, metrics=service.metrics)
     app.mount("/static", StaticFiles(directory=ASSETS), name="static")
     _add_error_handlers(app)
     _add_prediction_routes(app, service)
     _add_status_routes(app, service)
-
-    @app.middleware("http")
-    async def measure(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        started = time.monotonic()
-        response = await call_next(request)
-        path = getattr(request.scope.get("route"), "path", "other")
-        service.metrics.requests.labels(path, response.status_code).inc()
-        service.metrics.latency.labels(path).observe(time.monotonic() - started)
-        return response
 
     return app
 
@@ -247,8 +241,11 @@ def _adapter_folder(settings: ServerConfig, name: str) -> Path:
     if settings.adapter_root is None:
         raise HTTPException(403, "adapters cannot be loaded: the server has no adapter_root.")
     root = Path(settings.adapter_root).resolve()
-    folder = (root / name).resolve()
-    if "\0" in name or not folder.is_relative_to(root) or not folder.is_dir():
+    try:
+        folder = (root / name).resolve()
+    except ValueError:  # a null character
+        folder = Path("/")
+    if not folder.is_relative_to(root) or not folder.is_dir():
         raise HTTPException(404, f"folder must be below adapter_root, got {name[:80]!r}.")
     return folder
 

@@ -76,6 +76,7 @@ class Engine:
         if internal is None or internal == "default":
             raise ModelError(f"{name} is not an adapter that was added.")
         del self._internal_names[name]
+        self.network.set_adapter("default")
         self.network.delete_adapter(internal)
 
     def answer_batch(

@@ -77,4 +77,6 @@ def _png_instance(instance: Instance) -> dict[str, Any]:
         return dict(data)
     file = io.BytesIO()
     Image.fromarray(instance.mask.astype(np.uint8) * 255).save(file, "PNG")
-    return data | {"mask": "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()}
+    return dict(data) | {
+        "mask": "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    }

@@ -1,6 +1,8 @@
 """Counters and histograms of a server in Prometheus' text format."""
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -39,3 +41,34 @@ class ServerMetrics:
     def text(self) -> bytes:
         """Return all values in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class MeasureRequests:
+    """ASGI middleware that counts requests and measures their time.
+
+    Args:
+        app: The application behind it.
+        metrics: Where to count.
+    """
+
+    def __init__(self, app: Any, metrics: ServerMetrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def noting_send(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_send)
+        finally:
+            # The route's pattern, not the path: clients must not create new time series.
+            path = getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(path, status).inc()
+            self.metrics.latency.labels(path).observe(time.monotonic() - started)
