@@ -23,10 +23,12 @@ from palitune.errors import DataError, ModelError
 from palitune.evaluation.answering import Question
 from palitune.serving import openai_api
 from palitune.serving.batching import Answer, Batcher, QueueFull
+from palitune.serving.collected import KeptAnswers, build_dataset
 from palitune.serving.config import ServerConfig, is_loopback
 from palitune.serving.engine import Engine
 from palitune.serving.fetching import fetch_image
 from palitune.serving.http_guard import HttpGuard, error_response
+from palitune.serving.playground import sample_images
 from palitune.serving.requests import (
     PredictBody,
     ServedTasks,
@@ -144,7 +146,9 @@ def create_app(service: Service, *, api_key: str | None) -> FastAPI:
     max_bytes = max_request_bytes(settings)
     # Uploads stay in memory up to the limit of a request, so that no image touches the disk.
     MultiPartParser.spool_max_size = max_bytes + 1
-    app = FastAPI(title="Palitune", version=__version__, lifespan=lifespan)
+    app = FastAPI(
+        title="Palitune", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.add_middleware(HttpGuard, api_key=api_key, max_bytes=max_bytes)
     if is_loopback(settings.host):  # a page of another host must not reach it by DNS rebinding
         hosts = ["localhost", "127.0.0.1", "[::1]", settings.host]
@@ -230,6 +234,20 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Return counters and histograms in Prometheus' text format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.post("/v1/dataset")
+    async def dataset(body: KeptAnswers) -> Response:
+        """Return corrected answers as a ZIP file that `data=jsonl` and `data=coco` read."""
+        content = await asyncio.to_thread(build_dataset, body, service.settings)
+        return Response(content, media_type="application/zip")
+
+    @app.get("/v1/playground", include_in_schema=False)
+    async def playground_choices() -> dict[str, Any]:
+        return {"presets": service.tasks.presets(), "samples": sample_images()}
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return (ASSETS / "docs.html").read_text(encoding="utf-8")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def playground() -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-OPEN_PATHS = ("/", "/health")
-"""Paths without a key: the page, which asks for it, and the probe of a load balancer."""
+OPEN_PATHS = ("/", "/docs", "/health")
+"""Paths without a key: pages, which ask for it or say so, and the probe of a load balancer."""
 
 
 def error_response(

@@ -7,6 +7,7 @@ import base64
 import binascii
 import io
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image
@@ -23,6 +24,15 @@ from palitune.tasks.infer_task import TaskPrompt, infer_task
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are opened. Pillow also reads formats that run other programs."""
+
+GENERAL_PROMPTS = {
+    "ocr": "ocr",
+    "detection": "detect car ; person",
+    "segmentation": "segment car",
+    "vqa": "answer en what is in the image?",
+    "caption": "caption en",
+}
+"""Prompts of PaliGemma's pre-training, by task."""
 
 
 class PredictBody(BaseModel):
@@ -67,6 +77,16 @@ class ServedTasks:
                 raise DataError("prompt is missing. Send prompt or task.")
             return infer_task(None, self.tasks[0])
         return infer_task(prompt, None, self.tasks)
+
+    def presets(self) -> list[dict[str, str]]:
+        """Return the tasks with a prompt of each: PaliGemma's, and those of the model."""
+        presets = {}
+        for task in self.tasks:
+            with suppress(DataError):  # a task whose prompt depends on the image
+                presets[task.name] = infer_task(None, task).prompt
+        return [
+            {"task": name, "prompt": prompt} for name, prompt in (GENERAL_PROMPTS | presets).items()
+        ]
 
     def _task(self, name: str) -> Task:
         if served := [task for task in self.tasks if task.name == name]:

@@ -239,7 +239,7 @@ def test_without_the_key_nothing_is_answered_but_page_and_health(service: Servic
     client = TestClient(app, base_url="http://127.0.0.1")
     assert client.get("/health").status_code == 200
     assert client.get("/").status_code == 200
-    for path in ("/v1/models", "/metrics", "/docs", "/openapi.json"):
+    for path in ("/v1/models", "/metrics", "/openapi.json", "/v1/playground"):
         assert client.get(path).status_code == 401
         assert client.get(path, headers={"Authorization": "Bearer secre"}).status_code == 401
         assert client.get(path, headers=KEY).status_code == 200
