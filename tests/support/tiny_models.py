@@ -169,14 +169,14 @@ def _scale_by_fan_in(model: nn.Module) -> None:
 
 
 def reference_logits(model: Any) -> torch.Tensor:
-    """What a model says of a drawn image and a few words, in float32: always the same question."""
+    """Return the float32 logits of a model for a fixed random image and prompt."""
     torch.manual_seed(0)
     ids = torch.tensor([[model.config.image_token_id] * 64 + [2, 10, 11, 12]])
     with torch.no_grad():
-        found: torch.Tensor = model.eval()(
+        logits: torch.Tensor = model.eval()(
             input_ids=ids,
             pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
             token_type_ids=torch.zeros_like(ids),
             attention_mask=torch.ones_like(ids),
         ).logits
-    return found.float()
+    return logits.float()
