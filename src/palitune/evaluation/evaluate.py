@@ -77,7 +77,7 @@ def generate_predictions(
     datasets: Sequence[TaskDataset],
     settings: EvaluationConfig,
     *,
-    prediction_cache: PredictionCache | None = None,
+    cache: PredictionCache | None = None,
     title: str = "",
 ) -> list[list[Prediction]]:
     """Generate a prediction for the first `max_samples` examples of every dataset.
@@ -87,7 +87,7 @@ def generate_predictions(
         processor: Processor of the model.
         datasets: Datasets with their tasks.
         settings: Evaluation settings.
-        prediction_cache: Predictions of an interrupted evaluation, which are not generated again;
+        cache: Predictions of an interrupted evaluation, which are not generated again;
             new predictions are added to it.
         title: Suffix of the progress label.
 
@@ -105,9 +105,7 @@ def generate_predictions(
         for dataset in datasets:
             label = " ".join(["evaluating", dataset.name, title]).rstrip()
             predictions.append(
-                _predict_dataset(
-                    network, collator, dataset, settings, prediction_cache, progress, label
-                )
+                _predict_dataset(network, collator, dataset, settings, cache, progress, label)
             )
     return predictions
 
@@ -137,7 +135,7 @@ def _predict_dataset(
     collator: Collator,
     dataset: TaskDataset,
     settings: EvaluationConfig,
-    prediction_cache: PredictionCache | None,
+    cache: PredictionCache | None,
     progress: Progress,
     label: str,
 ) -> list[Prediction]:
@@ -145,8 +143,7 @@ def _predict_dataset(
     examples, count = dataset.examples, num_examples(dataset, settings)
     if collator.image_cache:
         collator.image_cache.check_disk_space(examples[:count])
-    cached = prediction_cache.predictions.get(dataset.name, {}) if prediction_cache else {}
-    predictions = dict(cached)
+    predictions = dict(cache.predictions.get(dataset.name, {})) if cache else {}
     cached_ids = collectives.broadcast_from_main(set(predictions))
     batches = [
         batch
@@ -165,8 +162,8 @@ def _predict_dataset(
     ):
         new = [result for result in results if isinstance(result, Prediction)]
         predictions |= {prediction.id: prediction for prediction in new}
-        if prediction_cache:
-            prediction_cache.add(dataset.name, [examples[index] for index in batch], new)
+        if cache:
+            cache.add(dataset.name, [examples[index] for index in batch], new)
         progress.advance(task_id, len(batch))
     if not collectives.is_main_process():
         return []

@@ -85,7 +85,7 @@ def test_only_predictions_that_are_not_cached_are_generated_in_the_same_batches(
 
     monkeypatch.setattr(inference, "generate", counted)
     predictions = generate_predictions(
-        network, processor, datasets, SETTINGS, prediction_cache=cache
+        network, processor, datasets, SETTINGS, cache=cache
     )
     assert predictions == expected
     assert sizes == [5, 2]
