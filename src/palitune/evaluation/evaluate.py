@@ -110,18 +110,13 @@ def generate_predictions(
     return predictions
 
 
-def num_examples(dataset: TaskDataset, settings: EvaluationConfig) -> int:
-    """Return the number of examples to evaluate: the first ones up to `max_samples`."""
-    return min(settings.max_samples or len(dataset.examples), len(dataset.examples))
-
-
 def _check_multiple_choice(datasets: Sequence[TaskDataset], settings: EvaluationConfig) -> None:
     if settings.multiple_choice is MultipleChoiceMode.generate:
         return
     if not any(
         dataset.task.choice_suffixes(dataset.examples[index])
         for dataset in datasets
-        for index in range(num_examples(dataset, settings))
+        for index in range(settings.num_examples(dataset.examples))
     ):
         raise DataError(
             f"{datasets[0].examples[0].location}: evaluation.multiple_choice=loglikelihood needs "
@@ -140,7 +135,7 @@ def _predict_dataset(
     label: str,
 ) -> list[Prediction]:
     """Generate the predictions that the cache lacks. Return all of them on rank 0."""
-    examples, count = dataset.examples, num_examples(dataset, settings)
+    examples, count = dataset.examples, settings.num_examples(dataset.examples)
     if collator.image_cache:
         collator.image_cache.check_disk_space(examples[:count])
     predictions = dict(cache.predictions.get(dataset.name, {})) if cache else {}
