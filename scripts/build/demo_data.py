@@ -55,7 +55,7 @@ CROWDED_PAGES = {"train": 380, "validation": 0, "test": 0}
 PRINTED_PAGES = {"train": 150, "validation": 30, "test": 180}
 
 COUNT_QUESTION_INTERVAL = 10
-"""Of so many training pages, one is also asked how many digits it has: that is soon learned."""
+"""One in this number of training pages also has the question for the number of digits."""
 
 TRAINING_DISTORTION = Distortion(degrees=6, shear=0.1, log_aspect=0.08)
 """A training digit is used about twice; a slight distortion makes the two differ."""

@@ -113,7 +113,7 @@ FONTS = [
     *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
     *("STIXGeneralBolIta", "cmr10", "cmss10", "cmtt10", "cmb10", "cmti10"),
 ]
-"""Of print, out of those that matplotlib brings along."""
+"""Fonts of printed digits, from those that matplotlib contains."""
 
 PRINT = Distortion(degrees=6, shear=0.12, log_aspect=0.15, blurs=(0.0, 0.0, 0.6, 1.0))
 

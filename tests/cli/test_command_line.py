@@ -269,7 +269,7 @@ def test_an_editable_install_reads_the_configuration_of_the_checkout(tmp_path: P
 
 
 def _seconds_of_children() -> float:
-    """Of a processor, which a busy machine does not change; nothing here waits for anything."""
+    """Return the CPU seconds of all child processes, which other load hardly changes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
