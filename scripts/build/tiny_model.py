@@ -43,7 +43,6 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
-    PreTrainedTokenizerFast,
 )
 
 from synthetic_pages import (
@@ -66,12 +65,28 @@ from synthetic_pages import (
     printed_glyphs,
     random_page,
 )
+from tiny_processor import build_tiny_processor
 
 PATCH_SIZE = 14
 GRID = PAGE_SIZE // PATCH_SIZE
 PATCHES = GRID * GRID
 VISION_WIDTH, LANGUAGE_WIDTH = 128, 64
 """Multiples of 64, so that every linear layer can be quantized in blocks."""
+
+CORPUS = [
+    "ocr",
+    "detect 7",
+    "detect 3 ; 7 ; 1",
+    "segment 7",
+    "caption en",
+    f"answer en {QUESTION_COUNT}",
+    f"answer en {QUESTION_LARGEST}",
+    "answer en what is the smallest digit?",
+    "answer en which digit is first?",
+    "a printed form with handwritten digits and numbers",
+    "box line page red green blue black",
+]
+"""Texts that the tokenizer is trained on."""
 
 BACKGROUND = 10
 """Class of a patch that lies on no digit."""
@@ -103,60 +118,6 @@ TEST_PAGES = 300
 
 
 # Building blocks ---------------------------------------------------------------------------------
-
-
-def build_processor() -> PaliGemmaProcessor:
-    """Build the real processor around a small byte-level tokenizer.
-
-    A digit is a token of its own wherever it stands, so prompts, readings and labels share it.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-
-    corpus = [
-        "ocr",
-        "detect 7",
-        "detect 3 ; 7 ; 1",
-        "segment 7",
-        "caption en",
-        f"answer en {QUESTION_COUNT}",
-        f"answer en {QUESTION_LARGEST}",
-        "answer en what is the smallest digit?",
-        "answer en which digit is first?",
-        "a printed form with handwritten digits and numbers",
-        "box line page red green blue black",
-    ]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.Split("\n", "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420,
-        special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-        min_frequency=1,
-    )
-    tokenizer.train_from_iterator(corpus * 5, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        padding_side="right",
-        model_max_length=512,
-    )
-    images = SiglipImageProcessorPil(
-        size={"height": PAGE_SIZE, "width": PAGE_SIZE}, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
-    images.image_seq_length = PATCHES
-    return PaliGemmaProcessor(image_processor=images, tokenizer=fast)
 
 
 def build_model(processor: PaliGemmaProcessor) -> PaliGemmaForConditionalGeneration:
@@ -744,7 +705,9 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
-    processor = build_processor()
+    processor = build_tiny_processor(
+        CORPUS * 5, vocab_size=420, max_length=512, image_size=PAGE_SIZE, patch_size=PATCH_SIZE
+    )
     encoder = Encoder(processor)
     model = build_model(processor)
     heads = DenseHeads(encoder)
