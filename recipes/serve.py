@@ -2,12 +2,13 @@
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Serve
-from palitune.report.run_writer import print_checks
-from palitune.serving.run import load_engine, serve_http, startup_checks
 
 
 @recipe(Serve)
 def serve(run: Serve) -> None:
+    from palitune.report.run_writer import print_checks
+    from palitune.serving.run import load_engine, serve_http, startup_checks
+
     engine = load_engine(run.model, run.adapter, run.adapter_folders(), run.evaluation)
 
     tasks = run.component_tasks()
