@@ -84,9 +84,7 @@ def test_only_predictions_that_are_not_cached_are_generated_in_the_same_batches(
         return generate(network, tokenizer, batch, max_new_tokens, **options)
 
     monkeypatch.setattr(answering, "generate", counted)
-    predictions = generate_predictions(
-        network, processor, datasets, SETTINGS, cache=cache
-    )
+    predictions = generate_predictions(network, processor, datasets, SETTINGS, cache=cache)
     assert predictions == expected
     assert sizes == [5, 2]
     assert len(PredictionCache(tmp_path / "predictions.jsonl", "abc").predictions["ocr"]) == 12
