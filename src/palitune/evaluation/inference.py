@@ -92,17 +92,19 @@ def predict_batches(
     )
     halving = HalvingBatches(settings.batch_size)
     predicted = (
-        loaded.errors
-        + halving.run(
-            loaded,
-            loaded.examples,
-            predict=lambda batch: _predict_batch(
-                network, collator.tokenizer, task, batch, settings
+        [
+            *loaded.errors,
+            *halving.run(
+                loaded,
+                loaded.examples,
+                predict=lambda batch: _predict_batch(
+                    network, collator.tokenizer, task, batch, settings
+                ),
+                collate=lambda part: _collate(
+                    collator, task, settings, with_references, list(part), errors=[]
+                ),
             ),
-            collate=lambda part: _collate(
-                collator, task, settings, with_references, list(part), errors=[]
-            ),
-        )
+        ]
         for loaded in loader
     )
     for start in range(0, len(batches), world_size):
