@@ -16,6 +16,7 @@ def finetune(run: Finetune) -> None:
     from palitune.models.loading import load_for_training, load_processor
     from palitune.report import run_writer
     from palitune.training.data import build_training_data
+    from palitune.training.micro_batch_size import resolve_micro_batch_size
     from palitune.training.self_check import run_self_check
     from palitune.training.train import train
 
@@ -32,6 +33,7 @@ def finetune(run: Finetune) -> None:
     )
 
     data = build_training_data(processor, components, run.training, run.augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data)
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 

@@ -25,6 +25,7 @@ from palitune.errors import DataError
 from palitune.evaluation.answering import Question, answer_prompts
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
+from palitune.evaluation.out_of_memory import HalvingBatches
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
@@ -89,8 +90,22 @@ def predict_batches(
         collate_fn=partial(_load_batch, collator, task, settings, with_references),
         num_workers=settings.num_workers if len(batches) > 1 else 0,
     )
+    halving = HalvingBatches(settings.batch_size)
     predicted = (
-        _predict_batch(network, collator.tokenizer, task, loaded, settings) for loaded in loader
+        [
+            *loaded.errors,
+            *halving.run(
+                loaded,
+                loaded.examples,
+                predict=lambda batch: _predict_batch(
+                    network, collator.tokenizer, task, batch, settings
+                ),
+                collate=lambda part: _collate(
+                    collator, task, settings, with_references, list(part), errors=[]
+                ),
+            ),
+        ]
+        for loaded in loader
     )
     for start in range(0, len(batches), world_size):
         # In the last round some ranks have no batch and send an empty list.
@@ -175,7 +190,7 @@ def _decode_error(collator: Collator, example: Example) -> DataError | None:
 def _predict_batch(
     network: Any, tokenizer: Any, task: Task, loaded: _LoadedBatch, settings: EvaluationConfig
 ) -> list[Prediction | DataError]:
-    """Return the errors and the predictions of a batch, these in the order of its examples."""
+    """Return the predictions of a batch, in the order of its examples."""
     predictions = pick_choices(network, task, loaded.choice_examples, loaded.choice_batch)
     if loaded.prompt_batch is not None:
         questions = [
@@ -193,4 +208,4 @@ def _predict_batch(
             replace(prediction, likelihood=likelihood)
             for prediction, likelihood in zip(predictions, likelihoods, strict=True)
         ]
-    return [*loaded.errors, *predictions]
+    return list(predictions)
