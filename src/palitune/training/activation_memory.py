@@ -90,7 +90,7 @@ class _HostCopy:
 
     def __init__(self, storage: torch.UntypedStorage) -> None:
         # A weak reference keeps the address from being used for another storage.
-        self.original = StorageWeakRef(storage)
+        self.original = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         self.device = storage.device
         on_gpu = self.device.type == "cuda"
         source = torch.empty(0, dtype=torch.uint8, device=self.device).set_(storage)
@@ -100,7 +100,7 @@ class _HostCopy:
 
     def on_device(self) -> torch.UntypedStorage:
         """Return the storage on its device; the same one while an earlier result is in use."""
-        storage = self.restored and self.restored()
+        storage = None if self.restored is None else self.restored()
         if storage is None:
             storage = self.data.to(self.device, non_blocking=True, copy=True).untyped_storage()
             self.restored = weakref.ref(storage)

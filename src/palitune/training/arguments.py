@@ -116,4 +116,4 @@ def gradient_accumulation_steps(settings: TrainingConfig) -> int:
             f"{processes} processes in training.global_batch_size={settings.global_batch_size}, "
             f"got {settings.micro_batch_size}. Set training.micro_batch_size={divisor}."
         )
-    return per_process // settings.micro_batch_size
+    return int(per_process // settings.micro_batch_size)

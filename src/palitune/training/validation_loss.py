@@ -34,7 +34,7 @@ def suffix_losses(network: Any, batch: Batch) -> torch.Tensor:
     """
     batch = {name: tensor.to(network.device) for name, tensor in batch.items()}
     labels = batch["labels"]
-    losses = network(**batch).loss
+    losses: torch.Tensor = network(**batch).loss
     weighted = losses * token_weights(labels, LossReduction.example)
     rows = (labels != IGNORE_INDEX).nonzero()[:, 0]
     return losses.new_zeros(len(labels)).index_add(0, rows, weighted)
