@@ -17,6 +17,7 @@ from palitune.data.samplers import (
     WeightedMixtureSampler,
 )
 from palitune.data.training_set import TargetSampling, TrainingSet
+from palitune.errors import TrainingError
 from palitune.training.activation_memory import (
     ActivationMemoryCallback,
     activation_offload_context,
@@ -26,7 +27,9 @@ from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
 from palitune.training.loss import count_items, token_weights
+from palitune.training.loss_scaling import make_grad_scaler
 from palitune.training.state.checkpoints import CheckpointManager
+from palitune.training.state.fsdp import is_sharded, wrap_in_ddp
 from palitune.training.state.resume import CheckpointingTrainer, PreemptionCallback
 
 EpochSampler = GroupByImageSampler | LengthGroupedSampler | WeightedMixtureSampler
@@ -73,6 +76,22 @@ class EvaluatingTrainer(CheckpointingTrainer):
             **trainer_kwargs,
         )
         self.remove_callback(PrinterCallback)
+        # `fp16=True` would also enable autocast, although the weights are in fp16 already.
+        self.accelerator.scaler = make_grad_scaler(self.model)
+        if self.accelerator.scaler and self.is_deepspeed_enabled:
+            raise TrainingError(
+                "launch=deepspeed does not scale the loss, as model.dtype=fp16 requires. Set "
+                "launch=ddp, or model.dtype=fp32."
+            )
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        self._unscale_gradients()
+        return super()._clip_grad_norm(model)
+
+    def _unscale_gradients(self) -> None:
+        """Undo the loss scaling before gradients are clipped; no effect without it."""
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(self.optimizer.optimizer)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return task metrics from `eval_fn`; the Trainer's own evaluation computes only losses."""
@@ -116,6 +135,11 @@ class PrefixTrainer(EvaluatingTrainer):
         self.accelerator.backward(loss, **options)
         return loss.detach()
 
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        if training and model is self.model and is_sharded(model):
+            return wrap_in_ddp(model)
+        return super()._wrap_model(model, training, dataloader)
+
     def _get_train_sampler(self, train_dataset: TrainingSet | None = None) -> Any:
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
@@ -143,6 +167,7 @@ class PrefixTrainer(EvaluatingTrainer):
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip gradients, without the stock walk through all modules."""
+        self._unscale_gradients()
         return self.accelerator.clip_grad_norm_(self._trainable_parameters, self.args.max_grad_norm)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
