@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from palitune.data.loader_workers import resolve_num_workers
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
 from palitune.training.config import Optimizer, Schedule, TrainingConfig
@@ -78,7 +79,7 @@ def build_training_arguments(
         greater_is_better=settings.greater_is_better,
         ddp_broadcast_buffers=False,  # rotary frequencies and position ids never change
         ddp_find_unused_parameters=False,  # every trainable parameter gets a gradient in every step
-        dataloader_num_workers=settings.num_workers,
+        dataloader_num_workers=resolve_num_workers(settings.num_workers),
         dataloader_pin_memory=device.type == "cuda",
         accelerator_config={"non_blocking": device.type == "cuda"},
         remove_unused_columns=False,

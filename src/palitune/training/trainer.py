@@ -4,6 +4,7 @@ The stock loss is taken at every position and averaged over tokens. This one is 
 and averaged over examples, exactly so with gradient accumulation and on several devices.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from palitune.data.samplers import (
     WeightedMixtureSampler,
 )
 from palitune.data.training_set import TargetSampling, TrainingSet
+from palitune.distributed import collectives
 from palitune.errors import TrainingError
 from palitune.training.activation_memory import (
     ActivationMemoryCallback,
@@ -26,6 +28,7 @@ from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
+from palitune.training.loader_monitor import LoaderMonitor
 from palitune.training.loss import count_items, token_weights
 from palitune.training.loss_scaling import make_grad_scaler
 from palitune.training.state.checkpoints import CheckpointManager
@@ -119,6 +122,7 @@ class PrefixTrainer(EvaluatingTrainer):
             **kwargs,
         )
         self.sampler = _build_epoch_sampler(settings, data)
+        self._loader_monitor = LoaderMonitor(self.args.dataloader_num_workers)
         self._trainable_parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.add_callback(_SetEpochCallback(data.training_set))
 
@@ -134,6 +138,14 @@ class PrefixTrainer(EvaluatingTrainer):
         options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
         self.accelerator.backward(loss, **options)
         return loss.detach()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Fetch the micro-batches of an optimizer step, and measure the waiting time."""
+        start = time.monotonic()
+        samples = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if collectives.is_main_process():
+            self._loader_monitor.record(time.monotonic() - start)
+        return samples
 
     def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
         if training and model is self.model and is_sharded(model):
