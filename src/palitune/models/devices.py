@@ -80,7 +80,7 @@ def _has_visible_gpu() -> bool:
 def _cuda_error() -> str:
     """Return the first sentence of torch's error, e.g. that the driver is too old."""
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
         return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
     return "no error is reported"

@@ -301,8 +301,9 @@ def _influencing_tokens(network: Any, batch: Batch, logit_positions: torch.Tenso
         logits = network(**inputs, logits_to_keep=logit_positions, use_cache=False).logits
     finally:
         handle.remove()
-    # Squares, because a plain sum of logits could cancel.
-    (gradient,) = torch.autograd.grad(logits.float().square().sum(), captured[0])
+    # Squares, because a plain sum of logits could cancel; scaled, so that none overflows in fp16.
+    total = logits.float().square().sum() / logits.shape[-1] ** 0.5
+    (gradient,) = torch.autograd.grad(total, captured[0])
     return gradient.abs().amax(-1) > 0
 
 
