@@ -11,7 +11,14 @@ from palitune.cli.help import recipe_help
 from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.overrides import expand_positional
-from palitune.config.recipes import Align, Evaluate, Finetune, Predict, RecipeConfig
+from palitune.config.recipes import (
+    Align,
+    Evaluate,
+    Finetune,
+    ModelRecipeConfig,
+    Predict,
+    RecipeConfig,
+)
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
@@ -100,11 +107,33 @@ def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
             # After SIGTERM to the process group, a data loader worker may have ended first.
             if preemption.preemption_requested():
                 return _report_preemption(str(error))
+            if _is_out_of_memory(error) and isinstance(run, ModelRecipeConfig):
+                print_error(_describe_out_of_memory(run))
+                return FAILED
             if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
                 raise
             print_error(f"{error}: free some disk space; {_RESUME_HINT}")
             return FAILED
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from palitune.models.device_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _describe_out_of_memory(run: ModelRecipeConfig) -> str:
+    """Return a sentence about a run that ran out of memory, with settings that would fit."""
+    from palitune.planning.out_of_memory import FailedRun, describe_out_of_memory
+
+    data: Any = getattr(run, "data", None)
+    return describe_out_of_memory(
+        FailedRun(
+            run.model, run.adapter, run.training, run.evaluation, data, run.task,
+            trains=isinstance(run, Finetune),
+        )
+    )  # fmt: skip
 
 
 def _run_distributed(

@@ -24,10 +24,11 @@ from palitune.data.collator import Batch, Collator
 from palitune.data.loader_workers import resolve_num_workers
 from palitune.distributed import collectives
 from palitune.errors import DataError
+from palitune.evaluation.answering import Question, answer_prompts
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
+from palitune.evaluation.out_of_memory import HalvingBatches
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
-from palitune.models.generation.generate import generate
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -102,8 +103,22 @@ def predict_batches(
         collate_fn=partial(_load_batch, collator, task, settings, with_references),
         num_workers=num_workers if len(batches) > 1 else 0,
     )
+    halving = HalvingBatches(settings.batch_size)
     predicted = (
-        _predict_batch(network, collator.tokenizer, task, loaded, settings) for loaded in loader
+        [
+            *loaded.errors,
+            *halving.run(
+                loaded,
+                loaded.examples,
+                predict=lambda batch: _predict_batch(
+                    network, collator.tokenizer, task, batch, settings
+                ),
+                collate=lambda part: _collate(
+                    collator, task, settings, with_references, list(part), errors=[]
+                ),
+            ),
+        ]
+        for loaded in loader
     )
     rounds = ROUNDS_PER_GATHER if world_size > 1 else 1
     for part in _split(batches, world_size * rounds):
@@ -191,11 +206,15 @@ def _decode_error(collator: Collator, example: Example) -> DataError | None:
 def _predict_batch(
     network: Any, tokenizer: Any, task: Task, loaded: _LoadedBatch, settings: EvaluationConfig
 ) -> list[Prediction | DataError]:
-    """Return the errors and the predictions of a batch, these in the order of its examples."""
+    """Return the predictions of a batch, in the order of its examples."""
     predictions = pick_choices(network, task, loaded.choice_examples, loaded.choice_batch)
     if loaded.prompt_batch is not None:
-        predictions += _generate_batch(
-            network, tokenizer, task, loaded.prompt_examples, loaded.prompt_batch, settings
+        questions = [
+            Question(example=example, task=task, constrained=settings.constrained_decoding)
+            for example in loaded.prompt_examples
+        ]
+        predictions += answer_prompts(
+            network, tokenizer, questions, loaded.prompt_batch, num_beams=settings.num_beams
         )
     by_id = {prediction.id: prediction for prediction in predictions}
     predictions = [by_id[example.id] for example in loaded.examples]
@@ -205,33 +224,4 @@ def _predict_batch(
             replace(prediction, likelihood=likelihood)
             for prediction, likelihood in zip(predictions, likelihoods, strict=True)
         ]
-    return [*loaded.errors, *predictions]
-
-
-def _generate_batch(
-    network: Any,
-    tokenizer: Any,
-    task: Task,
-    examples: Sequence[Example],
-    prompts: Batch,
-    settings: EvaluationConfig,
-) -> list[Prediction]:
-    constrained = settings.constrained_decoding or task.requires_grammar
-    generations = generate(
-        network,
-        tokenizer,
-        prompts,
-        task.max_new_tokens,
-        num_beams=settings.num_beams,
-        grammars=[task.grammar(example.prefix) for example in examples] if constrained else None,
-    )
-    return [
-        Prediction(
-            id=example.id,
-            text=generation.text,
-            value=task.parse(generation.text, example.size, generation.confidence),
-            finished=generation.finished,
-            confidence=generation.confidence(0, len(generation.text)),
-        )
-        for example, generation in zip(examples, generations, strict=True)
-    ]
+    return list(predictions)

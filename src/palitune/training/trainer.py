@@ -132,7 +132,7 @@ class PrefixTrainer(EvaluatingTrainer):
         """Run forward and backward pass, without the stock walk through all modules."""
         if not model.training:
             model.train()
-        with self.compute_loss_context_manager(), activation_offload_context(self.settings):
+        with self.compute_loss_context_manager(), activation_offload_context(self.settings, model):
             loss = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
         # By default DeepSpeed would also divide by the number of accumulation steps.
         options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}

@@ -7,11 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from palitune.cli.launch import launch
 from palitune.config.recipes import Align, Finetune, ModelRecipeConfig
 from palitune.distributed import preemption
 from palitune.errors import DataError, ModelError
+from palitune.planning import out_of_memory
 
 QUICKSTART = ["experiment=quickstart", "output_dir=out"]
 
@@ -81,6 +83,24 @@ def test_a_full_disk_is_an_error_of_one_sentence(
         "palitune: [Errno 28] No space left on device: 'out/report.html': free some disk space; "
         "add training.resume=auto to the same command to resume from the last checkpoint\n"
     )
+
+
+def test_out_of_memory_is_one_sentence_with_settings_that_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_of_memory, "default_device_type", lambda: "cuda")
+    monkeypatch.setattr(out_of_memory, "total_memory", lambda device: 16 * 2**30)
+
+    def recipe(run: ModelRecipeConfig) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    overrides = ("task=ocr", "data=handwriting", "model=paligemma2", "model.resolution=448")
+    assert launch_finetune(recipe, *overrides, "training.micro_batch_size=8") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("palitune: out of memory with training.micro_batch_size=8 on a device")
+    assert "predicted to fit: training.micro_batch_size=" in error
+    assert "training.gradient_checkpointing=true" in error
+    assert error.count("\n") == 1
 
 
 def test_an_error_after_sigterm_is_reported_as_preemption(

@@ -13,7 +13,7 @@ from palitune.data.collator import Collator
 from palitune.data.dataset import load_split
 from palitune.data.sources.jsonl import Jsonl
 from palitune.distributed import collectives
-from palitune.evaluation import inference
+from palitune.evaluation import answering, inference
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.evaluate import generate_predictions
 from palitune.evaluation.partial_predictions import PredictionCache
@@ -105,7 +105,7 @@ def test_only_predictions_that_are_not_cached_are_generated_in_the_same_batches(
     cache = PredictionCache(tmp_path / "predictions.jsonl", "abc")
     cache.add("ocr", datasets[0].examples[:7], expected[0][:7])
     sizes: list[int] = []
-    generate = inference.generate
+    generate = answering.generate
 
     def counted(
         network: Any, tokenizer: Any, batch: Any, max_new_tokens: int, **options: Any
@@ -113,10 +113,46 @@ def test_only_predictions_that_are_not_cached_are_generated_in_the_same_batches(
         sizes.append(len(batch["input_ids"]))
         return generate(network, tokenizer, batch, max_new_tokens, **options)
 
-    monkeypatch.setattr(inference, "generate", counted)
-    predictions = generate_predictions(
-        network, processor, datasets, SETTINGS, prediction_cache=cache
-    )
+    monkeypatch.setattr(answering, "generate", counted)
+    predictions = generate_predictions(network, processor, datasets, SETTINGS, cache=cache)
     assert predictions == expected
     assert sizes == [5, 2]
     assert len(PredictionCache(tmp_path / "predictions.jsonl", "abc").predictions["ocr"]) == 12
+
+
+@pytest.mark.parametrize("with_references", [False, True])
+def test_a_batch_that_does_not_fit_is_halved_once_for_all_batches(
+    with_references: bool,
+    tiny: Callable[[str], Path],
+    jsonl: Jsonl,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    network, processor = load(model), load_processor(model)
+    datasets = load_split(jsonl, Ocr(max_new_tokens=3), "train")  # batches of 5, 5 and 2
+    settings = replace(SETTINGS, perplexity=with_references)
+    expected = generate_predictions(network, processor, datasets, settings)
+    tried: list[int] = []
+    generate = answering.generate
+
+    def limited(network: Any, tokenizer: Any, batch: Any, *rest: Any, **options: Any) -> Any:
+        tried.append(len(batch["input_ids"]))
+        if len(batch["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(network, tokenizer, batch, *rest, **options)
+
+    monkeypatch.setattr(answering, "generate", limited)
+    halved = generate_predictions(network, processor, datasets, settings)
+    assert [one.text for one in halved[0]] == [one.text for one in expected[0]]
+    assert [one.id for one in halved[0]] == [one.id for one in expected[0]]
+    assert tried == [5, 2, 2, 1, 2, 2, 1, 2]
+    assert caplog.text.count("Set evaluation.batch_size=2.") == 1
+
+    monkeypatch.setattr(answering, "generate", raise_out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        generate_predictions(network, processor, datasets, settings)
+
+
+def raise_out_of_memory(*_: Any, **__: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory")
