@@ -90,6 +90,7 @@ def launch(
 def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
     """Load and execute a recipe; an error that the user can fix is printed as one sentence."""
     _configure_logging()
+    _configure_cuda_memory()
     with preemption.handle_sigterm():
         try:
             # Each process derived the default folder from its own clock.
@@ -167,3 +168,12 @@ def _configure_logging() -> None:
     logging.getLogger("palitune").setLevel(level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _configure_cuda_memory() -> None:
+    """Let torch's CUDA allocator extend its segments, unless it is configured otherwise.
+
+    Rows of varying length otherwise fragment GPU memory. torch reads the variable only once.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"

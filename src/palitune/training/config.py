@@ -134,9 +134,9 @@ class TrainingConfig:
     checkpoint; null: start a new training."""
     log_every: Annotated[int, Ge(1)] = 10
     """Optimizer steps between log entries (transformers: logging_steps)."""
-    num_workers: Annotated[int, Ge(0)] = 2
+    num_workers: Annotated[int | None, Ge(0)] = None
     """Worker processes per device that load images (transformers: dataloader_num_workers); 0: load
-    them in the training process."""
+    them in the training process; null: one less than the CPU cores per device, from 1 to 8."""
     self_check: bool = True
     """Check attention mask, labels, tokens and trainable parameters before the first step."""
 

@@ -186,3 +186,28 @@ def test_only_the_main_process_logs_information(monkeypatch: pytest.MonkeyPatch)
         levels.append(logging.getLogger("palitune").level)
     logging.getLogger("palitune").setLevel(logging.NOTSET)
     assert levels == [logging.INFO, logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, None),
+    ],
+)
+def test_segments_of_gpu_memory_are_expandable_unless_configured_otherwise(
+    variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.setenv(name, "")  # restored after the test
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    values: list[str | None] = []
+
+    def recipe(run: ModelRecipeConfig) -> None:
+        values.append(os.environ.get("PYTORCH_ALLOC_CONF"))
+
+    assert launch_finetune(recipe, *QUICKSTART) == 0
+    assert values == [expected]

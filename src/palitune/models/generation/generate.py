@@ -74,7 +74,7 @@ def generate(
         if num_beams == 1
         else BeamSearch(*limits, num_beams, processor)
     )
-    with inference_mode(network):
+    with inference_mode(network), model.autocast():
         inputs = {key: value.to(model.device) for key, value in batch.items()}
         hypotheses = generate_tokens(model, inputs, strategy)
     return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
