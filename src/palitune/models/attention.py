@@ -26,6 +26,19 @@ SDPA_ATTENTION = "prefix_lm"
 CHUNKED_ATTENTION = "prefix_lm_chunked"
 FLEX_ATTENTION = "prefix_lm_flex"
 
+IMPLEMENTATION_NAMES = {
+    "flex": FLEX_ATTENTION,
+    "chunked": CHUNKED_ATTENTION,
+    "sdpa": SDPA_ATTENTION,
+    "eager": "eager",
+}
+"""Names in transformers by value of `model.attention`."""
+
+
+def format_name(name: str) -> str:
+    """Return the value of `model.attention` for a name in transformers."""
+    return next(value for value, known in IMPLEMENTATION_NAMES.items() if known == name)
+
 
 def register() -> None:
     """Register the implementations with transformers; may be called repeatedly.

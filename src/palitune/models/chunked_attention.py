@@ -54,9 +54,9 @@ def attend_in_chunks(
         # As an operator the loop over chunks is opaque to the compiler, which would otherwise
         # compile it for each number of tokens. Calls of an operator take longer than those of an
         # autograd function.
-        attended, _ = _forward_operator(query, key, value, mask, scale, softcap)
-        return attended
-    output: Tensor = _ChunkedAttention.apply(  # type: ignore[no-untyped-call]
+        output: Tensor = _forward_operator(query, key, value, mask, scale, softcap)[0]
+        return output
+    output = _ChunkedAttention.apply(  # type: ignore[no-untyped-call]
         query, key, value, mask, scale, softcap
     )
     return output
@@ -80,7 +80,8 @@ class _ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _backward(grad_outputs[0], *ctx.saved_tensors, ctx.scale, ctx.softcap)
+        inputs: tuple[Any, ...] = (*ctx.saved_tensors, ctx.scale, ctx.softcap)
+        gradients = _backward(grad_outputs[0], *inputs)
         return *gradients, None, None, None
 
 

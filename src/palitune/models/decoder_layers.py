@@ -180,7 +180,7 @@ class KeptPositions:
 def run_decoder(
     language_model: Any,
     embeddings: Tensor,
-    masks: "Mapping[str, Tensor | BlockMask]",
+    masks: Mapping[str, Any],
     positions: Tensor,
     keep: KeptPositions,
     kv_cache: KVCacheProtocol | None = None,
@@ -199,7 +199,7 @@ def run_decoder(
     last_mask = mask_of_queries(masks[kinds[-1]], keep.column)
     if language_model.config._attn_implementation == "eager":
         dtype = embeddings.dtype
-        masks = {kind: to_additive_mask(mask, dtype) for kind, mask in masks.items()}
+        masks = {kind: to_additive_mask(masks[kind], dtype) for kind in set(kinds)}
         last_mask = to_additive_mask(last_mask, dtype)
     rotary = language_model.rotary_emb(embeddings, position_ids=positions)
     hidden = embeddings
@@ -281,7 +281,6 @@ def _attend(
     """
     batch, _, width = hidden.shape
     column = keep.column
-    num_queries = column.shape[1]
     queries_from = hidden.gather(1, column[:, :, None].expand(-1, -1, width))
 
     def split_heads(projected: Tensor) -> Tensor:
@@ -306,7 +305,7 @@ def _attend(
         scaling=attention.scaling,
         softcap=getattr(attention, "attn_logit_softcapping", None),
     )
-    output: Tensor = attention.o_proj(attended.reshape(batch * num_queries, -1)[keep.kept])
+    output: Tensor = attention.o_proj(attended.flatten(2).flatten(0, 1)[keep.kept])
     return output
 
 

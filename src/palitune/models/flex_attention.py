@@ -56,6 +56,45 @@ def is_available() -> bool:
     return importlib.util.find_spec("torch.nn.attention.flex_attention") is not None
 
 
+def is_fast() -> bool:
+    """Return whether torch has the kernel for the GPU; without a GPU, for the cards of today."""
+    if not is_available():
+        return False
+    no_gpu = not torch.cuda.is_available()
+    return no_gpu or torch.cuda.get_device_capability() >= MIN_COMPUTE_CAPABILITY
+
+
+def compilation_error(
+    heads: tuple[int, int, int], softcap: float | None, device: torch.device, dtype: torch.dtype
+) -> str | None:
+    """Compile the forward and the backward kernel; return the first line of an error, or None.
+
+    The compiled kernels serve the training; a card with too little shared memory fails here.
+
+    Args:
+        heads: Number of query heads, number of key heads, and their width.
+        softcap: Soft-cap of the scores, or None.
+        device: The GPU.
+        dtype: Dtype of query, key and value.
+    """
+    num_heads, num_key_heads, width = heads
+    batch, tokens = 2, 300  # as in a training: more than one row, and more than one block
+    types = torch.zeros(batch, tokens, dtype=torch.long, device=device)
+    mask = prefix_lm_block_mask(types, torch.ones_like(types))
+    query, key, value = (
+        torch.zeros(
+            batch, tokens, number, width, dtype=dtype, device=device, requires_grad=True
+        ).transpose(1, 2)
+        for number in (num_heads, num_key_heads, num_key_heads)
+    )
+    try:
+        attended = attend_in_kernel(query, key, value, mask, width**-0.5, softcap)
+        torch.autograd.grad(attended.sum(), (query, key, value))
+    except Exception as error:  # torch, Triton and the C compiler raise errors of any kind
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return None
+
+
 def kernel_options(head_dim: int, dtype: torch.dtype, shared_memory: int) -> dict[str, int]:
     """Return the block sizes that torch does not choose itself.
 
@@ -119,7 +158,8 @@ def mask_of_queries(mask: "Tensor | BlockMask", index: Tensor) -> Tensor:
     if isinstance(mask, Tensor):
         return mask.expand(len(index), -1, -1, -1)[rows, 0, index][:, None]
     keys = torch.arange(mask.shape[-1], device=index.device)
-    visible: Tensor = mask.mask_mod(rows[:, :, None], None, index[:, :, None], keys)
+    head = torch.zeros_like(keys)  # all heads share the mask
+    visible: Tensor = mask.mask_mod(rows[:, :, None], head, index[:, :, None], keys)
     return visible[:, None]
 
 
@@ -142,11 +182,13 @@ def attend_in_kernel(
         softcap: Soft-cap of the scores, or None.
     """
 
-    def cap(score: Tensor, *_: Tensor) -> Tensor:
+    def cap(score: Tensor, _b: Tensor, _h: Tensor, _q: Tensor, _k: Tensor) -> Tensor:
         return score if softcap is None else softcap * torch.tanh(score / softcap)
 
     if query.device.type == "cpu":
-        attended = flex_attention_operator(query, key, value, cap, block_mask.as_tuple(), scale, _EAGER_OPTIONS)[0]
+        attended = flex_attention_operator(
+            query, key, value, cap, block_mask.as_tuple(), scale, _EAGER_OPTIONS
+        )[0]
     else:
         attended = _flex_attention()(
             query,
@@ -174,9 +216,12 @@ def _flex_attention() -> Any:
 def _compiled_flex_attention() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
+    # Scale and soft-cap are constants; they cannot be inputs of a graph.
+    torch._dynamo.config.specialize_float = True
     return torch.compile(flex_attention, dynamic=True)
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _shared_memory(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties: Any = torch.cuda.get_device_properties(device)
+    return int(properties.shared_memory_per_block_optin)
