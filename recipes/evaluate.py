@@ -14,7 +14,7 @@ from palitune.evaluation.prediction_files import load_predictions
 from palitune.evaluation.scoring import score_predictions
 from palitune.evaluation.submissions import check_submission, write_submission
 from palitune.models.adapters.switching import AdapterSwitcher
-from palitune.models.loading import load_processor
+from palitune.models.loading import describe_network, load_processor
 from palitune.report.run_writer import (
     create_run_folder,
     open_tracker,
@@ -63,7 +63,8 @@ def generate(
         run_signature(datasets, run.evaluation, [run.model, run.adapter]),
     )
     network = switcher.load(run.adapter)
-    create_run_folder(run.output_dir, to_yaml(run), run.launch, test=datasets)
+    used = describe_network(network)
+    create_run_folder(run.output_dir, to_yaml(run), run.launch, network=used, test=datasets)
     return generate_predictions(
         network, processor, datasets, run.evaluation, prediction_cache=cache
     )

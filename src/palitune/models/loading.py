@@ -27,7 +27,7 @@ from palitune.models.config import (
     Network,
 )
 from palitune.models.hub_files import family, fetch_model, fingerprint, read_config
-from palitune.models.paligemma import PaliGemmaPrefixLM
+from palitune.models.paligemma import PaliGemmaPrefixLM, PaliGemmaPrefixModel
 from palitune.models.quantization import bitsandbytes_config
 
 TORCH_DTYPES = {Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32, Dtype.fp16: torch.float16}
@@ -215,6 +215,17 @@ def resolve_attn_implementation(
         else:
             choice = AttentionImplementation.chunked if capped else AttentionImplementation.sdpa
     return attention.IMPLEMENTATION_NAMES[choice.value]
+
+
+def describe_network(network: Any) -> dict[str, str]:
+    """Return the device, dtype and attention implementation that a network uses."""
+    body = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixModel))
+    weight = body.get_input_embeddings().weight
+    return {
+        "device": str(weight.device),
+        "dtype": str(weight.dtype).removeprefix("torch."),
+        "attention": attention.format_name(body.language_model.config._attn_implementation),
+    }
 
 
 def compiled_attention_or_fallback(
