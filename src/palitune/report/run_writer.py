@@ -30,7 +30,7 @@ def create_run_folder(
     network: Mapping[str, str] | None = None,
     **data: "list[TaskDataset]",
 ) -> Path:
-    """Create the run folder with `config.yaml` and `environment.json`; return it.
+    """Create the run folder with `config.yaml`, `environment.json` and `skipped.txt`; return it.
 
     Only the main process writes, here and in the other functions of this module.
 
@@ -57,6 +57,7 @@ def create_run_folder(
         recorded["network"] = dict(network)
         print_checks(["network: " + ", ".join(f"{key} {network[key]}" for key in network)])
     write_json(folder / "environment.json", recorded)
+    write_skipped(folder, [part for parts in data.values() for part in parts])
     return folder
 
 
@@ -83,8 +84,6 @@ def write_skipped(folder: Path, parts: "Sequence[TaskDataset]") -> None:
         )
     )
     file = folder / "skipped.txt"
-    if not collectives.is_main_process():
-        return
     if skipped or left_out:
         file.write_text("\n".join([*left_out, *skipped]) + "\n", encoding="utf-8")
     if skipped:
