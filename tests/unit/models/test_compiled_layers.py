@@ -79,7 +79,8 @@ def test_ten_lengths_take_at_most_three_graphs_per_layer_type_and_no_break(
     assert not counters["graph_break"]
 
 
-def test_flex_attention_of_any_length_takes_two_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+@torch._dynamo.config.patch(specialize_float=True)
+def test_flex_attention_of_any_length_takes_two_graphs() -> None:
     """One for rows of one block of 128 tokens, and one for longer rows."""
     graphs: list[Any] = []
 
@@ -87,7 +88,6 @@ def test_flex_attention_of_any_length_takes_two_graphs(monkeypatch: pytest.Monke
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(torch._dynamo.config, "specialize_float", True)
     attend = torch.compile(
         flex_attention.attend_in_kernel, backend=count, dynamic=True, fullgraph=True
     )
