@@ -1,6 +1,7 @@
 """Peak memory of an evaluation: weights, keys and values of a batch, and its logits."""
 
-from palitune.models.attention import CHUNKED_ATTENTION, QUERIES_PER_CHUNK
+from palitune.models.attention import CHUNKED_ATTENTION, FLEX_ATTENTION
+from palitune.models.chunked_attention import queries_per_chunk
 from palitune.planning.activation_bytes import FLOAT32_BYTES, BatchShape
 from palitune.planning.peak_memory import (
     CUDA_CONTEXT_BYTES,
@@ -95,8 +96,9 @@ def _prefill_bytes(context: MemoryContext, batch: BatchShape) -> int:
     residual = 2 * tokens * tower.hidden_size * eb
     mlp = tokens * (3 * tower.intermediate_size * eb + tower.hidden_size * FLOAT32_BYTES)
     attention = 2 * tokens * tower.num_heads * tower.head_dim * eb
-    if shape.attn_implementation == CHUNKED_ATTENTION:
-        chunk = min(QUERIES_PER_CHUNK[context.device], batch.seq_len)
+    if shape.attn_implementation in (CHUNKED_ATTENTION, FLEX_ATTENTION):  # prompts are chunked
+        score_bytes_per_query = batch.num_tokens * tower.num_heads * FLOAT32_BYTES
+        chunk = min(queries_per_chunk(context.device, score_bytes_per_query), batch.seq_len)
         copies = 2 + shape.has_attn_softcap
         attention += batch.num_tokens * tower.num_heads * chunk * copies * FLOAT32_BYTES
     return residual + max(mlp, attention)

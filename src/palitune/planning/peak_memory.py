@@ -5,7 +5,8 @@ Functions return bytes. Docstrings name the tensors and the modules that create 
 
 from dataclasses import dataclass, replace
 
-from palitune.models.attention import QUERIES_PER_CHUNK
+from palitune.models.attention import FLEX_ATTENTION
+from palitune.models.chunked_attention import queries_per_chunk
 from palitune.models.lm_head import CHUNK_BYTES
 from palitune.planning.activation_bytes import (
     FLOAT32_BYTES,
@@ -154,8 +155,12 @@ def _decoder_backward_phases(
     linears = linears_of_one_layer(model_shape.linears, "language", num_layers)
     attention = attention_block_bytes(model_shape, linears, num_tokens, batch.seq_len, precision)
     mlp = mlp_block_bytes(model_shape, linears, num_tokens, precision)
+    score_bytes_per_query = num_tokens * model_shape.language.num_heads * FLOAT32_BYTES
     attention_working = attention_backward_bytes(
-        model_shape, batch, precision.bytes_per_element, QUERIES_PER_CHUNK[context.device]
+        model_shape,
+        batch,
+        precision.bytes_per_element,
+        queries_per_chunk(context.device, score_bytes_per_query),
     )
     mlp_working = mlp_backward_bytes(model_shape.language, num_tokens, precision.bytes_per_element)
     dequantized = dequantized_weight_bytes(context)
@@ -277,17 +282,24 @@ def attention_mask_bytes(model_shape: ModelShape, batch: BatchShape, bytes_per_e
     """Return the bytes of attention masks and rotary embeddings.
 
     Masks: rows x tokens x tokens, bool, or in the compute dtype for eager attention; a second one
-    for layers with a sliding window. Cosine and sine: rows x tokens x head size each.
+    if rows are longer than the sliding window; none with flex_attention. Cosine and sine: rows x
+    tokens x head size each.
     """
     mask_bytes = bytes_per_element if model_shape.attn_implementation == "eager" else 1
-    num_masks = 1 + model_shape.has_sliding_window
+    window = model_shape.sliding_window
+    num_masks = 1 + (window is not None and batch.seq_len > window)
+    if model_shape.attn_implementation == FLEX_ATTENTION:
+        num_masks = 0
     rotary_bytes = 2 * model_shape.language.head_dim * bytes_per_element
     return batch.num_tokens * (batch.seq_len * mask_bytes * num_masks + rotary_bytes)
 
 
 def mask_construction_bytes(batch: BatchShape) -> int:
-    """Return the temporary bytes of mask construction: an int64 and four bools per token pair."""
-    return batch.num_tokens * batch.seq_len * 12
+    """Return the temporary bytes of mask construction: four bools per token pair.
+
+    flex_attention needs them for the map of its blocks.
+    """
+    return batch.num_tokens * batch.seq_len * 4
 
 
 def logits_and_loss_bytes(context: MemoryContext, batch: BatchShape) -> int:

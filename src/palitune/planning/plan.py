@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from palitune.evaluation.config import EvaluationConfig
 from palitune.models.adapters.config import AdapterConfig
-from palitune.models.config import ModelConfig
+from palitune.models.config import Device, ModelConfig
 from palitune.models.loading import load_for_training
 from palitune.planning.alternatives import (
     ModelOption,
@@ -156,8 +156,9 @@ def calibrate_memory(
 
     The arguments are those of `plan_training`.
     """
-    model_shape = build_model_shape(model, adapter)
     network = load_for_training(model, adapter)
+    used_device = Device(network.device.type)
+    model_shape = build_model_shape(replace(model, device=used_device), adapter)
     settings = replace(
         training, global_batch_size=training.micro_batch_size, vision_feature_cache=None
     )

@@ -4,8 +4,9 @@ A step takes as long as its products and its memory traffic, or as the host need
 kernels, whichever is longer. All constants are predictions for a GPU; none was measured on one.
 """
 
-from palitune.models.attention import CHUNKED_ATTENTION, QUERIES_PER_CHUNK
-from palitune.planning.activation_bytes import BatchShape
+from palitune.models.attention import CHUNKED_ATTENTION
+from palitune.models.chunked_attention import queries_per_chunk
+from palitune.planning.activation_bytes import FLOAT32_BYTES, BatchShape
 from palitune.planning.peak_memory import is_checkpointed, saved_activation_bytes
 from palitune.planning.static_memory import MemoryContext, base_weight_bytes
 
@@ -41,7 +42,9 @@ def micro_batch_launches(context: MemoryContext, batch: BatchShape) -> float:
     adapted = sum(linear.rank > 0 for linear in model_shape.language_linears) / num_layers
     per_layer = LAYER_LAUNCHES[model_shape.family] + LORA_LAUNCHES * adapted
     if model_shape.attn_implementation == CHUNKED_ATTENTION:
-        per_layer += CHUNK_LAUNCHES * -(-batch.seq_len // QUERIES_PER_CHUNK["cuda"])
+        score_bytes = batch.num_tokens * model_shape.language.num_heads * FLOAT32_BYTES
+        chunk = queries_per_chunk("cuda", score_bytes)
+        per_layer += CHUNK_LAUNCHES * -(-batch.seq_len // chunk)
     recomputed = _num_checkpointed(context) * RECOMPUTE_SHARE
     vision_layers = 0 if context.training.vision_feature_cache else model_shape.vision.num_layers
     backward_too = 3 if model_shape.trains("vision") else 1

@@ -1,6 +1,7 @@
 """Gradient checkpointing, activation offloading and torch.compile."""
 
 import itertools
+import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,8 +15,11 @@ from transformers import TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from palitune.errors import TrainingError
+from palitune.models import decoder_layers
 from palitune.models.paligemma import PaliGemmaPrefixModel
 from palitune.training.config import Optimizer, TrainingConfig
+
+_log = logging.getLogger(__name__)
 
 
 def check_device(settings: TrainingConfig, device: torch.device) -> None:
@@ -30,7 +34,6 @@ def check_device(settings: TrainingConfig, device: torch.device) -> None:
             "adamw",
         ),
         (settings.activation_offloading, "activation_offloading", "true", "false"),
-        (settings.compile, "compile", "true", "false"),
     ):
         if is_set:
             raise TrainingError(
@@ -118,9 +121,37 @@ class ActivationMemoryCallback(TrainerCallback):  # type: ignore[misc]
         if self.settings.gradient_checkpointing:
             for index, layer in enumerate(layers):
                 layer.gradient_checkpointing = _is_recomputed(index, self.settings)
-        if self.settings.compile:
-            for layer in layers:
-                layer.compile(dynamic=True)
+        if should_compile(self.settings, kwargs["model"].device):
+            decoder_layers.compile_layers(_language_model(kwargs["model"]))
+
+
+def should_compile(settings: TrainingConfig, device: torch.device) -> bool:
+    """Return whether to compile the language layers; auto: on a GPU where torch.compile works.
+
+    Raises TrainingError if compilation was requested and torch cannot compile here.
+    """
+    is_requested = settings.compile is True
+    if not is_requested and (settings.compile is False or device.type != "cuda"):
+        return False
+    error = _compilation_error(device)
+    if error is None:
+        return True
+    if is_requested:
+        raise TrainingError(
+            f"training.compile=true: torch.compile does not work on this {device.type} ({error}). "
+            "Set training.compile=false."
+        )
+    _log.warning("the language layers are not compiled: torch.compile does not work (%s)", error)
+    return False
+
+
+def _compilation_error(device: torch.device) -> str | None:
+    """Compile and run one operation; return the first line of an error, or None."""
+    try:
+        torch.compile(lambda x: 2 * x + 1, dynamic=True)(torch.ones(8, device=device))
+    except Exception as error:  # torch, Triton and the C compiler raise errors of any kind
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return None
 
 
 @contextmanager
@@ -153,5 +184,9 @@ def _is_recomputed(index: int, settings: TrainingConfig) -> bool:
 
 def language_layers(network: Any) -> Iterator[GradientCheckpointingLayer]:
     """Yield the decoder layers of a network inside any wrappers."""
+    yield from _language_model(network).layers
+
+
+def _language_model(network: Any) -> Any:
     body = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixModel))
-    yield from body.language_model.layers
+    return body.language_model

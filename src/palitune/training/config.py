@@ -88,9 +88,9 @@ class TrainingConfig:
     """Share of the language layers, evenly spaced, that gradient_checkpointing applies to."""
     activation_offloading: bool = False
     """Keep activations in CPU memory between forward and backward pass; CUDA only."""
-    compile: bool = False
-    """Compile the language layers with torch.compile; CUDA only; the speedup is not measured
-    yet."""
+    compile: bool | str = "auto"
+    """Compile the language layers with torch.compile: auto (on a GPU where it works), true or
+    false; the speedup is not measured yet."""
     group_by_length: bool = False
     """Form batches of examples of similar length: less padding, a less random order."""
     resize: ResizeBackend = ResizeBackend.exact
@@ -142,6 +142,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "training")
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(
+                f"training.compile must be auto, true or false, got {self.compile}. "
+                "Set training.compile=auto."
+            )
         size = self.micro_batch_size
         if size != AUTO and (type(size) is not int or size < 1):
             raise ValueError(f"training.micro_batch_size must be at least 1 or auto, got {size}.")

@@ -22,6 +22,7 @@ from palitune.training.activation_memory import (
     activation_offload_context,
     check_device,
     language_layers,
+    should_compile,
 )
 from palitune.training.config import Optimizer, TrainingConfig
 
@@ -34,7 +35,6 @@ from palitune.training.config import Optimizer, TrainingConfig
             r"optimizer=paged_adamw_8bit .*=adamw\.$",
         ),
         (TrainingConfig(activation_offloading=True), r"activation_offloading=true.*=false\.$"),
-        (TrainingConfig(compile=True), r"compile=true.*=false\.$"),
     ],
 )
 def test_settings_that_require_cuda_are_rejected_on_a_cpu(
@@ -74,14 +74,45 @@ def test_without_checkpointing_nothing_is_recomputed(network: Any) -> None:
     assert not any(layer.gradient_checkpointing for layer in language_layers(network))
 
 
-def test_every_layer_is_compiled(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[Any] = []
-    for layer in language_layers(network):
-        monkeypatch.setattr(
-            layer, "compile", lambda layer=layer, **options: compiled.append((layer, options))
-        )
-    begin(network, TrainingConfig(compile=True))
-    assert [options for _, options in compiled] == [{"dynamic": True}] * 2
+def compiled_layers(network: Any) -> list[bool]:
+    return [layer._compiled_call_impl is not None for layer in language_layers(network)]
+
+
+@pytest.mark.parametrize(("choice", "compiled"), [(True, True), (False, False), ("auto", False)])
+def test_layers_but_the_last_are_compiled_on_a_cpu_on_request_only(
+    choice: bool | str, compiled: bool, network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation_memory, "_compilation_error", lambda device: None)
+    begin(network, TrainingConfig(compile=choice))
+    assert compiled_layers(network) == [compiled, False]
+
+
+@pytest.mark.parametrize(("error", "compiled"), [(None, True), ("no compiler", False)])
+def test_auto_compiles_on_a_gpu_if_torch_can(
+    error: str | None, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation_memory, "_compilation_error", lambda device: error)
+    assert should_compile(TrainingConfig(), torch.device("cuda")) == compiled
+
+
+def test_a_requested_compilation_that_fails_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no C++ compiler\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(
+        TrainingError, match=r"\(RuntimeError: no C\+\+ compiler\)\. Set .*=false\.$"
+    ):
+        should_compile(TrainingConfig(compile=True), torch.device("cpu"))
+
+
+def test_a_choice_of_compilation_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"training\.compile must be auto, true or false, got maybe"
+    ):
+        TrainingConfig(compile="maybe")
 
 
 @pytest.fixture
