@@ -69,11 +69,16 @@ class PaliGemmaPrefixModel(PaliGemmaModel):  # type: ignore[misc]
         ids, types = batch["input_ids"], batch["token_type_ids"]
         attention_mask = batch.get("attention_mask", torch.ones_like(ids))
         positions = decoder_layers.compute_position_ids(types, attention_mask)
-        masks = decoder_layers.masks_by_layer_type(
+        masks = decoder_layers.attention_masks(
             self.language_model, types, attention_mask, positions
         )
-        embeddings = self.input_embeddings(batch)
-        return decoder_layers.run_decoder(self.language_model, embeddings, masks, positions, keep)
+        return decoder_layers.run_decoder(
+            self.language_model,
+            self.input_embeddings(batch),
+            masks,
+            positions,
+            decoder_layers.KeptPositions.from_mask(keep),
+        )
 
     def input_embeddings(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return token embeddings with image features inserted: (batch, tokens, width)."""

@@ -61,14 +61,12 @@ class KVCacheDecoder:
         rows, length = self.prompt_mask.shape
         # All tokens attend to all real tokens of their prompt; the outputs of padding are not used.
         mask = self.prompt_mask[:, None, None].expand(rows, 1, length, length)
-        last_position = torch.zeros_like(self.prompt_mask)
-        last_position[:, -1] = True
         hidden = decoder_layers.run_decoder(
             self.language_model,
             self.network.model.input_embeddings(batch),
-            dict.fromkeys(("full_attention", "sliding_attention"), mask),
+            dict.fromkeys(decoder_layers.LAYER_TYPES, mask),
             self.prompt_positions,
-            last_position,
+            decoder_layers.KeptPositions.last(rows, length, self.device),
             self,
         )
         return self.network.compute_logits(hidden).float()
