@@ -26,18 +26,22 @@ from palitune.models import attention, lm_head
 
 DEVICE = torch.device("meta")
 
+# fmt: off
 # Views, allocations and questions about a tensor.
-_WITHOUT_LAUNCH = frozenset(
-    "view _unsafe_view transpose t permute unsqueeze squeeze expand slice select split "
-    "split_with_sizes detach alias as_strided chunk narrow unbind _reshape_alias lift_fresh "
-    "diagonal view_as is_same_size sym_size sym_stride sym_numel unflatten empty empty_like "
-    "new_empty empty_strided new_empty_strided resize_ record_stream _local_scalar_dense".split()
-)
+_WITHOUT_LAUNCH = frozenset({
+    "view", "_unsafe_view", "transpose", "t", "permute", "unsqueeze", "squeeze", "expand",
+    "slice", "select", "split", "split_with_sizes", "detach", "alias", "as_strided",
+    "chunk", "narrow", "unbind", "_reshape_alias", "lift_fresh", "diagonal", "view_as",
+    "is_same_size", "sym_size", "sym_stride", "sym_numel", "unflatten", "empty",
+    "empty_like", "new_empty", "empty_strided", "new_empty_strided", "resize_",
+    "record_stream", "_local_scalar_dense",
+})
 # Their result, or its shape, depends on the values, so the host waits for them.
-_SYNCS = frozenset(
-    "_local_scalar_dense nonzero masked_select equal bincount _unique2 unique_dim "
-    "unique_consecutive is_nonzero".split()
-)
+_SYNCS = frozenset({
+    "_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount", "_unique2",
+    "unique_dim", "unique_consecutive", "is_nonzero",
+})
+# fmt: on
 _INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
 _COPYING = frozenset({"_to_copy", "copy_"})
 
@@ -88,7 +92,9 @@ class PretendTensor(Tensor):
         return self.values.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if _is_composite(function):
             return function.decompose(*args, **kwargs)
@@ -103,7 +109,9 @@ class PretendDevice(TorchDispatchMode):
         super().__init__()
         self.counts = DeviceCounts()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if _is_composite(function):
             with self:
                 return function.decompose(*args, **(kwargs or {}))
@@ -150,7 +158,9 @@ class PretendDevice(TorchDispatchMode):
         self.counts.copies[f"torch.tensor, {_caller()}"] += 1
         return self.tensor(values)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         if not isinstance(query, PretendTensor):
             return _sdpa(query, key, value, *args, **kwargs)
         attended: Tensor = _OneKernelAttention.apply(query, key, value, args, kwargs)  # type: ignore[no-untyped-call]
@@ -239,7 +249,7 @@ def _count(
     ):
         counts.syncs[f"{name} by a mask, {_caller()}"] += 1
     if name in _COPYING:
-        if any(on_device) and not goes_to_device or (name == "copy_" and not on_device[0]):
+        if (any(on_device) and not goes_to_device) or (name == "copy_" and not on_device[0]):
             counts.syncs[f"copy to the host, {_caller()}"] += 1
         elif not on_device[-1]:
             counts.copies[f"{name}, {_caller()}"] += 1

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from palitune.codec.grammar import ObjectGrammar
+from palitune.models.adapters.fast_lora import cached_lora_weights
 from palitune.models.generation.beam_search import BeamSearch, GreedySearch, Hypothesis
 from palitune.models.generation.constraints import build_logits_processor
 from palitune.models.generation.kv_cache import generate_tokens
+from palitune.models.generation.static_kv_cache import decoder_class
 from palitune.models.modes import inference_mode
 from palitune.models.paligemma import PaliGemmaPrefixLM
 
@@ -67,9 +69,9 @@ def generate(
         if num_beams == 1
         else BeamSearch(*limits, num_beams, processor)
     )
-    with inference_mode(network):
+    with inference_mode(network), cached_lora_weights(network):
         inputs = {key: value.to(model.device) for key, value in batch.items()}
-        hypotheses = generate_tokens(model, inputs, strategy)
+        hypotheses = generate_tokens(model, inputs, strategy, decoder_class(model.device))
     return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
 
 

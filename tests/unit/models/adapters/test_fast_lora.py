@@ -12,6 +12,7 @@ from palitune.models.adapters.fast_lora import (
     FastLoraLinear,
     FastLoraLinear4bit,
     FastLoraLinear8bit,
+    cached_lora_weights,
     use_fast_lora,
 )
 
@@ -129,3 +130,23 @@ def test_a_16_bit_base_keeps_its_precision_and_float32_gradients() -> None:
             float((actual[name].float() - value).norm() / value.norm()) for actual in (ours, theirs)
         )
         assert error < 2 * error_of_peft + 0.01, name
+
+
+def test_weights_are_cast_once_inside_the_cache_with_the_same_results() -> None:
+    torch.manual_seed(0)
+    ours, x = fast(with_lora(TwoLayers()).to(torch.bfloat16)), torch.randn(3, 64).bfloat16()
+    layers = [module for module in ours.modules() if isinstance(module, FastLoraLinear)]
+    with torch.inference_mode():
+        expected = ours(x)
+        with cached_lora_weights(ours):
+            assert torch.equal(ours(x), expected)
+            cast = [layer.cast_weights[torch.bfloat16] for layer in layers]
+            assert torch.equal(ours(x), expected)
+            assert all(
+                layer.cast_weights[torch.bfloat16] is pair
+                for layer, pair in zip(layers, cast, strict=True)
+            )
+        assert all(layer.cast_weights is None for layer in layers)
+        for layer in layers:
+            layer.lora_B["default"].weight.mul_(2)
+        assert not torch.equal(ours(x), expected), "changed weights are used after the cache"
