@@ -24,7 +24,7 @@ def generate_tokens(
     network: PaliGemmaPrefixLM,
     batch: Mapping[str, Tensor],
     strategy: DecodingStrategy,
-    decoder_class: "type[KVCacheDecoder]",
+    decoder_class: "type[KVCacheDecoder] | None" = None,
 ) -> list[Hypothesis]:
     """Generate until all sequences are finished.
 
@@ -32,9 +32,9 @@ def generate_tokens(
         network: The model.
         batch: Prompts from `Collator.collate_prompts`, on the device of the model.
         strategy: Selects the tokens.
-        decoder_class: Class of the cache.
+        decoder_class: Class of the cache; None: `KVCacheDecoder`.
     """
-    decoder = decoder_class(network, batch)
+    decoder = (decoder_class or KVCacheDecoder)(network, batch)
     logits = decoder.prefill(batch)
     while True:
         rows, tokens = strategy.select(logits)
@@ -138,9 +138,7 @@ class KVCacheDecoder:
     def _allocate_block(self, key: Tensor, num_sequences: int) -> Tensor:
         return key.new_empty(2, num_sequences, key.shape[1], BLOCK_SIZE, key.shape[3])
 
-    def _masks_by_layer_type(
-        self, num_generated: int | Tensor
-    ) -> dict[str, tuple[Tensor, Tensor]]:
+    def _masks_by_layer_type(self, num_generated: int | Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the masks of the newest token over the prompt and over the generated tokens."""
         index = torch.arange(self._num_slots(), device=self.device)
         prompt_mask = self.prompt_mask[:, None, None]

@@ -128,7 +128,7 @@ class StepGraph:
             self.logits = step()
 
     def replay(self) -> Tensor:
-        """Run the step on the present values of its buffers; the next call overwrites the result."""
+        """Run the step on its buffers; the next call overwrites the result."""
         self.graph.replay()
         return self.logits
 
