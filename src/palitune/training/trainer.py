@@ -21,10 +21,9 @@ from palitune.training.activation_memory import (
     ActivationMemoryCallback,
     activation_offload_context,
 )
-from palitune.training.batches import TrainingCollator
 from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
 from palitune.training.config import TrainingConfig
-from palitune.training.data import TrainingData
+from palitune.training.data import TrainingCollator, TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
 from palitune.training.state.checkpoints import CheckpointManager
 from palitune.training.state.resume import CheckpointingTrainer, PreemptionCallback

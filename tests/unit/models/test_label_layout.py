@@ -16,8 +16,8 @@ from palitune.models.config import Local
 from palitune.models.label_layout import LabelLayout
 from palitune.models.loading import load
 from palitune.records import Example
-from palitune.training.batches import TrainingCollator
 from palitune.training.config import LossReduction
+from palitune.training.data import TrainingCollator
 from palitune.training.loss import count_items, token_weights
 
 

@@ -224,7 +224,7 @@ def test_buffers_of_fixed_shapes_give_the_same_answers(
             assert answer.log_probs == pytest.approx(other.log_probs, abs=1e-4)
         rows, slots = map(set, zip(*shapes, strict=True))
         assert slots == {5, 10, 15}
-        assert all(2 * fewer <= more for fewer, more in pairwise(sorted(rows, reverse=True)))
+        assert all(2 * fewer <= more for more, fewer in pairwise(sorted(rows, reverse=True)))
 
 
 def test_a_step_with_fixed_shapes_may_be_repeated(
