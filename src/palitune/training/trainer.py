@@ -146,7 +146,8 @@ class PrefixTrainer(EvaluatingTrainer):
         items = float(sum(batch["num_items"] for batch in batch_samples))
         if self.args.world_size == 1:
             return torch.tensor(items)  # on the CPU: a division by it needs no copy
-        return self.accelerator.gather(torch.tensor(items, device=device)).sum()
+        total: torch.Tensor = self.accelerator.gather(torch.tensor(items, device=device)).sum()
+        return total
 
 
 class _SetEpochCallback(TrainerCallback):  # type: ignore[misc]

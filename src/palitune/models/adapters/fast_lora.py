@@ -37,7 +37,7 @@ def _fast_forward(layer: Any, fallback: ForwardFn, x: Tensor, *args: Any, **kwar
         trained = layer.lora_A["default"].weight, layer.lora_B["default"].weight
         scaling = layer.scaling["default"]
         if type(base) is nn.Linear and not base.weight.requires_grad and base.bias is None:
-            output = _LinearWithUpdate.apply(rows, base.weight, *trained, scaling)  # type: ignore[no-untyped-call]
+            output = _LinearWithUpdate.apply(rows, base.weight, *trained, scaling)
         else:
             output = base(rows)
             if isinstance(layer, bnb.Linear8bitLt):

@@ -208,7 +208,7 @@ def mask_scores(
     masked = torch.full_like(scores, float("-inf"))
     indices = [np.concatenate([np.empty(0, np.int64), *ids]), *map(np.array, rows_of_mask.values())]
     on_device = torch.from_numpy(np.concatenate(indices)).to(scores.device, non_blocking=True)
-    token_ids, *rows = on_device.split([len(index) for index in indices])
+    token_ids, *rows = torch.split(on_device, [len(index) for index in indices])
     for mask, mask_rows in zip(rows_of_mask, rows, strict=True):
         values = scores[mask_rows]
         if mask is not None:

@@ -118,7 +118,8 @@ class StepGraph:
     """A step recorded as a CUDA graph."""
 
     def __init__(self, step: Callable[[], Tensor]) -> None:
-        side = torch.cuda.Stream()  # a recording must not be the first run on its stream
+        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # A recording must not be the first run on its stream.
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             step()
