@@ -61,10 +61,10 @@ class _LinearWithUpdate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         d_output = grad_outputs[0]
-        d_low_rank, d_a, d_b = _weight_gradients(ctx, d_output)
+        d_low_rank, d_a, d_b, cast_a = _weight_gradients(ctx, d_output)
         d_rows = None
         if ctx.needs_input_grad[0]:
-            d_rows = torch.mm(d_output, ctx.weight).addmm_(d_low_rank, ctx.saved_tensors[1])
+            d_rows = torch.mm(d_output, ctx.weight).addmm_(d_low_rank, cast_a)
         return d_rows, None, d_a, d_b, None
 
 
@@ -83,10 +83,10 @@ class _Update(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         d_output = grad_outputs[0]
-        d_low_rank, d_a, d_b = _weight_gradients(ctx, d_output)
+        d_low_rank, d_a, d_b, cast_a = _weight_gradients(ctx, d_output)
         d_rows = None
         if ctx.needs_input_grad[1]:
-            d_rows = torch.mm(d_low_rank, ctx.saved_tensors[1]).to(ctx.input_dtype)
+            d_rows = torch.mm(d_low_rank, cast_a).to(ctx.input_dtype)
         return d_output, d_rows, d_a, d_b, None
 
 
@@ -101,14 +101,14 @@ def _add_update(
     ctx.scaling, ctx.dtypes = scaling, (lora_a.dtype, lora_b.dtype)
 
 
-def _weight_gradients(ctx: Any, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the low-rank product, of A and of B."""
-    rows, _, cast_b, low_rank = ctx.saved_tensors
+def _weight_gradients(ctx: Any, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of the low-rank product, of A and of B, and A as it was used."""
+    rows, cast_a, cast_b, low_rank = ctx.saved_tensors  # checkpointing allows one access
     dtype_a, dtype_b = ctx.dtypes
     d_low_rank = torch.mm(d_output, cast_b)
     d_a = torch.mm(d_low_rank.t(), rows.to(d_low_rank.dtype)).to(dtype_a)
     d_b = torch.mm(d_output.t(), low_rank).to(dtype_b).mul_(ctx.scaling)
-    return d_low_rank, d_a, d_b
+    return d_low_rank, d_a, d_b, cast_a
 
 
 def _scaled_weights(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from palitune.models.adapters.fast_lora import (
     FastLoraLinear,
@@ -150,3 +151,21 @@ def test_weights_are_cast_once_inside_the_cache_with_the_same_results() -> None:
         for layer in layers:
             layer.lora_B["default"].weight.mul_(2)
         assert not torch.equal(ours(x), expected), "changed weights are used after the cache"
+
+
+def test_gradients_are_the_same_when_the_layers_are_recomputed() -> None:
+    torch.manual_seed(0)
+    ours, x = fast(with_lora(TwoLayers())), torch.randn(3, 64)
+    expected = results(ours, x)
+
+    def recomputed(x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = checkpoint(ours, x, use_reentrant=False)
+        return output
+
+    ours.zero_grad()
+    x = x.clone().requires_grad_()
+    recomputed(x).float().sin().sum().backward()
+    assert torch.equal(x.grad, expected["input"])
+    for name, parameter in ours.named_parameters():
+        if parameter.requires_grad:
+            assert torch.equal(parameter.grad, expected[name]), name
