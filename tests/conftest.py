@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw
 
 from palitune.records import Example
 
+from support.device_counts_table import pytest_terminal_summary as pytest_terminal_summary
+
 # The first call of a test may import a library, and CI machines are busy: no deadline. In CI the
 # cases are the same on every run, so that a change is judged by itself; elsewhere they are new.
 hypothesis.settings.register_profile("palitune", deadline=None, derandomize="CI" in os.environ)

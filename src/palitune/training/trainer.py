@@ -26,10 +26,9 @@ from palitune.training.activation_memory import (
 )
 from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
 from palitune.training.config import TrainingConfig
-from palitune.training.data import TrainingData
+from palitune.training.data import TrainingCollator, TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
 from palitune.training.loader_monitor import LoaderMonitor
-from palitune.training.loss import count_items, token_weights
 from palitune.training.loss_scaling import make_grad_scaler
 from palitune.training.state.checkpoints import CheckpointManager
 from palitune.training.state.fsdp import is_sharded, wrap_in_ddp
@@ -118,7 +117,7 @@ class PrefixTrainer(EvaluatingTrainer):
         super().__init__(
             settings,
             train_dataset=data.training_set,
-            data_collator=data.collator.collate_train,
+            data_collator=TrainingCollator(data.collator, settings.loss_reduction),
             **kwargs,
         )
         self.sampler = _build_epoch_sampler(settings, data)
@@ -127,7 +126,7 @@ class PrefixTrainer(EvaluatingTrainer):
         self.add_callback(_SetEpochCallback(data.training_set))
 
     def training_step(
-        self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | None = None
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Run forward and backward pass, without the stock walk through all modules."""
         if not model.training:
@@ -162,19 +161,16 @@ class PrefixTrainer(EvaluatingTrainer):
     def compute_loss(
         self,
         model: Any,
-        inputs: Batch,
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        reduction = self.settings.loss_reduction
+        inputs = dict(inputs)
+        weights, items = inputs.pop("label_weights"), inputs.pop("num_items")
         losses = model(**inputs, label_smoothing=self.settings.label_smoothing).loss
-        labels, types = inputs["labels"], inputs["token_type_ids"]
-        total = (losses * token_weights(labels, reduction, types)).sum()
-        items = num_items_in_batch
-        if items is None:
-            items = torch.tensor(count_items(labels, reduction, types))
+        divisor = items if num_items_in_batch is None else num_items_in_batch
         # DDP averages gradients over processes, but the items are already counted over all of them.
-        loss: torch.Tensor = total / items.to(total.device) * self.accelerator.num_processes
+        loss: torch.Tensor = (losses * weights).sum() / divisor * self.accelerator.num_processes
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -182,15 +178,13 @@ class PrefixTrainer(EvaluatingTrainer):
         self._unscale_gradients()
         return self.accelerator.clip_grad_norm_(self._trainable_parameters, self.args.max_grad_norm)
 
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
         """Count the items of an optimizer step; the only hook that gets all its micro-batches."""
-        reduction = self.settings.loss_reduction
-        items = sum(
-            count_items(batch["labels"], reduction, batch["token_type_ids"])
-            for batch in batch_samples
-        )
-        total = torch.tensor(float(items), device=device)
-        return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
+        items = float(sum(batch["num_items"] for batch in batch_samples))
+        if self.args.world_size == 1:
+            return torch.tensor(items)  # on the CPU: a division by it needs no copy
+        total: torch.Tensor = self.accelerator.gather(torch.tensor(items, device=device)).sum()
+        return total
 
 
 class _SetEpochCallback(TrainerCallback):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from palitune.models.generation.beam_search import (
 )
 from palitune.models.generation.constraints import build_logits_processor
 from palitune.models.generation.kv_cache import generate_tokens
+from palitune.models.generation.static_kv_cache import decoder_class
 from palitune.models.modes import inference_mode
 from palitune.models.paligemma import PaliGemmaPrefixLM
 
@@ -62,6 +63,8 @@ def generate(
     Raises:
         ModelError: A single object of a grammar does not fit into the limit of its prompt.
     """
+    from palitune.models.adapters.fast_lora import cached_lora_weights
+
     num_prompts = len(batch["input_ids"])
     most = limit_per_prompt(max_new_tokens, num_prompts)
     model = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixLM))
@@ -74,9 +77,9 @@ def generate(
         if num_beams == 1
         else BeamSearch(*limits, num_beams, processor)
     )
-    with inference_mode(network), model.autocast():
+    with inference_mode(network), cached_lora_weights(network), model.autocast():
         inputs = {key: value.to(model.device) for key, value in batch.items()}
-        hypotheses = generate_tokens(model, inputs, strategy)
+        hypotheses = generate_tokens(model, inputs, strategy, decoder_class(model.device))
     return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
 
 
