@@ -51,8 +51,18 @@ def test_answers_are_those_of_the_cpu(
         network = load(Local(path=str(tiny(family)), device=device, dtype=Dtype.fp32))
         with full_float32_precision():
             answers.append(generate(network, collator.tokenizer, prompts, 8, num_beams=num_beams))
+            if device is GPU:
+                with_graphs = generate(
+                    network,
+                    collator.tokenizer,
+                    prompts,
+                    8,
+                    num_beams=num_beams,
+                    cuda_graphs=True,
+                )
     on_cpu, on_gpu = ([answer.token_ids for answer in side] for side in answers)
     assert on_gpu == on_cpu
+    assert [answer.token_ids for answer in with_graphs] == on_cpu
 
 
 @pytest.mark.parametrize("family", FAMILIES)

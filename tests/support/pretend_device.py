@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
-from palitune.models import attention, lm_head
+from palitune.models import lm_head
 
 DEVICE = torch.device("meta")
 
@@ -141,7 +141,6 @@ class PretendDevice(TorchDispatchMode):
         """Enter the device with torch's functions that a dispatch mode does not see."""
         with (
             patch.dict(lm_head.CHUNK_BYTES, {DEVICE.type: lm_head.CHUNK_BYTES["cuda"]}),
-            patch.dict(getattr(attention, "QUERIES_PER_CHUNK", {}), {DEVICE.type: 256}),
             patch.object(torch, "tensor", self._make_tensor),
             patch.object(torch, "is_autocast_enabled", _is_autocast_enabled),
             patch.object(torch, "autocast", _Autocast),

@@ -53,6 +53,9 @@ class EvaluationConfig:
     num_beams: Annotated[int, Ge(1)] = 1
     """Number of beams; the result is the beam with the highest log-probability per token
     (1: greedy decoding)."""
+    cuda_graphs: bool = False
+    """Record the decoding step as a CUDA graph, so that short steps are not limited by the host;
+    CUDA only, and not measured yet."""
     constrained_decoding: bool = False
     """Generate only well-formed objects with the labels in the prompt. An answer close to
     `task.max_new_tokens` may contain one object fewer than would fit. Off by default, because

@@ -214,7 +214,12 @@ def _predict_batch(
             for example in loaded.prompt_examples
         ]
         predictions += answer_prompts(
-            network, tokenizer, questions, loaded.prompt_batch, num_beams=settings.num_beams
+            network,
+            tokenizer,
+            questions,
+            loaded.prompt_batch,
+            num_beams=settings.num_beams,
+            cuda_graphs=settings.cuda_graphs,
         )
     by_id = {prediction.id: prediction for prediction in predictions}
     predictions = [by_id[example.id] for example in loaded.examples]

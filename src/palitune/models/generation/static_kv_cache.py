@@ -23,9 +23,9 @@ MAX_GRAPH_ERROR = 0.05
 other matrix kernels."""
 
 
-def decoder_class(device: torch.device) -> type[KVCacheDecoder]:
-    """Return the fastest decoder of a device."""
-    return StaticKVCacheDecoder if device.type == "cuda" else KVCacheDecoder
+def decoder_class(device: torch.device, *, cuda_graphs: bool) -> type[KVCacheDecoder]:
+    """Return the decoder of a device: with fixed shapes if its steps are recorded as graphs."""
+    return StaticKVCacheDecoder if cuda_graphs and device.type == "cuda" else KVCacheDecoder
 
 
 class StaticKVCacheDecoder(KVCacheDecoder):
