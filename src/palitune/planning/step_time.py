@@ -4,7 +4,7 @@ A step takes as long as its products and its memory traffic, or as the host need
 kernels, whichever is longer. All constants are predictions for a GPU; none was measured on one.
 """
 
-from palitune.models.attention import CHUNKED_ATTENTION
+from palitune.models.attention import CHUNKED_ATTENTION, FLEX_ATTENTION
 from palitune.models.chunked_attention import queries_per_chunk
 from palitune.planning.activation_bytes import FLOAT32_BYTES, BatchShape
 from palitune.planning.peak_memory import is_checkpointed, saved_activation_bytes
@@ -14,7 +14,7 @@ SECONDS_PER_LAUNCH = 6e-6
 """Host time of a kernel launch by PyTorch's eager mode: 5 to 9 microseconds on current CPUs."""
 LAYER_LAUNCHES = {"paligemma": 78, "paligemma2": 130}
 """Launches of a decoder layer, forward and backward, without LoRA and without attention scores."""
-LORA_LAUNCHES = 16
+LORA_LAUNCHES = 14
 """Launches that LoRA adds to a linear layer, forward and backward."""
 CHUNK_LAUNCHES = 55
 """Launches per chunk of queries of the chunked attention, forward and backward."""
@@ -25,8 +25,10 @@ VISION_LAYER_LAUNCHES = 15
 OTHER_LAUNCHES = 150
 """Launches of masks, embeddings, loss and optimizer.
 
-The counts were taken from operations of a step of PaliGemma 2 3B with LoRA at 304 tokens (9,657;
-with checkpointing 13,109), at 448 px (13,782), and of PaliGemma 1 (3,943)."""
+The counts are those of a training step of the 3B models with LoRA at 304 tokens, on tensors that
+pretend to be on a GPU (`tests/properties/device_counts.json`)."""
+FLEX_LAUNCHES = 6
+"""Launches of flex_attention, forward and backward; an estimate."""
 BYTES_PER_SCORE = {False: 237, True: 326}
 """Memory traffic per attention score of the chunked attention, forward and backward, and with the
 recomputation of a checkpointed layer; counted from the operands of its operations."""
@@ -45,6 +47,8 @@ def micro_batch_launches(context: MemoryContext, batch: BatchShape) -> float:
         score_bytes = batch.num_tokens * model_shape.language.num_heads * FLOAT32_BYTES
         chunk = queries_per_chunk("cuda", score_bytes)
         per_layer += CHUNK_LAUNCHES * -(-batch.seq_len // chunk)
+    elif model_shape.attn_implementation == FLEX_ATTENTION:
+        per_layer += FLEX_LAUNCHES
     recomputed = _num_checkpointed(context) * RECOMPUTE_SHARE
     vision_layers = 0 if context.training.vision_feature_cache else model_shape.vision.num_layers
     backward_too = 3 if model_shape.trains("vision") else 1

@@ -1,11 +1,13 @@
 """Launches equal those that were counted, and bound the step of a small micro-batch."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from palitune.models.adapters.config import Lora
-from palitune.models.config import ModelConfig, PaliGemma, PaliGemma2
+from palitune.models.config import MODELS, AttentionImplementation, ModelConfig, PaliGemma2
 from palitune.planning.activation_bytes import BatchShape
 from palitune.planning.alternatives import make_memory_context, with_resolution
 from palitune.planning.flops import estimate_speed
@@ -16,6 +18,7 @@ from palitune.planning.step_time import micro_batch_launches
 from palitune.planning.workload import Workload
 from palitune.training.config import TrainingConfig
 
+COUNTS = Path(__file__).parents[2] / "properties" / "device_counts.json"
 ROWS = Workload(48, 16, 48.0, 16.0, 1, 160, 160, "assumed")
 
 
@@ -25,28 +28,23 @@ def context(model: ModelConfig, resolution: int = 224, **settings: object) -> Me
     return make_memory_context(shape, model, Lora(), training, "cuda")
 
 
-@pytest.mark.parametrize(
-    ("run", "tokens", "counted"),
-    [
-        (context(PaliGemma2()), 304, 9657),
-        (context(PaliGemma2(), gradient_checkpointing=True), 304, 13109),
-        (context(PaliGemma2(), 448), 1072, 13782),
-        (context(PaliGemma()), 304, 3943),
-    ],
-)
-def test_launches_equal_the_counted_ones_to_ten_percent(
-    run: MemoryContext, tokens: int, counted: int
-) -> None:
-    assert micro_batch_launches(run, BatchShape(1, tokens, 16, 1)) == pytest.approx(
-        counted, rel=0.1
-    )
+@pytest.mark.parametrize("family", ["paligemma2", "paligemma"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_launches_equal_the_counted_ones_to_ten_percent(family: str, checkpointing: bool) -> None:
+    attention = AttentionImplementation.chunked if family == "paligemma2" else None
+    model = MODELS[family](**({} if attention is None else {"attention": attention}))
+    run = context(model, gradient_checkpointing=checkpointing)
+    name = f"training, {family}, lora" + (", checkpointing" if checkpointing else "")
+    counted = json.loads(COUNTS.read_text())[name]["launches"]
+    predicted = micro_batch_launches(run, BatchShape(1, 304, 16, 1))
+    assert predicted == pytest.approx(counted, rel=0.1)
 
 
 def test_a_micro_batch_of_one_is_bound_by_launches_and_a_slow_card_by_its_products() -> None:
     run = context(PaliGemma2())
     h100 = estimate_speed(run, ROWS, planned_gpu("H100", None, None, None, 0.4))
     assert h100.step_seconds == h100.launch_seconds > h100.compute_seconds + h100.traffic_seconds
-    assert h100.samples_per_second < 25
+    assert h100.samples_per_second < 30  # 159 by products alone
     t4 = estimate_speed(run, ROWS, planned_gpu("T4", None, None, None, 0.4))
     assert t4.step_seconds == t4.compute_seconds + t4.traffic_seconds > t4.launch_seconds
 
