@@ -1,7 +1,5 @@
 """Merge an adapter (adapter.path=FOLDER) into its base model, for plain transformers."""
 
-from dataclasses import replace
-
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Export
 from palitune.config.to_yaml import to_yaml
@@ -31,7 +29,7 @@ def export(run: Export) -> None:
 
     bits = saved_quantization_bits(adapters.paths[0])
     if bits:
-        network = load_combined(replace(run.model, device=model.device), adapters, quantized=True)
+        network = load_combined(model, adapters, quantized=True)
         references.append(greedy_outputs(network, processor, examples, run.max_new_tokens))
         del network
 

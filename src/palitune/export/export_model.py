@@ -17,7 +17,7 @@ from palitune.models.loading import TORCH_DTYPES, resolve_device
 from palitune.models.quantization import ExportQuantization
 
 MEMORY_PER_WEIGHT_BYTE = 1.3
-"""Memory for an export in relation to the bytes of its weights: the largest measured, rounded up."""
+"""Memory for an export in relation to the bytes of its weights; the tests keep it below this."""
 
 _logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 _VISION_TOWER = re.compile(r"(^|\.)vision_tower\.(vision_model\.)?")
-_LANGUAGE_MODEL = re.compile(r"^language_model\.(?!model\.|lm_head\.)")
+_LANGUAGE_MODEL = re.compile(r"^language_model\.(?!model\.)")
 
 
 def released_module(name: str) -> str:
@@ -18,10 +18,12 @@ def released_module(name: str) -> str:
 
 
 def released_tensor(name: str) -> str:
-    """Return the name in a released checkpoint of a tensor of a network's state dict."""
+    """Return the name in a released checkpoint of a tensor of a network's state dict.
+
+    A head of its own, which no released checkpoint has, keeps the name that all versions read.
+    """
     name = released_module(name.removeprefix("model."))
-    name = _LANGUAGE_MODEL.sub("language_model.model.", name)
-    return re.sub(r"^lm_head\.", "language_model.lm_head.", name)
+    return _LANGUAGE_MODEL.sub("language_model.model.", name)
 
 
 def portable_target(module: str) -> str:

@@ -24,8 +24,9 @@ class LoraNetwork(PeftModel):  # type: ignore[misc]
 def as_lora_network(adapted: PeftModel) -> LoraNetwork:
     """Make a PEFT model a `LoraNetwork`, in place.
 
-    A method stored on the instance would be a reference cycle, and `del network` would free nothing.
+    A method stored on the instance would be a reference cycle that keeps the weights in memory.
     """
     adapted.__class__ = LoraNetwork
-    adapted.initial_lora_weights = {}
-    return adapted
+    network: LoraNetwork = adapted
+    network.initial_lora_weights = {}
+    return network

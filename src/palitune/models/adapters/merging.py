@@ -6,7 +6,6 @@ of it. Memory stays near that of the weights: they are merged in place, layer by
 
 import copy
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -119,7 +118,7 @@ def save_pretrained(network: Network, processor: Any, folder: Path, dtype: torch
     _save_processor(processor, folder)
 
 
-def save_tensors(tensors: Mapping[str, Tensor], folder: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
     """Write tensors as model.safetensors or, if they are large, in numbered files with an index."""
     split = split_torch_state_dict_into_shards(tensors, filename_pattern=WEIGHTS_PATTERN)
     for file, names in split.filename_to_tensors.items():
