@@ -1,4 +1,4 @@
-"""Evaluate the base model, an adapter (adapter.path=...), several, or a file of predictions."""
+"""Evaluate the base model, an adapter (adapter.path=...), several, predictions, or a server."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ def evaluate(run: Evaluate) -> None:
     from palitune.data.dataset import load_split
     from palitune.distributed.collectives import is_main_process
     from palitune.evaluation import partial_predictions
+    from palitune.evaluation.endpoint import compare_with_run, predict_with_endpoint
     from palitune.evaluation.evaluate import generate_predictions
     from palitune.evaluation.prediction_files import load_predictions
     from palitune.evaluation.scoring import score_predictions
@@ -24,7 +25,12 @@ def evaluate(run: Evaluate) -> None:
     check_submission(run.evaluation.submission, datasets)
 
     runs, predictions = run.per_adapter(), []
-    if run.predictions is not None:
+    if run.endpoint is not None:
+        run_writer.create_run_folder(run.output_dir, to_yaml(run), test=datasets)
+        predictions.append(
+            predict_with_endpoint(run.endpoint, run.endpoint_model, datasets, run.evaluation)
+        )
+    elif run.predictions is not None:
         predictions.append(load_predictions(run.predictions, datasets, run.evaluation))
         run_writer.create_run_folder(run.output_dir, to_yaml(run), test=datasets)
     else:
@@ -50,6 +56,12 @@ def evaluate(run: Evaluate) -> None:
             run_writer.write_results(folder, each.evaluation.split, results)
         if run.evaluation.submission is not None and is_main_process():
             write_submission(folder, run.evaluation.submission, datasets[0], predicted[0])
+    if run.endpoint is not None and run.predictions is not None:
+        expected = load_predictions(run.predictions, datasets, run.evaluation)
+        scored = score_predictions(datasets, expected, run.evaluation)
+        comparison = compare_with_run(datasets, predictions[0], results, expected, scored)
+        run_writer.print_checks(comparison.summary_lines())
+        comparison.check(run.max_difference)
     if run.adapters:
         run_writer.write_comparison(run.output_dir, [each.output_dir for each in runs])
 
