@@ -25,7 +25,7 @@ def evaluate(run: Evaluate) -> None:
     check_submission(run.evaluation.submission, datasets)
 
     runs, predictions = run.per_adapter(), []
-    if run.endpoint is not None:
+    if run.endpoint is not None and run.endpoint_model is not None:
         run_writer.create_run_folder(run.output_dir, to_yaml(run), test=datasets)
         predictions.append(
             predict_with_endpoint(run.endpoint, run.endpoint_model, datasets, run.evaluation)

@@ -7,7 +7,12 @@ from palitune.config.to_yaml import to_yaml
 
 @recipe(Export)
 def export(run: Export) -> None:
-    from palitune.export.export_model import export_merged, export_onnx, export_settings
+    from palitune.export.export_model import (
+        export_merged,
+        export_onnx,
+        export_settings,
+        serving_notes,
+    )
     from palitune.export.hub import upload_folder
     from palitune.export.parity import assert_parity, greedy_outputs, measure_parity
     from palitune.export.samples import select_parity_examples
@@ -36,7 +41,7 @@ def export(run: Export) -> None:
 
     parity = measure_parity(exported, processor, examples, references, run, model=model, bits=bits)
     write_model_card(exported, adapters, parity, examples, run)
-    print_checks(parity.summary_lines())
+    print_checks([*parity.summary_lines(), *serving_notes(adapters)])
     assert_parity(parity, exported)
     if run.onnx:
         print_checks([f"ONNX model, verified against the export: {export_onnx(exported)}"])

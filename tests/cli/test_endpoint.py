@@ -159,7 +159,7 @@ def test_a_server_that_refuses_or_is_not_there_ends_in_one_sentence(
         ),
         (
             ["endpoint=http://x/v1", "endpoint_model=m", "adapters=[a,b]"],
-            "endpoint cannot be combined with adapters",
+            "endpoint and adapters cannot be combined",
         ),
         (["max_difference=-1"], "max_difference must be at least 0"),
     ],

@@ -115,7 +115,7 @@ class Evaluate(DataRecipeConfig):
     """Adapter folders to evaluate and compare instead of `adapter.path`; null is the base model,
     which is loaded once. Each gets a run folder of its own."""
     endpoint: str | None = None
-    """Evaluate the model of an OpenAI-compatible server instead, e.g. http://127.0.0.1:8000/v1.
+    """Evaluate the model of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1, instead.
     With `predictions=RUN` its answers are compared with those of the run. An API key is read from
     OPENAI_API_KEY."""
     endpoint_model: str | None = None
@@ -147,10 +147,8 @@ class Evaluate(DataRecipeConfig):
                 "endpoint answers by free greedy generation. Remove evaluation.num_beams, "
                 "constrained_decoding, perplexity and multiple_choice."
             )
-        if self.endpoint is not None and (self.adapters or self.adapter.path is not None):
-            raise ValueError(
-                "endpoint cannot be combined with adapters or adapter.path; remove one of them."
-            )
+        if self.endpoint is not None and self.adapters:
+            raise ValueError("endpoint and adapters cannot be combined; remove one of them")
         if self.adapters and self.predictions is not None:
             raise ValueError("adapters and predictions cannot be combined; remove one of them")
         if self.adapters and self.adapter.path is not None:

@@ -11,6 +11,9 @@ from palitune.errors import ModelError
 from palitune.export.onnx_language import export_language
 from palitune.export.onnx_vision import export_vision
 from palitune.models.adapters import merging
+from palitune.models.adapters.checkpoint import adapts_projector
+from palitune.models.adapters.combination import AdapterCombination
+from palitune.models.adapters.config import VLLM_PROJECTOR_NOTE
 from palitune.models.config import Device, Dtype, ModelConfig, Network
 from palitune.models.hub_files import count_parameters, fetch_model
 from palitune.models.loading import TORCH_DTYPES, resolve_device
@@ -64,6 +67,11 @@ def export_merged(
         quantize: Quantization of the exported language model.
     """
     merging.export(network, processor, folder, merging.export_dtype(model, dtype), quantize)
+
+
+def serving_notes(combination: AdapterCombination) -> list[str]:
+    """Return sentences about programs that cannot load the adapter without merging."""
+    return [VLLM_PROJECTOR_NOTE] if any(map(adapts_projector, combination.paths)) else []
 
 
 def export_onnx(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from torch import Tensor
 from palitune import __version__
 from palitune.distributed import collectives
 from palitune.errors import ModelError
-from palitune.models.adapters.config import Full
+from palitune.models.adapters.config import Full, module_group
 from palitune.models.adapters.peft_layers import (
     adapted_modules,
     add_lora,
@@ -94,6 +94,15 @@ def save_adapter(network: Network, folder: str | Path, model: ModelConfig) -> No
 def saved_quantization_bits(folder: str | Path) -> int | None:
     """Return the bits per weight of the quantized base of a saved adapter; None if unquantized."""
     return AdapterMetadata.read(folder).bits
+
+
+def adapts_projector(folder: str | Path) -> bool:
+    """Return whether a saved adapter is a LoRA on the projector, which vLLM cannot load."""
+    folder = Path(folder).expanduser()
+    if AdapterMetadata.read(folder).adapter == Full.name:
+        return False
+    targets = LoraConfig.from_pretrained(str(folder)).target_modules
+    return "projector" in set(map(module_group, targets))
 
 
 def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
