@@ -18,7 +18,7 @@ def evaluate(run: Evaluate) -> None:
     from palitune.evaluation.scoring import score_predictions
     from palitune.evaluation.submissions import check_submission, write_submission
     from palitune.models.adapters.switching import AdapterSwitcher
-    from palitune.models.loading import load_processor
+    from palitune.models.loading import describe_network, load_processor
     from palitune.report import run_writer
 
     datasets = load_split(run.data, run.task, run.evaluation.split, allow_missing_references=True)
@@ -44,7 +44,10 @@ def evaluate(run: Evaluate) -> None:
                 [each.model, each.adapter],
             )
             network = switcher.load(each.adapter)
-            run_writer.create_run_folder(each.output_dir, to_yaml(each), run.launch, test=datasets)
+            used = describe_network(network)
+            run_writer.create_run_folder(
+                each.output_dir, to_yaml(each), run.launch, network=used, test=datasets
+            )
             predictions.append(
                 generate_predictions(network, processor, datasets, each.evaluation, cache=cache)
             )

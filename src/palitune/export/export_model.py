@@ -15,8 +15,9 @@ from palitune.models.adapters.checkpoint import adapts_projector
 from palitune.models.adapters.combination import AdapterCombination
 from palitune.models.adapters.config import VLLM_PROJECTOR_NOTE
 from palitune.models.config import Device, Dtype, ModelConfig, Network
+from palitune.models.devices import resolve_device
 from palitune.models.hub_files import count_parameters, fetch_model
-from palitune.models.loading import TORCH_DTYPES, resolve_device
+from palitune.models.loading import TORCH_DTYPES
 from palitune.models.quantization import ExportQuantization
 
 MEMORY_PER_WEIGHT_BYTE = 1.3
