@@ -27,6 +27,10 @@ class MetricError(DataError):
     """A metric that cannot be computed here; the text names what is missing."""
 
 
+class EndpointError(ModelError):
+    """A server that cannot be evaluated, or whose answers differ; the text names the way out."""
+
+
 class TrainingError(RuntimeError):
     """Training that cannot start or continue; the text names the cause and the way out."""
 

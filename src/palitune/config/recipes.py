@@ -17,7 +17,7 @@ from palitune.data.sources.base import Data
 from palitune.data.sources.mixture import Mixture
 from palitune.distributed.strategies import STRATEGIES, Strategy
 from palitune.errors import check_ranges
-from palitune.evaluation.config import EvaluationConfig
+from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
@@ -114,9 +114,41 @@ class Evaluate(DataRecipeConfig):
     adapters: list[str | None] = field(default_factory=list)
     """Adapter folders to evaluate and compare instead of `adapter.path`; null is the base model,
     which is loaded once. Each gets a run folder of its own."""
+    endpoint: str | None = None
+    """Evaluate the model of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1, instead.
+    With `predictions=RUN` its answers are compared with those of the run. An API key is read from
+    OPENAI_API_KEY."""
+    endpoint_model: str | None = None
+    """Name of the model on that server."""
+    max_difference: Annotated[float, Ge(0)] = 0.01
+    """Maximum change of a metric from `predictions` to the server; more is an error. Without
+    references: the maximum share of answers that differ."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self)
+        if (self.endpoint is None) != (self.endpoint_model is None):
+            raise ValueError(
+                "endpoint and endpoint_model must be set together, got endpoint="
+                f"{self.endpoint} and endpoint_model={self.endpoint_model}."
+            )
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(
+                "endpoint must be an http address up to its version, e.g. "
+                f"http://127.0.0.1:8000/v1, got {self.endpoint}."
+            )
+        if self.endpoint is not None and (
+            self.evaluation.num_beams > 1
+            or self.evaluation.constrained_decoding
+            or self.evaluation.perplexity
+            or self.evaluation.multiple_choice is not MultipleChoiceMode.generate
+        ):
+            raise ValueError(
+                "endpoint answers by free greedy generation. Remove evaluation.num_beams, "
+                "constrained_decoding, perplexity and multiple_choice."
+            )
+        if self.endpoint is not None and self.adapters:
+            raise ValueError("endpoint and adapters cannot be combined; remove one of them")
         if self.adapters and self.predictions is not None:
             raise ValueError("adapters and predictions cannot be combined; remove one of them")
         if self.adapters and self.adapter.path is not None:

@@ -23,7 +23,8 @@ class ExportConfig:
     """Settings for export."""
 
     dtype: Dtype = Dtype.auto
-    """Dtype of the exported weights (auto: that of the base model's files). Merging uses fp32."""
+    """Dtype of the exported weights (auto: that of the base model's files). The base is loaded in
+    it; each merged weight is computed in fp32 and rounded once."""
     quantize: ExportQuantization = ExportQuantization.none
     """Quantize the language model to 4 bits (nf4) or 8 bits; torchao_int8 requires
     `pip install '.[torchao]'`."""

@@ -97,11 +97,9 @@ def load_combined(
 ) -> Network:
     """Load the base model with several adapters combined into one.
 
-    `quantized`: load the base as it was when the first adapter was trained; otherwise in float32.
+    `quantized`: load the base as it was when the first adapter was trained; otherwise unquantized.
     """
     metadata = AdapterMetadata.read(combination.paths[0])
-    if not quantized:
-        model = replace(model, dtype=Dtype.fp32)
     kind = Full() if metadata.adapter == Full.name else None
     base = load_base(
         with_saved_softcaps(model, metadata), kind, metadata.bits if quantized else None

@@ -2,10 +2,13 @@
 
 An adapter folder has PEFT's adapter_config.json and adapter_model.safetensors (for adapter=full:
 trained.safetensors), and palitune.json, which identifies the base model and is written last.
+Tensors have the names of the released checkpoints; those of earlier adapters are renamed.
 """
 
 import copy
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from torch import Tensor
 from palitune import __version__
 from palitune.distributed import collectives
 from palitune.errors import ModelError
-from palitune.models.adapters.config import Full
+from palitune.models.adapters.config import Full, module_group
 from palitune.models.adapters.peft_layers import (
     adapted_modules,
     add_lora,
@@ -29,12 +32,20 @@ from palitune.models.adapters.peft_layers import (
 )
 from palitune.models.config import ModelConfig, Network
 from palitune.models.hub_files import family
+from palitune.models.released_names import (
+    match_targets,
+    portable_target,
+    released_module,
+    released_tensor,
+)
 
 METADATA_FILE = "palitune.json"
 LORA_WEIGHTS_FILE = "adapter_model.safetensors"
 FULL_WEIGHTS_FILE = "trained.safetensors"
 
 StateDict = dict[str, Tensor]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,15 @@ def saved_quantization_bits(folder: str | Path) -> int | None:
     return AdapterMetadata.read(folder).bits
 
 
+def adapts_projector(folder: str | Path) -> bool:
+    """Return whether a saved adapter is a LoRA on the projector, which vLLM cannot load."""
+    folder = Path(folder).expanduser()
+    if AdapterMetadata.read(folder).adapter == Full.name:
+        return False
+    targets = LoraConfig.from_pretrained(str(folder)).target_modules
+    return "projector" in set(map(module_group, targets))
+
+
 def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +112,16 @@ def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> 
     if isinstance(network, PeftModel):
         kind, file, base = "lora", LORA_WEIGHTS_FILE, network.get_base_model()
         config, weights = _to_plain_lora(network)
+        config.target_modules = sorted(map(portable_target, config.target_modules))
         config.base_model_name_or_path = model.name_or_path()
         config.save_pretrained(folder)
     else:
         kind, file, base = Full.name, FULL_WEIGHTS_FILE, network
         weights = {n: p for n, p in network.named_parameters() if p.requires_grad}
-    plain = {key: weight.detach().cpu().contiguous() for key, weight in weights.items()}
+    released_name = _released_name(kind)
+    plain = {
+        released_name(key): weight.detach().cpu().contiguous() for key, weight in weights.items()
+    }
     save_file(plain, folder / file, metadata={"format": "pt"})
     final, attention = _softcap_flags(base)
     metadata = AdapterMetadata(
@@ -164,8 +188,7 @@ def load_additional_adapter(
         raise ModelError(f"{folder} is not a LoRA adapter; only LoRA adapters can be combined.")
     check_base_model(peft_model.get_base_model(), metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = True
+    config = _read_lora_config(folder, peft_model.get_base_model(), trainable=False)
     add_lora(peft_model, config, name)
     _load_lora_weights(peft_model, weights, file, name)
 
@@ -181,12 +204,35 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
             f"{file} contains {len(weights)} tensors, but {metadata.tensors} were saved. Copy the "
             "whole folder again."
         )
-    return weights, file
+    released_name = _released_name(metadata.adapter)
+    renamed = {released_name(name): weight for name, weight in weights.items()}
+    if len(renamed) != len(weights):
+        raise ModelError(f"{file} contains a tensor by two names. Copy the whole folder again.")
+    if changed := sorted(weights.keys() - renamed.keys()):
+        _logger.warning(
+            "%s has tensor names of an earlier version (first %s). They are renamed while reading; "
+            "train or save the adapter again to use it with other programs.",
+            file,
+            changed[0],
+        )
+    return renamed, file
+
+
+def _released_name(adapter: str) -> Callable[[str], str]:
+    return released_tensor if adapter == Full.name else released_module
+
+
+def _read_lora_config(folder: Path, base: Network, *, trainable: bool) -> LoraConfig:
+    """Return PEFT's configuration with the names of modules that `base` has."""
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = not trainable
+    modules = (name for name, _ in base.named_modules())
+    config.target_modules = match_targets(config.target_modules, modules)
+    return config
 
 
 def _load_lora(network: Network, weights: StateDict, file: Path, trainable: bool) -> Network:
-    config = LoraConfig.from_pretrained(str(file.parent))
-    config.inference_mode = not trainable
+    config = _read_lora_config(file.parent, network, trainable=trainable)
     expected = set(config.target_modules)
     adapted = inject_lora(network, config)
     check_adapted_modules(adapted, expected, trainable=trainable)
@@ -197,18 +243,21 @@ def _load_lora(network: Network, weights: StateDict, file: Path, trainable: bool
 def _load_lora_weights(
     peft_model: Network, weights: StateDict, file: Path, adapter_name: str = "default"
 ) -> None:
-    _check_keys_and_shapes(weights, lora_state_dict(peft_model, adapter_name), file)
-    set_peft_model_state_dict(peft_model, weights, adapter_name=adapter_name)
+    expected = lora_state_dict(peft_model, adapter_name)
+    by_released = {released_module(key): tensor for key, tensor in expected.items()}
+    _check_keys_and_shapes(weights, by_released, file)
+    weights_of_network = {key: weights[released_module(key)] for key in expected}
+    set_peft_model_state_dict(peft_model, weights_of_network, adapter_name=adapter_name)
     # PEFT renames the keys of some models while loading, so compare the loaded values.
     for key, loaded in lora_state_dict(peft_model, adapter_name).items():
-        if not torch.equal(loaded.cpu(), weights[key].to(loaded.dtype)):
+        if not torch.equal(loaded.cpu(), weights_of_network[key].to(loaded.dtype)):
             raise ModelError(f"{file}: {key} was not loaded into the network")
 
 
 def _load_full_weights(
     network: Network, weights: StateDict, file: Path, trainable: bool
 ) -> Network:
-    parameters = dict(network.named_parameters())
+    parameters = {released_tensor(name): weight for name, weight in network.named_parameters()}
     _check_keys_and_shapes(weights, {n: parameters[n] for n in weights if n in parameters}, file)
     network.requires_grad_(False)
     with torch.no_grad():

@@ -4,6 +4,7 @@ Targets are parts of PaliGemma, resolved to the module names of a network. Lists
 such as q_proj and v_proj would also match half of the vision tower by accident.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,6 +32,13 @@ MODULE_GROUPS = (
     "head",
 )
 MODULE_GROUP_ALIASES = ("language", "vision")
+
+VLLM_PROJECTOR_NOTE = (
+    "The adapter is on the projector, which vLLM cannot adapt: serve the merged model of `palitune "
+    "export` there, or remove projector from adapter.targets."
+)
+
+_logger = logging.getLogger(__name__)
 
 
 class Initialization(Enum):
@@ -150,6 +158,8 @@ class Lora(AdapterConfig):
         )
         adapted = inject_lora(network, config)
         check_adapted_modules(adapted, set(target_modules))
+        if "projector" in self.targets:
+            _logger.info(VLLM_PROJECTOR_NOTE)
         if self.initialization in BASE_MODIFYING_INITIALIZATIONS:
             adapted.initial_lora_weights = {
                 key: weight.detach().clone() for key, weight in lora_state_dict(adapted).items()
