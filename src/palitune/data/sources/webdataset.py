@@ -6,7 +6,6 @@
 their bytes, so that names in an archive never become paths.
 """
 
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from palitune.data.sources.columns.sharded import ArchiveReader, ShardedSource
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
 from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
+from palitune.json_text import parse_json
 from palitune.records import Row
 
 _TEXT_EXTENSIONS = ("txt", "text", "caption", "question", "answer", "prefix", "suffix", "cls", "id")
@@ -77,7 +77,7 @@ def _build_record(key: str, contents: dict[str, bytes], location: str) -> dict[s
     try:
         for extension, content in contents.items():
             if extension == "json":
-                columns = json.loads(content)
+                columns = parse_json(content)
                 if not isinstance(columns, dict):
                     raise ValueError(f"got {short_repr(columns)}")
                 record |= columns
@@ -85,7 +85,7 @@ def _build_record(key: str, contents: dict[str, bytes], location: str) -> dict[s
                 record["image"] = content
             elif extension in _TEXT_EXTENSIONS:
                 record[extension] = content.decode("utf-8").strip()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         expected = "a JSON object" if extension == "json" else "UTF-8 text"
         raise DataError(
             f"{location}: .{extension} must be {expected} ({error}). Write it again."
