@@ -65,12 +65,14 @@ def test_any_run_lengths_are_a_mask_of_their_size_or_a_sentence(rle: Any) -> Non
 
 
 def wrapping_lengths(num_pixels: int) -> list[int]:
-    """Lengths that are larger than the mask and add up to its size modulo 2**64."""
-    lengths = []
-    for count in range(1, 80_000):
-        lengths += [0, count * (2**34 - 1)]
-    excess = (num_pixels - sum(lengths)) % 2**64
-    return [*lengths, *[2**33] * (excess // 2**33 % 4), excess % 2**33]
+    """Return lengths that add up to 2**64 more than the mask; none has more than 35 bits per step."""
+    count = 60_000
+    weight = count * (count + 1) // 2
+    step, rest = divmod(2**64 + num_pixels, weight)
+    lengths = [rest]
+    for index in range(1, count + 1):
+        lengths += [index * step, 0]
+    return lengths
 
 
 def test_lengths_whose_sum_wraps_around_do_not_end_the_process() -> None:
