@@ -57,15 +57,17 @@ def test_any_run_lengths_are_a_mask_of_their_size_or_a_sentence(rle: Any) -> Non
     try:
         mask = decode_run_lengths(rle)
     except ValueError as error:
-        assert str(error).startswith("run lengths must")
-        assert len(str(error)) < 300
+        message = str(error)
     else:
+        message = "run lengths must be those of the mask"
         assert list(mask.shape) == rle["size"]
         assert np.array_equal(coco_mask.decode(to_compressed_rle(rle)), mask)
+    assert message.startswith("run lengths must")
+    assert len(message) < 300
 
 
 def wrapping_lengths(num_pixels: int) -> list[int]:
-    """Return lengths that add up to 2**64 more than the mask; none has more than 35 bits per step."""
+    """Return lengths that add up to 2**64 more than the mask, with steps of 35 bits at most."""
     count = 60_000
     weight = count * (count + 1) // 2
     step, rest = divmod(2**64 + num_pixels, weight)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palitune import __version__
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
-from palitune.json_text import parse_json
+from palitune.parsing import parse_json
 from palitune.records import Example, Prediction, prediction_from_json, prediction_to_json
 
 if TYPE_CHECKING:

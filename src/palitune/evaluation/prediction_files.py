@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.partial_predictions import PREDICTIONS_FILE
-from palitune.json_text import parse_json
+from palitune.parsing import parse_json
 from palitune.records import (
     Example,
     Instance,

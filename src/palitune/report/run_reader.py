@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palitune.errors import DataError
-from palitune.json_text import parse_json
+from palitune.parsing import check_yaml, parse_json
 from palitune.records import (
     Example,
     Instance,
@@ -156,9 +156,11 @@ def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
+        check_yaml(text)
         parsed = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML; delete it or run again") from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not YAML ({reason}); delete it or run again") from error
     return parsed if isinstance(parsed, dict) else {}
 
 

@@ -17,7 +17,7 @@ from palitune.data.benchmarks.layout import (
     by_split,
     in_one_file,
 )
-from palitune.json_text import parse_json
+from palitune.parsing import parse_json
 from palitune.records import Instance, Size
 
 _CELL_START_TOKENS = ("<td>", ">")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from palitune.data.sources.columns.records import RecordReader, RecordSource
 from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
-from palitune.json_text import parse_json
+from palitune.parsing import parse_json
 from palitune.records import Row
 
 

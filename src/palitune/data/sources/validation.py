@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palitune.errors import DataError
-from palitune.json_text import parse_json
+from palitune.parsing import parse_json
 from palitune.records import Row, Size
 
 if TYPE_CHECKING:

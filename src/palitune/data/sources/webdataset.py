@@ -17,7 +17,7 @@ from palitune.data.sources.columns.sharded import ArchiveReader, ShardedSource
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
 from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
-from palitune.json_text import parse_json
+from palitune.parsing import parse_json
 from palitune.records import Row
 
 _TEXT_EXTENSIONS = ("txt", "text", "caption", "question", "answer", "prefix", "suffix", "cls", "id")

@@ -27,6 +27,7 @@ from palitune.data.sources.validation import (
     utf8_lines,
 )
 from palitune.errors import DataError
+from palitune.parsing import check_yaml
 from palitune.records import Instance, Row, Size
 
 _BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)
@@ -217,7 +218,9 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
-        content = yaml.safe_load(file.read_bytes())
+        text = file.read_text(encoding="utf-8-sig")
+        check_yaml(text)
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{file}: file must be YAML ({reason}). Correct it.") from error
