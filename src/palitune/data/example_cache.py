@@ -4,13 +4,17 @@ The cache is the folder `examples` of `$PALITUNE_CACHE` (default `~/.cache/palit
 an entry is a digest of everything that its examples depend on: the settings of source and task;
 path, size and time of the annotation files and of the files that the task reads; and the code that
 writes examples. An entry has `examples.arrow`, a message for each bad row in `skipped.json`, and a
-message for each reason why the task dropped something in `dropped.json`.
+message for each reason why the task dropped something in `dropped.json`. `checksum.txt` has size
+and checksum of these files; a damaged entry is written again.
 """
 
 import importlib.util
 import json
+import logging
 import os
+import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
@@ -30,6 +34,12 @@ from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+ENTRY_FILES = ("examples.arrow", "skipped.json", "dropped.json")
+CHECKSUM_FILE = "checksum.txt"
+_CHECKSUM_BLOCK_BYTES = 1 << 22
 
 RECORD_BATCH_SIZE = 1000
 """Examples per Arrow record batch."""
@@ -89,17 +99,42 @@ def ensure_cached(
     """
     file = source.annotation_file(split)
     folder = cache_folder() / _fingerprint(source, task, split, file)
+    if folder.exists() and not _is_intact(folder):
+        log.warning("%s is damaged; the examples of %s are written again", folder, file)
+        shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         try:
             with write_atomically(folder) as temporary:
                 temporary.mkdir()
                 _write_entry(source, task, split, temporary, allow_missing_references)
+                (temporary / CHECKSUM_FILE).write_text(_checksum(temporary), encoding="ascii")
         except OSError as error:
             raise DataError(
                 f"{folder.parent}: the examples of {file} cannot be written here ({error}); set "
                 "the environment variable PALITUNE_CACHE to a folder with free space"
             ) from error
     return folder
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether the files of an entry are those that were written."""
+    try:
+        expected = (folder / CHECKSUM_FILE).read_text(encoding="ascii")
+        return expected == _checksum(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum(folder: Path) -> str:
+    """Return size and CRC-32 of every file of an entry; a gigabyte takes about a second."""
+    lines = []
+    for name in ENTRY_FILES:
+        size, checksum = 0, 0
+        with (folder / name).open("rb") as file:
+            while block := file.read(_CHECKSUM_BLOCK_BYTES):
+                size, checksum = size + len(block), zlib.crc32(block, checksum)
+        lines.append(f"{name} {size} {checksum:08x}\n")
+    return "".join(lines)
 
 
 def _fingerprint(source: Source, task: Task, split: str, file: Path) -> str:

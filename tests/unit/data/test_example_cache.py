@@ -1,11 +1,21 @@
 """The example cache depends on the code that writes examples."""
 
+import json
+import random
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from palitune.data import example_cache
-from palitune.data.example_cache import CODE, code_files
+from palitune.data.dataset import Examples
+from palitune.data.example_cache import (
+    CHECKSUM_FILE,
+    CODE,
+    ENTRY_FILES,
+    code_files,
+    ensure_cached,
+)
 from palitune.data.sources.jsonl import Jsonl
 from palitune.tasks.ocr import Ocr
 
@@ -42,3 +52,31 @@ def test_an_edited_file_changes_the_digest(
     assert digest() == before
     (tmp_path / "cached_code" / edited).write_text("x = 2\n")
     assert digest() != before
+
+
+def write_rows(folder: Path, count: int) -> Jsonl:
+    for index in range(count):
+        Image.new("RGB", (4, 4)).save(folder / f"{index}.png")
+    lines = [json.dumps({"image": f"{i}.png", "text": f"text {i}"}) for i in range(count)]
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    return Jsonl(path=str(folder))
+
+
+@pytest.mark.parametrize("name", [*ENTRY_FILES, CHECKSUM_FILE])
+def test_a_damaged_entry_is_written_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path / "cache"))
+    source, rng = write_rows(tmp_path, 3), random.Random(0)
+    folder = ensure_cached(source, Ocr(), "train")
+    expected = list(Examples(folder, "ocr"))
+    intact = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for damage in ("flip", "truncate", "remove"):
+        content = bytearray(intact[name])
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (folder / name).write_bytes(content if damage == "flip" else intact[name][:-1])
+        if damage == "remove":
+            (folder / name).unlink()
+        assert ensure_cached(source, Ocr(), "train") == folder
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == intact
+        assert list(Examples(folder, "ocr")) == expected
