@@ -32,6 +32,7 @@ from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
+from palitune.terminal import escape_markup
 
 T = TypeVar("T")
 
@@ -295,7 +296,7 @@ def with_progress(items: Iterable[T], description: str) -> Iterator[T]:
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task_id = progress.add_task(description, total=None)
+        task_id = progress.add_task(escape_markup(description), total=None)
         for item in items:
             yield item
             progress.advance(task_id)

@@ -56,8 +56,8 @@ def read_lora_config(folder: Path, weights: "dict[str, Tensor]") -> Any:
             raise ModelError(f"{file}: {name!r} is not a field of a LoRA. Remove it.")
         if name not in _IGNORED | _USED and value != defaults.get(name):
             raise ModelError(
-                f"{file}: {name} must be {defaults.get(name)!r}, got {_short(value)}. Save the adapter "
-                "without it."
+                f"{file}: {name} must be {defaults.get(name)!r}, got {_short(value)}. Save the "
+                "adapter without it."
             )
     config = {name: settings.get(name, defaults[name]) for name in _USED}
     _check_values(config, file)
