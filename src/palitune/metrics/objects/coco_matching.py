@@ -160,8 +160,8 @@ def _to_rle(annotations: CocoAnnotations, images: CocoAnnotations) -> CocoAnnota
         mask, (width, height) = entry["segmentation"], size[entry["image_id"]]
         if isinstance(mask, list):
             mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
-        has_size = width is not None and height is not None
-        mask = to_compressed_rle(mask, (width, height) if has_size else None)
+        declared = None if width is None or height is None else (width, height)
+        mask = to_compressed_rle(mask, declared)
         converted.append(entry | {"segmentation": mask})
     return converted
 

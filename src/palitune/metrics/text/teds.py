@@ -17,15 +17,9 @@ from html.parser import HTMLParser
 from typing import ClassVar
 
 from palitune.metrics.base import (
-    FloatArray,
-    ResampleCounts,
-    SummedMetric,
-    answer_text,
+    SeveralMeansMetric,
     check_references,
-    reference_texts,
-    weighted_mean,
 )
-from palitune.records import Example, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -230,42 +224,31 @@ def _relabel_cost(a: TableNode, b: TableNode, structure_only: bool) -> float:
     return Levenshtein.normalized_distance(a.content, b.content)
 
 
-class Teds(SummedMetric):
+class Teds(SeveralMeansMetric):
     """Mean similarity of tables, with and without the content of their cells."""
 
     num_statistics: ClassVar[int] = 2
+    names = ("teds", "teds_structure")
 
     def __init__(self) -> None:
         super().__init__()
         self.num_too_large = 0
         """Examples whose tables are beyond the limits of size, depth and time."""
 
-    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        answer, references = answer_text(prediction), reference_texts(example)
+    def scores(self, answer: str, references: tuple[str, ...]) -> tuple[float, ...]:
         check_references(references)
         try:
-            self.statistics.append(
-                (
-                    _best_similarity(answer, references, structure_only=False),
-                    _best_similarity(answer, references, structure_only=True),
-                )
+            return (
+                _best_similarity(answer, references, structure_only=False),
+                _best_similarity(answer, references, structure_only=True),
             )
         except TableTooLargeError as error:
             self.num_too_large += 1
-            self.statistics.append((0.0, 0.0))
             log.warning(
-                "teds: example %s scores 0: %s (%d so far)", example.id, error, self.num_too_large
-            )
-        return dict(zip(_METRIC_NAMES, self.statistics[-1], strict=True))
-
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        return {
-            name: weighted_mean(counts, column)
-            for name, column in zip(_METRIC_NAMES, self.columns(), strict=True)
-        }
-
-
-_METRIC_NAMES = ("teds", "teds_structure")
+                "teds: example %d scores 0: %s (%d so far)",
+                self.num_examples + 1, error, self.num_too_large,
+            )  # fmt: skip
+            return 0.0, 0.0
 
 
 def _best_similarity(answer: str, references: Sequence[str], *, structure_only: bool) -> float:

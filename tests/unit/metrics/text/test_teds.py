@@ -134,7 +134,7 @@ def test_a_table_beyond_the_limits_scores_0_and_is_counted(
     assert time.process_time() - started < 10
     assert scores == {"teds": 0.0, "teds_structure": 0.0}
     assert metric.num_too_large == 1
-    assert "teds: example 7 scores 0: " in caplog.text
+    assert "teds: example 1 scores 0: " in caplog.text
 
 
 def test_tables_beyond_the_limits_raise_an_error() -> None:
