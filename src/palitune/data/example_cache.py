@@ -28,11 +28,12 @@ from palitune import __version__
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
 from palitune.errors import DataError
+from palitune.parsing import has_lone_surrogate
 from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
-from palitune.terminal import escape_markup
+from palitune.terminal import escape_markup, escape_unprintable
 
 T = TypeVar("T")
 
@@ -250,6 +251,7 @@ def iterate_examples(
                 raise row
             _check_id(row, location_by_id)
             example = _make_example(row, task, allow_missing_references and not has_references)
+            _check_encodable(example)
             if has_references is None:
                 has_references = bool(example.suffixes)
             if example.suffixes and not has_references:
@@ -267,6 +269,17 @@ def iterate_examples(
             on_bad_row(error)
             continue
         yield row, example
+
+
+def _check_encodable(example: Example) -> None:
+    """Raise DataError for half of a surrogate pair, e.g. of a file name that is not UTF-8."""
+    texts = (example.id, *example.images, example.prefix, *example.suffixes, *example.choices)
+    if any(map(has_lone_surrogate, texts)) or has_lone_surrogate(example.location):
+        location = escape_unprintable(example.location)
+        raise DataError(
+            f"{location}: texts and file names must be UTF-8, got half of a surrogate pair. "
+            "Rename the file or correct the text."
+        )
 
 
 def _check_id(row: Row, location_by_id: dict[str, str]) -> None:

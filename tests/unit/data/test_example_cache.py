@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from palitune.data.example_cache import (
     CHECKSUM_FILE,
     CODE,
     ENTRY_FILES,
+    _check_encodable,
     code_files,
     ensure_cached,
 )
 from palitune.data.sources.jsonl import Jsonl
+from palitune.errors import DataError
 from palitune.tasks.ocr import Ocr
 
 
@@ -80,3 +83,14 @@ def test_a_damaged_entry_is_written_again(
         assert ensure_cached(source, Ocr(), "train") == folder
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == intact
         assert list(Examples(folder, "ocr")) == expected
+
+
+def test_a_file_name_that_is_not_utf_8_is_a_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path / "cache"))
+    example = Ocr().example(next(iter(write_rows(tmp_path, 1).rows("train"))))
+    for name, value in (("images", ("b\udce5t.png",)), ("suffixes", ("\ud800",)), ("id", "\udfff")):
+        with pytest.raises(DataError, match=r"must be UTF-8") as raised:
+            _check_encodable(replace(example, **{name: value}))
+        assert str(raised.value).startswith(example.location)

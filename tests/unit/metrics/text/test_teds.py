@@ -92,7 +92,7 @@ def test_the_distance_is_what_its_definition_says(first: Tree, second: Tree) -> 
 
 MARKUP = st.lists(
     st.sampled_from(
-        ["<table>", "<tr>", "<td>", "</td>", "<![", "<![CDATA[", "]]>", "<!--", "<!", "<?", "</",
+        ["<table>", "<tr>", "<td>", "</td>", "<![", "<![CDATA[", "[", "]]>", "<!--", "<!", "<?", "</",
          "<", "&", "&#", "&#x110000;", "a", "<b>", "</b>", "<td colspan=", '"', "'", ">",
          "<script>", "\0"]
     ),
@@ -107,6 +107,7 @@ def test_any_answer_has_a_similarity(answer: str) -> None:
 
 
 def test_a_marked_section_is_no_content() -> None:
+    assert teds(TWO.replace(">b<", "><![[/red]>b<"), TWO) == 1
     assert teds(TWO.replace(">b<", "><![CDATA[x]]>b<"), TWO) == 1
 
 
