@@ -205,11 +205,12 @@ def _resolve_entry(file: Path, root: Any, entry: Any, split: str) -> Path:
     stripped = entry.lstrip("./")
     for name in (entry, stripped) if entry.startswith("..") else (entry,):
         for base in bases:
-            if (path := base / name).exists():
+            if os.path.exists(path := base / name):  # False for a name that is too long
                 return path
     raise DataError(
         f"{file}: {split} must be a path next to the file"
-        f"{f' or in its path {root!r}' if root else ''}, got {entry!r}, which does not exist. "
+        f"{f' or in its path {short_repr(root)}' if root else ''}, got {short_repr(entry)}, which "
+        "does not exist. "
         "Correct it."
     )
 

@@ -92,8 +92,8 @@ def test_the_distance_is_what_its_definition_says(first: Tree, second: Tree) -> 
 
 MARKUP = st.lists(
     st.sampled_from(
-        ["<table>", "<tr>", "<td>", "</td>", "<![", "<![CDATA[", "[", "]]>", "<!--", "<!", "<?", "</",
-         "<", "&", "&#", "&#x110000;", "a", "<b>", "</b>", "<td colspan=", '"', "'", ">",
+        ["<table>", "<tr>", "<td>", "</td>", "<![", "<![CDATA[", "[", "]]>", "<!--", "<!", "<?",
+         "</", "<", "&", "&#", "&#x110000;", "a", "<b>", "</b>", "<td colspan=", '"', "'", ">",
          "<script>", "\0"]
     ),
     max_size=30,
