@@ -46,13 +46,17 @@ def check_yaml(text: str) -> list[str]:
 
 
 def parse_json(
-    text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None
+    text: str | bytes,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    *,
+    allow_surrogates: bool = False,
 ) -> Any:
     """Parse JSON that can be written again as UTF-8.
 
     Args:
         text: The text; bytes are UTF-8, with or without a byte order mark.
         object_hook: Replaces each object while the text is parsed.
+        allow_surrogates: Accept half of a surrogate pair, for texts that are only displayed.
 
     Raises:
         ValueError: The text is not JSON, is nested too deeply, or contains half of a surrogate
@@ -68,6 +72,8 @@ def parse_json(
         raise ValueError("brackets are nested too deeply") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8, byte {error.start}") from None
+    if allow_surrogates:
+        return parsed
     # Only an escape can stand for half a surrogate pair: UTF-8 has no bytes for it.
     if ("\\ud" in decoded or "\\uD" in decoded) and has_lone_surrogate(
         json.dumps(parsed, ensure_ascii=False, default=str)

@@ -144,7 +144,7 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def _parse_json_object(text: str, location: str) -> dict[str, Any]:
     try:
-        parsed = parse_json(text)
+        parsed = parse_json(text, allow_surrogates=True)  # pages escape them
     except ValueError as error:
         raise DataError(f"{location}: not JSON ({error}); delete it or run again") from error
     if not isinstance(parsed, dict):
