@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, get_type_hints
@@ -11,15 +12,31 @@ FAILED, USAGE_ERROR, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 sysexits.h, so that a scheduler can requeue it), and Ctrl-C (128 + SIGINT)."""
 
 
-class ConfigError(ValueError):
+_LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_MAX_PRINTED_CHARACTERS = 500
+
+
+def one_line(text: str) -> str:
+    """Return a text with a space for each line break: messages may quote values and libraries."""
+    return _LINE_BREAKS.sub(" ", text)
+
+
+class _OneLineError(Exception):
+    """An error whose text is one line, whatever it quotes."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(one_line(text))
+
+
+class ConfigError(_OneLineError, ValueError):
     """Invalid command line or configuration; the text is one sentence that names the way out."""
 
 
-class DataError(ValueError):
+class DataError(_OneLineError, ValueError):
     """Invalid user data; the text names the place (`file:line`) and the way out."""
 
 
-class ModelError(ValueError):
+class ModelError(_OneLineError, ValueError):
     """A base model or an adapter that cannot be used; the text names the cause and the way out."""
 
 
@@ -31,7 +48,7 @@ class EndpointError(ModelError):
     """A server that cannot be evaluated, or whose answers differ; the text names the way out."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(_OneLineError, RuntimeError):
     """Training that cannot start or continue; the text names the cause and the way out."""
 
 
@@ -116,5 +133,9 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def print_error(message: str) -> None:
-    """Print an error to stderr, as one line."""
-    print(f"palitune: {message}", file=sys.stderr)
+    """Print an error to stderr, as one line of at most 500 characters; the middle is left out."""
+    line = one_line(message)
+    if len(line) > _MAX_PRINTED_CHARACTERS:
+        half = _MAX_PRINTED_CHARACTERS // 2 - 2
+        line = f"{line[:half]}...{line[-half:]}"
+    print(f"palitune: {line}", file=sys.stderr)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from palitune.errors import ConfigError, did_you_mean
+from palitune.parsing import has_lone_surrogate
+from palitune.terminal import escape_unprintable
 
 FLAGS = {
     "--cfg job": "print the composed configuration and exit",
@@ -46,6 +48,12 @@ def parse_arguments(argv: list[str]) -> CliArguments:
     parser.add_argument("--run")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
+    for argument in argv:
+        if has_lone_surrogate(argument):
+            raise ConfigError(
+                f"the argument {escape_unprintable(argument)} must be UTF-8, got half of a "
+                "surrogate pair. Rename the file or correct the text."
+            )
     flags, overrides = parser.parse_known_args(argv)
     if unknown := next((text for text in overrides if text.startswith("-")), None):
         valid = [name for names in FLAGS for name in names.split(" ")[0].rstrip(",").split()]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from palitune.config.catalog import config_dirs, options, resolve_option
 from palitune.config.config_store import NESTED_GROUPS, default_options, register_schemas
+from palitune.config.environment import environment_keys
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
 from palitune.config.overrides import check_single_value, parse_override, quote_value, set_value
@@ -51,7 +52,10 @@ def compose(
         if OmegaConf.is_missing(node, "output_dir"):
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
             node.output_dir = f"outputs/{schema.name}/{now}"
-        return cast(ConfigT, OmegaConf.to_object(node))
+        from_environment = environment_keys(node)
+        run = cast(ConfigT, OmegaConf.to_object(node))
+        run.environment_keys = from_environment
+        return run
     except ConfigError:
         raise
     except COMPOSE_ERRORS as error:

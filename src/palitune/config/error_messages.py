@@ -1,6 +1,7 @@
 """Messages for errors of Hydra and OmegaConf: one sentence with the location and the way out."""
 
 import re
+from dataclasses import is_dataclass
 from typing import cast
 
 from hydra.errors import HydraException, MissingConfigException
@@ -43,7 +44,8 @@ def _format_key_error(error: Exception) -> str:
         return unknown_key(key, (name for name in parent if name != "hydra"))
     if isinstance(error, MissingMandatoryValue):
         schema = cast(type, OmegaConf.get_type(parent))
-        descriptions = {doc.name: doc.description for doc in field_docs(schema)}
+        docs = field_docs(schema) if is_dataclass(schema) else []
+        descriptions = {doc.name: doc.description for doc in docs}
         return missing_value(key, descriptions.get(key.rpartition(".")[2], ""))
     return (f"{key}: " if key else "") + first_message_line(error)
 

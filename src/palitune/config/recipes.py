@@ -43,6 +43,9 @@ class RecipeConfig:
     output_dir: str
     """Output folder (default: outputs/RECIPE/DATE_TIME)."""
 
+    environment_keys = frozenset[tuple[str, ...]]()
+    """Paths of the settings that come from environment variables; no setting itself."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
 

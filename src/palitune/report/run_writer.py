@@ -16,6 +16,7 @@ from palitune.report.pages.run_report import write_run_report
 from palitune.report.run_reader import read_config
 from palitune.report.trackers.config import NullTracker, TrackerConfig
 from palitune.report.trackers.fail_safe import FailSafeTracker
+from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -65,11 +66,8 @@ def print_checks(messages: Sequence[str]) -> None:
     """Print the results of checks, a line each."""
     if not collectives.is_main_process():
         return
-    from rich import print as print_rich
-    from rich.markup import escape
-
     for message in messages:
-        print_rich(f"[green]✓[/green] {escape(message)}")
+        print_line(message, "✓", "green")
 
 
 def write_skipped(folder: Path, parts: "Sequence[TaskDataset]") -> None:
@@ -155,7 +153,7 @@ def write_results(
     }
     write_json(folder / "metrics.json", metrics)
     print_rich(metrics_table(metrics).to_rich())
-    print_rich(f"report: {write_run_report(folder)}")
+    print_line(f"report: {write_run_report(folder)}")
 
 
 def write_comparison(output_dir: str, folders: Sequence[str]) -> None:

@@ -28,3 +28,9 @@ def test_an_unknown_flag_is_an_error_of_one_sentence(argv: list[str], start: str
     with pytest.raises(ConfigError) as error:
         parse_arguments(argv)
     assert str(error.value).startswith(start)
+
+
+def test_an_argument_that_is_not_utf_8_is_refused() -> None:
+    argument = b"data.path=b\xe5t".decode("utf-8", "surrogateescape")  # as Python decodes it
+    with pytest.raises(ConfigError, match=r"data\.path=b\\udce5t must be UTF-8"):
+        parse_arguments([argument])

@@ -4,7 +4,6 @@ As in the transfers of PaliGemma 2, images are padded to squares with white. Its
 state the side; here it is the right or the bottom.
 """
 
-import json
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -18,6 +17,7 @@ from palitune.data.benchmarks.layout import (
     by_split,
     in_one_file,
 )
+from palitune.parsing import parse_json
 from palitune.records import Instance, Size
 
 _CELL_START_TOKENS = ("<td>", ">")
@@ -34,7 +34,7 @@ def _read_pubtabnet(file: Path) -> Iterator[Record]:
     """Read PubTabNet line by line and join the tokens of its HTML."""
     with file.open(encoding="utf-8") as content:
         for line in content:
-            record = json.loads(line)
+            record = parse_json(line)
             cells = record["html"]["cells"]
             html = _join_html(record["html"]["structure"]["tokens"], [c["tokens"] for c in cells])
             boxes = {str(n): cell["bbox"] for n, cell in enumerate(cells) if "bbox" in cell}

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from palitune.codec.masks import load_codec
+from palitune.codec.text_tokens import RoundTripCheck
 from palitune.data.example_cache import DuplicateIdError, iterate_examples, with_progress
 from palitune.data.inspection.duplicate_images import DuplicateImages, find_duplicates
 from palitune.data.inspection.object_stats import ObjectStats
@@ -15,6 +16,7 @@ from palitune.data.inspection.text_stats import AnswerStats, TokenLengthStats
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import DatasetSpec
 from palitune.data.sources.split_files import canonical_split
+from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
 from palitune.metrics.objects.codec_upper_bound import CodecUpperBound, UpperBounds
 from palitune.records import Example, Row, Size, instance_from_json, instance_to_json
@@ -110,6 +112,8 @@ class Inspector:
     duplicate_ids: int = 0
     num_examples: int = 0
     num_empty_suffixes: int = 0
+    num_control_words: int = 0
+    """Examples with a text such as `<eos>`, which is tokenized as plain characters."""
     skipped: list[str] = field(default_factory=list)
     prompt_counts: Counter[tuple[tuple[str, ...], str]] = field(default_factory=Counter)
     """Number of examples by (images, prompt)."""
@@ -122,6 +126,7 @@ class Inspector:
         side = self.processor.image_processor.size["width"]
         tokens: int = self.processor.image_seq_length
         self.token_lengths = TokenLengthStats(self.processor.tokenizer, tokens)
+        self.round_trip = RoundTripCheck(self.token_lengths.tokenizer)
         self.object_stats = ObjectStats(side, side / tokens**0.5)
         self.sample_reservoir: Reservoir[Example] = Reservoir(self.config.num_samples)
         has_masks = isinstance(self.spec.task, MaskTask)
@@ -135,7 +140,12 @@ class Inspector:
         pairs = iterate_examples(source, task, self.split, self._add_bad_row, self.skip_counter)
         pairs = islice(pairs, source.max_samples)
         for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
-            self._update(row, example)
+            try:
+                self._check_suffixes(example)
+            except DataError as error:
+                self._add_bad_row(error)
+            else:
+                self._update(row, example)
         upper_bounds = self._codec_upper_bounds()
         return SplitReport(
             component=self.spec.name,
@@ -156,9 +166,23 @@ class Inspector:
         if len(self.skipped) < MAX_LISTED_BAD_ROWS:
             self.skipped.append(str(error))
 
+    def _check_suffixes(self, example: Example) -> None:
+        """Raise DataError if the tokens of a suffix decode to another text."""
+        for suffix in example.suffixes:
+            decoded = self.round_trip.decoded_if_changed(suffix)
+            if decoded is not None:
+                raise DataError(
+                    f"{example.location}: the suffix {short_repr(suffix)} cannot be learned: its "
+                    f"tokens are those of {short_repr(decoded)}. Replace the characters that "
+                    "differ."
+                )
+
     def _update(self, row: Row, example: Example) -> None:
         self.num_examples += 1
         self.num_empty_suffixes += not any(example.suffixes)
+        self.num_control_words += any(
+            map(self.round_trip.tokenizer.has_control_words, (example.prefix, *example.suffixes))
+        )
         self.prompt_counts[example.images, example.prefix] += 1
         self.image_sizes[example.size] += 1
         self.classes |= dict.fromkeys(row.classes or ())
@@ -200,6 +224,7 @@ class Inspector:
             "duplicate_ids": self.duplicate_ids,
             "repeated_questions": repeated,
             "empty_suffixes": self.num_empty_suffixes,
+            "control_words": self.num_control_words,
             "image_sizes": {
                 "smallest": by_area[:1],
                 "largest": by_area[-1:],

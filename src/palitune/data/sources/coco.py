@@ -89,7 +89,7 @@ def find_image_folder(coco: CocoFile, configured: str | None, root: Path, split:
     names = [name for name in entries if isinstance(name, str) and "://" not in name]
     folders = _candidate_folders(root, file, split)
     for folder in folders:
-        if any((folder / name).is_file() for name in names):
+        if any(os.path.isfile(folder / name) for name in names):
             return folder
     if not names:
         return file.parent

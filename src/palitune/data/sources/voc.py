@@ -115,7 +115,7 @@ class _VocReader:
             folders = [xml.parent, *folders, self.root]
         for name in names:
             for folder in folders:
-                if (file := folder / name).is_file():
+                if os.path.isfile(file := folder / name):
                     return file
         raise DataError(
             f"{xml}: image {(filename or xml.stem)!r} must be next to the file, in JPEGImages or "

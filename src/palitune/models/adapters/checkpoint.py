@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
@@ -30,6 +30,7 @@ from palitune.models.adapters.peft_layers import (
     inject_lora,
     lora_state_dict,
 )
+from palitune.models.adapters.stored_lora import read_lora_config
 from palitune.models.config import ModelConfig, Network
 from palitune.models.hub_files import family
 from palitune.models.released_names import (
@@ -38,12 +39,15 @@ from palitune.models.released_names import (
     released_module,
     released_tensor,
 )
+from palitune.parsing import parse_json
 
 METADATA_FILE = "palitune.json"
 LORA_WEIGHTS_FILE = "adapter_model.safetensors"
 FULL_WEIGHTS_FILE = "trained.safetensors"
 
 StateDict = dict[str, Tensor]
+
+_WEIGHT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _logger = logging.getLogger(__name__)
 
@@ -76,11 +80,19 @@ class AdapterMetadata:
         """Read the metadata of an adapter folder. Raises ModelError if it is not readable."""
         file = Path(folder).expanduser() / METADATA_FILE
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
+            metadata = cls(**parse_json(file.read_text(encoding="utf-8")))
+            metadata._check_types()
+            return metadata
         except (OSError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{file} is missing or unreadable. Give an adapter folder of a training run."
             ) from error
+
+    def _check_types(self) -> None:
+        """Raise TypeError if a field has another type than the declared one."""
+        for name, expected in get_type_hints(type(self)).items():
+            if type(getattr(self, name)) not in (get_args(expected) or (expected,)):
+                raise TypeError(f"{name} is {getattr(self, name)!r}")
 
 
 def save_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
@@ -188,7 +200,7 @@ def load_additional_adapter(
         raise ModelError(f"{folder} is not a LoRA adapter; only LoRA adapters can be combined.")
     check_base_model(peft_model.get_base_model(), metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
-    config = _read_lora_config(folder, peft_model.get_base_model(), trainable=False)
+    config = _read_lora_config(folder, weights, peft_model.get_base_model(), trainable=False)
     add_lora(peft_model, config, name)
     _load_lora_weights(peft_model, weights, file, name)
 
@@ -197,13 +209,19 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
     file = folder / (FULL_WEIGHTS_FILE if metadata.adapter == Full.name else LORA_WEIGHTS_FILE)
     try:
         weights: StateDict = load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file} cannot be read ({error}). Copy the whole folder.") from error
     if len(weights) != metadata.tensors:
         raise ModelError(
             f"{file} contains {len(weights)} tensors, but {metadata.tensors} were saved. Copy the "
             "whole folder again."
         )
+    for name, weight in weights.items():
+        if weight.dtype not in _WEIGHT_DTYPES or not bool(torch.isfinite(weight).all()):
+            raise ModelError(
+                f"{file}: {name} must hold finite floating-point numbers, got {weight.dtype}"
+                f"{' with others' if weight.dtype in _WEIGHT_DTYPES else ''}. Train it again."
+            )
     released_name = _released_name(metadata.adapter)
     renamed = {released_name(name): weight for name, weight in weights.items()}
     if len(renamed) != len(weights):
@@ -222,9 +240,11 @@ def _released_name(adapter: str) -> Callable[[str], str]:
     return released_tensor if adapter == Full.name else released_module
 
 
-def _read_lora_config(folder: Path, base: Network, *, trainable: bool) -> LoraConfig:
-    """Return PEFT's configuration with the names of modules that `base` has."""
-    config = LoraConfig.from_pretrained(str(folder))
+def _read_lora_config(
+    folder: Path, weights: StateDict, base: Network, *, trainable: bool
+) -> LoraConfig:
+    """Return the configuration of a saved LoRA with the names of modules that `base` has."""
+    config = read_lora_config(folder, weights)
     config.inference_mode = not trainable
     modules = (name for name, _ in base.named_modules())
     config.target_modules = match_targets(config.target_modules, modules)
@@ -232,7 +252,7 @@ def _read_lora_config(folder: Path, base: Network, *, trainable: bool) -> LoraCo
 
 
 def _load_lora(network: Network, weights: StateDict, file: Path, trainable: bool) -> Network:
-    config = _read_lora_config(file.parent, network, trainable=trainable)
+    config = _read_lora_config(file.parent, weights, network, trainable=trainable)
     expected = set(config.target_modules)
     adapted = inject_lora(network, config)
     check_adapted_modules(adapted, expected, trainable=trainable)

@@ -229,8 +229,8 @@ def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) 
 
 def test_another_json_file_is_an_error(tmp_path: Path, content: Content) -> None:
     assert file_error(tmp_path, "{") == (
-        "file must be JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
-        "(char 1)). Export the annotations again."
+        "file must be JSON (Expecting property name enclosed in double quotes, column 2). "
+        "Export the annotations again."
     )
     for wrong in ([], {"annotations": []}, {"images": [], "annotations": {}}):
         assert "a COCO annotation file must have a list of objects" in file_error(tmp_path, wrong)
