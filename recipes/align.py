@@ -15,6 +15,7 @@ from palitune.models.loading import load_for_training, load_processor
 from palitune.report import run_writer
 from palitune.training.data import build_training_data
 from palitune.training.self_check import run_self_check
+from palitune.training.state.resume import check_resumable
 
 
 @recipe(Align)
@@ -37,6 +38,7 @@ def align(run: Align) -> None:
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 
+    check_resumable(network, data, run.training, run.output_dir, compare_examples=False)
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )

@@ -13,6 +13,7 @@ from palitune.models.loading import load_for_training, load_processor
 from palitune.report import run_writer
 from palitune.training.data import build_training_data
 from palitune.training.self_check import run_self_check
+from palitune.training.state.resume import check_resumable
 from palitune.training.train import train
 
 
@@ -34,6 +35,7 @@ def finetune(run: Finetune) -> None:
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 
+    check_resumable(network, data, run.training, run.output_dir)
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )

@@ -48,10 +48,13 @@ def compose(
         node = _compose_node(schema, parsed, config_dir, run_folder)
         if any(OmegaConf.missing_keys(node[group] or {}) for group in schema.optional_groups):
             node.update(dict.fromkeys(schema.optional_groups))
-        if OmegaConf.is_missing(node, "output_dir"):
+        has_default_folder = OmegaConf.is_missing(node, "output_dir")
+        if has_default_folder:
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
             node.output_dir = f"outputs/{schema.name}/{now}"
-        return cast(ConfigT, OmegaConf.to_object(node))
+        run = cast(ConfigT, OmegaConf.to_object(node))
+        run.has_default_folder = has_default_folder
+        return run
     except ConfigError:
         raise
     except COMPOSE_ERRORS as error:

@@ -41,9 +41,22 @@ class RecipeConfig:
 
     output_dir: str
     """Output folder (default: outputs/RECIPE/DATE_TIME)."""
+    overwrite: bool = False
+    """Write to an `output_dir` that already holds results, and overwrite them."""
+
+    has_default_folder = False  # set by `compose`; not a setting
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run resumes the one in `output_dir`."""
+        return False
+
+    def written_folders(self) -> list[str]:
+        """Return the folders that the run writes to; they must not hold results of another."""
+        return [self.output_dir]
 
 
 @dataclass(kw_only=True)
@@ -85,6 +98,10 @@ class Finetune(DataRecipeConfig):
 
     name = "finetune"
 
+    @property
+    def resumes(self) -> bool:
+        return self.training.resume is not None
+
 
 @dataclass(kw_only=True)
 class Align(Finetune, AlignmentConfig):
@@ -121,6 +138,9 @@ class Evaluate(DataRecipeConfig):
         if self.adapters and self.adapter.path is not None:
             raise ValueError("adapters and adapter.path cannot be combined; remove one of them")
 
+    def written_folders(self) -> list[str]:
+        return [run.output_dir for run in self.per_adapter()]
+
     def per_adapter(self) -> "list[Evaluate]":
         """Return one run for each of `adapters`, or this run if there are none."""
         if not self.adapters:
@@ -142,6 +162,9 @@ class Check(DataRecipeConfig):
     """Check attention mask, labels, tokens and adapter without training."""
 
     name = "check"
+
+    def written_folders(self) -> list[str]:
+        return []
 
 
 @dataclass(kw_only=True)
@@ -256,6 +279,9 @@ class Compare(RecipeConfig):
 
     name = "compare"
     positional_field = "runs"
+
+    def written_folders(self) -> list[str]:
+        return []  # its files may lie beside the runs
 
     runs: list[str] = field(default_factory=list)
     """Folders of runs or sweeps; also as positional arguments, `palitune compare RUN RUN`."""

@@ -17,11 +17,12 @@ _OPTION_OF_TYPE = {
 def to_yaml(run: RecipeConfig) -> str:
     """Return the configuration of a run as an experiment file.
 
-    `output_dir` is only a comment, so that a second run does not overwrite the first.
+    `output_dir` is only a comment, and `overwrite` is left out, so that a second run does not
+    overwrite the first.
     """
     values = OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)
     assert isinstance(values, dict)
-    del values["output_dir"]
+    del values["output_dir"], values["overwrite"]
     additions, overrides = [], []
     for key, group, option in _group_choices(run):
         if key == group:
