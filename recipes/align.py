@@ -7,6 +7,7 @@ from palitune.alignment.run import AlignmentRun
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Align
 from palitune.config.to_yaml import to_yaml
+from palitune.config.trained_adapter import write_adapter_settings
 from palitune.data.dataset import load_split, load_training_split
 from palitune.evaluation.evaluate import evaluate, make_validation_fn
 from palitune.evaluation.scoring import metric_names
@@ -55,6 +56,7 @@ def align(run: Align) -> None:
         )  # fmt: skip
         methods.run_alignment(alignment_run)
         save_adapter(network, folder / "adapter", run.model)
+        write_adapter_settings(folder / "adapter", run, components)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")
         run_writer.write_results(folder, run.evaluation.split, after, before)

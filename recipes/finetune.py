@@ -5,6 +5,7 @@ from transformers import set_seed
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Finetune
 from palitune.config.to_yaml import to_yaml
+from palitune.config.trained_adapter import write_adapter_settings
 from palitune.data.dataset import load_split, load_training_split
 from palitune.evaluation.evaluate import evaluate, make_validation_fn
 from palitune.evaluation.scoring import metric_names
@@ -51,6 +52,7 @@ def finetune(run: Finetune) -> None:
             launch=run.launch, validation=validation, eval_fn=eval_fn, log_fn=log,
         )  # fmt: skip
         save_adapter(network, folder / "adapter", run.model)
+        write_adapter_settings(folder / "adapter", run, components)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")
         run_writer.write_results(folder, run.evaluation.split, after, before)

@@ -107,6 +107,8 @@ def load_combined(
 
 def with_saved_softcaps(model: ModelConfig, metadata: AdapterMetadata) -> ModelConfig:
     """Return the model settings with the soft-caps that an adapter was trained with."""
+    if metadata.is_plain_peft:
+        return model
     return replace(
         model,
         final_logit_softcapping=metadata.final_logit_softcapping,

@@ -27,6 +27,12 @@ from palitune.models.adapters.peft_layers import (
     inject_lora,
     lora_state_dict,
 )
+from palitune.models.adapters.plain_peft import (
+    modules_of,
+    read_plain_config,
+    rename_weights,
+    warn_unverified,
+)
 from palitune.models.config import ModelConfig, Network
 from palitune.models.hub_files import family
 
@@ -54,16 +60,35 @@ class AdapterMetadata:
     resolution: int
     """Side of the image, in pixels."""
     fingerprint: str
-    """`hub_files.fingerprint` of the base model."""
+    """`hub_files.fingerprint` of the base model; empty for a plain PEFT adapter."""
     final_logit_softcapping: bool
     attention_logit_softcapping: bool
     tensors: int
     """Number of tensors in the weights' file."""
 
+    @property
+    def is_plain_peft(self) -> bool:
+        """Whether PEFT saved the adapter, so that the base is not known."""
+        return not self.fingerprint
+
     @classmethod
     def read(cls, folder: str | Path) -> "AdapterMetadata":
         """Read the metadata of an adapter folder. Raises ModelError if it is not readable."""
         file = Path(folder).expanduser() / METADATA_FILE
+        if not file.exists() and (config := read_plain_config(file.parent)):
+            return cls(
+                palitune="",
+                adapter="lora",
+                bits=None,
+                base=config.get("base_model_name_or_path") or "",
+                revision=config.get("revision") or "main",
+                family="",
+                resolution=0,
+                fingerprint="",
+                final_logit_softcapping=False,
+                attention_logit_softcapping=False,
+                tensors=0,
+            )
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
@@ -140,6 +165,8 @@ def load_adapter(
     """
     folder = Path(folder).expanduser()
     metadata = AdapterMetadata.read(folder)
+    if metadata.is_plain_peft:
+        warn_unverified(folder, metadata.base)
     check_base_model(network, metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
     if metadata.adapter == Full.name:
@@ -164,7 +191,7 @@ def load_additional_adapter(
         raise ModelError(f"{folder} is not a LoRA adapter; only LoRA adapters can be combined.")
     check_base_model(peft_model.get_base_model(), metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
-    config = LoraConfig.from_pretrained(str(folder))
+    config = _lora_config(folder, weights)
     config.inference_mode = True
     add_lora(peft_model, config, name)
     _load_lora_weights(peft_model, weights, file, name)
@@ -176,6 +203,8 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
         weights: StateDict = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} cannot be read ({error}). Copy the whole folder.") from error
+    if metadata.is_plain_peft:
+        return rename_weights(weights), file
     if len(weights) != metadata.tensors:
         raise ModelError(
             f"{file} contains {len(weights)} tensors, but {metadata.tensors} were saved. Copy the "
@@ -184,8 +213,15 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
     return weights, file
 
 
+def _lora_config(folder: Path, weights: StateDict) -> Any:
+    config = LoraConfig.from_pretrained(str(folder))
+    if not (folder / METADATA_FILE).exists():
+        config.target_modules = sorted(modules_of(weights))  # may be suffixes or a pattern
+    return config
+
+
 def _load_lora(network: Network, weights: StateDict, file: Path, trainable: bool) -> Network:
-    config = LoraConfig.from_pretrained(str(file.parent))
+    config = _lora_config(file.parent, weights)
     config.inference_mode = not trainable
     expected = set(config.target_modules)
     adapted = inject_lora(network, config)
@@ -235,6 +271,8 @@ def check_base_model(
     network: Network, metadata: AdapterMetadata, allow_base_mismatch: bool
 ) -> None:
     """Raise ModelError if an adapter was trained on another base than `network`."""
+    if metadata.is_plain_peft:
+        return
     actual = family(network.config), network.config.vision_config.image_size
     if actual != (metadata.family, metadata.resolution):
         raise ModelError(

@@ -4,10 +4,12 @@ Targets are parts of PaliGemma, resolved to the module names of a network. Lists
 such as q_proj and v_proj would also match half of the vision tower by accident.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
@@ -31,6 +33,19 @@ MODULE_GROUPS = (
     "head",
 )
 MODULE_GROUP_ALIASES = ("language", "vision")
+
+
+SAVED_ADAPTER_FILES = ("palitune.json", "adapter_config.json")
+"""Files of which a folder with a saved adapter has at least one."""
+
+
+def adapter_folder(path: str) -> str:
+    """Return the folder of a saved adapter: `path`, or `path/adapter` if `path` is a run folder."""
+    folder = Path(path).expanduser()
+    if any((folder / name).is_file() for name in SAVED_ADAPTER_FILES):
+        return path
+    inside = folder / "adapter"
+    return os.path.join(path, "adapter") if inside.is_dir() else path
 
 
 class Initialization(Enum):
@@ -59,9 +74,13 @@ class AdapterConfig(ABC):
     name: ClassVar[str]
 
     path: str | None = None
-    """Folder of a saved adapter, to continue its training or to evaluate it."""
+    """Folder of a saved adapter or of its run, to continue its training or to evaluate it."""
     allow_base_mismatch: bool = False
     """Accept the adapter in `path` even if it was trained on a base with other weights."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self.path = adapter_folder(self.path)
 
     @abstractmethod
     def target_modules(self, network: Network) -> list[str]:
@@ -104,6 +123,7 @@ class Lora(AdapterConfig):
     theirs."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_module_groups("adapter.targets", self.targets)
         check_ranges(self, "adapter")
         if self.initialization is Initialization.orthogonal and self.rank % 2:
@@ -216,6 +236,7 @@ class Full(AdapterConfig):
     and embeddings."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_module_groups("adapter.trainable_parts", self.trainable_parts)
 
     def target_modules(self, network: Network) -> list[str]:
