@@ -19,6 +19,15 @@ class DataError(ValueError):
     """Invalid user data; the text names the place (`file:line`) and the way out."""
 
 
+class LeftOut(DataError):
+    """A row or object that is left out and counted, because no training could use it."""
+
+    def __init__(self, reason: str, location: str) -> None:
+        super().__init__(f"{location}: {reason}")
+        self.reason = reason
+        self.location = location
+
+
 class ModelError(ValueError):
     """A base model or an adapter that cannot be used; the text names the cause and the way out."""
 

@@ -28,8 +28,15 @@ RUN_FILE = "run.yaml"
 _INHERITED_GROUPS = ("task", "model", "data", "evaluation")
 _MACHINE_SETTINGS = {
     "model": ("device",),
-    "evaluation": ("split", "max_samples", "batch_size", "num_workers", "image_cache", "submission"),
-}  # fmt: skip
+    "evaluation": (
+        "split",
+        "max_samples",
+        "batch_size",
+        "num_workers",
+        "image_cache",
+        "submission",
+    ),
+}
 """Settings that depend on the machine or on the evaluated data, not on the adapter."""
 
 ConfigT = TypeVar("ConfigT", bound=DataRecipeConfig)

@@ -23,7 +23,7 @@ import pyarrow as pa
 from palitune import __version__
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
@@ -210,6 +210,9 @@ def iterate_examples(
     has_references: bool | None = None  # the same for all rows of a split
     for row in source.rows(split):
         try:
+            if isinstance(row, LeftOut):
+                skip_counter.add({row.reason: 1}, row.location)
+                continue
             if isinstance(row, DataError):
                 raise row
             _check_id(row, location_by_id)

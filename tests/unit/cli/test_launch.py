@@ -78,8 +78,9 @@ def test_an_interrupted_recipe_says_what_was_saved(
     assert launch_finetune(recipe_with_checkpoint, "experiment=quickstart") == 130
     (folder,) = tmp_path.glob("outputs/finetune/*")
     assert capsys.readouterr().err == (
-        f"palitune: interrupted; add training.resume=auto and output_dir={folder.relative_to(tmp_path)} "
-        "to the same command to resume from the last checkpoint\n"
+        "palitune: interrupted; add training.resume=auto and "
+        f"output_dir={folder.relative_to(tmp_path)} to the same command to resume from the last "
+        "checkpoint\n"
     )
 
 

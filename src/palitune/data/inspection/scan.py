@@ -85,7 +85,11 @@ def scan(
     images: dict[str, list[str]] = {}
     for report in reports:
         images.setdefault(report.split, []).extend(report.images)
-    return InspectionReport(splits=reports, duplicates=find_duplicates(images))
+    duplicates = find_duplicates(images)
+    for first, second in list(duplicates.across_splits):
+        if any(spec.source.shares_rows(first, second) for spec in specs):
+            del duplicates.across_splits[first, second]  # composed on purpose
+    return InspectionReport(splits=reports, duplicates=duplicates)
 
 
 def splits_to_inspect(spec: DatasetSpec, config: InspectionConfig) -> list[str]:
@@ -132,7 +136,10 @@ class Inspector:
     def run(self) -> SplitReport:
         """Read all rows and return the report."""
         source, task = self.spec.source, self.spec.task
-        pairs = iterate_examples(source, task, self.split, self._add_bad_row, self.skip_counter)
+        pairs = iterate_examples(
+            source, task, self.split, self._add_bad_row, self.skip_counter,
+            allow_missing_references=True,
+        )  # fmt: skip
         pairs = islice(pairs, source.max_samples)
         for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
             self._update(row, example)
@@ -158,7 +165,7 @@ class Inspector:
 
     def _update(self, row: Row, example: Example) -> None:
         self.num_examples += 1
-        self.num_empty_suffixes += not any(example.suffixes)
+        self.num_empty_suffixes += bool(example.suffixes) and not any(example.suffixes)
         self.prompt_counts[example.images, example.prefix] += 1
         self.image_sizes[example.size] += 1
         self.classes |= dict.fromkeys(row.classes or ())

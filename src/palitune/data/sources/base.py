@@ -132,6 +132,10 @@ class Source(Data):
             splits.append("validation")
         return list(dict.fromkeys(splits))
 
+    def shares_rows(self, first: str, second: str) -> bool:
+        """Return whether two splits have the same rows because one is made of the other."""
+        return False
+
     def annotation_file(self, split: str) -> Path:
         """Return the file (in some formats the folder) of a split.
 

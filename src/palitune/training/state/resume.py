@@ -176,7 +176,7 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
 
 
 class PreemptionCallback(TrainerCallback):  # type: ignore[misc]
-    """After SIGTERM or Ctrl-C in any process, save a checkpoint of the current step and end the run."""
+    """After SIGTERM or Ctrl-C in any process, save the current step and end the run."""
 
     def __init__(self) -> None:
         self.preempted = False
@@ -221,7 +221,8 @@ def check_resumable(
     if checkpoint is None:
         return
     with safe_open(checkpoint / WEIGHTS_FILE, framework="pt") as file:
-        saved_shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        names = list(file.keys())
+        saved_shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     _check_shapes(
         checkpoint, saved_shapes, {name: tuple(p.shape) for name, p in parameters.items()}
