@@ -13,6 +13,7 @@ from palitune.cli.help import recipe_help
 from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.overrides import expand_positional
+from palitune.config.preflight import check_run
 from palitune.config.recipes import Align, Evaluate, Finetune, Predict, RecipeConfig
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
@@ -76,9 +77,13 @@ def launch(
             return 0
         if collectives.world_size() == 1:
             check_output(run)
+            check_run(run)
     except ConfigError as error:
         print_error(str(error))
         return USAGE_ERROR
+    except DataError as error:
+        print_error(str(error))
+        return FAILED
     if isinstance(run, Finetune | Evaluate | Predict):
         return _run_distributed(run.launch, [*command, *overrides], load_recipe, run)
     return run_recipe(load_recipe, run)

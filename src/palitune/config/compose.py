@@ -11,6 +11,7 @@ import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from palitune.config.aliases import expand_model_id, suggest_key
 from palitune.config.catalog import config_dirs, options, resolve_option
 from palitune.config.config_store import (
     NESTED_GROUPS,
@@ -22,6 +23,7 @@ from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
 from palitune.config.overrides import check_single_value, parse_override, quote_value, set_value
 from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig
+from palitune.config.text_settings import quote_text
 from palitune.config.trained_adapter import (
     RUN_FILE,
     drop_group,
@@ -56,7 +58,8 @@ def compose(
         ConfigError: The configuration is invalid.
     """
     try:
-        parsed = [parse_override(override) for override in overrides]
+        expanded = expand_model_id([quote_text(override, schema) for override in overrides])
+        parsed = [parse_override(override) for override in expanded]
         node = _compose_node(schema, parsed, config_dir, run_folder)
         if any(OmegaConf.missing_keys(node[group] or {}) for group in schema.optional_groups):
             node.update(dict.fromkeys(schema.optional_groups))
@@ -112,7 +115,8 @@ def _split_overrides(
         check_single_value(override)
         key, value = override.key_or_group, override.value()
         if key.partition(".")[0] not in keys:
-            raise ConfigError(unknown_key(key.partition(".")[0], keys))
+            first = key.partition(".")[0]
+            raise ConfigError(unknown_key(first, keys, suggest_key(key)))
         if key not in groups or isinstance(value, dict):
             values.append(override)
             continue

@@ -48,6 +48,18 @@ def adapter_folder(path: str) -> str:
     return os.path.join(path, "adapter") if inside.is_dir() else path
 
 
+_GROUP_OF_LAYER = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "language.attention"),
+    **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "language.mlp"),
+    **dict.fromkeys(("fc1", "fc2"), "vision.mlp"),
+    "out_proj": "vision.attention",
+    "all-linear": "language,vision,projector",
+    "multi_modal_projector": "projector",
+    "lm_head": "head",
+}
+"""Groups of the layers and shortcuts that PEFT's `target_modules` names."""
+
+
 class Initialization(Enum):
     """Initialization of LoRA."""
 
@@ -290,7 +302,9 @@ def _check_module_groups(key: str, groups: list[str]) -> None:
     valid = (*MODULE_GROUPS, *MODULE_GROUP_ALIASES)
     for group in groups:
         if group not in valid:
-            raise ValueError(f"{key}: {group!r} is not one of {', '.join(valid)}")
+            layers = _GROUP_OF_LAYER.get(group)
+            hint = f". {group} is in {layers}; write {key}=[{layers}]" if layers else ""
+            raise ValueError(f"{key}: {group!r} is not one of {', '.join(valid)}{hint}")
 
 
 def _select_names(groups: list[str], key: str, names: set[str]) -> list[str]:

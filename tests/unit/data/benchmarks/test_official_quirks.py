@@ -201,7 +201,8 @@ def test_inspection_accepts_a_split_without_answers_and_composed_splits(
     draw_image(tmp_path / "images/a_1.png")
     for split, count in {"train": 20, "val": 1, "test": 1}.items():
         records = [
-            question("a_1.png") | {"questionId": n, "question": f"{n}?"} for n in range(count)
+            question("a_1.png") | {"questionId": f"{split}{n}", "question": f"{n}?"}
+            for n in range(count)
         ]
         for record in records if split == "test" else ():
             del record["answers"]
