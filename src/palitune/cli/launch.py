@@ -30,6 +30,7 @@ from palitune.errors import (
     TrainingError,
     print_error,
 )
+from palitune.progress import shows_bars
 from palitune.report.run_claim import check_output, claim_output
 from palitune.sweeps.launch_sweep import launch_sweep
 from palitune.sweeps.sweep import SweepRequest
@@ -172,3 +173,5 @@ def _configure_logging() -> None:
     logging.getLogger("palitune").setLevel(level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not shows_bars():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -9,6 +9,7 @@ message for each reason why the task dropped something in `dropped.json`.
 
 import importlib.util
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,8 @@ from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -254,15 +257,22 @@ def _make_example(row: Row, task: Task, allow_missing_references: bool) -> Examp
 
 
 def with_progress(items: Iterable[T], description: str) -> Iterator[T]:
-    """Yield items and show their number on a terminal."""
+    """Yield items and show their number on a terminal, or in a line from time to time."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    from palitune.progress import LineTimer
+
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}: {task.completed:,}")
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    if not console.is_terminal:
+        timer = LineTimer()
+        for count, item in enumerate(items, 1):
+            yield item
+            if timer.is_due():
+                _log.info("%s: %s", description, f"{count:,}")
+        return
+    with Progress(*columns, console=console, transient=True) as progress:
         task_id = progress.add_task(description, total=None)
         for item in items:
             yield item

@@ -26,6 +26,7 @@ from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
 from palitune.models.generation.generate import generate
+from palitune.progress import LoggedProgress
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -37,7 +38,7 @@ def make_collator(processor: Any, settings: EvaluationConfig) -> Collator:
 
 def make_progress() -> Progress:
     """Return a progress bar that is shown on the main process only."""
-    return Progress(
+    return LoggedProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

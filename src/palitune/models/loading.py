@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import PaliGemmaProcessor
+from transformers.utils import logging as transformers_logging
 
 from palitune.codec.tokens import NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
@@ -27,7 +28,10 @@ from palitune.models.config import (
 )
 from palitune.models.hub_files import family, fetch_model, fingerprint, read_config
 from palitune.models.paligemma import PaliGemmaPrefixLM
+from palitune.models.precision import warn_of_emulated_precision
 from palitune.models.quantization import bitsandbytes_config
+
+_log = logging.getLogger(__name__)
 
 TORCH_DTYPES = {Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32, Dtype.fp16: torch.float16}
 
@@ -124,7 +128,10 @@ def load_base(model: ModelConfig, adapter: AdapterConfig | None, bits: int | Non
     device, dtype = resolve_device(model), resolve_dtype(model, adapter)
     if dtype == torch.float16 and family(config) == "paligemma2":
         raise ModelError(FP16_ERROR)
+    warn_of_emulated_precision(device, dtype)
+    _log.info("loading %s (%s on %s)", model.name_or_path(), str(dtype)[6:], device)
     attention.register()
+    transformers_logging.disable_progress_bar()
     try:
         network, loading_info = PaliGemmaPrefixLM.from_pretrained(
             folder,

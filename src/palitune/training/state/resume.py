@@ -52,6 +52,22 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
         loader.worker_init_fn = loader.base_dataloader.worker_init_fn = init_fn
         return loader
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the schedule, whose first step would otherwise have the learning rate 0."""
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        if not hasattr(schedule, "lr_lambdas"):
+            return schedule
+        first = 1 / (self.args.get_warmup_steps(num_training_steps) + 1)
+        schedule.lr_lambdas = [partial(_scale_above_zero, f, first) for f in schedule.lr_lambdas]
+        rates = [
+            rate * scale(schedule.last_epoch)
+            for rate, scale in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+        return schedule
+
     def _prepare_for_training(self, steps: int, loader: Any, checkpoint: str | None) -> Any:
         """Load our checkpoint instead of the stock one if DeepSpeed is enabled."""
         if not self.is_deepspeed_enabled or checkpoint is None:
@@ -173,6 +189,10 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
 
     def _named_trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+
+def _scale_above_zero(scale: Callable[[int], float], first: float, step: int) -> float:
+    return scale(step) or first if step == 0 else scale(step)
 
 
 class PreemptionCallback(TrainerCallback):  # type: ignore[misc]
