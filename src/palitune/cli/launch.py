@@ -13,7 +13,7 @@ from palitune.cli.help import recipe_help
 from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.overrides import expand_positional
-from palitune.config.preflight import check_run
+from palitune.config.preflight import check_run, judge_on_validation
 from palitune.config.recipes import Align, Evaluate, Finetune, Predict, RecipeConfig
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
@@ -76,6 +76,7 @@ def launch(
         if arguments.show_config:
             print(to_yaml(run), end="")
             return 0
+        judge_on_validation(run)
         if collectives.world_size() == 1:
             check_output(run)
             check_run(run)

@@ -1,6 +1,8 @@
 """Checks of a composed run that need neither torch nor the contents of the data."""
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from palitune.config.recipes import (
@@ -18,11 +20,14 @@ from palitune.config.recipes import (
 from palitune.data.sources.base import DatasetSpec
 from palitune.data.sources.hub import Hub
 from palitune.data.unlabeled import list_images
+from palitune.distributed import collectives
 from palitune.errors import ConfigError
 from palitune.metrics import METRICS, METRICS_WITH_EXTRAS
 from palitune.models.adapters.config import SAVED_ADAPTER_FILES
 from palitune.models.config import Local
 from palitune.tasks import Task
+
+_log = logging.getLogger(__name__)
 
 
 def check_run(run: RecipeConfig) -> None:
@@ -50,6 +55,21 @@ def check_run(run: RecipeConfig) -> None:
     for spec, split in _splits(run):
         if not isinstance(spec.source, Hub):
             spec.source.annotation_file(split)
+
+
+def judge_on_validation(run: RecipeConfig) -> None:
+    """Evaluate on the split `validation` if the data has it, but no `test`; log it."""
+    if not isinstance(run, Finetune | Evaluate) or run.evaluation.split != "test":
+        return
+    splits = [
+        set(spec.source.available_splits())
+        for spec in _specs(run)
+        if not isinstance(spec.source, Hub)
+    ]
+    if splits and not any("test" in s for s in splits) and all("validation" in s for s in splits):
+        run.evaluation = replace(run.evaluation, split="validation")
+        if collectives.is_main_process():
+            _log.warning("the data has no split test: the metrics are those of validation")
 
 
 def _adapter_paths(run: ModelRecipeConfig) -> Iterator[tuple[str, str]]:

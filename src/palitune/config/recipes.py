@@ -177,6 +177,8 @@ class Inspect(DataRecipeConfig):
     """Splits to inspect; empty: all."""
     samples: Annotated[int, Ge(0)] = 8
     """Examples of each component and split that are drawn with their prefix and suffix."""
+    strict: bool = False
+    """End with exit code 1 if a row is bad, for use in scripts."""
     codec_samples: Annotated[int, Ge(0)] = 300
     """Images of each component and split whose masks are encoded as tokens and decoded."""
 

@@ -66,6 +66,12 @@ class InspectionReport:
     splits: list[SplitReport]
     duplicates: DuplicateImages
 
+    def raise_for_bad_rows(self) -> None:
+        """Raise DataError if any row of any split is bad."""
+        if bad := sum(report.stats["bad_rows"] for report in self.splits):
+            first = next(report.skipped[0] for report in self.splits if report.skipped)
+            raise DataError(f"bad rows: {bad}, the first: {first}")
+
 
 def scan(
     specs: Sequence[DatasetSpec], processor: Any, config: InspectionConfig
