@@ -42,7 +42,8 @@ class _ArgumentParser(argparse.ArgumentParser):
         if flag is None:
             raise ConfigError(message)
         usage = next(usage for usage in FLAGS if usage.startswith(flag[1]))
-        raise ConfigError(f"{flag[1]} needs a value; write {usage}")
+        problem = "has no such value" if "choice" in message else "needs a value"
+        raise ConfigError(f"{flag[1]} {problem}; write {usage}")
 
 
 def _reject_setting_as_flag(flag: str, overrides: list[str]) -> None:

@@ -18,6 +18,7 @@ from palitune.config.recipes import Align, Evaluate, Finetune, Predict, RecipeCo
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
+from palitune.distributed.progress import shows_bars
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
 from palitune.errors import (
     FAILED,
@@ -30,7 +31,6 @@ from palitune.errors import (
     TrainingError,
     print_error,
 )
-from palitune.progress import shows_bars
 from palitune.report.run_claim import check_output, claim_output
 from palitune.sweeps.launch_sweep import launch_sweep
 from palitune.sweeps.sweep import SweepRequest

@@ -261,7 +261,7 @@ def with_progress(items: Iterable[T], description: str) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from palitune.progress import LineTimer
+    from palitune.distributed.progress import LineTimer
 
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}: {task.completed:,}")

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader
 
 from palitune.data.collator import Batch, Collator
 from palitune.distributed import collectives
+from palitune.distributed.progress import LoggedProgress
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
 from palitune.models.generation.generate import generate
-from palitune.progress import LoggedProgress
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 

@@ -16,9 +16,9 @@ import rich.progress
 import torch
 from transformers import TrainerCallback
 
+from palitune.distributed.progress import LineTimer, shows_bars
 from palitune.errors import TrainingError
 from palitune.paths import write_atomically
-from palitune.progress import LineTimer, shows_bars
 from palitune.training.early_stopping import EVAL_PREFIX
 from palitune.training.validation_loss import MINITRAIN, MINIVAL
 

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from palitune.progress import LineTimer, LoggedProgress
+from palitune.distributed.progress import LineTimer, LoggedProgress
 from palitune.training.callbacks import RichProgressCallback, _Status
 
 
