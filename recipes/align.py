@@ -1,26 +1,27 @@
 """Tune an adapter with rewards of sampled generations (GRPO, RLOO) or preference pairs (DPO)."""
 
-from transformers import set_seed
-
-from palitune.alignment import methods
-from palitune.alignment.run import AlignmentRun
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Align
 from palitune.config.to_yaml import to_yaml
 from palitune.config.trained_adapter import write_adapter_settings
-from palitune.data.dataset import load_split, load_training_split
-from palitune.evaluation.evaluate import evaluate, make_validation_fn
-from palitune.evaluation.scoring import metric_names
-from palitune.models.adapters.checkpoint import save_adapter
-from palitune.models.loading import load_for_training, load_processor
-from palitune.report import run_writer
-from palitune.training.data import build_training_data
-from palitune.training.self_check import run_self_check
-from palitune.training.state.resume import check_resumable
 
 
 @recipe(Align)
 def align(run: Align) -> None:
+    from transformers import set_seed
+
+    from palitune.alignment import methods
+    from palitune.alignment.run import AlignmentRun
+    from palitune.data.dataset import load_split, load_training_split
+    from palitune.evaluation.evaluate import evaluate, make_validation_fn
+    from palitune.evaluation.scoring import metric_names
+    from palitune.models.adapters.checkpoint import save_adapter
+    from palitune.models.loading import load_for_training, load_processor
+    from palitune.report import run_writer
+    from palitune.training.data import build_training_data
+    from palitune.training.self_check import run_self_check
+    from palitune.training.state.resume import check_resumable
+
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
     test = load_split(run.data, run.task, run.evaluation.split)
     validation = load_split(run.data, run.task, run.training.validation_split)
@@ -43,18 +44,16 @@ def align(run: Align) -> None:
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )
-    run_writer.write_skipped(folder, components + test + validation)
 
     before = None
     if run.evaluate_before:
         before = evaluate(network, processor, test, run.evaluation, title="before")
 
     with run_writer.open_tracker(run.tracking, folder) as log:
-        alignment_run = AlignmentRun(
+        methods.run_alignment(AlignmentRun(
             network=network, processor=processor, data=data, config=run, settings=run.training,
             folder=folder, eval_fn=eval_fn, log_fn=log,
-        )  # fmt: skip
-        methods.run_alignment(alignment_run)
+        ))  # fmt: skip
         save_adapter(network, folder / "adapter", run.model)
         write_adapter_settings(folder / "adapter", run, components)
 

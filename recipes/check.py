@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
-from transformers import set_seed
-
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Check
-from palitune.data.dataset import load_training_split
-from palitune.models.loading import load_for_training, load_processor
-from palitune.report.environment import environment, format_environment
-from palitune.report.run_writer import print_checks
-from palitune.training.data import build_training_data
-from palitune.training.self_check import run_self_check
 
 
 @recipe(Check)
 def check(run: Check) -> None:
+    from transformers import set_seed
+
+    from palitune.data.dataset import load_training_split
+    from palitune.models.loading import load_for_training, load_processor
+    from palitune.report.environment import environment, format_environment
+    from palitune.report.run_writer import print_checks
+    from palitune.training.data import build_training_data
+    from palitune.training.self_check import run_self_check
+
     print_checks(format_environment(environment(Path(run.output_dir))))
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
 

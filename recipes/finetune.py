@@ -1,25 +1,26 @@
 """Fine-tune PaliGemma with an adapter and evaluate it before and after on held-out examples."""
 
-from transformers import set_seed
-
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Finetune
 from palitune.config.to_yaml import to_yaml
 from palitune.config.trained_adapter import write_adapter_settings
-from palitune.data.dataset import load_split, load_training_split
-from palitune.evaluation.evaluate import evaluate, make_validation_fn
-from palitune.evaluation.scoring import metric_names
-from palitune.models.adapters.checkpoint import save_adapter
-from palitune.models.loading import load_for_training, load_processor
-from palitune.report import run_writer
-from palitune.training.data import build_training_data
-from palitune.training.self_check import run_self_check
-from palitune.training.state.resume import check_resumable
-from palitune.training.train import train
 
 
 @recipe(Finetune)
 def finetune(run: Finetune) -> None:
+    from transformers import set_seed
+
+    from palitune.data.dataset import load_split, load_training_split
+    from palitune.evaluation.evaluate import evaluate, make_validation_fn
+    from palitune.evaluation.scoring import metric_names
+    from palitune.models.adapters.checkpoint import save_adapter
+    from palitune.models.loading import load_for_training, load_processor
+    from palitune.report import run_writer
+    from palitune.training.data import build_training_data
+    from palitune.training.self_check import run_self_check
+    from palitune.training.state.resume import check_resumable
+    from palitune.training.train import train
+
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
     test = load_split(run.data, run.task, run.evaluation.split)
     validation = load_split(run.data, run.task, run.training.validation_split)
@@ -40,7 +41,6 @@ def finetune(run: Finetune) -> None:
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )
-    run_writer.write_skipped(folder, components + test + validation)
 
     before = None
     if run.evaluate_before:

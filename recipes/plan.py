@@ -3,15 +3,16 @@
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Plan
 from palitune.config.to_yaml import to_yaml
-from palitune.planning.flops import Gpu
-from palitune.planning.plan import calibrate_memory, plan_training
-from palitune.planning.workload import AssumedLengths, measure_workload
-from palitune.report.pages.plan import write_plan_report
-from palitune.report.run_writer import create_run_folder
 
 
 @recipe(Plan)
 def plan(run: Plan) -> None:
+    from palitune.planning.flops import Gpu
+    from palitune.planning.plan import calibrate_memory, plan_training
+    from palitune.planning.workload import AssumedLengths, measure_workload
+    from palitune.report.pages.plan import write_plan_report
+    from palitune.report.run_writer import create_run_folder
+
     assumed = AssumedLengths(run.prefix_tokens, run.suffix_tokens, run.examples)
     workload = measure_workload(run.data, run.task, run.model, run.training, assumed)
 

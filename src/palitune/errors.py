@@ -107,9 +107,9 @@ def unknown_key(key: str, valid: Iterable[object], suggestion: str | None = None
     """
     parent, _, last = key.rpartition(".")
     names = [str(name) for name in valid]
-    place = f" of {parent}" if parent else ""
+    scope = f" of {parent}" if parent else ""
     hint = did_you_mean(last, names) or (f" (did you mean '{suggestion}'?)" if suggestion else "")
-    return f"there is no key '{key}'{hint}; the keys{place} are {', '.join(names)}"
+    return f"there is no key '{key}'{hint}; the keys{scope} are {', '.join(names)}"
 
 
 def missing_choice(group: str, options: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from palitune.config.config_store import (
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
 from palitune.config.overrides import check_single_value, parse_override, quote_value, set_value
-from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig
+from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig, Serve
 from palitune.config.text_settings import quote_text
 from palitune.config.trained_adapter import (
     RUN_FILE,
@@ -92,7 +92,7 @@ def _compose_node(
     with hydra.initialize_config_dir(str(resource_dir("conf")), version_base="1.3"):
         node = hydra.compose(schema.name, hydra_overrides)
     OmegaConf.set_struct(node, None)  # dataclasses reject new keys, dictionaries accept them
-    uses_adapter = issubclass(schema, Align | Evaluate | Predict | Export)
+    uses_adapter = issubclass(schema, Align | Evaluate | Predict | Serve | Export)
     sets_adapters = any(value.key_or_group == "adapters" for value in values)
     if run_folder is not None and uses_adapter and not sets_adapters:
         adapter = Path(run_folder) / "adapter"
@@ -178,7 +178,7 @@ def _adapter_settings(
 
     With an earlier run these are all its settings, with `adapter.path` task and model.
     """
-    if not issubclass(schema, Evaluate | Predict | Export):
+    if not issubclass(schema, Evaluate | Predict | Serve | Export):
         return None
     if run_folder is not None:
         file = Path(run_folder) / "adapter" / RUN_FILE

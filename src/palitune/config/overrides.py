@@ -74,7 +74,7 @@ def set_value(node: DictConfig, override: Override) -> None:
             unknown = ".".join(steps[:depth])
             raise ConfigError(unknown_key(unknown, list(parent), suggest_key(unknown)))
         child = None if is_last else parent[step]
-        if child is None and not is_last:
+        if child is None and not is_last:  # a group whose option is not chosen
             raise ConfigError(f"{override.input_line}: {missing_choice(step, options(step))}")
         if not isinstance(child, DictConfig):
             break

@@ -23,6 +23,7 @@ from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
 from palitune.report.naming import folder_names, shorten_to_differences
 from palitune.report.trackers.config import TRACKER_CONFIGS, TrackerConfig
+from palitune.serving.config import ServerConfig
 from palitune.tasks import TASKS, Task
 from palitune.training.config import TrainingConfig
 from palitune.training.reference_hparams import ReferenceHparams
@@ -259,6 +260,29 @@ class Predict(ModelRecipeConfig):
 
 
 @dataclass(kw_only=True)
+class Serve(ServerConfig, ModelRecipeConfig):
+    """Serve the adapter in `adapter.path`, further adapters and the base model over HTTP."""
+
+    name = "serve"
+
+    def written_folders(self) -> list[str]:
+        return []
+
+    data: Data | None = None
+    """Data of an earlier run, whose tasks and stored predictions are used."""
+
+    def __post_init__(self) -> None:
+        ModelRecipeConfig.__post_init__(self)
+        ServerConfig.__post_init__(self)
+
+    def component_tasks(self) -> dict[str, Task]:
+        """Return the task of each component of the data; without data, the task by its name."""
+        if self.data is not None:
+            return {spec.name: spec.task for spec in self.data.dataset_specs(self.task)}
+        return {} if self.task is None else {self.task.name: self.task}
+
+
+@dataclass(kw_only=True)
 class Export(ExportConfig, ModelRecipeConfig):
     """Merge the adapter in `adapter.path` into its base model, for plain transformers."""
 
@@ -310,6 +334,7 @@ RECIPE_CONFIGS: dict[str, type[RecipeConfig]] = {
         Inspect,
         Plan,
         Predict,
+        Serve,
         Export,
         Compare,
     )

@@ -1,5 +1,6 @@
 """Settings for evaluation."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
@@ -77,3 +78,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "evaluation")
+
+    def num_examples(self, examples: Sized) -> int:
+        """Return the number of examples of a component to evaluate, the first `max_samples`."""
+        return min(self.max_samples or len(examples), len(examples))

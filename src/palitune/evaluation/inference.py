@@ -23,10 +23,10 @@ from palitune.data.collator import Batch, Collator
 from palitune.distributed import collectives
 from palitune.distributed.progress import LoggedProgress
 from palitune.errors import DataError
+from palitune.evaluation.answering import Question, answer_prompts
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
-from palitune.models.generation.generate import generate
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -179,8 +179,12 @@ def _predict_batch(
     """Return the errors and the predictions of a batch, these in the order of its examples."""
     predictions = pick_choices(network, task, loaded.choice_examples, loaded.choice_batch)
     if loaded.prompt_batch is not None:
-        predictions += _generate_batch(
-            network, tokenizer, task, loaded.prompt_examples, loaded.prompt_batch, settings
+        questions = [
+            Question(example=example, task=task, constrained=settings.constrained_decoding)
+            for example in loaded.prompt_examples
+        ]
+        predictions += answer_prompts(
+            network, tokenizer, questions, loaded.prompt_batch, num_beams=settings.num_beams
         )
     by_id = {prediction.id: prediction for prediction in predictions}
     predictions = [by_id[example.id] for example in loaded.examples]
@@ -191,32 +195,3 @@ def _predict_batch(
             for prediction, likelihood in zip(predictions, likelihoods, strict=True)
         ]
     return [*loaded.errors, *predictions]
-
-
-def _generate_batch(
-    network: Any,
-    tokenizer: Any,
-    task: Task,
-    examples: Sequence[Example],
-    prompts: Batch,
-    settings: EvaluationConfig,
-) -> list[Prediction]:
-    constrained = settings.constrained_decoding or task.requires_grammar
-    generations = generate(
-        network,
-        tokenizer,
-        prompts,
-        task.max_new_tokens,
-        num_beams=settings.num_beams,
-        grammars=[task.grammar(example.prefix) for example in examples] if constrained else None,
-    )
-    return [
-        Prediction(
-            id=example.id,
-            text=generation.text,
-            value=task.parse(generation.text, example.size, generation.confidence),
-            finished=generation.finished,
-            confidence=generation.confidence(0, len(generation.text)),
-        )
-        for example, generation in zip(examples, generations, strict=True)
-    ]

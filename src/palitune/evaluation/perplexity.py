@@ -7,25 +7,26 @@ has the same weight. Models with different tokenizers cannot be compared by perp
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from palitune.evaluation.resampling import PerExampleMetric
-from palitune.metrics.base import FloatArray, ResampleCounts, ratio
+from palitune.metrics.base import FloatArray, ResampleCounts, StatisticsMetric, ratio
 from palitune.records import Example, Likelihood
 
 
-class Perplexity(PerExampleMetric):
-    """Perplexity of a dataset; one row per example: log-probability and number of tokens."""
+class Perplexity(StatisticsMetric):
+    """Perplexity of a dataset, from the log-probability and number of tokens of each example."""
+
+    num_statistics: ClassVar[int] = 2
 
     def update(self, likelihood: Likelihood) -> dict[str, float]:
         """Add an example and return its log-probability per token."""
-        self.rows.append(likelihood)
+        self.statistics.append(likelihood)
         return {"log_prob": likelihood.log_prob / likelihood.num_tokens}
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        log_probs, num_tokens = (counts @ np.array(self.rows, float).reshape(-1, 2)).T
+        log_probs, num_tokens = self.sums(counts)
         perplexity: FloatArray = np.exp(-ratio(log_probs, num_tokens))
         return {"perplexity": perplexity}
 

@@ -208,7 +208,7 @@ def is_checkpointed(settings: TrainingConfig, layer_index: int, num_layers: int)
     """Return whether a decoder layer is recomputed in the backward pass.
 
     Layers are selected as in `palitune.training.activation_memory`. The last layer is never
-    recomputed (`palitune.models.decoder_layers.hidden_states_at`).
+    recomputed (`palitune.models.decoder_layers.run_decoder`).
     """
     ratio = settings.gradient_checkpointing_ratio
     is_selected = int((layer_index + 1) * ratio) > int(layer_index * ratio)

@@ -110,14 +110,14 @@ def check_token_type_ids(batch: Batch, samples: Sequence[TrainingSample]) -> str
         "later ones, or the prefix would be causal; build batches with palitune.data.collator",
     )
     types, real = batch["token_type_ids"], batch["attention_mask"].bool()
-    labelled = _suffix_mask(batch, samples)
+    labeled = _suffix_mask(batch, samples)
     _ensure(
-        bool((types[labelled] > 0).all()),
+        bool((types[labeled] > 0).all()),
         "token_type_ids are 0 on the suffix: its tokens would attend to later ones, which leaks "
         "the labels; the suffix needs type 1",
     )
     _ensure(
-        bool((types[real & ~labelled] == 0).all()),
+        bool((types[real & ~labeled] == 0).all()),
         "token_type_ids are 1 on the prefix: its attention would be causal, unlike PaliGemma's "
         "pre-training; image and prefix need type 0",
     )

@@ -12,7 +12,7 @@ from palitune.data.collator import Collator
 from palitune.data.dataset import load_split
 from palitune.data.sources.jsonl import Jsonl
 from palitune.distributed import collectives
-from palitune.evaluation import inference
+from palitune.evaluation import answering, inference
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.evaluate import generate_predictions
 from palitune.evaluation.partial_predictions import PredictionCache
@@ -75,7 +75,7 @@ def test_only_predictions_that_are_not_cached_are_generated_in_the_same_batches(
     cache = PredictionCache(tmp_path / "predictions.jsonl", "abc")
     cache.add("ocr", datasets[0].examples[:7], expected[0][:7])
     sizes: list[int] = []
-    generate = inference.generate
+    generate = answering.generate
 
     def counted(
         network: Any, tokenizer: Any, batch: Any, max_new_tokens: int, **options: Any
@@ -83,10 +83,8 @@ def test_only_predictions_that_are_not_cached_are_generated_in_the_same_batches(
         sizes.append(len(batch["input_ids"]))
         return generate(network, tokenizer, batch, max_new_tokens, **options)
 
-    monkeypatch.setattr(inference, "generate", counted)
-    predictions = generate_predictions(
-        network, processor, datasets, SETTINGS, prediction_cache=cache
-    )
+    monkeypatch.setattr(answering, "generate", counted)
+    predictions = generate_predictions(network, processor, datasets, SETTINGS, cache=cache)
     assert predictions == expected
     assert sizes == [5, 2]
     assert len(PredictionCache(tmp_path / "predictions.jsonl", "abc").predictions["ocr"]) == 12
