@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from palitune.errors import ConfigError
 
@@ -22,7 +22,7 @@ _BOOKKEEPING = {"config.yaml", "environment.json", "skipped.txt", "logs", LOCK_F
 class ClaimingRun(Protocol):
     """The settings of a run that decide where it may write."""
 
-    name: str
+    name: ClassVar[str]
     output_dir: str
     overwrite: bool
     has_default_folder: bool

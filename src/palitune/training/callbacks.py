@@ -214,7 +214,7 @@ def _metric_texts(entry: dict[str, float]) -> list[str]:
 
 def memory_gib() -> float:
     """Return the peak memory of the GPU, or without one that of the process, in GiB."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved() / 2**30
     kib_per_unit = 1 if sys.platform == "linux" else 1 / 1024  # macOS counts bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kib_per_unit / 2**20
