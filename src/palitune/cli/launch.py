@@ -83,7 +83,7 @@ def launch(
     except ConfigError as error:
         print_error(str(error))
         return USAGE_ERROR
-    except DataError as error:
+    except (DataError, ModelError) as error:
         print_error(str(error))
         return FAILED
     if isinstance(run, Finetune | Evaluate | Predict):

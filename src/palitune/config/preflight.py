@@ -21,7 +21,7 @@ from palitune.data.sources.base import DatasetSpec
 from palitune.data.sources.hub import Hub
 from palitune.data.unlabeled import list_images
 from palitune.distributed import collectives
-from palitune.errors import ConfigError
+from palitune.errors import ModelError
 from palitune.metrics import METRICS, METRICS_WITH_EXTRAS
 from palitune.models.adapters.config import SAVED_ADAPTER_FILES
 from palitune.models.config import Local
@@ -34,7 +34,7 @@ def check_run(run: RecipeConfig) -> None:
     """Check paths, splits and optional packages of a run before torch is imported.
 
     Raises:
-        ConfigError: A folder of a model or adapter is missing.
+        ModelError: A folder of a model or adapter is missing.
         DataError: A path or split of the data, or an optional package, is missing.
     """
     if not isinstance(run, ModelRecipeConfig):
@@ -42,7 +42,7 @@ def check_run(run: RecipeConfig) -> None:
     for key, path in _adapter_paths(run):
         _check_adapter(key, path)
     if isinstance(run.model, Local) and not _has_file(run.model.path, "config.json"):
-        raise ConfigError(
+        raise ModelError(
             f"model.path: there is no config.json in {run.model.path}. Set it to the folder of a "
             "PaliGemma checkpoint."
         )
@@ -82,11 +82,11 @@ def _adapter_paths(run: ModelRecipeConfig) -> Iterator[tuple[str, str]]:
 def _check_adapter(key: str, path: str) -> None:
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise ConfigError(f"{key}: folder {path} does not exist. Set it to an adapter or its run.")
+        raise ModelError(f"{key}: folder {path} does not exist. Set it to an adapter or its run.")
     if not any(
         _has_file(folder / inner, f) for inner in ("", "adapter") for f in SAVED_ADAPTER_FILES
     ):
-        raise ConfigError(
+        raise ModelError(
             f"{key}: {path} holds no adapter ({' or '.join(SAVED_ADAPTER_FILES)}). Set it to the "
             "folder of an adapter or of its run."
         )

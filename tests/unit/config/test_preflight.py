@@ -9,7 +9,7 @@ import pytest
 from palitune.config.compose import compose
 from palitune.config.preflight import check_run
 from palitune.config.recipes import RECIPE_CONFIGS
-from palitune.errors import ConfigError, DataError
+from palitune.errors import DataError, ModelError
 from palitune.metrics import METRICS
 
 from support.toy_data import write_toy_coco
@@ -40,7 +40,7 @@ def test_a_missing_path_or_split_is_found(
     recipe: str, override: str, message: str, coco: list[str]
 ) -> None:
     argv = ["images=boxes/images"] * (recipe == "predict") + [*coco, override]
-    with pytest.raises((ConfigError, DataError), match=message):
+    with pytest.raises((ModelError, DataError), match=message):
         check_run(compose(RECIPE_CONFIGS[recipe], argv))
 
 
