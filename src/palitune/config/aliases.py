@@ -47,6 +47,7 @@ _KEY_ALIASES = {
     "data_path": "data.path",
     "dataset_path": "data.path",
     "data_dir": "data.path",
+    "classes": "task.classes",
     "names": "task.classes",
     "labels": "task.classes",
     "output": "output_dir",

@@ -13,7 +13,6 @@ from palitune.config.recipes import (
     Finetune,
     Inspect,
     ModelRecipeConfig,
-    Plan,
     Predict,
     RecipeConfig,
 )
@@ -112,7 +111,7 @@ def _splits(run: ModelRecipeConfig) -> Iterator[tuple[DatasetSpec, str]]:
     """Yield the splits that a run reads."""
     training, evaluation = run.training, run.evaluation
     names: list[str | None] = []
-    if isinstance(run, Finetune | Align | Check | Plan):
+    if isinstance(run, Finetune | Align | Check):
         names.append(training.split)
     if isinstance(run, Finetune):
         names += [evaluation.split, training.validation_split]

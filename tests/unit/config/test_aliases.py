@@ -85,7 +85,7 @@ def test_in_a_sweep_only_sentences_are_never_several_values() -> None:
     [
         ("seed=abc", "seed=abc: the value must be a whole number, got 'abc'"),
         ("training.epochs=x", "training.epochs=x: the value must be a number, got 'x'"),
-        ("evaluate_before=7", "evaluate_before=7: the value must be true or false, got 7"),
+        ("evaluate_before=maybe", "the value must be true or false, got 'maybe'"),
         ("adapter.targets=language", "the value must be a list; write adapter.targets=[language]"),
         ("training.schedule=step", "the value must be one of cosine, linear, constant, got 'step'"),
         ("adapter.targets=[q_proj]", "q_proj is in language.attention; write adapter.targets=["),
