@@ -10,6 +10,8 @@ from typing import Any, get_type_hints
 FAILED, USAGE_ERROR, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 """Exit codes: a failed run, an invalid command line, a run ended by SIGTERM (EX_TEMPFAIL of
 sysexits.h, so that a scheduler can requeue it), and Ctrl-C (128 + SIGINT)."""
+CLOSED_PIPE = 141
+"""Exit code of a program whose output nobody reads any more (128 + SIGPIPE)."""
 
 
 _LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
@@ -34,6 +36,15 @@ class ConfigError(_OneLineError, ValueError):
 
 class DataError(_OneLineError, ValueError):
     """Invalid user data; the text names the place (`file:line`) and the way out."""
+
+
+class LeftOut(DataError):
+    """A row or object that is left out and counted, because no training could use it."""
+
+    def __init__(self, reason: str, location: str) -> None:
+        super().__init__(f"{location}: {reason}")
+        self.reason = reason
+        self.location = location
 
 
 class ModelError(_OneLineError, ValueError):
@@ -98,18 +109,27 @@ def _satisfies(value: float, bound: Any) -> bool:
     )
 
 
-def unknown_choice(kind: str, name: str, valid: Iterable[str]) -> str:
-    """Return a sentence about a name that does not exist, with the valid ones."""
+def unknown_choice(
+    kind: str, name: str, valid: Iterable[str], suggestion: str | None = None
+) -> str:
+    """Return a sentence about a name that does not exist, with the valid ones.
+
+    `suggestion` is a known synonym; without it, a similar name is suggested.
+    """
     names = list(valid)
-    return f"there is no {kind} '{name}'{did_you_mean(name, names)}; valid are {', '.join(names)}"
+    hint = f" (did you mean '{suggestion}'?)" if suggestion else did_you_mean(name, names)
+    return f"there is no {kind} '{name}'{hint}; valid are {', '.join(names)}"
 
 
-def unknown_key(key: str, valid: Iterable[object]) -> str:
-    """Return a sentence about a dotted key that does not exist, with the valid keys beside it."""
+def unknown_key(key: str, valid: Iterable[object], suggestion: str | None = None) -> str:
+    """Return a sentence about a dotted key that does not exist, with the valid keys beside it.
+
+    `suggestion` is a known synonym; a similar key has priority.
+    """
     parent, _, last = key.rpartition(".")
     names = [str(name) for name in valid]
     scope = f" of {parent}" if parent else ""
-    hint = did_you_mean(last, names)
+    hint = did_you_mean(last, names) or (f" (did you mean '{suggestion}'?)" if suggestion else "")
     return f"there is no key '{key}'{hint}; the keys{scope} are {', '.join(names)}"
 
 

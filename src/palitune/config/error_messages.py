@@ -50,6 +50,24 @@ def _format_key_error(error: Exception) -> str:
     return (f"{key}: " if key else "") + first_message_line(error)
 
 
+_TYPE_NAMES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def describe_type_error(error: Exception, key: str, value: object) -> str:
+    """Describe in our words why a value does not fit its setting."""
+    text = first_message_line(error)
+    if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", text):
+        name = "Boolean" if match[2] else match[1]
+        return f"the value must be {_TYPE_NAMES.get(name, name.lower())}, got {value!r}"
+    if match := re.match(r"Invalid value '.*', expected one of \[(.*)\]", text):
+        return f"the value must be one of {match[1]}, got {value!r}"
+    if "is not a ListConfig" in text:
+        return f"the value must be a list; write {key}=[{value}]"
+    if "is not a DictConfig" in text or "Invalid type assigned" in text:
+        return f"the value must be a set of keys, {{KEY: VALUE}}, got {value!r}"
+    return text
+
+
 def first_message_line(error: Exception) -> str:
     """Return the first line of a library's message."""
     lines = [line.strip() for line in str(error).splitlines()]

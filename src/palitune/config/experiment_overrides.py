@@ -56,7 +56,10 @@ class ExperimentMerge:
         file = Path(run_folder) / "config.yaml"
         if not file.is_file():
             raise ConfigError(f"--run {run_folder}: {file} does not exist; use a run folder")
-        earlier = load_stored_config(file)
+        return self.filter_settings(schema, load_stored_config(file))
+
+    def filter_settings(self, schema: type[RecipeConfig], earlier: DictConfig) -> str:
+        """Register filtered settings of an earlier run and return their name."""
         all_names = {f.name for config in RECIPE_CONFIGS.values() for f in fields(config)}
         for name in all_names - {f.name for f in fields(schema)}:
             earlier.pop(name, None)

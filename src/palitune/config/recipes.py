@@ -42,12 +42,25 @@ class RecipeConfig:
 
     output_dir: str
     """Output folder (default: outputs/RECIPE/DATE_TIME)."""
+    overwrite: bool = False
+    """Write to an `output_dir` that already holds results, and overwrite them."""
+
+    has_default_folder = False  # set by `compose`; not a setting
 
     environment_keys = frozenset[tuple[str, ...]]()
     """Paths of the settings that come from environment variables; no setting itself."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run resumes the one in `output_dir`."""
+        return False
+
+    def written_folders(self) -> list[str]:
+        """Return the folders that the run writes to; they must not hold results of another."""
+        return [self.output_dir]
 
 
 @dataclass(kw_only=True)
@@ -88,6 +101,10 @@ class Finetune(DataRecipeConfig):
     """Train an adapter, or continue to train the one in `adapter.path`."""
 
     name = "finetune"
+
+    @property
+    def resumes(self) -> bool:
+        return self.training.resume is not None
 
 
 @dataclass(kw_only=True)
@@ -157,6 +174,9 @@ class Evaluate(DataRecipeConfig):
         if self.adapters and self.adapter.path is not None:
             raise ValueError("adapters and adapter.path cannot be combined; remove one of them")
 
+    def written_folders(self) -> list[str]:
+        return [run.output_dir for run in self.per_adapter()]
+
     def per_adapter(self) -> "list[Evaluate]":
         """Return one run for each of `adapters`, or this run if there are none."""
         if not self.adapters:
@@ -179,6 +199,9 @@ class Check(DataRecipeConfig):
 
     name = "check"
 
+    def written_folders(self) -> list[str]:
+        return []
+
 
 @dataclass(kw_only=True)
 class Inspect(DataRecipeConfig):
@@ -190,6 +213,8 @@ class Inspect(DataRecipeConfig):
     """Splits to inspect; empty: all."""
     samples: Annotated[int, Ge(0)] = 8
     """Examples of each component and split that are drawn with their prefix and suffix."""
+    strict: bool = False
+    """End with exit code 1 if a row is bad, for use in scripts."""
     codec_samples: Annotated[int, Ge(0)] = 300
     """Images of each component and split whose masks are encoded as tokens and decoded."""
 
@@ -279,6 +304,9 @@ class Serve(ServerConfig, ModelRecipeConfig):
 
     name = "serve"
 
+    def written_folders(self) -> list[str]:
+        return []
+
     data: Data | None = None
     """Data of an earlier run, whose tasks and stored predictions are used."""
 
@@ -316,6 +344,9 @@ class Compare(RecipeConfig):
 
     name = "compare"
     positional_field = "runs"
+
+    def written_folders(self) -> list[str]:
+        return []  # its files may lie beside the runs
 
     runs: list[str] = field(default_factory=list)
     """Folders of runs or sweeps; also as positional arguments, `palitune compare RUN RUN`."""

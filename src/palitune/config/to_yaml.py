@@ -19,12 +19,13 @@ _OPTION_OF_TYPE = {
 def to_yaml(run: RecipeConfig) -> str:
     """Return the configuration of a run as an experiment file.
 
-    `output_dir` is only a comment, so that a second run does not overwrite the first. A value from
-    an environment variable, which may be a password, is written as `???`: it has to be set again.
+    `output_dir` is only a comment, and `overwrite` is left out, so that a second run does not
+    overwrite the first. A value from an environment variable, which may be a password, is written
+    as `???`: it has to be set again.
     """
     values = OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)
     assert isinstance(values, dict)
-    del values["output_dir"]
+    del values["output_dir"], values["overwrite"]
     for path in run.environment_keys:
         _mask(values, path)
     additions, overrides = [], []

@@ -27,7 +27,7 @@ import pyarrow as pa
 from palitune import __version__
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.parsing import has_lone_surrogate
 from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
@@ -37,7 +37,7 @@ from palitune.terminal import escape_markup, escape_unprintable
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 ENTRY_FILES = ("examples.arrow", "skipped.json", "dropped.json")
 CHECKSUM_FILE = "checksum.txt"
@@ -102,7 +102,7 @@ def ensure_cached(
     file = source.annotation_file(split)
     folder = cache_folder() / _fingerprint(source, task, split, file)
     if folder.exists() and not _is_intact(folder):
-        log.warning("%s is damaged; the examples of %s are written again", folder, file)
+        _log.warning("%s is damaged; the examples of %s are written again", folder, file)
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         try:
@@ -247,6 +247,9 @@ def iterate_examples(
     has_references: bool | None = None  # the same for all rows of a split
     for row in source.rows(split):
         try:
+            if isinstance(row, LeftOut):
+                skip_counter.add({row.reason: 1}, row.location)
+                continue
             if isinstance(row, DataError):
                 raise row
             _check_id(row, location_by_id)
@@ -300,15 +303,22 @@ def _make_example(row: Row, task: Task, allow_missing_references: bool) -> Examp
 
 
 def with_progress(items: Iterable[T], description: str) -> Iterator[T]:
-    """Yield items and show their number on a terminal."""
+    """Yield items and show their number on a terminal, or in a line from time to time."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    from palitune.distributed.progress import LineTimer
+
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}: {task.completed:,}")
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    if not console.is_terminal:
+        timer = LineTimer()
+        for count, item in enumerate(items, 1):
+            yield item
+            if timer.is_due():
+                _log.info("%s: %s", description, f"{count:,}")
+        return
+    with Progress(*columns, console=console, transient=True) as progress:
         task_id = progress.add_task(escape_markup(description), total=None)
         for item in items:
             yield item

@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from palitune.errors import check_ranges
 from palitune.models.adapters.combination import AdapterCombination, CombinationType
-from palitune.models.adapters.config import AdapterConfig
+from palitune.models.adapters.config import AdapterConfig, adapter_folder
 from palitune.models.config import Dtype
 from palitune.models.quantization import ExportQuantization
 
@@ -85,7 +85,7 @@ class ExportConfig:
                 "folder of a training run."
             )
         return AdapterCombination(
-            paths=paths,
+            paths=[adapter_folder(path) for path in paths],
             weights=self.weights,
             combination_type=self.combination_type,
             allow_base_mismatch=adapter.allow_base_mismatch,

@@ -1,5 +1,6 @@
 """Write a run folder: configuration, environment, metrics, predictions and report."""
 
+import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from palitune.distributed import collectives
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
 from palitune.paths import write_atomically
 from palitune.report.environment import environment
-from palitune.report.metrics_table import metrics_table
+from palitune.report.metrics_table import metric_values, metrics_table
 from palitune.report.pages.run_report import write_run_report
 from palitune.report.run_reader import read_config
 from palitune.report.trackers.config import NullTracker, TrackerConfig
@@ -152,6 +153,7 @@ def write_results(
         "slices": {"before": before and before.slices, "after": after.slices},
     }
     write_json(folder / "metrics.json", metrics)
+    write_metrics_csv(folder / "metrics.csv", metrics)
     print_rich(metrics_table(metrics).to_rich())
     print_line(f"report: {write_run_report(folder)}")
 
@@ -169,6 +171,19 @@ def write_comparison(output_dir: str, folders: Sequence[str]) -> None:
 
     comparison = compare_runs(scored)
     print_comparison(comparison, write_comparison_files(comparison, Path(output_dir)))
+
+
+def write_metrics_csv(file: Path, metrics: Mapping[str, Any]) -> None:
+    """Write every metric in a line, for spreadsheets; undefined values are empty."""
+    rows = [
+        [value.part, value.name, value.before, value.after, value.change]
+        for value in metric_values(metrics)
+    ]
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["part", "metric", "before", "after", "change"])
+        for row in rows:
+            writer.writerow("" if v is None or v != v else v for v in row)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -20,8 +20,13 @@ def test_flags_may_be_anywhere_on_the_command_line() -> None:
         (["--multirn"], "there is no flag --multirn (did you mean '--multirun'?); valid are --cfg"),
         (["--conf-dir=x"], "there is no flag --conf-dir=x (did you mean '--config-dir'?); "),
         (["-x"], "there is no flag -x; "),
-        (["--cfg", "hydra"], "argument --cfg: invalid choice: 'hydra'"),
-        (["--config-dir"], "argument --config-dir: expected one argument"),
+        (["--cfg", "hydra"], "--cfg has no such value; write --cfg job"),
+        (["--config-dir"], "--config-dir needs a value; write --config-dir DIR"),
+        (["--data", "coco"], "there is no flag --data; settings have no dashes: write data=coco"),
+        (
+            ["--lr=1"],
+            "there is no flag --lr=1; settings have no dashes: write training.learning_rate=1",
+        ),
     ],
 )
 def test_an_unknown_flag_is_an_error_of_one_sentence(argv: list[str], start: str) -> None:

@@ -66,6 +66,12 @@ def csv_rows(file: Path) -> Iterator[Record]:
         yield from csv.DictReader(content)
 
 
+def molecules(file: Path) -> Iterator[Record]:
+    """Read a table of molecules; an image without `image_id` is named by its file."""
+    for record in csv_rows(file):
+        yield {"image_id": PurePosixPath(record["file_path"]).stem} | record
+
+
 def name_lines(file: Path) -> Iterator[Record]:
     """Read one name per line, as `{"key": name}`."""
     stripped = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
@@ -80,6 +86,7 @@ def ocr_vqa(file: Path) -> Iterator[Record]:
         for index, (question, answer) in enumerate(pairs):
             yield {
                 "key": f"{book['key']}-{index}",
+                "book": book["key"],
                 "image": image,
                 "question": question,
                 "answer": answer,

@@ -5,6 +5,7 @@ state the side; here it is the right or the bottom.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -26,7 +27,11 @@ _MOLECULE_FILES = {
     "train": "uspto_mol/train_680k",
     "test": "synthetic/chemdraw",
     "indigo": "synthetic/indigo",
-    **{name: f"real/{name}" for name in ("acs", "clef", "staker", "uob", "uspto")},
+    "acs": "real/acs",
+    "clef": "real/CLEF",
+    "staker": "real/staker",
+    "uob": "real/UOB",
+    "uspto": "real/USPTO",
 }
 
 
@@ -35,8 +40,11 @@ def _read_pubtabnet(file: Path) -> Iterator[Record]:
     with file.open(encoding="utf-8") as content:
         for line in content:
             record = parse_json(line)
-            cells = record["html"]["cells"]
-            html = _join_html(record["html"]["structure"]["tokens"], [c["tokens"] for c in cells])
+            table = record.get("html")  # absent in the test set
+            cells = table["cells"] if table else []
+            html = table and _join_html(
+                table["structure"]["tokens"], [cell["tokens"] for cell in cells]
+            )
             boxes = {str(n): cell["bbox"] for n, cell in enumerate(cells) if "bbox" in cell}
             names = ("filename", "split", "imgid")
             yield {name: record[name] for name in names} | {"html": html, "boxes": boxes}
@@ -88,9 +96,19 @@ NOTATION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "molecules": BenchmarkSpec(
         homepage="github.com/thomas0809/MolScribe, Data (uspto_mol.zip, synthetic.zip, real.zip)",
-        splits=by_split("{}.csv", _MOLECULE_FILES),
-        read=read.csv_rows,
-        images=["{file_path}", "{split}/{name}"],
+        splits={
+            split: tuple(
+                replace(
+                    file,
+                    alternatives=(file.name.lower(),),
+                    metadata={"split": official, "lower_split": official.lower()},
+                )
+                for file in by_split("{}.csv", {split: official})[split]
+            )
+            for split, official in _MOLECULE_FILES.items()
+        },
+        read=read.molecules,
+        images=["{file_path}", "{split}/{name}", "{lower_split}/{name}"],
         id="{image_id}",
         text="SMILES",
         transform_image=pad_to_square,

@@ -68,6 +68,12 @@ class InspectionReport:
     splits: list[SplitReport]
     duplicates: DuplicateImages
 
+    def raise_for_bad_rows(self) -> None:
+        """Raise DataError if any row of any split is bad."""
+        if bad := sum(report.stats["bad_rows"] for report in self.splits):
+            first = next(report.skipped[0] for report in self.splits if report.skipped)
+            raise DataError(f"bad rows: {bad}, the first: {first}")
+
 
 def scan(
     specs: Sequence[DatasetSpec], processor: Any, config: InspectionConfig
@@ -87,7 +93,11 @@ def scan(
     images: dict[str, list[str]] = {}
     for report in reports:
         images.setdefault(report.split, []).extend(report.images)
-    return InspectionReport(splits=reports, duplicates=find_duplicates(images))
+    duplicates = find_duplicates(images)
+    for first, second in list(duplicates.across_splits):
+        if any(spec.source.shares_rows(first, second) for spec in specs):
+            del duplicates.across_splits[first, second]  # composed on purpose
+    return InspectionReport(splits=reports, duplicates=duplicates)
 
 
 def splits_to_inspect(spec: DatasetSpec, config: InspectionConfig) -> list[str]:
@@ -137,7 +147,10 @@ class Inspector:
     def run(self) -> SplitReport:
         """Read all rows and return the report."""
         source, task = self.spec.source, self.spec.task
-        pairs = iterate_examples(source, task, self.split, self._add_bad_row, self.skip_counter)
+        pairs = iterate_examples(
+            source, task, self.split, self._add_bad_row, self.skip_counter,
+            allow_missing_references=True,
+        )  # fmt: skip
         pairs = islice(pairs, source.max_samples)
         for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
             try:
@@ -179,7 +192,7 @@ class Inspector:
 
     def _update(self, row: Row, example: Example) -> None:
         self.num_examples += 1
-        self.num_empty_suffixes += not any(example.suffixes)
+        self.num_empty_suffixes += bool(example.suffixes) and not any(example.suffixes)
         self.num_control_words += any(
             map(self.round_trip.tokenizer.has_control_words, (example.prefix, *example.suffixes))
         )

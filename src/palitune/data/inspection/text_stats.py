@@ -59,7 +59,7 @@ class TokenLengthStats:
         counts = iter(self._count_tokens([suffix for e in examples for suffix in e.suffixes]))
         for example in examples:
             prefix = self.prefix_token_counts[example.prefix]
-            suffix = max(next(counts) for _ in example.suffixes) + 1
+            suffix = max((next(counts) for _ in example.suffixes), default=-1) + 1
             images = self.tokens_per_image * len(example.images)
             total = images + 1 + prefix + self.num_newline_tokens + suffix
             self.prefix_lengths.append(prefix)

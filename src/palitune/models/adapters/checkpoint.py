@@ -30,6 +30,12 @@ from palitune.models.adapters.peft_layers import (
     inject_lora,
     lora_state_dict,
 )
+from palitune.models.adapters.plain_peft import (
+    modules_of,
+    read_plain_config,
+    rename_weights,
+    warn_unverified,
+)
 from palitune.models.adapters.stored_lora import read_lora_config
 from palitune.models.config import ModelConfig, Network
 from palitune.models.hub_files import family
@@ -69,16 +75,35 @@ class AdapterMetadata:
     resolution: int
     """Side of the image, in pixels."""
     fingerprint: str
-    """`hub_files.fingerprint` of the base model."""
+    """`hub_files.fingerprint` of the base model; empty for a plain PEFT adapter."""
     final_logit_softcapping: bool
     attention_logit_softcapping: bool
     tensors: int
     """Number of tensors in the weights' file."""
 
+    @property
+    def is_plain_peft(self) -> bool:
+        """Whether PEFT saved the adapter, so that the base is not known."""
+        return not self.fingerprint
+
     @classmethod
     def read(cls, folder: str | Path) -> "AdapterMetadata":
         """Read the metadata of an adapter folder. Raises ModelError if it is not readable."""
         file = Path(folder).expanduser() / METADATA_FILE
+        if not file.exists() and (config := read_plain_config(file.parent)):
+            return cls(
+                palitune="",
+                adapter="lora",
+                bits=None,
+                base=config.get("base_model_name_or_path") or "",
+                revision=config.get("revision") or "main",
+                family="",
+                resolution=0,
+                fingerprint="",
+                final_logit_softcapping=False,
+                attention_logit_softcapping=False,
+                tensors=0,
+            )
         try:
             metadata = cls(**parse_json(file.read_text(encoding="utf-8")))
             metadata._check_types()
@@ -176,6 +201,8 @@ def load_adapter(
     """
     folder = Path(folder).expanduser()
     metadata = AdapterMetadata.read(folder)
+    if metadata.is_plain_peft:
+        warn_unverified(folder, metadata.base)
     check_base_model(network, metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
     if metadata.adapter == Full.name:
@@ -211,7 +238,9 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
         weights: StateDict = load_file(file)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file} cannot be read ({error}). Copy the whole folder.") from error
-    if len(weights) != metadata.tensors:
+    if metadata.is_plain_peft:
+        weights = rename_weights(weights)
+    elif len(weights) != metadata.tensors:
         raise ModelError(
             f"{file} contains {len(weights)} tensors, but {metadata.tensors} were saved. Copy the "
             "whole folder again."
@@ -226,7 +255,8 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
     renamed = {released_name(name): weight for name, weight in weights.items()}
     if len(renamed) != len(weights):
         raise ModelError(f"{file} contains a tensor by two names. Copy the whole folder again.")
-    if changed := sorted(weights.keys() - renamed.keys()):
+    changed = sorted(weights.keys() - renamed.keys())
+    if changed and not metadata.is_plain_peft:
         _logger.warning(
             "%s has tensor names of an earlier version (first %s). They are renamed while reading; "
             "train or save the adapter again to use it with other programs.",
@@ -244,7 +274,9 @@ def _read_lora_config(
     folder: Path, weights: StateDict, base: Network, *, trainable: bool
 ) -> LoraConfig:
     """Return the configuration of a saved LoRA with the names of modules that `base` has."""
-    config = read_lora_config(folder, weights)
+    is_plain = not (folder / METADATA_FILE).exists()
+    # A plain PEFT adapter may name suffixes or a pattern; its weights name the modules.
+    config = read_lora_config(folder, weights, sorted(modules_of(weights)) if is_plain else None)
     config.inference_mode = not trainable
     modules = (name for name, _ in base.named_modules())
     config.target_modules = match_targets(config.target_modules, modules)
@@ -304,6 +336,8 @@ def check_base_model(
     network: Network, metadata: AdapterMetadata, allow_base_mismatch: bool
 ) -> None:
     """Raise ModelError if an adapter was trained on another base than `network`."""
+    if metadata.is_plain_peft:
+        return
     actual = family(network.config), network.config.vision_config.image_size
     if actual != (metadata.family, metadata.resolution):
         raise ModelError(

@@ -26,18 +26,23 @@ _IGNORED = {
     "task_type",
 }  # fmt: skip
 """Fields about the origin of an adapter; they do not change its layers."""
+_RANDOM_INITIALIZATIONS = (True, False, "gaussian", "orthogonal")
+"""Values of `init_lora_weights` that leave the base as it is; saved weights replace theirs."""
 _USED = {
     "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "rank_pattern",
     "alpha_pattern",
 }  # fmt: skip
 
 
-def read_lora_config(folder: Path, weights: "dict[str, Tensor]") -> Any:
+def read_lora_config(
+    folder: Path, weights: "dict[str, Tensor]", modules: list[str] | None = None
+) -> Any:
     """Read the configuration of a saved LoRA and compare it with its weights.
 
     Args:
         folder: Folder of the adapter.
         weights: Tensors of its file by name.
+        modules: Adapted modules, instead of those that the configuration names.
 
     Returns:
         A `peft.LoraConfig` whose initialization does not compute.
@@ -54,12 +59,16 @@ def read_lora_config(folder: Path, weights: "dict[str, Tensor]") -> Any:
     for name, value in settings.items():
         if name not in supported:
             raise ModelError(f"{file}: {name!r} is not a field of a LoRA. Remove it.")
+        if name == "init_lora_weights" and value in _RANDOM_INITIALIZATIONS:
+            continue
         if name not in _IGNORED | _USED and value != defaults.get(name):
             raise ModelError(
                 f"{file}: {name} must be {defaults.get(name)!r}, got {_short(value)}. Save the "
                 "adapter without it."
             )
     config = {name: settings.get(name, defaults[name]) for name in _USED}
+    if modules is not None:
+        config["target_modules"] = modules
     _check_values(config, file)
     _check_ranks(config, weights, file)
     return LoraConfig(**config)

@@ -318,8 +318,50 @@ def test_a_base_loaded_with_other_softcaps_is_refused(model: Local, saved: Path)
 @pytest.mark.parametrize("missing", ["palitune.json", "adapter_model.safetensors"])
 def test_an_incomplete_folder_is_refused(missing: str, model: Local, saved: Path) -> None:
     (saved / missing).unlink()
+    (saved / "adapter_config.json").unlink()
     with pytest.raises(ModelError, match=missing):
         load_for_inference(model, Lora(path=str(saved)))
+
+
+@pytest.mark.parametrize("former_names", [False, True])
+def test_a_plain_peft_adapter_is_loaded_with_a_warning(
+    former_names: bool, model: Local, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = logits(load_for_inference(model, Lora(path=str(saved))))
+    (saved / "palitune.json").unlink()
+    config = json.loads((saved / "adapter_config.json").read_text())
+    config["target_modules"] = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"]
+    (saved / "adapter_config.json").write_text(json.dumps(config))
+    if former_names:
+        file = saved / "adapter_model.safetensors"
+        current, former = "model.model.language_model.", "model.language_model.model."
+        save_file({name.replace(current, former): v for name, v in load_file(file).items()}, file)
+    assert torch.equal(logits(load_for_inference(model, Lora(path=str(saved)))), expected)
+    assert "is a plain PEFT adapter without palitune.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("peft_type", "IA3", "peft_type must be LORA, got IA3"),
+        ("modules_to_save", ["lm_head"], "modules_to_save must be "),
+        ("bias", "all", 'bias must be "none"'),
+    ],
+)
+def test_a_plain_peft_adapter_that_is_more_than_lora_is_refused(
+    key: str, value: object, message: str, model: Local, saved: Path
+) -> None:
+    (saved / "palitune.json").unlink()
+    config = json.loads((saved / "adapter_config.json").read_text())
+    (saved / "adapter_config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match=message):
+        load_for_inference(model, Lora(path=str(saved)))
+
+
+def test_the_path_may_be_a_run_folder(saved: Path) -> None:
+    assert Lora(path=str(saved.parent)).path == str(saved)
+    assert Full(path=str(saved)).path == str(saved)
+    assert Lora(path="missing").path == "missing"
 
 
 def test_saving_keeps_other_files_of_the_folder(model: Local, tmp_path: Path) -> None:
