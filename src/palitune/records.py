@@ -74,6 +74,8 @@ class Row:
     language: str | None = None
     """Language code of the captions, if the data has several languages."""
     text: str | None = None
+    json: str | None = None
+    """Fields of a document as the text of a JSON object."""
     expression: str | None = None
     """Referring expression of the instances: "the boat on the left"."""
     instances: tuple[Instance, ...] | None = None
@@ -131,6 +133,10 @@ class Prediction:
     confidence: float | None = None
     """Geometric mean of the token probabilities, or the probability of a choice among all choices.
     None if it is unknown."""
+    field_confidences: dict[str, float] = field(default_factory=dict)
+    """The same for every field of a JSON answer, by path, e.g. `items[0].price`."""
+    repairs: tuple[str, ...] = ()
+    """Repairs without which a JSON answer could not be parsed, a phrase each."""
     likelihood: Likelihood | None = None
     """None unless `evaluation.perplexity` is set."""
     missing: bool = False
@@ -232,6 +238,12 @@ def prediction_to_json(
         "malformed": prediction.value is None,
         "finished": prediction.finished,
         **{name: value for name, value in optional.items() if value is not None},
+        **(
+            {"field_confidences": prediction.field_confidences}
+            if prediction.field_confidences
+            else {}
+        ),
+        **({"repairs": list(prediction.repairs)} if prediction.repairs else {}),
         **({"missing": True} if prediction.missing else {}),
     }
 
@@ -245,6 +257,8 @@ def prediction_from_json(record: dict[str, Any]) -> Prediction:
         value=value_from_json(record["prediction"]),
         finished=record.get("finished", True),
         confidence=record.get("confidence"),
+        field_confidences=dict(record.get("field_confidences", {})),
+        repairs=tuple(record.get("repairs", ())),
         likelihood=None if likelihood is None else Likelihood(*likelihood),
         missing=record.get("missing", False),
     )
