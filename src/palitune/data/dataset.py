@@ -261,7 +261,10 @@ def _load_task_dataset(
     spec: DatasetSpec, split: str, allow_missing_references: bool
 ) -> TaskDataset:
     split = canonical_split(split)
-    spec.task.infer_settings(lambda: _training_rows(spec.source, split))
+    try:
+        spec.task.infer_settings(lambda: _training_rows(spec.source, split))
+    except ValueError as error:
+        raise DataError(str(error)) from error
     examples = _load_examples(spec, split, allow_missing_references)
     if split == "train":
         spec.task.check_training_examples(examples)
