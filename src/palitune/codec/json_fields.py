@@ -290,13 +290,17 @@ def infer_declaration(objects: Iterable[tuple[str, str]]) -> dict[str, Any]:
         ValueError: A field has values of different shapes, or no object has a value.
     """
     inferred: Any = None
+    location = "task.fields"
     for text, location in objects:
         node, _ = parse_json_object(text)
         inferred = _merge(
             inferred, None if node is None else _shape(node.to_python()), "", location
         )
     if not inferred:
-        raise ValueError("no row has a field. Fill in the column 'json', or declare task.fields.")
+        raise ValueError(
+            f"{location}: no row up to here has a field in column 'json'. Fill it in, or set "
+            "task.fields."
+        )
     declaration: dict[str, Any] = inferred
     return declaration
 

@@ -94,8 +94,9 @@ class Json(TextTask):
         if self.fields:
             return
         rows = (row for row in read_rows() if isinstance(row, Row))
-        objects = ((row.json, row.location) for row in rows if row.json is not None)
-        self.fields = infer_declaration(objects)
+        objects = [(row.json, row.location) for row in rows if row.json is not None]
+        if objects:  # otherwise the first row is reported for its missing column
+            self.fields = infer_declaration(objects)
 
     def check_training_examples(self, examples: Iterable[Example]) -> None:
         missing = set(leaf_paths(self._declaration()))

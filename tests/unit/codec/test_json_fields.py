@@ -87,7 +87,7 @@ def test_a_declaration_is_inferred_in_the_order_of_first_occurrence() -> None:
     assert leaf_paths(parse_declaration(declared))[:2] == ["menu.nm", "menu.cnt"]
     with pytest.raises(ValueError, match="a:1: field 'a' is an object in some rows"):
         infer_declaration([('{"a": {"b": 1}}', "a:0"), ('{"a": 1}', "a:1")])
-    with pytest.raises(ValueError, match="no row has a field"):
+    with pytest.raises(ValueError, match="a:0: no row up to here has a field"):
         infer_declaration([("{}", "a:0")])
 
 

@@ -113,7 +113,7 @@ def test_unsuitable_data_is_one_sentence_with_its_place(
 
 def test_without_any_field_in_the_data_there_is_nothing_to_infer(tmp_path: Path) -> None:
     write_split(tmp_path, "train", [{"json": {}}])
-    with pytest.raises(DataError, match=r"no row has a field\. Fill in the column 'json'"):
+    with pytest.raises(DataError, match="jsonl:1: no row up to here has a field"):
         load_training_split(Jsonl(path=str(tmp_path)), Json(), "train", seed=0)
 
 
