@@ -28,6 +28,10 @@ class ScoredPrediction:
     """None if the text is malformed."""
     scores: dict[str, float]
     """Scores by name, the main metric of the task first; NaN if undefined for this example."""
+    field_confidences: dict[str, float] = field(default_factory=dict)
+    """Confidence of every field of a JSON answer, by path."""
+    repairs: tuple[str, ...] = ()
+    """Repairs of a JSON answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,11 @@ class EvaluatedExample:
             component=self.part,
             attributes=self.attributes,
         )
-        text, value = ("", None) if side is None else (side.text, side.value)
-        return example, Prediction(id=self.id, text=text, value=value)
+        if side is None:
+            return example, Prediction(id=self.id, text="", value=None)
+        return example, Prediction(
+            id=self.id, text=side.text, value=side.value, repairs=side.repairs
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +213,11 @@ def _record_key(record: dict[str, Any]) -> tuple[str, str, str]:
 def _to_prediction(record: dict[str, Any]) -> ScoredPrediction:
     scores = {name: float("nan") if s is None else s for name, s in record["scores"].items()}
     return ScoredPrediction(
-        text=record["text"], value=value_from_json(record["prediction"]), scores=scores
+        text=record["text"],
+        value=value_from_json(record["prediction"]),
+        scores=scores,
+        field_confidences=record.get("field_confidences", {}),
+        repairs=tuple(record.get("repairs", ())),
     )
 
 

@@ -31,9 +31,9 @@ _MAX_INTEGER_DIGITS, _MAX_FRACTION_DIGITS = 15, 6
 _FIRST_DATE = b"1000-01-01"
 _CONTINUATION = (0x80, 0xBF)
 _CONTINUATIONS = {
-    **{lead: (_CONTINUATION,) for lead in range(0xC2, 0xE0)},
-    **{lead: (_CONTINUATION, _CONTINUATION) for lead in range(0xE1, 0xF0)},
-    **{lead: (_CONTINUATION, _CONTINUATION, _CONTINUATION) for lead in range(0xF1, 0xF4)},
+    **dict.fromkeys(range(194, 224), (_CONTINUATION,)),
+    **dict.fromkeys(range(225, 240), (_CONTINUATION, _CONTINUATION)),
+    **dict.fromkeys(range(241, 244), (_CONTINUATION, _CONTINUATION, _CONTINUATION)),
     0xE0: ((0xA0, 0xBF), _CONTINUATION),
     0xED: ((0x80, 0x9F), _CONTINUATION),
     0xF0: ((0x90, 0xBF), _CONTINUATION, _CONTINUATION),
