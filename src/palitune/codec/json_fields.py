@@ -21,7 +21,7 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -269,7 +269,7 @@ def _parse_boolean(value: Any) -> bool | None:
     return value if isinstance(value, bool) else words.get(str(value).lower())
 
 
-_NORMALIZERS = {
+_NORMALIZERS: dict[str, Callable[[Any], Any]] = {
     "number": parse_number,
     "date": parse_date,
     "date_month_first": lambda value: parse_date(value, month_first=True),
@@ -325,8 +325,8 @@ def _merge(first: Any, second: Any, path: str, location: str) -> Any:
     if first is None or second is None or first == second:
         return second if first is None else first
     if isinstance(first, list) or isinstance(second, list):
-        items = [each[0] if isinstance(each, list) else each for each in (first, second)]
-        return [_merge(*items, path, location)]
+        one, two = (each[0] if isinstance(each, list) else each for each in (first, second))
+        return [_merge(one, two, path, location)]
     if isinstance(first, dict) and isinstance(second, dict):
         names = [*first, *(name for name in second if name not in first)]
         return {
