@@ -15,9 +15,10 @@ def align(run: Align) -> None:
     from palitune.evaluation.evaluate import evaluate, make_validation_fn
     from palitune.evaluation.scoring import metric_names
     from palitune.models.adapters.checkpoint import save_adapter
-    from palitune.models.loading import load_for_training, load_processor
+    from palitune.models.loading import describe_network, load_for_training, load_processor
     from palitune.report import run_writer
     from palitune.training.data import build_training_data
+    from palitune.training.micro_batch_size import resolve_micro_batch_size
     from palitune.training.self_check import run_self_check
 
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
@@ -35,12 +36,14 @@ def align(run: Align) -> None:
 
     augmentation = methods.effective_augmentation(run, run.augmentation)
     data = build_training_data(processor, components, run.training, augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data, measure=False)
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 
     folder = run_writer.create_run_folder(
-        run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
-    )
+        run.output_dir, to_yaml(run), run.launch, network=describe_network(network),
+        train=components, test=test, validation=validation,
+    )  # fmt: skip
 
     before = None
     if run.evaluate_before:

@@ -15,6 +15,7 @@ def check(run: Check) -> None:
     from palitune.report.environment import environment, format_environment
     from palitune.report.run_writer import print_checks
     from palitune.training.data import build_training_data
+    from palitune.training.micro_batch_size import resolve_micro_batch_size
     from palitune.training.self_check import run_self_check
 
     print_checks(format_environment(environment(Path(run.output_dir))))
@@ -25,6 +26,7 @@ def check(run: Check) -> None:
     network = load_for_training(run.model, run.adapter)
 
     data = build_training_data(processor, components, run.training, run.augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data)
     print_checks(run_self_check(network, data, run.training, run.adapter))
 
 

@@ -17,10 +17,27 @@ from PIL import Image, ImageDraw
 
 from palitune.records import Example
 
+from support.device_counts_table import pytest_terminal_summary as pytest_terminal_summary
+
 # The first call of a test may import a library, and CI machines are busy: no deadline. In CI the
 # cases are the same on every run, so that a change is judged by itself; elsewhere they are new.
 hypothesis.settings.register_profile("palitune", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("palitune")
+
+
+CUDA_MARKER = "cuda"
+"""Tests with this marker need a GPU; all others compute on the CPU, whatever the machine has."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs before torch is imported, or require one if the tests marked `cuda` are run."""
+    if config.option.markexpr != CUDA_MARKER:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise pytest.UsageError("pytest -m cuda requires a GPU that torch can use.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,24 +1,33 @@
 """Walks through a compiled grammar: allowed tokens, accepted answers, random answers."""
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 
 from palitune.models.generation.constraints import AutomatonState, GrammarAutomaton
+from palitune.models.generation.label_trie import TokenIndices, TokenMask
 
 
 def allowed_token_ids(
     automaton: GrammarAutomaton, state: AutomatonState | None, remaining: int, vocab_size: int
 ) -> set[int]:
     """Return the ids, in a vocabulary of `vocab_size` tokens, that may come next."""
-    ids = torch.arange(vocab_size)
     return {
         token
-        for indices in automaton.allowed_tokens(state, remaining)
-        for token in ids[indices].tolist()
+        for tokens in automaton.allowed_tokens(state, remaining)
+        for token in token_ids(tokens, vocab_size)
     }
+
+
+def token_ids(tokens: TokenIndices, vocab_size: int) -> Iterable[int]:
+    """Return the ids of a set of tokens."""
+    if not isinstance(tokens, TokenMask):
+        return tokens
+    allowed = ~tokens.forbidden_on(torch.device("cpu"), vocab_size)
+    ids: list[int] = allowed.nonzero()[:, 0].tolist()
+    return ids
 
 
 def accepts(automaton: GrammarAutomaton, ids: list[int], vocab_size: int) -> bool:

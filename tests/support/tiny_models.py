@@ -39,6 +39,7 @@ def build_tiny(
     seed: int = 0,
     image_size: int = 112,
     sliding_window: int = 4096,
+    num_layers: int = 2,
 ) -> Path:
     """Save a random model with its processor into `folder` and return the folder.
 
@@ -46,7 +47,8 @@ def build_tiny(
     linear weights are scaled by fan-in, so that logits differ from token to token.
     """
     processor = build_processor(image_size)
-    build_model(processor, family, seed, image_size, sliding_window).save_pretrained(folder)
+    model = build_model(processor, family, seed, image_size, sliding_window, num_layers)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
@@ -66,6 +68,7 @@ def build_model(
     seed: int = 0,
     image_size: int = 112,
     sliding_window: int = 4096,
+    num_layers: int = 2,
 ) -> PaliGemmaForConditionalGeneration:
     """Build the random model of a processor's vocabulary, in float32."""
     tokenizer = processor.tokenizer
@@ -79,7 +82,7 @@ def build_model(
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": num_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 32,

@@ -92,7 +92,6 @@ class AlignmentRun:
             beta=self.config.effective_beta,
             disable_dropout=True,
             gradient_checkpointing=settings.gradient_checkpointing,
-            ddp_find_unused_parameters=False,
             bf16=False,  # model.dtype and adapter settings define the precision
             **trl_arguments,
         )

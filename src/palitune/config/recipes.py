@@ -174,14 +174,18 @@ class Plan(ModelRecipeConfig):
     """Tokens of a suffix; null: measured on the data, or 32."""
     examples: Annotated[int | None, Ge(1)] = None
     """Number of training examples; null: counted in the data."""
-    gpu_memory: Annotated[float, Gt(0)] = 80.0
-    """Memory of the GPU in GiB (H100: 80)."""
-    device_tflops: Annotated[float, Gt(0)] = 989.0
-    """Peak throughput of dense bf16 matrix products in TFLOP/s (H100: 989)."""
+    gpu: str | None = None
+    """Card to plan for: T4, L4, A10, 3090, 4090, 5090, A100-40, A100-80, L40S, H100 or H200; null:
+    the usual card with `gpu_memory`, or an H100."""
+    gpu_memory: Annotated[float | None, Gt(0)] = None
+    """Memory of the GPU in GiB; null: that of the card."""
+    device_tflops: Annotated[float | None, Gt(0)] = None
+    """Peak throughput of dense matrix products in the compute dtype in TFLOP/s; null: that of the
+    card's data sheet (H100 in bf16: 989)."""
     mfu: Annotated[float, Interval(gt=0, le=1)] = 0.4
     """Model FLOPs utilization: the assumed fraction of the peak; measure your own."""
-    device_bandwidth: Annotated[float, Gt(0)] = 2.5
-    """Memory bandwidth in TB/s; it bounds the dequantization of weights in every pass."""
+    device_bandwidth: Annotated[float | None, Gt(0)] = None
+    """Memory bandwidth in TB/s; null: that of the card's data sheet (H100: 3.35)."""
     released: bool = True
     """Also predict every released model at every resolution, with LoRA and QLoRA."""
     calibrate: bool = False

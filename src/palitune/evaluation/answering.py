@@ -52,7 +52,13 @@ def answer(
 
 
 def answer_prompts(
-    network: Any, tokenizer: Any, questions: Sequence[Question], prompts: Batch, *, num_beams: int
+    network: Any,
+    tokenizer: Any,
+    questions: Sequence[Question],
+    prompts: Batch,
+    *,
+    num_beams: int,
+    cuda_graphs: bool = False,
 ) -> list[Prediction]:
     """Answer questions whose prompts were collated before; see `answer`."""
     grammars = [
@@ -68,6 +74,7 @@ def answer_prompts(
         [question.max_new_tokens or question.task.max_new_tokens for question in questions],
         num_beams=num_beams,
         grammars=grammars,
+        cuda_graphs=cuda_graphs,
     )
     return [
         Prediction(

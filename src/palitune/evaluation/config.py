@@ -43,8 +43,9 @@ class EvaluationConfig:
     """Evaluate only the first N examples of each component (null: all)."""
     batch_size: Annotated[int, Ge(1)] = 16
     """Prompts per generation batch, per device."""
-    num_workers: Annotated[int, Ge(0)] = 2
-    """Data loader processes that decode images (0: decode in the main process)."""
+    num_workers: Annotated[int | None, Ge(0)] = None
+    """Data loader processes per device that decode images (0: decode in the main process; null: one
+    less than the CPU cores per device, from 1 to 8)."""
     resize: ResizeBackend = ResizeBackend.exact
     """Resize backend: exact | fast, as in `training.resize`."""
     image_cache: str | None = None
@@ -52,6 +53,9 @@ class EvaluationConfig:
     num_beams: Annotated[int, Ge(1)] = 1
     """Number of beams; the result is the beam with the highest log-probability per token
     (1: greedy decoding)."""
+    cuda_graphs: bool = False
+    """Record the decoding step as a CUDA graph, so that short steps are not limited by the host;
+    CUDA only, and not measured yet."""
     constrained_decoding: bool = False
     """Generate only well-formed objects with the labels in the prompt. An answer close to
     `task.max_new_tokens` may contain one object fewer than would fit. Off by default, because

@@ -55,13 +55,17 @@ def reference_likelihoods(
 
 
 def _row_log_probs(network: Any, batch: dict[str, Any]) -> list[tuple[float, int]]:
-    """Return the log-probability and the number of labels of every row."""
+    """Return the log-probability and the number of labels of every row.
+
+    As in training, the logits of a few dozen positions exist at a time.
+    """
     import torch
 
-    from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+    from palitune.models.lm_head import IGNORE_INDEX
     from palitune.models.modes import inference_mode
 
+    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
     with inference_mode(network):
-        losses = token_losses(*teacher_forced_logits(network, batch)).double().cpu()
-    losses_by_row = torch.split(losses, loss_positions(batch["labels"]).sum(dim=1).tolist())
+        losses = network(**inputs).loss.double().cpu()
+    losses_by_row = torch.split(losses, (batch["labels"] != IGNORE_INDEX).sum(dim=1).tolist())
     return [(-float(row.sum()), len(row)) for row in losses_by_row]

@@ -26,9 +26,10 @@ class Dtype(Enum):
 
 class AttentionImplementation(Enum):
     auto = "auto"
-    eager = "eager"
-    sdpa = "sdpa"
+    flex = "flex"
     chunked = "chunked"
+    sdpa = "sdpa"
+    eager = "eager"
 
 
 class Device(Enum):
@@ -61,6 +62,7 @@ FINAL_SOFTCAP_ERROR = (
     "model.final_logit_softcapping must be false for PaliGemma 1, which has no soft-cap."
 )
 FP16_ERROR = "model.dtype must be bf16 or fp32 for Gemma 2, which overflows in fp16."
+FLEX_ERROR = "model.attention=flex {reason}. Set model.attention=chunked."
 SDPA_SOFTCAP_ERROR = (
     "model.attention=sdpa cannot soft-cap attention scores. Set model.attention=chunked, or "
     "model.attention_logit_softcapping=false."
@@ -76,12 +78,15 @@ class ModelConfig(ABC):
     revision: str = "main"
     """Branch, tag or commit on the Hugging Face hub; not used for a local folder."""
     device: Device = Device.auto
-    """auto: the GPU if there is one."""
+    """auto: the GPU if there is one. CUDA_VISIBLE_DEVICES=N selects another than the first."""
     dtype: Dtype = Dtype.auto
-    """Dtype of the base weights. auto: bf16 on a GPU, fp32 on a CPU or with adapter=full."""
+    """Dtype of the base weights. auto: on a CPU fp32; on a GPU bf16, or before Ampere fp16 (with
+    loss scaling) for PaliGemma 1 and fp32 for PaliGemma 2, which overflows in fp16; with
+    adapter=full fp32 weights whose products are computed in bf16 on a GPU."""
     attention: AttentionImplementation = AttentionImplementation.auto
-    """Attention of the language model. auto: sdpa, or chunked if attention scores are soft-capped
-    (exact, with memory linear in the number of tokens); eager: slow reference."""
+    """Attention of the language model. auto: in a training on a GPU since Ampere flex (a compiled
+    kernel that stores neither scores nor masks), otherwise sdpa, or chunked if attention scores are
+    soft-capped (exact, with memory linear in the number of tokens); eager: slow reference."""
     attention_logit_softcapping: bool = True
     """Apply the checkpoint's soft-cap to attention scores (PaliGemma 2: 50)."""
     final_logit_softcapping: bool = False

@@ -6,11 +6,21 @@ attention output and MLP only at the requested positions; its keys and values st
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from palitune.models.attention import FLEX_ATTENTION
+from palitune.models.flex_attention import mask_of_queries, prefix_lm_block_mask
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 class KVCacheProtocol(Protocol):
@@ -61,10 +71,11 @@ def prefix_lm_mask(token_types: Tensor, attention_mask: Tensor, query_start: int
         query_start: Index of the first query; keys are always all tokens.
     """
     index = torch.arange(token_types.shape[1], device=token_types.device)
-    same_segment = token_types[:, query_start:, None] == token_types[:, None, :]
-    own_past = same_segment & (index[query_start:, None] >= index)
-    visible = (own_past | (token_types == 0)[:, None, :]) & attention_mask.bool()[:, None, :]
-    return visible[:, None]
+    key_types = token_types[:, None, None, :]
+    own_past = (token_types[:, None, query_start:, None] == key_types) & (
+        index[query_start:, None] >= index
+    )
+    return (own_past | (key_types == 0)) & attention_mask.bool()[:, None, None, :]
 
 
 def sliding_window_mask(
@@ -80,7 +91,8 @@ def sliding_window_mask(
         query_start: Index of the first query.
     """
     prefix = token_types == 0
-    near = positions[:, query_start:, None] - positions[:, None, :] < window
+    # No difference of positions: it would be an int64 for each pair of tokens.
+    near = positions[:, query_start:, None] < (positions + window)[:, None, :]
     return mask & (near | (prefix[:, query_start:, None] & prefix[:, None, :]))[:, None]
 
 
@@ -104,43 +116,129 @@ def masks_by_layer_type(
     return masks
 
 
+def attention_masks(
+    language_model: Any, token_types: Tensor, attention_mask: Tensor, positions: Tensor
+) -> "dict[str, Tensor | BlockMask]":
+    """Return the mask of each layer type in the form of the attention implementation.
+
+    With flex_attention it is a block mask, otherwise a tensor. Both types share one mask if no row
+    is longer than the sliding window.
+
+    Args:
+        language_model: Gemma 1 or 2 without its head.
+        token_types: (batch, tokens), as in `prefix_lm_mask`.
+        attention_mask: (batch, tokens), 0 on padding.
+        positions: (batch, tokens) from `compute_position_ids`.
+    """
+    window = getattr(language_model.config, "sliding_window", None)
+    has_window = window is not None and token_types.shape[1] > window
+    if language_model.config._attn_implementation == FLEX_ATTENTION:
+        full = prefix_lm_block_mask(token_types, attention_mask)
+        sliding = (
+            prefix_lm_block_mask(token_types, attention_mask, positions, window)
+            if has_window
+            else full
+        )
+        return {"full_attention": full, "sliding_attention": sliding}
+    if has_window:
+        return dict(masks_by_layer_type(language_model, token_types, attention_mask, positions))
+    return dict.fromkeys(LAYER_TYPES, prefix_lm_mask(token_types, attention_mask))
+
+
+@dataclass(frozen=True)
+class KeptPositions:
+    """Positions at which the last layer computes queries, attention output and MLP."""
+
+    column: Tensor
+    """Tokens of each row, (batch, queries) int64; rows with fewer are filled up with others."""
+    kept: Tensor
+    """Indices of the positions among the flattened `column`, (kept,) int64."""
+    flat: Tensor
+    """Indices of the positions among all tokens of the flattened batch, (kept,) int64."""
+
+    @classmethod
+    def from_mask(cls, keep: Tensor) -> "KeptPositions":
+        """Return the positions where `keep`, (batch, tokens) bool, is True, in row-major order.
+
+        On a GPU this waits for the device; the collator computes them on the CPU.
+        """
+        counts = keep.sum(dim=1)
+        num_queries = int(counts.max())
+        # Kept positions come first in each row, in order.
+        column = torch.argsort(~keep, dim=1, stable=True)[:, :num_queries]
+        is_kept = torch.arange(num_queries, device=keep.device) < counts[:, None]
+        return cls(column, is_kept.flatten().nonzero()[:, 0], keep.flatten().nonzero()[:, 0])
+
+    @classmethod
+    def last(cls, batch_size: int, num_tokens: int, device: torch.device) -> "KeptPositions":
+        """Return the last token of each row."""
+        rows = torch.arange(batch_size, device=device)
+        last = num_tokens - 1
+        return cls(torch.full_like(rows, last)[:, None], rows, rows * num_tokens + last)
+
+
 def run_decoder(
     language_model: Any,
     embeddings: Tensor,
-    masks: Mapping[str, Tensor],
+    masks: Mapping[str, Any],
     positions: Tensor,
-    keep: Tensor,
+    keep: KeptPositions,
     kv_cache: KVCacheProtocol | None = None,
 ) -> Tensor:
-    """Return the final hidden states where `keep` is True: (kept, width).
+    """Return the final hidden states at the kept positions: (kept, width).
 
     Args:
         language_model: Gemma 1 or 2 without its head.
         embeddings: Input embeddings, (batch, tokens, width).
-        masks: Attention mask by layer type, (batch, 1, queries, keys) bool.
+        masks: Attention mask by layer type, a block mask or (batch, 1, queries, keys) bool.
         positions: (batch, tokens) int64.
-        keep: (batch, tokens) bool.
+        keep: Positions whose hidden states are returned.
         kv_cache: Receives keys and values of every layer at all positions.
     """
-    if language_model.config._attn_implementation == "eager":
-        masks = {kind: to_additive_mask(mask, embeddings.dtype) for kind, mask in masks.items()}
-    rotary = language_model.rotary_emb(embeddings, position_ids=positions)
     kinds = layer_types(language_model)
+    last_mask = mask_of_queries(masks[kinds[-1]], keep.column)
+    if language_model.config._attn_implementation == "eager":
+        dtype = embeddings.dtype
+        masks = {kind: to_additive_mask(masks[kind], dtype) for kind in set(kinds)}
+        last_mask = to_additive_mask(last_mask, dtype)
+    rotary = language_model.rotary_emb(embeddings, position_ids=positions)
     hidden = embeddings
-    for layer, kind in zip(language_model.layers[:-1], kinds[:-1], strict=True):
-        hidden = layer(
-            hidden,
-            attention_mask=masks[kind],
-            position_ids=positions,
-            position_embeddings=rotary,
-            past_key_values=kv_cache,
-        )
+    with _uncompiled(language_model) if kv_cache is not None else nullcontext():
+        for layer, kind in zip(language_model.layers[:-1], kinds[:-1], strict=True):
+            hidden = layer(
+                hidden,
+                attention_mask=masks[kind],
+                position_ids=positions,
+                position_embeddings=rotary,
+                past_key_values=kv_cache,
+            )
     last = language_model.layers[-1]
     attended = _attend(
-        last.self_attn, last.input_layernorm(hidden), masks[kinds[-1]], rotary, keep, kv_cache
+        last.self_attn, last.input_layernorm(hidden), last_mask, rotary, keep, kv_cache
     )
-    final: Tensor = language_model.norm(mlp_block(last, hidden[keep], attended))
+    kept = hidden.flatten(0, 1)[keep.flat]
+    final: Tensor = language_model.norm(mlp_block(last, kept, attended))
     return final
+
+
+def compile_layers(language_model: Any) -> None:
+    """Compile each decoder layer but the last, for batches of any length.
+
+    All layers of one type share their graphs. The last layer computes only some positions in
+    `run_decoder`, which compiles nothing.
+    """
+    # Scales and soft-caps are constants; flex_attention does not accept them as inputs of a graph.
+    torch._dynamo.config.specialize_float = True
+    for layer in language_model.layers[:-1]:
+        layer.compile(dynamic=True)
+
+
+def _uncompiled(language_model: Any) -> AbstractContextManager[Any]:
+    """Run the layers as they are: a cache has the state of one layer, hence graphs of its own."""
+    if language_model.layers[0]._compiled_call_impl is None:
+        return nullcontext()
+    context: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return context
 
 
 def layer_types(language_model: Any) -> list[str]:
@@ -174,25 +272,24 @@ def _attend(
     hidden: Tensor,
     mask: Tensor,
     position_embeddings: tuple[Tensor, Tensor],
-    keep: Tensor,
+    keep: KeptPositions,
     kv_cache: KVCacheProtocol | None,
 ) -> Tensor:
-    """Attend from the kept positions to all positions of their row: (kept, width)."""
+    """Attend from the kept positions to all positions of their row: (kept, width).
+
+    mask: Mask of the queries `keep.column`, (batch, 1, queries, keys).
+    """
     batch, _, width = hidden.shape
-    # Kept positions come first in each row, in order; shorter rows are filled up with others.
-    counts = keep.sum(dim=1)
-    num_queries = int(counts.max())
-    index = torch.argsort(~keep, dim=1, stable=True)[:, :num_queries]
-    is_kept = torch.arange(num_queries, device=keep.device) < counts[:, None]
-    queries_from = hidden.gather(1, index[:, :, None].expand(-1, -1, width))
+    column = keep.column
+    queries_from = hidden.gather(1, column[:, :, None].expand(-1, -1, width))
 
     def split_heads(projected: Tensor) -> Tensor:
         return projected.view(batch, projected.shape[1], -1, attention.head_dim).transpose(1, 2)
 
-    rows = torch.arange(batch, device=keep.device)[:, None]
+    rows = torch.arange(batch, device=column.device)[:, None]
     cos, sin = (angles.expand(batch, -1, -1) for angles in position_embeddings)
     query = apply_rope(
-        split_heads(attention.q_proj(queries_from)), cos[rows, index], sin[rows, index]
+        split_heads(attention.q_proj(queries_from)), cos[rows, column], sin[rows, column]
     )
     key = apply_rope(split_heads(attention.k_proj(hidden)), cos, sin)
     value = split_heads(attention.v_proj(hidden))
@@ -203,12 +300,12 @@ def _attend(
         query,
         key,
         value,
-        mask.expand(batch, -1, -1, -1)[rows, 0, index][:, None],
+        mask,
         dropout=attention.attention_dropout if attention.training else 0.0,
         scaling=attention.scaling,
         softcap=getattr(attention, "attn_logit_softcapping", None),
     )
-    output: Tensor = attention.o_proj(attended.reshape(batch, num_queries, -1)[is_kept])
+    output: Tensor = attention.o_proj(attended.flatten(2).flatten(0, 1)[keep.kept])
     return output
 
 

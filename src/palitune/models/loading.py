@@ -1,7 +1,6 @@
 """Loading of base models, processors and adapters, with checks."""
 
 import logging
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,25 +10,30 @@ from transformers import PaliGemmaProcessor
 
 from palitune.codec.tokens import NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
-from palitune.models import attention
+from palitune.models import attention, flex_attention
 from palitune.models.adapters.checkpoint import AdapterMetadata, load_adapter
 from palitune.models.adapters.combination import AdapterCombination, combine_adapters
 from palitune.models.adapters.config import AdapterConfig, Full, Qlora
 from palitune.models.config import (
     FINAL_SOFTCAP_ERROR,
+    FLEX_ERROR,
     FP16_ERROR,
     SDPA_SOFTCAP_ERROR,
     AttentionImplementation,
-    Device,
     Dtype,
     ModelConfig,
     Network,
 )
+from palitune.models.devices import resolve_device, select_device, supports_bf16
 from palitune.models.hub_files import family, fetch_model, fingerprint, read_config
-from palitune.models.paligemma import PaliGemmaPrefixLM
+from palitune.models.paligemma import PaliGemmaPrefixLM, PaliGemmaPrefixModel
 from palitune.models.quantization import bitsandbytes_config
 
+_log = logging.getLogger(__name__)
+
 TORCH_DTYPES = {Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32, Dtype.fp16: torch.float16}
+
+_log = logging.getLogger(__name__)
 
 LOC_TOKENS = [f"<loc{number:04d}>" for number in range(NUM_LOC_BINS)]
 SEG_TOKENS = [f"<seg{number:03d}>" for number in range(NUM_CODES)]
@@ -54,17 +58,20 @@ def load_processor(model: ModelConfig) -> Any:
     return processor
 
 
-def load(model: ModelConfig, adapter: AdapterConfig | None = None) -> Network:
+def load(
+    model: ModelConfig, adapter: AdapterConfig | None = None, *, for_training: bool = False
+) -> Network:
     """Load the base model without an adapter, quantized if `adapter` is qlora."""
-    return load_base(model, adapter, adapter.quantization_bits() if adapter else None)
+    bits = adapter.quantization_bits() if adapter else None
+    return load_base(model, adapter, bits, for_training=for_training)
 
 
 def load_for_training(model: ModelConfig, adapter: AdapterConfig) -> Network:
     """Load the base model with a trainable adapter: a new one, or the one saved in its `path`."""
     if adapter.path is None:
-        return adapter.apply_to(load(model, adapter))
+        return adapter.apply_to(load(model, adapter, for_training=True))
     metadata = AdapterMetadata.read(adapter.path)
-    base = load(with_saved_softcaps(model, metadata), adapter)
+    base = load(with_saved_softcaps(model, metadata), adapter, for_training=True)
     network = load_adapter(
         base, adapter.path, trainable=True, allow_base_mismatch=adapter.allow_base_mismatch
     )
@@ -114,31 +121,44 @@ def with_saved_softcaps(model: ModelConfig, metadata: AdapterMetadata) -> ModelC
     )
 
 
-def load_base(model: ModelConfig, adapter: AdapterConfig | None, bits: int | None) -> Network:
+def load_base(
+    model: ModelConfig,
+    adapter: AdapterConfig | None,
+    bits: int | None,
+    *,
+    for_training: bool = False,
+) -> Network:
     """Load the base model without an adapter, quantized to `bits` per weight."""
     folder = fetch_model(model, weights=True)
     config = read_config(folder)
     configure_softcaps(model, config)
-    device, dtype = resolve_device(model), resolve_dtype(model, adapter)
+    device = resolve_device(model)
+    select_device(device)
+    dtype = resolve_dtype(model, family(config), adapter)
     if dtype == torch.float16 and family(config) == "paligemma2":
         raise ModelError(FP16_ERROR)
     attention.register()
+    implementation = resolve_attn_implementation(
+        model, config, device.type, for_training=for_training
+    )
+    implementation = compiled_attention_or_fallback(model, config, implementation, device, dtype)
     try:
         network, loading_info = PaliGemmaPrefixLM.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
             attn_implementation={
-                "text_config": resolve_attn_implementation(model, config),
+                "text_config": implementation,
                 "vision_config": "sdpa",
             },
             device_map={"": device},
-            quantization_config=_quantization_config(bits, adapter, dtype),
+            quantization_config=_quantization_config(bits, adapter, dtype, device),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
         network.base_fingerprint = fingerprint(folder)
+        network.autocast_dtype = resolve_autocast_dtype(model, adapter)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{model.name_or_path()}: the weights cannot be read ({error}). Provide a complete "
@@ -155,39 +175,112 @@ def load_base(model: ModelConfig, adapter: AdapterConfig | None, bits: int | Non
     return network
 
 
-def resolve_device(model: ModelConfig) -> torch.device:
-    """Return the device of this process, on a GPU that of its local rank."""
-    available = torch.cuda.is_available()
-    if model.device is Device.cuda and not available:
-        raise ModelError("model.device=cuda: no GPU is visible to torch. Set model.device=cpu.")
-    if model.device is Device.cpu or not available:
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+def resolve_dtype(
+    model: ModelConfig, model_family: str, adapter: AdapterConfig | None = None
+) -> torch.dtype:
+    """Return the dtype of the base model's weights.
 
-
-def resolve_dtype(model: ModelConfig, adapter: AdapterConfig | None = None) -> torch.dtype:
-    """Return the dtype of the base model's weights."""
+    Raises ModelError if the GPU does not compute in the requested dtype.
+    """
+    device = resolve_device(model)
     if model.dtype is not Dtype.auto:
+        _check_dtype(model.dtype, "model.dtype", device)
         return TORCH_DTYPES[model.dtype]
-    on_gpu = resolve_device(model).type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if on_gpu and not isinstance(adapter, Full) else torch.float32
+    if device.type != "cuda" or isinstance(adapter, Full):
+        return torch.float32
+    if supports_bf16(device):
+        return torch.bfloat16
+    if model_family == "paligemma":
+        return torch.float16
+    _log.info(
+        "this GPU does not compute in bf16, and Gemma 2 overflows in fp16: the model computes in "
+        "fp32, which takes more time and memory; model=paligemma computes in fp16"
+    )
+    return torch.float32
 
 
-def resolve_attn_implementation(model: ModelConfig, config: Any) -> str:
+def resolve_autocast_dtype(model: ModelConfig, adapter: AdapterConfig | None) -> torch.dtype | None:
+    """Return the dtype of matrix products if it differs from that of the weights.
+
+    Full fine-tuning keeps float32 weights, for small updates, but computes in bf16 on a GPU.
+    """
+    device = resolve_device(model)
+    if not isinstance(adapter, Full) or model.dtype is not Dtype.auto or device.type != "cuda":
+        return None
+    return torch.bfloat16 if supports_bf16(device) else None
+
+
+def _check_dtype(dtype: Dtype, key: str, device: torch.device) -> None:
+    if dtype is Dtype.bf16 and not supports_bf16(device):
+        raise ModelError(
+            f"{key}=bf16: {torch.cuda.get_device_name(device)} does not compute in bf16. Set "
+            f"{key}=auto."
+        )
+
+
+def resolve_attn_implementation(
+    model: ModelConfig, config: Any, device_type: str, *, for_training: bool
+) -> str:
     """Return the attention implementation of the language model.
 
-    `config` must have been adjusted by `configure_softcaps`.
+    Args:
+        model: Model settings.
+        config: The model's configuration, adjusted by `configure_softcaps`.
+        device_type: cpu | cuda.
+        for_training: Whether the model is trained; without, auto does not wait for a compilation.
     """
+    choice = model.attention
     capped = family(config) == "paligemma2" and config.text_config.attn_logit_softcapping
-    if model.attention is AttentionImplementation.eager:
+    if choice is AttentionImplementation.eager:
         return "eager"
-    if model.attention is AttentionImplementation.chunked or (
-        model.attention is AttentionImplementation.auto and capped
-    ):
-        return attention.CHUNKED_ATTENTION
-    if capped:
+    if choice is AttentionImplementation.sdpa and capped:
         raise ModelError(SDPA_SOFTCAP_ERROR)
-    return attention.SDPA_ATTENTION
+    if choice is AttentionImplementation.flex and not flex_attention.is_available():
+        reason = f"requires flex_attention, which torch {torch.__version__} lacks"
+        raise ModelError(FLEX_ERROR.format(reason=reason))
+    if choice is AttentionImplementation.auto:
+        if for_training and device_type == "cuda" and flex_attention.is_fast():
+            choice = AttentionImplementation.flex
+        else:
+            choice = AttentionImplementation.chunked if capped else AttentionImplementation.sdpa
+    return attention.IMPLEMENTATION_NAMES[choice.value]
+
+
+def describe_network(network: Any) -> dict[str, str]:
+    """Return the device, dtype and attention implementation that a network uses."""
+    body = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixModel))
+    weight = body.get_input_embeddings().weight
+    return {
+        "device": str(weight.device),
+        "dtype": str(weight.dtype).removeprefix("torch."),
+        "attention": attention.format_name(body.language_model.config._attn_implementation),
+    }
+
+
+def compiled_attention_or_fallback(
+    model: ModelConfig, config: Any, name: str, device: torch.device, dtype: torch.dtype
+) -> str:
+    """Return `name`, or if it is flex_attention and cannot be compiled here, a fallback for auto.
+
+    Raises ModelError if flex was requested.
+    """
+    if name != attention.FLEX_ATTENTION or device.type == "cpu":
+        return name
+    text = config.text_config
+    error = flex_attention.compilation_error(
+        (text.num_attention_heads, text.num_key_value_heads, text.head_dim),
+        getattr(text, "attn_logit_softcapping", None),
+        device,
+        dtype,
+    )
+    if error is None:
+        return name
+    reason = f"cannot be compiled for {torch.cuda.get_device_name(device)} ({error})"
+    if model.attention is AttentionImplementation.flex:
+        raise ModelError(FLEX_ERROR.format(reason=reason))
+    fallback = resolve_attn_implementation(model, config, "cpu", for_training=True)
+    _log.warning("flex_attention %s; this run uses %s", reason, attention.format_name(fallback))
+    return fallback
 
 
 def check_tokenizer(processor: Any, config: Any) -> None:
@@ -224,12 +317,13 @@ def configure_softcaps(model: ModelConfig, config: Any) -> None:
 
 
 def _quantization_config(
-    bits: int | None, adapter: AdapterConfig | None, dtype: torch.dtype
+    bits: int | None, adapter: AdapterConfig | None, dtype: torch.dtype, device: torch.device
 ) -> Any:
     if bits is None:
         return None
     _disable_inference_repacking()
     requested = adapter.compute_dtype if isinstance(adapter, Qlora) else Dtype.auto
+    _check_dtype(requested, "adapter.compute_dtype", device)
     return bitsandbytes_config(bits, TORCH_DTYPES.get(requested, dtype))
 
 

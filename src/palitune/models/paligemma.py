@@ -8,6 +8,7 @@ several suffixes of one prefix.
 
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from transformers.models.paligemma.modeling_paligemma import (
 )
 
 from palitune.models import decoder_layers, lm_head
-from palitune.models.lm_head import IGNORE_INDEX
+from palitune.models.label_layout import LabelLayout
 
 
 class PatchEmbedLinear(torch.nn.Conv2d):
@@ -61,21 +62,32 @@ class PaliGemmaPrefixModel(PaliGemmaModel):  # type: ignore[misc]
             )
         return super().forward(*args, token_type_ids=token_type_ids, **kwargs)
 
-    def hidden_states_at(self, keep: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return final hidden states where `keep`, (batch, tokens) bool, is True: (kept, width).
+    def hidden_states_at(
+        self,
+        keep: decoder_layers.KeptPositions,
+        batch: Mapping[str, torch.Tensor],
+        layout: LabelLayout | None = None,
+    ) -> torch.Tensor:
+        """Return final hidden states at the kept positions: (kept, width).
 
-        The rows of the batch are right-padded.
+        The rows of the batch are right-padded. `layout` is that of the batch, if it is known.
         """
         ids, types = batch["input_ids"], batch["token_type_ids"]
         attention_mask = batch.get("attention_mask", torch.ones_like(ids))
-        positions = decoder_layers.compute_position_ids(types, attention_mask)
-        masks = decoder_layers.masks_by_layer_type(
+        positions = (
+            decoder_layers.compute_position_ids(types, attention_mask)
+            if layout is None
+            else layout.position_ids
+        )
+        masks = decoder_layers.attention_masks(
             self.language_model, types, attention_mask, positions
         )
-        embeddings = self.input_embeddings(batch)
+        embeddings = self.input_embeddings(batch, layout)
         return decoder_layers.run_decoder(self.language_model, embeddings, masks, positions, keep)
 
-    def input_embeddings(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def input_embeddings(
+        self, batch: Mapping[str, torch.Tensor], layout: LabelLayout | None = None
+    ) -> torch.Tensor:
         """Return token embeddings with image features inserted: (batch, tokens, width)."""
         ids = batch["input_ids"]
         embeddings: torch.Tensor = self.get_input_embeddings()(self._replace_image_token(ids))
@@ -83,8 +95,17 @@ class PaliGemmaPrefixModel(PaliGemmaModel):  # type: ignore[misc]
         if features is None:
             return embeddings
         features = features.to(embeddings.device, embeddings.dtype)
-        is_image = self.get_placeholder_mask(ids, embeddings, features)
-        return embeddings.masked_scatter(is_image, features)
+        if layout is None:
+            is_image = self.get_placeholder_mask(ids, embeddings, features)
+            return embeddings.masked_scatter(is_image, features)
+        image_tokens, features = layout.image_tokens, features.flatten(0, 1)
+        if len(image_tokens) != len(features):
+            raise ValueError(
+                f"The batch has {len(image_tokens)} image tokens and {len(features)} image "
+                "features. Use batches from palitune.data.collator."
+            )
+        inserted = embeddings.flatten(0, 1).index_copy(0, image_tokens, features)
+        return inserted.view_as(embeddings)
 
     def _image_features(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Return the projected features of the rows' images in order: (images, patches, width)."""
@@ -139,6 +160,8 @@ class PaliGemmaPrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc
       k-th suffix (causal).
     - labels: (batch, tokens), IGNORE_INDEX where no loss is taken. `loss` is then the loss of each
       label in row-major order, (labels,) float32, and there are no logits.
+    - label_layout: `LabelLayout` of the batch, computed on the CPU, so that the host does not wait
+      for a GPU; by default it is computed here.
     - logits_to_keep: (batch, tokens) bool; the logits are then (kept, vocabulary).
     """
 
@@ -147,19 +170,34 @@ class PaliGemmaPrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc
         text = config.text_config
         self.model = PaliGemmaPrefixModel(config)
         self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.autocast_dtype: torch.dtype | None = None
+        """Dtype of matrix products if it differs from that of the weights."""
         self.post_init()
 
-    def forward(self, *, label_smoothing: float = 0.0, **batch: Any) -> Any:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which products are computed in `autocast_dtype`, if set."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast_dtype)
+
+    def forward(self, **batch: Any) -> Any:
+        with self.autocast():
+            return self._forward(**batch)
+
+    def _forward(self, *, label_smoothing: float = 0.0, **batch: Any) -> Any:
         labels, logits_to_keep = batch.get("labels"), batch.get("logits_to_keep", 0)
         by_position = torch.is_tensor(logits_to_keep) and logits_to_keep.dtype == torch.bool
         if batch.get("token_type_ids") is None or (labels is None and not by_position):
             return super().forward(**batch)
         if labels is None:
-            logits = self.compute_logits(self.model.hidden_states_at(logits_to_keep, batch))
+            keep = decoder_layers.KeptPositions.from_mask(logits_to_keep)
+            logits = self.compute_logits(self.model.hidden_states_at(keep, batch))
             return PaliGemmaCausalLMOutputWithPast(logits=logits)
-        positions, position_of_label = lm_head.label_positions(labels, batch["token_type_ids"])
-        hidden = self.model.hidden_states_at(positions, batch)[position_of_label]
-        targets = labels[labels != IGNORE_INDEX]
+        layout = batch.get("label_layout")
+        if layout is None:
+            layout = LabelLayout.from_batch(batch, self.config.image_token_id)
+        hidden = self.model.hidden_states_at(layout.keep, batch, layout)
+        hidden, targets = hidden[layout.position_of_label], layout.targets
         options = (label_smoothing, self.final_softcap)
         if type(self.lm_head) is torch.nn.Linear:
             losses = lm_head.linear_cross_entropy(hidden, self.lm_head.weight, targets, *options)

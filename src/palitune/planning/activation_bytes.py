@@ -10,7 +10,7 @@ it, is trained.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from palitune.models.attention import CHUNKED_ATTENTION, SDPA_ATTENTION
+from palitune.models.attention import CHUNKED_ATTENTION, FLEX_ATTENTION, SDPA_ATTENTION
 from palitune.planning.model_shapes import Linear, ModelShape, Tower
 
 FLOAT32_BYTES = 4
@@ -137,7 +137,7 @@ def attention_bytes(
     Query and output, tokens x heads x head size each; key and value, tokens x key-value heads x
     head size each; and
 
-    - chunked: the log-sum-exp of each softmax, tokens x heads float32;
+    - chunked and flex: the log-sum-exp of each softmax, tokens x heads float32;
     - sdpa: the same; keys and values repeated for all heads (transformers does so if there is a
       mask); the additive mask, tokens x keys;
     - eager: keys and values repeated for all heads; for each of the tokens x heads x keys scores
@@ -152,7 +152,7 @@ def attention_bytes(
     """
     tower = model_shape.language
     head_bytes = tower.head_dim * bytes_per_element
-    if model_shape.attn_implementation == CHUNKED_ATTENTION:
+    if model_shape.attn_implementation in (CHUNKED_ATTENTION, FLEX_ATTENTION):
         num_vectors = 2 * tower.num_heads + 2 * tower.num_key_value_heads
         return num_tokens * (num_vectors * head_bytes + tower.num_heads * FLOAT32_BYTES)
     repeated = 4 * tower.num_heads * head_bytes
@@ -270,6 +270,7 @@ def attention_backward_bytes(
 
     - chunked: softmax and its gradient for a chunk of queries, heads x chunk x tokens float32 each,
       and tanh(score) if scores are soft-capped; the scores (and tanh) of the next chunk;
+    - flex: the inner products of the output with its gradient, tokens x heads float32;
     - eager: two gradients of all scores in float32.
 
     Args:
@@ -290,6 +291,9 @@ def attention_backward_bytes(
             score_bytes += chunk * bytes_per_element
         keys = num_tokens * 2 * tower.num_key_value_heads * tower.head_dim * FLOAT32_BYTES
         return queries + keys + num_tokens * tower.num_heads * score_bytes
+    if model_shape.attn_implementation == FLEX_ATTENTION:
+        keys = num_tokens * 2 * tower.num_key_value_heads * tower.head_dim * bytes_per_element
+        return queries + keys + num_tokens * tower.num_heads * FLOAT32_BYTES
     scores = 0
     if model_shape.attn_implementation != SDPA_ATTENTION:
         scores = num_tokens * tower.num_heads * batch.seq_len * 2 * FLOAT32_BYTES

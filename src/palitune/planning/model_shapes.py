@@ -12,7 +12,7 @@ from torch import nn
 
 from palitune.models.adapters.config import AdapterConfig, module_group
 from palitune.models.adapters.peft_layers import PEFT_PREFIX
-from palitune.models.config import ModelConfig, Network, Released
+from palitune.models.config import Device, ModelConfig, Network, Released
 from palitune.models.hub_files import family, fetch_model, read_config
 from palitune.models.loading import configure_softcaps, resolve_attn_implementation
 
@@ -90,8 +90,8 @@ class ModelShape:
     """Whether attention scores are soft-capped."""
     has_logit_softcap: bool
     """Whether output logits are soft-capped."""
-    has_sliding_window: bool
-    """Whether every other language layer has a sliding-window mask."""
+    sliding_window: int | None
+    """Width of the sliding window of every other language layer, or None."""
     parameter_counts: dict[str, int]
     """Parameters of the base model by module group; `head` includes the tied embeddings."""
     linears: tuple[Linear, ...]
@@ -120,6 +120,8 @@ class ModelShape:
 
 def build_model_shape(model: ModelConfig, adapter: AdapterConfig) -> ModelShape:
     """Return the shape of a model with its adapter, without reading weights.
+
+    Attention is that of a training on a GPU, unless `model.device=cpu`.
 
     A model that is not a released one needs its config.json.
     """
@@ -192,10 +194,15 @@ def _read_model_shape(
         image_token_id=config.image_token_id,
         num_patches=(vision.image_size // vision.patch_size) ** 2,
         image_size=vision.image_size,
-        attn_implementation=resolve_attn_implementation(model, config),
+        attn_implementation=resolve_attn_implementation(
+            model,
+            config,
+            "cpu" if model.device is Device.cpu else "cuda",
+            for_training=True,
+        ),
         has_attn_softcap=getattr(text, "attn_logit_softcapping", None) is not None,
         has_logit_softcap=getattr(text, "final_logit_softcapping", None) is not None,
-        has_sliding_window=getattr(text, "sliding_window", None) is not None,
+        sliding_window=getattr(text, "sliding_window", None),
         parameter_counts=parameter_counts,
         linears=tuple(_iter_linears(network)),
         trainable_tensors=tuple(

@@ -3,9 +3,10 @@
 Functions return bytes. Docstrings name the tensors and the modules that create them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from palitune.models.attention import QUERIES_PER_CHUNK
+from palitune.models.attention import FLEX_ATTENTION
+from palitune.models.chunked_attention import queries_per_chunk
 from palitune.models.lm_head import CHUNK_BYTES
 from palitune.planning.activation_bytes import (
     FLOAT32_BYTES,
@@ -46,6 +47,8 @@ class Peak:
 
     phase: str
     breakdown: MemoryBreakdown
+    host_bytes: int = 0
+    """Bytes of offloaded activations, in the memory of the host."""
 
     @property
     def total_bytes(self) -> int:
@@ -67,7 +70,27 @@ def peak_memory(context: MemoryContext, batch: BatchShape) -> Peak:
         allocated = sum(size for name, size in breakdown.items() if name not in static)
         breakdown["fragmentation"] = int(FRAGMENTATION_RATIO * allocated)
         breakdown["CUDA context"] = CUDA_CONTEXT_BYTES
-    return Peak(peak_phase, breakdown)
+    offloads = context.training.activation_offloading
+    host_bytes = saved_activation_bytes(context, batch) if offloads else 0
+    return Peak(peak_phase, breakdown, host_bytes)
+
+
+def saved_activation_bytes(
+    context: MemoryContext, batch: BatchShape, *, recomputed: bool = False
+) -> int:
+    """Return what all layers save in a forward pass, on their device or offloaded.
+
+    Args:
+        context: The training run.
+        batch: Shape of a micro-batch.
+        recomputed: Whether to count what checkpointed layers save when they are recomputed.
+    """
+    settings = replace(context.training, activation_offloading=False)
+    if recomputed:
+        settings = replace(settings, gradient_checkpointing=False)
+    kept = replace(context, training=settings)
+    vision = _vision_activation_bytes(kept, batch).get("vision tower", 0)
+    return vision + sum(_decoder_activation_bytes(kept, batch))
 
 
 def _memory_by_phase(context: MemoryContext, batch: BatchShape) -> dict[str, MemoryBreakdown]:
@@ -132,8 +155,12 @@ def _decoder_backward_phases(
     linears = linears_of_one_layer(model_shape.linears, "language", num_layers)
     attention = attention_block_bytes(model_shape, linears, num_tokens, batch.seq_len, precision)
     mlp = mlp_block_bytes(model_shape, linears, num_tokens, precision)
+    score_bytes_per_query = num_tokens * model_shape.language.num_heads * FLOAT32_BYTES
     attention_working = attention_backward_bytes(
-        model_shape, batch, precision.bytes_per_element, QUERIES_PER_CHUNK[context.device]
+        model_shape,
+        batch,
+        precision.bytes_per_element,
+        queries_per_chunk(context.device, score_bytes_per_query),
     )
     mlp_working = mlp_backward_bytes(model_shape.language, num_tokens, precision.bytes_per_element)
     dequantized = dequantized_weight_bytes(context)
@@ -255,17 +282,24 @@ def attention_mask_bytes(model_shape: ModelShape, batch: BatchShape, bytes_per_e
     """Return the bytes of attention masks and rotary embeddings.
 
     Masks: rows x tokens x tokens, bool, or in the compute dtype for eager attention; a second one
-    for layers with a sliding window. Cosine and sine: rows x tokens x head size each.
+    if rows are longer than the sliding window; none with flex_attention. Cosine and sine: rows x
+    tokens x head size each.
     """
     mask_bytes = bytes_per_element if model_shape.attn_implementation == "eager" else 1
-    num_masks = 1 + model_shape.has_sliding_window
+    window = model_shape.sliding_window
+    num_masks = 1 + (window is not None and batch.seq_len > window)
+    if model_shape.attn_implementation == FLEX_ATTENTION:
+        num_masks = 0
     rotary_bytes = 2 * model_shape.language.head_dim * bytes_per_element
     return batch.num_tokens * (batch.seq_len * mask_bytes * num_masks + rotary_bytes)
 
 
 def mask_construction_bytes(batch: BatchShape) -> int:
-    """Return the temporary bytes of mask construction: an int64 and four bools per token pair."""
-    return batch.num_tokens * batch.seq_len * 12
+    """Return the temporary bytes of mask construction: four bools per token pair.
+
+    flex_attention needs them for the map of its blocks.
+    """
+    return batch.num_tokens * batch.seq_len * 4
 
 
 def logits_and_loss_bytes(context: MemoryContext, batch: BatchShape) -> int:
@@ -273,15 +307,16 @@ def logits_and_loss_bytes(context: MemoryContext, batch: BatchShape) -> int:
 
     Hidden states, those of the labels, and their gradient, labels x width each; the input of the
     final norm in float32. For a chunk of labels: logits and their exponentials, chunk x vocabulary
-    float32 each; one more with a soft-cap, and one of the previous chunk. With LoRA on the head
-    there are three (`checkpointed_cross_entropy`).
+    float32 each; one more with a soft-cap. With LoRA on the head there are three, and one of the
+    previous chunk (`checkpointed_cross_entropy`).
     """
     model_shape, num_labels = context.model_shape, batch.num_labels
     logit_row_bytes = FLOAT32_BYTES * model_shape.vocab_size
     chunk = max(1, CHUNK_BYTES[context.device] // logit_row_bytes)
     has_lora = model_shape.trains("head") and not model_shape.is_full_finetuning
-    copies = 3 if has_lora else 2 + model_shape.has_logit_softcap
-    copies += num_labels > chunk
+    copies = 2 + model_shape.has_logit_softcap
+    if has_lora:
+        copies = 3 + (num_labels > chunk)
     label_bytes = model_shape.language.hidden_size * (
         3 * context.precision.bytes_per_element + FLOAT32_BYTES
     )

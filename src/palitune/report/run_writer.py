@@ -27,6 +27,8 @@ def create_run_folder(
     output_dir: str,
     config_yaml: str,
     launch: Strategy = SINGLE_PROCESS,
+    *,
+    network: Mapping[str, str] | None = None,
     **data: "list[TaskDataset]",
 ) -> Path:
     """Create the run folder with `config.yaml`, `environment.json` and `skipped.txt`; return it.
@@ -37,6 +39,7 @@ def create_run_folder(
         output_dir: The folder.
         config_yaml: Content of `config.yaml`.
         launch: Distributed strategy, whose configuration for accelerate is written if it has one.
+        network: Device, dtype and attention of the network, which are also printed.
         data: Components by purpose (`train`, `test`), whose fingerprints are recorded.
     """
     folder = Path(output_dir)
@@ -50,7 +53,11 @@ def create_run_folder(
         for purpose, parts in data.items()
         if parts
     }
-    write_json(folder / "environment.json", {**environment(folder), "data": fingerprints})
+    recorded = {**environment(folder), "data": fingerprints}
+    if network is not None:
+        recorded["network"] = dict(network)
+        print_checks(["network: " + ", ".join(f"{key} {network[key]}" for key in network)])
+    write_json(folder / "environment.json", recorded)
     write_skipped(folder, [part for parts in data.values() for part in parts])
     return folder
 

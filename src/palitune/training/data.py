@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palitune.data.collator import Collator
+from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import ConcatDataset, TaskDataset
 from palitune.data.images.augmentation import Augmentation
-from palitune.data.training_set import TrainingSet, build_training_set
-from palitune.training.config import TrainingConfig
+from palitune.data.training_set import TrainingSample, TrainingSet, build_training_set
+from palitune.models.label_layout import LabelLayout
+from palitune.training.config import LossReduction, TrainingConfig
+from palitune.training.loss import count_items, token_weights
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,32 @@ class TrainingData:
     collator: Collator
     datasets: Sequence[TaskDataset] = ()
     """Components of the training set."""
+
+
+class TrainingCollator:
+    """Adds to the batches of a collator everything that depends on labels only.
+
+    It is computed in the workers of the data loader, so that a training step on a GPU does not wait
+    for a value, such as the number of labels:
+
+    - label_layout: `LabelLayout`, an input of the model.
+    - label_weights: (labels,) float32 from `token_weights`.
+    - num_items: int from `count_items`.
+    """
+
+    def __init__(self, collator: Collator, reduction: LossReduction) -> None:
+        self.collator = collator
+        self.reduction = reduction
+
+    def __call__(self, samples: Sequence[TrainingSample]) -> dict[str, Any]:
+        batch: Batch = self.collator.collate_train(samples)
+        label_inputs = batch["labels"], self.reduction, batch["token_type_ids"]
+        return {
+            **batch,
+            "label_layout": LabelLayout.from_batch(batch, self.collator.image_token_id),
+            "label_weights": token_weights(*label_inputs),
+            "num_items": count_items(*label_inputs),
+        }
 
 
 def build_training_data(

@@ -15,7 +15,7 @@ from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
 from palitune.data.collator import Collator
 from palitune.data.training_set import TrainingSample
-from palitune.models import attention
+from palitune.models import attention, chunked_attention
 from palitune.models.adapters.config import Full, Lora
 from palitune.models.config import AttentionImplementation, Local
 from palitune.models.lm_head import loss_positions
@@ -80,6 +80,40 @@ def test_chunked_attends_from_one_new_token_without_a_mask() -> None:
     assert all(error(ours, eager) <= 5e-6 for ours, eager in zip(actual, expected, strict=True))
 
 
+@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("tokens", [1, 64, 200])
+def test_the_operator_of_compiled_layers_equals_the_function_to_the_bit(
+    tokens: int, softcap: float | None
+) -> None:
+    results = []
+    for attend_with in (chunked_attention.attend_in_chunks, operator_output):
+        inputs = heads(tokens)
+        output = attend_with(*inputs, prefix_mask(tokens, tokens // 2), 0.25, softcap)
+        torch.manual_seed(1)
+        gradient = torch.randn(output.shape)
+        results.append([output, *torch.autograd.grad(output, inputs, gradient)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def operator_output(*arguments: Any) -> Tensor:
+    return chunked_attention._forward_operator(*arguments)[0]
+
+
+def test_the_operator_fulfils_the_contract_of_torch() -> None:
+    arguments = (*heads(70), prefix_mask(70, 30), 0.25, 5.0)
+    torch.library.opcheck(chunked_attention._forward_operator, arguments)
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "queries"), [(4, 304, 862), (1, 1072, 978), (4, 1072, 256), (16, 304, 256)]
+)
+def test_chunks_on_a_gpu_hold_32_mib_of_scores_or_256_queries(
+    batch: int, tokens: int, queries: int
+) -> None:
+    assert chunked_attention.queries_per_chunk("cuda", batch * tokens * 8 * 4) == queries
+    assert chunked_attention.queries_per_chunk("cpu", batch * tokens * 8 * 4) == 64
+
+
 def test_a_query_without_keys_gets_zeros_and_finite_gradients() -> None:
     mask = prefix_mask(40, 20)
     mask[0, :, 3] = False
@@ -129,7 +163,10 @@ def test_chunked_keeps_memory_linear_in_tokens_for_the_backward_pass(
     assert saved_numbers(800) == 2 * saved_numbers(400)
 
 
-@pytest.mark.parametrize("kind", [attention.chunked_attention, attention.sdpa_attention])
+@pytest.mark.parametrize(
+    "kind",
+    [attention.chunked_attention, attention.sdpa_attention, attention.flex_attention],
+)
 def test_attention_over_several_tokens_without_a_mask_is_refused(kind: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="without a mask"):
         kind(MODULE, *heads(40), None)
@@ -183,7 +220,11 @@ def test_every_attention_gives_the_logits_and_gradients_of_eager(
         ),
         examples,
     )
-    kinds = [AttentionImplementation.auto, AttentionImplementation.chunked]
+    kinds = [
+        AttentionImplementation.auto,
+        AttentionImplementation.chunked,
+        AttentionImplementation.flex,
+    ]
     if "paligemma2" not in folder.name or not softcapped:
         kinds.append(AttentionImplementation.sdpa)
     for kind in kinds:
@@ -254,5 +295,9 @@ def test_gradient_checkpointing_changes_no_gradient(
 
 
 def test_names_contain_no_word_that_transformers_interprets() -> None:
-    for name in (attention.SDPA_ATTENTION, attention.CHUNKED_ATTENTION):
+    for name in (
+        attention.SDPA_ATTENTION,
+        attention.CHUNKED_ATTENTION,
+        attention.FLEX_ATTENTION,
+    ):
         assert not any(word in name for word in ("sdpa", "flash_attention", "flex_attention"))

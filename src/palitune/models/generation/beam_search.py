@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 LogitsProcessorFn = Callable[[Sequence[int], Sequence[Sequence[int]], Tensor], Tensor]
@@ -28,6 +29,15 @@ class Hypothesis:
     @property
     def mean_log_prob(self) -> float:
         return self.score / len(self.token_ids)
+
+
+def to_lists(*tensors: Tensor) -> list[list[Any]]:
+    """Return equally shaped tensors as lists, with one wait for a GPU; integers become floats.
+
+    float64 represents float32 and token ids exactly.
+    """
+    lists: list[list[Any]] = torch.stack([tensor.double() for tensor in tensors]).tolist()
+    return lists
 
 
 def limit_per_prompt(max_new_tokens: int | Sequence[int], num_prompts: int) -> Sequence[int]:
@@ -80,8 +90,9 @@ class GreedySearch:
         best = scores.argmax(-1)
         log_probs = logits.gather(-1, best[:, None])[:, 0] - logits.logsumexp(-1)
         rows, tokens, still_open = [], [], []
-        selected = zip(self.open_prompts, best.tolist(), log_probs.tolist(), strict=True)
+        selected = zip(self.open_prompts, *to_lists(best, log_probs), strict=True)
         for row, (prompt, token, log_prob) in enumerate(selected):
+            token = int(token)
             before = self.hypotheses[prompt]
             after = before.append(token, log_prob, before.score + log_prob)
             self.hypotheses[prompt] = after
@@ -147,12 +158,18 @@ class BeamSearch:
         scores = (allowed + scores_so_far[:, None]).view(len(self.open_states), -1)
         best, index = scores.topk(2 * self.num_beams)
         beam, token = index // logits.shape[1], index % logits.shape[1]
-        first_row = beam.new_tensor(range(0, len(running), beams))[:, None]
+        first_row = torch.arange(0, len(running), beams, device=beam.device)[:, None]
         token_log_probs = log_probs[beam + first_row, token]
         rows, tokens = [], []
-        columns = (best.tolist(), beam.tolist(), token.tolist(), token_log_probs.tolist())
+        columns = to_lists(best, beam, token, token_log_probs)
         for number, (state, *candidates) in enumerate(zip(self.open_states, *columns, strict=True)):
-            parents = self._extend_beams(state, list(zip(*candidates, strict=True)))
+            parents = self._extend_beams(
+                state,
+                [
+                    (score, int(beam), int(token), log_prob)
+                    for score, beam, token, log_prob in zip(*candidates, strict=True)
+                ],
+            )
             if not self._is_done(state):
                 rows += [number * beams + parent for parent in parents]
                 tokens += [hypothesis.token_ids[-1] for hypothesis in state.running]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 
 from palitune.codec.boxes import OBJECT_SEPARATOR
@@ -28,7 +29,12 @@ from palitune.models.generation.json_constraint import (
     JsonState,
     compile_json_grammar,
 )
-from palitune.models.generation.label_trie import LabelState, TokenIndices, TrieNode
+from palitune.models.generation.label_trie import (
+    LabelState,
+    TokenIndices,
+    TokenMask,
+    TrieNode,
+)
 
 COORDINATES_PER_BOX = 4
 
@@ -110,7 +116,7 @@ class GrammarAutomaton:
         if state.label_state is not None:  # the separator is complete: a new box begins
             return [self._allowed_coordinates(())]
         if len(state.box_coordinates) == COORDINATES_PER_BOX:
-            return [slice(self.first_seg_id, self.first_seg_id + NUM_CODES)]
+            return [range(self.first_seg_id, self.first_seg_id + NUM_CODES)]
         coordinates = self._allowed_coordinates(state.box_coordinates)
         if state == AutomatonState() and self.grammar.allow_empty and not self.grammar.min_objects:
             return [[self.eos_token_id], coordinates]
@@ -129,12 +135,12 @@ class GrammarAutomaton:
             return [*allowed, [self.eos_token_id]]
         return allowed
 
-    def _allowed_coordinates(self, box_coordinates: tuple[int, ...]) -> slice:
+    def _allowed_coordinates(self, box_coordinates: tuple[int, ...]) -> range:
         """Return the tokens of the next coordinate; y1 must exceed y0, and x1 must exceed x0."""
         if len(box_coordinates) < 2:
-            return slice(self.first_loc_id, self.first_loc_id + NUM_LOC_BINS - 1)
+            return range(self.first_loc_id, self.first_loc_id + NUM_LOC_BINS - 1)
         least = box_coordinates[len(box_coordinates) - 2] + 1
-        return slice(self.first_loc_id + least, self.first_loc_id + NUM_LOC_BINS)
+        return range(self.first_loc_id + least, self.first_loc_id + NUM_LOC_BINS)
 
 
 Automaton = GrammarAutomaton | JsonAutomaton
@@ -165,21 +171,20 @@ class GrammarLogitsProcessor:
 
         prompt_indices and generated_ids: index of the prompt and tokens of each sequence.
         """
-        masked = torch.full_like(scores, float("-inf"))
+        allowed: list[list[TokenIndices] | None] = []
         states = {}
-        for row, (prompt, ids) in enumerate(zip(prompt_indices, generated_ids, strict=True)):
+        for prompt, ids in zip(prompt_indices, generated_ids, strict=True):
             automaton = self.automata[prompt]
             if automaton is None:
-                masked[row] = scores[row]
+                allowed.append(None)
                 continue
             key = (prompt, tuple(ids))
             states[key] = self._state_after(automaton, *key)
             tokens_left = self.max_new_tokens[prompt] - len(ids)
             state: Any = states[key]
-            for indices in automaton.allowed_tokens(state, tokens_left):
-                masked[row, indices] = scores[row, indices]
+            allowed.append(automaton.allowed_tokens(state, tokens_left))
         self._state_cache = states
-        return masked
+        return mask_scores(scores, allowed)
 
     def _state_after(
         self, automaton: Any, prompt_index: int, generated_ids: tuple[int, ...]
@@ -194,6 +199,39 @@ class GrammarLogitsProcessor:
         for token in generated_ids:
             state = automaton.advance(state, token)
         return state
+
+
+def mask_scores(
+    scores: torch.Tensor, allowed: Sequence[Sequence[TokenIndices] | None]
+) -> torch.Tensor:
+    """Return the scores (sequences, vocabulary), minus infinity for tokens not allowed.
+
+    All ids of a step are copied to the device at once; masks of large sets are there already.
+
+    Args:
+        scores: (sequences, vocabulary).
+        allowed: For each sequence sets of tokens, of which only one is a mask; None allows all.
+    """
+    vocab_size = scores.shape[1]
+    ids: list[np.ndarray] = []
+    rows_of_mask: dict[TokenMask | None, list[int]] = {}
+    for row, pieces in enumerate(allowed):
+        for piece in [None] if pieces is None else pieces:
+            if piece is None or isinstance(piece, TokenMask):
+                rows_of_mask.setdefault(piece, []).append(row)
+            else:
+                ids.append(row * vocab_size + np.array(piece, dtype=np.int64))
+    masked = torch.full_like(scores, float("-inf"))
+    indices = [np.concatenate([np.empty(0, np.int64), *ids]), *map(np.array, rows_of_mask.values())]
+    on_device = torch.from_numpy(np.concatenate(indices)).to(scores.device, non_blocking=True)
+    token_ids, *rows = torch.split(on_device, [len(index) for index in indices])
+    for mask, mask_rows in zip(rows_of_mask, rows, strict=True):
+        values = scores[mask_rows]
+        if mask is not None:
+            values = values.masked_fill(mask.forbidden_on(scores.device, vocab_size), float("-inf"))
+        masked.index_copy_(0, mask_rows, values)
+    masked.view(-1).index_copy_(0, token_ids, scores.reshape(-1)[token_ids])
+    return masked
 
 
 def build_logits_processor(

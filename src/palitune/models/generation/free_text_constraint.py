@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from palitune.models.generation.label_trie import TokenIndices
+from palitune.models.generation.label_trie import TokenIndices, TokenMask
 
 MIN_FREE_TEXT_TOKENS = 8
 """Tokens that must be left to begin a text. A longer text may be truncated by the limit."""
@@ -110,8 +110,8 @@ def _allowed_text_tokens(
     bracket_is_open: bool,
     must_be_visible: bool,
     separator_token: int | None,
-) -> TokenIndices:
-    """Return the ids that may continue a text, without `separator_token`."""
+) -> TokenMask:
+    """Return the tokens that may continue a text, without `separator_token`."""
     allowed = token_classes.ordinary.clone()
     if bracket_is_open:
         allowed &= ~token_classes.closes_bracket
@@ -119,7 +119,7 @@ def _allowed_text_tokens(
         allowed &= token_classes.visible
     if separator_token is not None:
         allowed[separator_token] = False
-    return allowed.nonzero()[:, 0]
+    return TokenMask(allowed)
 
 
 @lru_cache(maxsize=4)

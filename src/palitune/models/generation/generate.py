@@ -16,6 +16,7 @@ from palitune.models.generation.beam_search import (
 )
 from palitune.models.generation.constraints import build_logits_processor
 from palitune.models.generation.kv_cache import generate_tokens
+from palitune.models.generation.static_kv_cache import decoder_class
 from palitune.models.modes import inference_mode
 from palitune.models.paligemma import PaliGemmaPrefixLM
 
@@ -49,6 +50,7 @@ def generate(
     *,
     num_beams: int = 1,
     grammars: Sequence[ObjectGrammar | JsonGrammar | None] | None = None,
+    cuda_graphs: bool = False,
 ) -> list[Generation]:
     """Generate the answer to each prompt of a batch.
 
@@ -59,10 +61,13 @@ def generate(
         max_new_tokens: Most tokens of an answer, EOS included; one number, or one per prompt.
         num_beams: Beams per prompt; 1: greedy search.
         grammars: Grammar of each prompt; None allows any text.
+        cuda_graphs: Replay the decoding step as a CUDA graph; no effect on a CPU.
 
     Raises:
         ModelError: A single object of a grammar does not fit into the limit of its prompt.
     """
+    from palitune.models.adapters.fast_lora import cached_lora_weights
+
     num_prompts = len(batch["input_ids"])
     most = limit_per_prompt(max_new_tokens, num_prompts)
     model = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixLM))
@@ -75,9 +80,11 @@ def generate(
         if num_beams == 1
         else BeamSearch(*limits, num_beams, processor)
     )
-    with inference_mode(network):
+    with inference_mode(network), cached_lora_weights(network), model.autocast():
         inputs = {key: value.to(model.device) for key, value in batch.items()}
-        hypotheses = generate_tokens(model, inputs, strategy)
+        hypotheses = generate_tokens(
+            model, inputs, strategy, decoder_class(model.device, cuda_graphs=cuda_graphs)
+        )
     return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
 
 

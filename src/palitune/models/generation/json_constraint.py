@@ -18,7 +18,7 @@ import torch
 
 from palitune.codec.json_fields import JsonField, JsonGrammar, ListField, ObjectField, ScalarField
 from palitune.errors import ModelError
-from palitune.models.generation.label_trie import TokenIndices
+from palitune.models.generation.label_trie import TokenIndices, TokenMask
 from palitune.models.generation.token_bytes import ByteTrie, token_bytes
 
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
@@ -75,7 +75,7 @@ class JsonAutomaton:
     bytes_by_token: tuple[bytes | None, ...]
     trie: ByteTrie
     """Tokens that may contain anything but the inside of a text."""
-    text_tokens: torch.Tensor
+    text_tokens: TokenMask
     """Tokens that stay inside a text."""
     eos_token_id: int
     _followers: dict[JsonState, dict[int, list[int]]] = field(default_factory=dict)
@@ -361,7 +361,7 @@ def compile_json_grammar(tokenizer: Any, grammar: JsonGrammar) -> JsonAutomaton:
             f"the tokenizer has no token for the byte {min(missing):#x}, which "
             "evaluation.constrained_decoding=true needs. Set it to false."
         )
-    in_text = [token for token, content in enumerate(contents) if content and _stays(content)]
+    in_text = [bool(content) and _stays(content or b"") for content in contents]
     in_trie = (
         (token, content)
         for token, content in enumerate(contents)
@@ -371,7 +371,7 @@ def compile_json_grammar(tokenizer: Any, grammar: JsonGrammar) -> JsonAutomaton:
         nodes=nodes,
         bytes_by_token=contents,
         trie=ByteTrie.build(in_trie),
-        text_tokens=torch.tensor(in_text),
+        text_tokens=TokenMask(torch.tensor(in_text)),
         eos_token_id=tokenizer.eos_token_id,
     )
 

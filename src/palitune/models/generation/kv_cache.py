@@ -21,10 +21,20 @@ BLOCK_SIZE = 64
 
 
 def generate_tokens(
-    network: PaliGemmaPrefixLM, batch: Mapping[str, Tensor], strategy: DecodingStrategy
+    network: PaliGemmaPrefixLM,
+    batch: Mapping[str, Tensor],
+    strategy: DecodingStrategy,
+    decoder_class: "type[KVCacheDecoder] | None" = None,
 ) -> list[Hypothesis]:
-    """Generate until all sequences are finished; `batch` comes from `Collator.collate_prompts`."""
-    decoder = KVCacheDecoder(network, batch)
+    """Generate until all sequences are finished.
+
+    Args:
+        network: The model.
+        batch: Prompts from `Collator.collate_prompts`, on the device of the model.
+        strategy: Selects the tokens.
+        decoder_class: Class of the cache; None: `KVCacheDecoder`.
+    """
+    decoder = (decoder_class or KVCacheDecoder)(network, batch)
     logits = decoder.prefill(batch)
     while True:
         rows, tokens = strategy.select(logits)
@@ -61,14 +71,12 @@ class KVCacheDecoder:
         rows, length = self.prompt_mask.shape
         # All tokens attend to all real tokens of their prompt; the outputs of padding are not used.
         mask = self.prompt_mask[:, None, None].expand(rows, 1, length, length)
-        last_position = torch.zeros_like(self.prompt_mask)
-        last_position[:, -1] = True
         hidden = decoder_layers.run_decoder(
             self.language_model,
             self.network.model.input_embeddings(batch),
-            dict.fromkeys(("full_attention", "sliding_attention"), mask),
+            dict.fromkeys(decoder_layers.LAYER_TYPES, mask),
             self.prompt_positions,
-            last_position,
+            decoder_layers.KeptPositions.last(rows, length, self.device),
             self,
         )
         return self.network.compute_logits(hidden).float()
@@ -85,33 +93,41 @@ class KVCacheDecoder:
         Returns:
             The logits of the next token, (sequences, vocabulary) float32.
         """
-        self._reorder_cache(rows, beams_per_prompt)
-        hidden = self.network.get_input_embeddings()(torch.tensor(tokens, device=self.device))
-        last_position = self.prompt_positions[:, -1].repeat_interleave(self.beams_per_prompt)
+        # One copy that waits for nothing.
+        on_device = torch.tensor([tokens, rows]).to(self.device, non_blocking=True)
+        self._reorder_cache(rows, on_device[1], beams_per_prompt)
         self.num_generated += 1
+        return self._next_logits(on_device[0], self.num_generated)
+
+    def _next_logits(self, tokens: Tensor, num_generated: int | Tensor) -> Tensor:
+        """Run the newest token of every sequence; `num_generated` counts it."""
+        hidden = self.network.get_input_embeddings()(tokens)
+        last_position = self.prompt_positions[:, -1].repeat_interleave(self.beams_per_prompt)
         rotary = self.language_model.rotary_emb(
-            hidden, position_ids=(last_position + self.num_generated)[:, None]
+            hidden, position_ids=(last_position + num_generated)[:, None]
         )
-        masks = self._masks_by_layer_type()
+        masks = self._masks_by_layer_type(num_generated)
         kinds = decoder_layers.layer_types(self.language_model)
         for number, (layer, kind) in enumerate(zip(self.language_model.layers, kinds, strict=True)):
             attended = self._attend(number, layer, hidden, rotary, masks[kind])
             hidden = decoder_layers.mlp_block(layer, hidden, attended)
         return self.network.compute_logits(self.language_model.norm(hidden)).float()
 
-    def _reorder_cache(self, rows: Sequence[int], beams_per_prompt: int) -> None:
-        """Select the sequences to continue, and allocate memory for one more token."""
+    def _reorder_cache(self, rows: Sequence[int], index: Tensor, beams_per_prompt: int) -> None:
+        """Select the sequences to continue, and allocate memory for one more token.
+
+        `index` is `rows` on the device.
+        """
         prompts = [row // self.beams_per_prompt for row in rows[::beams_per_prompt]]
         if len(prompts) < len(self.prompt_mask):
-            index = torch.tensor(prompts, device=self.device)
-            self.prompt_mask = self.prompt_mask[index]
-            self.prompt_positions = self.prompt_positions[index]
+            kept = index[::beams_per_prompt] // self.beams_per_prompt
+            self.prompt_mask = self.prompt_mask[kept]
+            self.prompt_positions = self.prompt_positions[kept]
             for number, (key, value) in enumerate(self.prompt_kv):  # copies one layer at a time
-                self.prompt_kv[number] = key[index], value[index]
+                self.prompt_kv[number] = key[kept], value[kept]
         if self.num_generated == 0:
             self.generated_kv = [self._allocate_block(key, len(rows)) for key, _ in self.prompt_kv]
         elif list(rows) != list(range(self.generated_kv[0].shape[1])):
-            index = torch.tensor(rows, device=self.device)
             self.generated_kv = [kv[:, index] for kv in self.generated_kv]
         if self.generated_kv[0].shape[3] == self.num_generated:
             for number, kv in enumerate(self.generated_kv):
@@ -122,20 +138,32 @@ class KVCacheDecoder:
     def _allocate_block(self, key: Tensor, num_sequences: int) -> Tensor:
         return key.new_empty(2, num_sequences, key.shape[1], BLOCK_SIZE, key.shape[3])
 
-    def _masks_by_layer_type(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _masks_by_layer_type(self, num_generated: int | Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the masks of the newest token over the prompt and over the generated tokens."""
-        index = torch.arange(self.num_generated, device=self.device)
+        index = torch.arange(self._num_slots(), device=self.device)
         prompt_mask = self.prompt_mask[:, None, None]
-        generated_mask = torch.ones_like(index, dtype=torch.bool)[None, None, None]
+        generated_mask = (index < num_generated)[None, None, None]
         masks = {"full_attention": (prompt_mask, generated_mask)}
         if window := getattr(self.language_model.config, "sliding_window", None):
-            distance = self.prompt_positions[:, -1:] + self.num_generated - self.prompt_positions
-            near = self.num_generated - 1 - index < window
+            distance = self.prompt_positions[:, -1:] + num_generated - self.prompt_positions
+            near = num_generated - 1 - index < window
             masks["sliding_attention"] = (
                 prompt_mask & (distance < window)[:, None, None],
-                near[None, None, None],
+                generated_mask & near[None, None, None],
             )
         return masks
+
+    def _num_slots(self) -> int:
+        """Return the number of generated tokens that are attended to."""
+        return self.num_generated
+
+    def _store(self, layer_idx: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the newest token, (sequences, key heads, width) each; return those of all."""
+        kv = self.generated_kv[layer_idx]
+        kv[0, :, :, self.num_generated - 1] = key
+        kv[1, :, :, self.num_generated - 1] = value
+        all_keys, all_values = kv[:, :, :, : self.num_generated]
+        return all_keys, all_values
 
     def _attend(
         self,
@@ -155,14 +183,15 @@ class KVCacheDecoder:
             return decoder_layers.apply_rope(split_heads(projected), *position_embeddings)
 
         query = rotated(attention.q_proj(normed))
-        kv, newest = self.generated_kv[layer_idx], self.num_generated - 1
-        kv[0, :, :, newest] = rotated(attention.k_proj(normed)).squeeze(2)
-        kv[1, :, :, newest] = split_heads(attention.v_proj(normed)).squeeze(2)
-        key, value = kv[:, :, :, : self.num_generated]
+        generated_kv = self._store(
+            layer_idx,
+            rotated(attention.k_proj(normed)).squeeze(2),
+            split_heads(attention.v_proj(normed)).squeeze(2),
+        )
         attended = shared_prefix_attention(
             query,
             self.prompt_kv[layer_idx],
-            (key, value),
+            generated_kv,
             masks,
             attention.scaling,
             getattr(attention, "attn_logit_softcapping", None),

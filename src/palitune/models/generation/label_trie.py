@@ -1,12 +1,32 @@
 """Labels of a grammar as a trie of tokens."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 
-TokenIndices = list[int] | slice | torch.Tensor
-"""Token ids as an index of a tensor."""
+
+@dataclass(frozen=True, eq=False)
+class TokenMask:
+    """A large set of tokens, as a mask that is kept on every device that uses it."""
+
+    allowed: torch.Tensor
+    """(tokens,) bool; tokens beyond it are not allowed."""
+    _copies: dict[tuple[torch.device, int], torch.Tensor] = field(default_factory=dict)
+
+    def forbidden_on(self, device: torch.device, vocab_size: int) -> torch.Tensor:
+        """Return where tokens are not allowed, (vocab_size,) bool, on a device."""
+        key = device, vocab_size
+        if key not in self._copies:
+            padding = vocab_size - len(self.allowed)
+            self._copies[key] = ~F.pad(self.allowed, (0, padding)).to(device)
+        return self._copies[key]
+
+
+TokenIndices = list[int] | range | TokenMask
+"""A set of token ids."""
 
 
 class LabelState(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 
 from palitune.report.comparison.runs import RunPart
 
-_NOT_PACKAGES = ("python", "device", "system", "machine", "data")
+_NOT_PACKAGES = ("python", "device", "system", "machine", "data", "network")
 _MAX_LABELS = 3
 
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from palitune.models.adapters.fast_lora import (
     FastLoraLinear,
     FastLoraLinear4bit,
     FastLoraLinear8bit,
+    cached_lora_weights,
     use_fast_lora,
 )
 
@@ -129,3 +131,41 @@ def test_a_16_bit_base_keeps_its_precision_and_float32_gradients() -> None:
             float((actual[name].float() - value).norm() / value.norm()) for actual in (ours, theirs)
         )
         assert error < 2 * error_of_peft + 0.01, name
+
+
+def test_weights_are_cast_once_inside_the_cache_with_the_same_results() -> None:
+    torch.manual_seed(0)
+    ours, x = fast(with_lora(TwoLayers()).to(torch.bfloat16)), torch.randn(3, 64).bfloat16()
+    layers = [module for module in ours.modules() if isinstance(module, FastLoraLinear)]
+    with torch.inference_mode():
+        expected = ours(x)
+        with cached_lora_weights(ours):
+            assert torch.equal(ours(x), expected)
+            cast = [layer.cast_weights[torch.bfloat16] for layer in layers]
+            assert torch.equal(ours(x), expected)
+            assert all(
+                layer.cast_weights[torch.bfloat16] is pair
+                for layer, pair in zip(layers, cast, strict=True)
+            )
+        assert all(layer.cast_weights is None for layer in layers)
+        for layer in layers:
+            layer.lora_B["default"].weight.mul_(2)
+        assert not torch.equal(ours(x), expected), "changed weights are used after the cache"
+
+
+def test_gradients_are_the_same_when_the_layers_are_recomputed() -> None:
+    torch.manual_seed(0)
+    ours, x = fast(with_lora(TwoLayers())), torch.randn(3, 64)
+    expected = results(ours, x)
+
+    def recomputed(x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = checkpoint(ours, x, use_reentrant=False)
+        return output
+
+    ours.zero_grad()
+    x = x.clone().requires_grad_()
+    recomputed(x).float().sin().sum().backward()
+    assert torch.equal(x.grad, expected["input"])
+    for name, parameter in ours.named_parameters():
+        if parameter.requires_grad:
+            assert torch.equal(parameter.grad, expected[name]), name

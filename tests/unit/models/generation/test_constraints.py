@@ -18,7 +18,9 @@ from palitune.models.generation.constraints import (
     GrammarLogitsProcessor,
     build_logits_processor,
     compile_grammar,
+    mask_scores,
 )
+from palitune.models.generation.label_trie import TokenMask
 
 from support.grammar_walks import accepts, allowed_token_ids, decode, random_answer
 from support.tiny_models import build_processor
@@ -236,3 +238,15 @@ def test_no_token_is_allowed_after_the_end_or_outside_the_grammar() -> None:
         assert state is None
         assert automaton.allowed_tokens(state, 9) == []
         assert automaton.advance(state, automaton.first_loc_id) is None
+
+
+def test_masked_scores_are_those_of_the_allowed_tokens() -> None:
+    scores = torch.randn(5, 40)
+    large = TokenMask(torch.arange(30) % 3 == 0)
+    allowed: list[Any] = [[[3, 5], range(7, 9)], None, [large, [1]], [], [large]]
+    masked = mask_scores(scores, allowed)
+    expected = [{3, 5, 7, 8}, set(range(40)), {*range(0, 30, 3), 1}, set(), {*range(0, 30, 3)}]
+    for row, tokens in enumerate(expected):
+        kept = torch.tensor([token in tokens for token in range(40)])
+        assert torch.equal(masked[row, kept], scores[row, kept])
+        assert (masked[row, ~kept] == float("-inf")).all()

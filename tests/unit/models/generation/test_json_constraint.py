@@ -16,6 +16,7 @@ from palitune.models.generation.constraints import build_logits_processor
 from palitune.models.generation.json_constraint import JsonAutomaton, compile_json_grammar
 from palitune.tasks.json_task import Json
 
+from support.grammar_walks import token_ids
 from support.tiny_models import build_processor
 
 EMBEDDED = Path(constraints.__file__).parents[2] / "embedded" / "tiny_model"
@@ -59,12 +60,12 @@ TOKENIZERS = {
 def random_answer(automaton: JsonAutomaton, limit: int, rng: random.Random) -> list[int]:
     """Choose among the allowed tokens; single steps prefer rare ones, as texts have most."""
     state: Any = automaton.initial_state
+    vocab_size = len(automaton.bytes_by_token)
     ids: list[int] = []
     while len(ids) < limit:
         sets = automaton.allowed_tokens(state, limit - len(ids))
         assert sets, f"no token is allowed after {ids}"
-        chosen = rng.choice(sets)
-        token = int(chosen[rng.randrange(len(chosen))])  # type: ignore[arg-type, index]
+        token = rng.choice(list(token_ids(rng.choice(sets), vocab_size)))
         if token == automaton.eos_token_id:
             return ids
         ids.append(token)
@@ -113,7 +114,7 @@ def test_the_canonical_target_is_within_the_grammar(name: str) -> None:
     state: Any = automaton.initial_state
     for token in ids:
         sets = automaton.allowed_tokens(state, 1000)
-        assert any(token in list(each) for each in sets), automaton.bytes_by_token[token]  # type: ignore[arg-type]
+        assert any(token in token_ids(each, len(tokenizer)) for each in sets), token
         state = automaton.advance(state, token)
     assert automaton.allowed_tokens(state, 10) == [[tokenizer.eos_token_id]]
     assert automaton.allowed_tokens(None, 10) == []

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from palitune.codec.grammar import ObjectGrammar
 from palitune.data.collator import Batch, Collator
 from palitune.models.adapters.config import Lora, Qlora
 from palitune.models.config import AttentionImplementation, Local
-from palitune.models.generation import kv_cache
+from palitune.models.generation import kv_cache, static_kv_cache
 from palitune.models.generation.beam_search import BeamSearch, GreedySearch, Hypothesis
 from palitune.models.generation.constraints import GrammarLogitsProcessor, build_logits_processor
-from palitune.models.generation.kv_cache import generate_tokens
+from palitune.models.generation.kv_cache import KVCacheDecoder, generate_tokens
+from palitune.models.generation.static_kv_cache import StaticKVCacheDecoder
 from palitune.models.loading import load
 from palitune.models.paligemma import PaliGemmaPrefixLM, normalize_pixels
 from palitune.records import Example
@@ -71,13 +72,18 @@ def stock_answers(
 
 
 def our_answers(
-    network: Any, batch: Batch, beams: int, eos: int, limit: GrammarLogitsProcessor | None = None
+    network: Any,
+    batch: Batch,
+    beams: int,
+    eos: int,
+    limit: GrammarLogitsProcessor | None = None,
+    decoder_class: type[KVCacheDecoder] = KVCacheDecoder,
 ) -> list[Hypothesis]:
     limits = len(batch["input_ids"]), eos, MAX_NEW_TOKENS
     search = GreedySearch(*limits, limit) if beams == 1 else BeamSearch(*limits, beams, limit)
     model = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixLM))
     with torch.inference_mode():
-        return generate_tokens(model, batch, search)
+        return generate_tokens(model, batch, search, decoder_class)
 
 
 def varied_eos(network: Any, batch: Batch) -> int:
@@ -183,3 +189,54 @@ def test_finished_answers_leave_the_batch_and_an_image_is_encoded_once(
     again = our_answers(network, repeated, 1, eos)
     assert images == [4, 5]
     assert [answer.token_ids for answer in again] == [answer.token_ids for answer in answers]
+
+
+@pytest.mark.parametrize(("family", "window"), [("paligemma", None), ("paligemma2", 8)])
+def test_buffers_of_fixed_shapes_give_the_same_answers(
+    family: str,
+    window: int | None,
+    tiny: Callable[[str], Path],
+    examples: list[Example],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = with_window(tiny(family), tmp_path, window) if window else tiny(family)
+    processor = AutoProcessor.from_pretrained(folder)
+    batch = Collator(processor).collate_prompts(examples)
+    network = randomized(Lora(rank=4).apply_to(load(Local(path=str(folder)))))
+    eos = varied_eos(network, batch)
+    shapes: list[tuple[int, ...]] = []
+    run = StaticKVCacheDecoder._step
+
+    def recorded(self: StaticKVCacheDecoder) -> torch.Tensor:
+        shapes.append((len(self.tokens), self._num_slots()))
+        return run(self)
+
+    monkeypatch.setattr(StaticKVCacheDecoder, "_step", recorded)
+    for module in (kv_cache, static_kv_cache):
+        monkeypatch.setattr(module, "BLOCK_SIZE", 5)
+    for beams in (1, 3):
+        expected = our_answers(network, batch, beams, eos)
+        shapes.clear()
+        answers = our_answers(network, batch, beams, eos, None, StaticKVCacheDecoder)
+        for answer, other in zip(answers, expected, strict=True):
+            assert answer.token_ids == other.token_ids, beams
+            assert answer.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+        rows, slots = map(set, zip(*shapes, strict=True))
+        assert slots == {5, 10, 15}
+        assert all(2 * fewer <= more for more, fewer in pairwise(sorted(rows, reverse=True)))
+
+
+def test_a_step_with_fixed_shapes_may_be_repeated(
+    tiny: Callable[[str], Path], examples: list[Example]
+) -> None:
+    processor = AutoProcessor.from_pretrained(tiny("paligemma2"))
+    batch = Collator(processor).collate_prompts(examples)
+    network = load(Local(path=str(tiny("paligemma2"))))
+    with torch.inference_mode():
+        decoder = StaticKVCacheDecoder(network, batch)
+        decoder.prefill(batch)
+        rows = list(range(len(examples)))
+        decoder.step(rows, [10 + row for row in rows], 1)
+        logits = decoder.step(rows, [20 + row for row in rows], 1)
+        assert torch.equal(decoder._step(), logits)
