@@ -59,6 +59,8 @@ class Json(TextTask):
         return (canonical_json(self._reference_values(row, suffix).compared),)
 
     def parse(self, text: str, size: Size, confidence: ConfidenceFn | None = None) -> str | None:
+        if not text.strip():
+            return ""  # an empty answer, as in all tasks with text
         values = self._read(text)
         if values is None or (values.repairs and not values.compared):
             return None

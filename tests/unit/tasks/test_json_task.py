@@ -1,6 +1,7 @@
 """Documents to JSON: targets, parsing, confidences, and bad data."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_a_malformed_answer_keeps_its_fields_and_is_reported() -> None:
     assert task.repairs('{"total": 5, "x": 1}') == ("unknown field 'x'",)
     assert task.repairs(TARGET) == ()
     assert task.parse("no idea", (8, 8)) is None
+    assert task.parse(" ", (8, 8)) == ""
     assert task.parse('{"total', (8, 8)) is None
     assert task.repairs("no idea") == ("no JSON object",)
     assert task.parse("{}", (8, 8)) == "{}"
@@ -115,6 +117,15 @@ def test_without_any_field_in_the_data_there_is_nothing_to_infer(tmp_path: Path)
     write_split(tmp_path, "train", [{"json": {}}])
     with pytest.raises(DataError, match="jsonl:1: no row up to here has a field"):
         load_training_split(Jsonl(path=str(tmp_path)), Json(), "train", seed=0)
+
+
+def test_a_complete_suffix_is_the_target() -> None:
+    row = replace(make_row({}), prefix="read", suffix='{"items": [{"name": "TEA"}]}')
+    example = Json(fields=FIELDS).example(row)
+    assert (example.prefix, example.suffixes) == ("read", (row.suffix,))
+    assert example.reference == ('{"items":[{"name":"tea"}]}',)
+    with pytest.raises(DataError, match=r"jsonl:1: .*no JSON object\), got 'x'"):
+        Json(fields=FIELDS).example(replace(row, suffix="x"))
 
 
 def test_constraints_need_declared_fields() -> None:
