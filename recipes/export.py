@@ -7,7 +7,12 @@ from palitune.config.to_yaml import to_yaml
 
 @recipe(Export)
 def export(run: Export) -> None:
-    from palitune.export.export_model import export_merged, export_onnx
+    from palitune.export.export_model import (
+        export_merged,
+        export_onnx,
+        export_settings,
+        serving_notes,
+    )
     from palitune.export.hub import upload_folder
     from palitune.export.parity import assert_parity, greedy_outputs, measure_parity
     from palitune.export.samples import select_parity_examples
@@ -20,24 +25,23 @@ def export(run: Export) -> None:
     adapters = run.adapter_combination(run.adapter)
     processor = load_processor(run.model)
 
-    network = load_combined(run.model, adapters, quantized=False)
+    model = export_settings(run.model, run.dtype)
+    network = load_combined(model, adapters, quantized=False)
     references = [greedy_outputs(network, processor, examples, run.max_new_tokens)]
     folder = create_run_folder(run.output_dir, to_yaml(run))
     exported = folder / "model"
-    export_merged(network, processor, run.model, exported, dtype=run.dtype, quantize=run.quantize)
+    export_merged(network, processor, model, exported, dtype=model.dtype, quantize=run.quantize)
     del network
 
     bits = saved_quantization_bits(adapters.paths[0])
     if bits:
-        network = load_combined(run.model, adapters, quantized=True)
+        network = load_combined(model, adapters, quantized=True)
         references.append(greedy_outputs(network, processor, examples, run.max_new_tokens))
         del network
 
-    parity = measure_parity(
-        exported, processor, examples, references, run, model=run.model, bits=bits
-    )
+    parity = measure_parity(exported, processor, examples, references, run, model=model, bits=bits)
     write_model_card(exported, adapters, parity, examples, run)
-    print_checks(parity.summary_lines())
+    print_checks([*parity.summary_lines(), *serving_notes(adapters)])
     assert_parity(parity, exported)
     if run.onnx:
         print_checks([f"ONNX model, verified against the export: {export_onnx(exported)}"])

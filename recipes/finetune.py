@@ -3,6 +3,7 @@
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Finetune
 from palitune.config.to_yaml import to_yaml
+from palitune.config.trained_adapter import write_adapter_settings
 
 
 @recipe(Finetune)
@@ -18,6 +19,7 @@ def finetune(run: Finetune) -> None:
     from palitune.training.data import build_training_data
     from palitune.training.micro_batch_size import resolve_micro_batch_size
     from palitune.training.self_check import run_self_check
+    from palitune.training.state.resume import check_resumable
     from palitune.training.train import train
 
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
@@ -37,6 +39,7 @@ def finetune(run: Finetune) -> None:
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 
+    check_resumable(network, data, run.training, run.output_dir)
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, network=describe_network(network),
         train=components, test=test, validation=validation,
@@ -52,6 +55,7 @@ def finetune(run: Finetune) -> None:
             launch=run.launch, validation=validation, eval_fn=eval_fn, log_fn=log,
         )  # fmt: skip
         save_adapter(network, folder / "adapter", run.model)
+        write_adapter_settings(folder / "adapter", run, components)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")
         run_writer.write_results(folder, run.evaluation.split, after, before)

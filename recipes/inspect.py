@@ -26,6 +26,8 @@ def inspect(run: Inspect) -> None:
     folder = create_run_folder(run.output_dir, to_yaml(run))
     warnings = inspection_warnings(inspection, settings)
     write_inspection_report(folder, inspection, warnings, run.model)
+    if run.strict:
+        inspection.raise_for_bad_rows()
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ from transformers import (
     PaliGemmaProcessor,
 )
 
+from palitune.models.adapters.merging import save_pretrained
+
 from synthetic_pages import (
     COLUMNS,
     LOC_BINS,
@@ -757,8 +759,7 @@ def save(
     """Write model and processor to a temporary folder, then move it into place."""
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
+    save_pretrained(model, processor, unfinished, model.dtype)
     for path in unfinished.iterdir():
         path.chmod(0o644)
     shutil.rmtree(folder, ignore_errors=True)

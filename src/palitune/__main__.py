@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +10,28 @@ from typing import Any
 from palitune import __version__, paths
 from palitune.cli import help
 from palitune.config import catalog
-from palitune.errors import INTERRUPTED, USAGE_ERROR, ConfigError, print_error, unknown_choice
+from palitune.errors import (
+    CLOSED_PIPE,
+    INTERRUPTED,
+    USAGE_ERROR,
+    ConfigError,
+    print_error,
+    unknown_choice,
+)
 
 
 def main() -> None:
     """Run the command line and exit with its exit code."""
     try:
-        sys.exit(run(sys.argv[1:]))
+        exit_code = run(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of the output has ended, as in `palitune list | head -1`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED_PIPE)
 
 
 def run(argv: list[str]) -> int:
@@ -39,8 +53,12 @@ def run(argv: list[str]) -> int:
             case [name, *arguments] if name in catalog.recipes():
                 return _launch_recipe(name, arguments)
             case [name, *_]:
+                from palitune.config.aliases import RECIPE_ALIASES
+
                 names = [*catalog.recipes(), "list", "copy"]
-                raise ConfigError(unknown_choice("recipe", name, names))
+                raise ConfigError(
+                    unknown_choice("recipe", name, names, RECIPE_ALIASES.get(name.lower()))
+                )
     except ConfigError as error:
         print_error(str(error))
         return USAGE_ERROR

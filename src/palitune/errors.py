@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, get_type_hints
@@ -9,17 +10,44 @@ from typing import Any, get_type_hints
 FAILED, USAGE_ERROR, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 """Exit codes: a failed run, an invalid command line, a run ended by SIGTERM (EX_TEMPFAIL of
 sysexits.h, so that a scheduler can requeue it), and Ctrl-C (128 + SIGINT)."""
+CLOSED_PIPE = 141
+"""Exit code of a program whose output nobody reads any more (128 + SIGPIPE)."""
 
 
-class ConfigError(ValueError):
+_LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_MAX_PRINTED_CHARACTERS = 500
+
+
+def one_line(text: str) -> str:
+    """Return a text with a space for each line break: messages may quote values and libraries."""
+    return _LINE_BREAKS.sub(" ", text)
+
+
+class _OneLineError(Exception):
+    """An error whose text is one line, whatever it quotes."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(one_line(text))
+
+
+class ConfigError(_OneLineError, ValueError):
     """Invalid command line or configuration; the text is one sentence that names the way out."""
 
 
-class DataError(ValueError):
+class DataError(_OneLineError, ValueError):
     """Invalid user data; the text names the place (`file:line`) and the way out."""
 
 
-class ModelError(ValueError):
+class LeftOut(DataError):
+    """A row or object that is left out and counted, because no training could use it."""
+
+    def __init__(self, reason: str, location: str) -> None:
+        super().__init__(f"{location}: {reason}")
+        self.reason = reason
+        self.location = location
+
+
+class ModelError(_OneLineError, ValueError):
     """A base model or an adapter that cannot be used; the text names the cause and the way out."""
 
 
@@ -27,7 +55,11 @@ class MetricError(DataError):
     """A metric that cannot be computed here; the text names what is missing."""
 
 
-class TrainingError(RuntimeError):
+class EndpointError(ModelError):
+    """A server that cannot be evaluated, or whose answers differ; the text names the way out."""
+
+
+class TrainingError(_OneLineError, RuntimeError):
     """Training that cannot start or continue; the text names the cause and the way out."""
 
 
@@ -77,18 +109,27 @@ def _satisfies(value: float, bound: Any) -> bool:
     )
 
 
-def unknown_choice(kind: str, name: str, valid: Iterable[str]) -> str:
-    """Return a sentence about a name that does not exist, with the valid ones."""
+def unknown_choice(
+    kind: str, name: str, valid: Iterable[str], suggestion: str | None = None
+) -> str:
+    """Return a sentence about a name that does not exist, with the valid ones.
+
+    `suggestion` is a known synonym; without it, a similar name is suggested.
+    """
     names = list(valid)
-    return f"there is no {kind} '{name}'{did_you_mean(name, names)}; valid are {', '.join(names)}"
+    hint = f" (did you mean '{suggestion}'?)" if suggestion else did_you_mean(name, names)
+    return f"there is no {kind} '{name}'{hint}; valid are {', '.join(names)}"
 
 
-def unknown_key(key: str, valid: Iterable[object]) -> str:
-    """Return a sentence about a dotted key that does not exist, with the valid keys beside it."""
+def unknown_key(key: str, valid: Iterable[object], suggestion: str | None = None) -> str:
+    """Return a sentence about a dotted key that does not exist, with the valid keys beside it.
+
+    `suggestion` is a known synonym; a similar key has priority.
+    """
     parent, _, last = key.rpartition(".")
     names = [str(name) for name in valid]
     scope = f" of {parent}" if parent else ""
-    hint = did_you_mean(last, names)
+    hint = did_you_mean(last, names) or (f" (did you mean '{suggestion}'?)" if suggestion else "")
     return f"there is no key '{key}'{hint}; the keys{scope} are {', '.join(names)}"
 
 
@@ -112,5 +153,9 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def print_error(message: str) -> None:
-    """Print an error to stderr, as one line."""
-    print(f"palitune: {message}", file=sys.stderr)
+    """Print an error to stderr, as one line of at most 500 characters; the middle is left out."""
+    line = one_line(message)
+    if len(line) > _MAX_PRINTED_CHARACTERS:
+        half = _MAX_PRINTED_CHARACTERS // 2 - 2
+        line = f"{line[:half]}...{line[-half:]}"
+    print(f"palitune: {line}", file=sys.stderr)

@@ -4,8 +4,12 @@ Boxes are `(x0, y0, x1, y1)` in pixels of the upright image (EXIF orientation ap
 the top left corner, x1 and y1 exclusive, so that width = x1 - x0.
 """
 
+import reprlib
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from palitune.run_lengths import decode_run_lengths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +21,11 @@ else:  # so that reading a configuration does not import numpy
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
+
+_MAX_NUMBER = 1e300
+"""Magnitude of the numbers in files; integers too long for a float stay out of the arithmetic."""
+_ROUNDING = 1e-6
+"""Amount by which the mean probability of tokens may exceed 1 in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +161,9 @@ def mask_to_json(mask: Mask) -> dict[str, Any]:
     return {"size": [int(side) for side in mask.shape], "counts": rle["counts"].decode("ascii")}
 
 
-def mask_from_json(data: dict[str, Any]) -> Mask:
-    """Invert `mask_to_json`."""
-    from pycocotools import mask as coco_mask
-
-    decoded: Mask = coco_mask.decode(data).view(bool)
-    return decoded
+def mask_from_json(data: dict[str, Any], size: Size | None = None) -> Mask:
+    """Invert `mask_to_json`. Raises ValueError if the mask is damaged or not of this size."""
+    return decode_run_lengths(data, size)
 
 
 def instance_to_json(instance: Instance) -> dict[str, Any]:
@@ -172,15 +178,59 @@ def instance_to_json(instance: Instance) -> dict[str, Any]:
     return data
 
 
-def instance_from_json(data: dict[str, Any]) -> Instance:
-    x0, y0, x1, y1 = data["box"]
+def instance_from_json(data: dict[str, Any], size: Size | None = None) -> Instance:
+    """Invert `instance_to_json`.
+
+    Args:
+        data: The parsed JSON.
+        size: (width, height) in pixels of the image, which a mask must have; None: any.
+
+    Raises:
+        ValueError: A field is missing or invalid.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("label"), str):
+        raise ValueError("an object must have a label and a box")
     return Instance(
         label=data["label"],
-        box=(x0, y0, x1, y1),
-        mask=mask_from_json(data["mask"]) if "mask" in data else None,
-        score=data.get("score"),
-        crowd=data.get("crowd", False),
+        box=check_box(data.get("box")),
+        mask=mask_from_json(data["mask"], size) if "mask" in data else None,
+        score=check_score(data.get("score")),
+        crowd=data.get("crowd", False) is True,
     )
+
+
+def check_four_numbers(values: Any) -> tuple[float, float, float, float]:
+    """Return four numbers of a file. Raises ValueError if they are not four finite numbers."""
+    if (
+        not isinstance(values, list | tuple)
+        or len(values) != 4
+        or not all(map(_is_finite_number, values))
+    ):
+        raise ValueError(f"a box must be four finite numbers, got {reprlib.repr(values)}")
+    first, second, third, fourth = values
+    return first, second, third, fourth
+
+
+def check_box(box: Any) -> Box:
+    """Return the corners of a box. Raises ValueError unless they are numbers in this order."""
+    x0, y0, x1, y1 = check_four_numbers(box)
+    if x1 < x0 or y1 < y0:
+        raise ValueError(
+            f"a box must have a width and a height of at least 0, got the corners {list(box)}"
+        )
+    return x0, y0, x1, y1
+
+
+def check_score(score: Any) -> float | None:
+    """Return the score of a predicted object. Raises ValueError if it is not in [0, 1]."""
+    if score is not None and not (_is_finite_number(score) and 0 <= score <= 1 + _ROUNDING):
+        raise ValueError(f"a score must be a number in [0, 1], got {reprlib.repr(score)}")
+    return None if score is None else float(score)
+
+
+def _is_finite_number(value: Any) -> bool:
+    """Return whether a JSON value is a number; integers too long for a float are none."""
+    return type(value) in (int, float) and abs(value) < _MAX_NUMBER and isfinite(value)
 
 
 def value_to_json(value: Value | Reference | None) -> Any:
@@ -190,11 +240,16 @@ def value_to_json(value: Value | Reference | None) -> Any:
     return [item if isinstance(item, str) else instance_to_json(item) for item in value]
 
 
-def value_from_json(data: Any) -> Any:
-    """Invert `value_to_json`; the type is that of the written value."""
+def value_from_json(data: Any, size: Size | None = None) -> Any:
+    """Invert `value_to_json`; the type is that of the written value.
+
+    `size` and errors are those of `instance_from_json`.
+    """
     if data is None or isinstance(data, str):
         return data
-    return tuple(item if isinstance(item, str) else instance_from_json(item) for item in data)
+    if not isinstance(data, list | tuple):
+        raise ValueError(f"a value must be text, objects or null, got {reprlib.repr(data)}")
+    return tuple(item if isinstance(item, str) else instance_from_json(item, size) for item in data)
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
@@ -248,17 +303,55 @@ def prediction_to_json(
     }
 
 
-def prediction_from_json(record: dict[str, Any]) -> Prediction:
-    """Invert `prediction_to_json`. Raises KeyError or TypeError for an invalid record."""
-    likelihood = record.get("likelihood")
+def prediction_from_json(record: dict[str, Any], size: Size | None = None) -> Prediction:
+    """Invert `prediction_to_json`.
+
+    `size` is that of `instance_from_json`. Raises ValueError or KeyError for an invalid record.
+    """
+    text = record["text"]
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {reprlib.repr(text)}")
     return Prediction(
         id=record["id"],
-        text=record["text"],
-        value=value_from_json(record["prediction"]),
-        finished=record.get("finished", True),
-        confidence=record.get("confidence"),
-        field_confidences=dict(record.get("field_confidences", {})),
-        repairs=tuple(record.get("repairs", ())),
-        likelihood=None if likelihood is None else Likelihood(*likelihood),
-        missing=record.get("missing", False),
+        text=text,
+        value=value_from_json(record["prediction"], size),
+        finished=record.get("finished", True) is True,
+        confidence=check_score(record.get("confidence")),
+        field_confidences=field_confidences_from_json(record.get("field_confidences")),
+        repairs=repairs_from_json(record.get("repairs")),
+        likelihood=_likelihood_from_json(record.get("likelihood")),
+        missing=record.get("missing", False) is True,
     )
+
+
+def field_confidences_from_json(data: Any) -> dict[str, float]:
+    """Return the confidences of fields of a record. Raises ValueError if they are invalid."""
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or None in data.values():
+        raise ValueError(f"field_confidences must be scores by field, got {reprlib.repr(data)}")
+    return {path: check_score(score) or 0.0 for path, score in data.items()}
+
+
+def repairs_from_json(data: Any) -> tuple[str, ...]:
+    """Return the repairs of a record. Raises ValueError if they are not texts."""
+    if data is None:
+        return ()
+    if not isinstance(data, list) or not all(isinstance(repair, str) for repair in data):
+        raise ValueError(f"repairs must be a list of texts, got {reprlib.repr(data)}")
+    return tuple(data)
+
+
+def _likelihood_from_json(data: Any) -> Likelihood | None:
+    if data is None:
+        return None
+    if not (
+        isinstance(data, list | tuple)
+        and len(data) == 2
+        and all(map(_is_finite_number, data))
+        and type(data[1]) is int
+    ):
+        raise ValueError(
+            f"likelihood must be a log-probability and a number of tokens, got {reprlib.repr(data)}"
+        )
+    return Likelihood(*data)

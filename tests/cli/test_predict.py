@@ -209,7 +209,7 @@ MISTAKES = {
     "an adapter that does not exist": (
         ["images=photos", "prompt=ocr", "adapter.path=nowhere"],
         1,
-        "nowhere/palitune.json is missing or unreadable. ",
+        "adapter.path: folder nowhere does not exist. ",
     ),
 }
 

@@ -56,7 +56,8 @@ def test_a_coco_folder_is_trained_on_and_evaluated_from_an_installed_wheel(
     written = {path.name for path in run.iterdir()}
     assert written == {
         "adapter", "checkpoints", "config.yaml", "environment.json", "history.jsonl",
-        "metrics.json", "predictions.jsonl", "predictions_before.jsonl", "report.html",
+        "metrics.csv", "metrics.json", "predictions.jsonl", "predictions_before.jsonl",
+        "report.html",
         "training.json",
     }  # fmt: skip
     assert "report.html" in said

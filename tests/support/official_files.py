@@ -640,7 +640,7 @@ def pubtabnet(folder: Path) -> None:
 
 def molecules(folder: Path) -> None:
     names = ["uspto_mol/train_680k", "synthetic/chemdraw", "synthetic/indigo"]
-    for name in (*names, *(f"real/{real}" for real in ("acs", "clef", "staker", "uob", "uspto"))):
+    for name in (*names, *(f"real/{real}" for real in ("acs", "CLEF", "staker", "UOB", "USPTO"))):
         draw_image(folder / name / "0.png")
         write_csv(
             folder / f"{name}.csv",

@@ -112,7 +112,8 @@ def _detection_record(images: Path, index: int, rng: random.Random) -> dict[str,
 
 
 def _jitter_instance(instance: dict[str, Any], pixels: int, rng: random.Random) -> dict[str, Any]:
-    box = [side + rng.uniform(-pixels / 2, pixels / 2) for side in instance["box"]]
+    x0, y0, x1, y1 = (s + rng.uniform(-pixels / 2, pixels / 2) for s in instance["box"])
+    box = [min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]
     label = instance["label"] if rng.random() < 0.8 else rng.choice(LABELS)
     return {"label": label, "box": box, "score": round(rng.uniform(0.4, 0.99), 3)}
 

@@ -1,5 +1,6 @@
 """Range checks of settings, and suggestions for unknown names."""
 
+import pickle
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -7,7 +8,15 @@ from typing import Annotated, Any
 import pytest
 from annotated_types import Ge, Interval
 
-from palitune.errors import check_ranges, did_you_mean
+from palitune.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    TrainingError,
+    check_ranges,
+    did_you_mean,
+    print_error,
+)
 
 
 @dataclass(kw_only=True)
@@ -39,3 +48,18 @@ def test_a_value_outside_its_range_is_an_error(values: dict[str, Any], message: 
 def test_a_similar_name_is_suggested_and_any_other_is_not() -> None:
     assert did_you_mean("lorra", ["lora", "full"]) == " (did you mean 'lora'?)"
     assert did_you_mean("boat", ["lora", "full"]) == ""
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, ModelError, TrainingError])
+def test_a_message_is_one_line_whatever_it_quotes(kind: type[Exception]) -> None:
+    assert str(kind("a.json: got 'x\n  y\u2028z'. Fix it.")) == "a.json: got 'x y z'. Fix it."
+    assert str(pickle.loads(pickle.dumps(kind("a\nb")))) == "a b"
+
+
+def test_a_long_message_is_printed_without_its_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("a.json:3: got " + "x" * 10_000 + "\n. Fix it.")
+    printed = capsys.readouterr().err
+    assert printed.startswith("palitune: a.json:3: got x")
+    assert printed.endswith("x . Fix it.\n")
+    assert printed.count("\n") == 1
+    assert len(printed) < 520

@@ -21,13 +21,15 @@ from palitune.records import (
     value_to_json,
 )
 
-COORDINATES = st.floats(allow_nan=False, allow_infinity=False)
+COORDINATES = st.floats(-1e9, 1e9)
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 MASKS = SIDES.flatmap(lambda sides: arrays(np.bool_, sides))
 INSTANCES = st.builds(
     Instance,
     label=st.text(),
-    box=st.tuples(*[COORDINATES] * 4),
+    box=st.lists(COORDINATES, min_size=4, max_size=4).map(
+        lambda sides: (*map(min, sides[:2], sides[2:]), *map(max, sides[:2], sides[2:]))
+    ),
     mask=st.none() | MASKS,
     score=st.none() | st.floats(0, 1),
     crowd=st.booleans(),

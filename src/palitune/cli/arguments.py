@@ -1,10 +1,15 @@
 """Command-line arguments of a recipe: flags and overrides."""
 
 import argparse
+import re
 from dataclasses import dataclass
 from typing import NoReturn
 
+from palitune.config.aliases import suggest_key
+from palitune.config.recipes import GROUPS
 from palitune.errors import ConfigError, did_you_mean
+from palitune.parsing import has_lone_surrogate
+from palitune.terminal import escape_unprintable
 
 FLAGS = {
     "--cfg job": "print the composed configuration and exit",
@@ -35,7 +40,28 @@ class CliArguments:
 
 class _ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+        flag = re.match(r"argument (--[\w-]+)", message)
+        if flag is None:
+            raise ConfigError(message)
+        usage = next(usage for usage in FLAGS if usage.startswith(flag[1]))
+        problem = "has no such value" if "choice" in message else "needs a value"
+        raise ConfigError(f"{flag[1]} {problem}; write {usage}")
+
+
+def _reject_setting_as_flag(flag: str, overrides: list[str]) -> None:
+    """Raise ConfigError if a flag is a setting with dashes, e.g. `--data coco`."""
+    name, has_value, value = flag.lstrip("-").partition("=")
+    key = suggest_key(name)
+    if name.replace("-", "_").partition(".")[0] in GROUPS:
+        key = name.replace("-", "_")
+    if key is None:
+        return
+    following = overrides[overrides.index(flag) + 1 :]
+    if not has_value and following and not re.match(r"-|[\w.]+=", following[0]):
+        value = following[0]
+    raise ConfigError(
+        f"there is no flag {flag}; settings have no dashes: write {key}={value or '...'}"
+    )
 
 
 def parse_arguments(argv: list[str]) -> CliArguments:
@@ -46,8 +72,15 @@ def parse_arguments(argv: list[str]) -> CliArguments:
     parser.add_argument("--run")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
+    for argument in argv:
+        if has_lone_surrogate(argument):
+            raise ConfigError(
+                f"the argument {escape_unprintable(argument)} must be UTF-8, got half of a "
+                "surrogate pair. Rename the file or correct the text."
+            )
     flags, overrides = parser.parse_known_args(argv)
     if unknown := next((text for text in overrides if text.startswith("-")), None):
+        _reject_setting_as_flag(unknown, overrides)
         valid = [name for names in FLAGS for name in names.split(" ")[0].rstrip(",").split()]
         raise ConfigError(
             f"there is no flag {unknown}{did_you_mean(unknown.partition('=')[0], valid)}; "

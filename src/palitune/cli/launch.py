@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from palitune.cli.arguments import parse_arguments
@@ -11,6 +13,7 @@ from palitune.cli.help import recipe_help
 from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.overrides import expand_positional
+from palitune.config.preflight import check_run, judge_on_validation
 from palitune.config.recipes import (
     Align,
     Evaluate,
@@ -22,6 +25,7 @@ from palitune.config.recipes import (
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
+from palitune.distributed.progress import shows_bars
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
 from palitune.errors import (
     FAILED,
@@ -34,11 +38,11 @@ from palitune.errors import (
     TrainingError,
     print_error,
 )
+from palitune.report.run_claim import check_output, claim_output
 from palitune.sweeps.launch_sweep import launch_sweep
 from palitune.sweeps.sweep import SweepRequest
 
 _DISK_FULL_ERRNOS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-_RESUME_HINT = "add training.resume=auto to the same command to resume from the last checkpoint"
 
 RecipeLoader = Callable[[], Callable[[Any], None]]
 
@@ -76,12 +80,19 @@ def launch(
             )
             return launch_sweep(request, show_config=arguments.show_config)
         run = compose(schema, overrides, arguments.config_dir, arguments.run_folder)
+        if arguments.show_config:
+            print(to_yaml(run), end="")
+            return 0
+        judge_on_validation(run)
+        if collectives.world_size() == 1:
+            check_output(run)
+            check_run(run)
     except ConfigError as error:
         print_error(str(error))
         return USAGE_ERROR
-    if arguments.show_config:
-        print(to_yaml(run), end="")
-        return 0
+    except (DataError, ModelError) as error:
+        print_error(str(error))
+        return FAILED
     if isinstance(run, Finetune | Evaluate | Predict):
         return _run_distributed(run.launch, [*command, *overrides], load_recipe, run)
     return run_recipe(load_recipe, run)
@@ -91,28 +102,31 @@ def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
     """Load and execute a recipe; an error that the user can fix is printed as one sentence."""
     _configure_logging()
     _configure_cuda_memory()
-    with preemption.handle_sigterm():
+    with preemption.handle_sigterm(), ExitStack() as stack:
         try:
             # Each process derived the default folder from its own clock.
-            run.output_dir = collectives.broadcast_from_main(run.output_dir)
+            run.output_dir = collectives.run_on_main_process(lambda: claim_output(run, stack))
             load_recipe()(run)
+        except ConfigError as error:
+            print_error(str(error))
+            return USAGE_ERROR
         except (DataError, ModelError, TrainingError) as error:
             print_error(str(error))
             return FAILED
         except KeyboardInterrupt:
-            return INTERRUPTED
+            return _report_end("interrupted", INTERRUPTED, run)
         except preemption.Preempted as error:
-            return _report_preemption(str(error))
+            return _report_preemption(str(error), run)
         except Exception as error:
             # After SIGTERM to the process group, a data loader worker may have ended first.
             if preemption.preemption_requested():
-                return _report_preemption(str(error))
+                return _report_preemption(str(error), run)
             if _is_out_of_memory(error) and isinstance(run, ModelRecipeConfig):
                 print_error(_describe_out_of_memory(run))
                 return FAILED
             if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
                 raise
-            print_error(f"{error}: free some disk space; {_RESUME_HINT}")
+            print_error("; ".join(filter(None, [f"{error}: free some disk space", _resume(run)])))
             return FAILED
     return 0
 
@@ -156,9 +170,31 @@ def _run_distributed(
     return run_recipe(load_recipe, run)
 
 
-def _report_preemption(detail: str) -> int:
-    print_error("; ".join(filter(None, ["ended by SIGTERM", detail, _RESUME_HINT])))
-    return PREEMPTED
+def _report_preemption(detail: str, run: RecipeConfig) -> int:
+    if preemption.interrupt_requested():
+        return _report_end("; ".join(filter(None, ["interrupted", detail])), INTERRUPTED, run)
+    return _report_end("; ".join(filter(None, ["ended by SIGTERM", detail])), PREEMPTED, run)
+
+
+def _report_end(cause: str, exit_code: int, run: RecipeConfig) -> int:
+    if collectives.is_main_process():
+        print_error("; ".join(filter(None, [cause, _resume(run) or "nothing was saved"])))
+    return exit_code
+
+
+def _resume(run: RecipeConfig) -> str:
+    """Return how a run that ended early is resumed; empty if nothing was saved."""
+    folder = f" and output_dir={run.output_dir}" if run.has_default_folder else ""
+    if isinstance(run, Finetune) and any(Path(run.output_dir).glob("checkpoints/checkpoint-*")):
+        return (
+            f"add training.resume=auto{folder} to the same command to resume from the last "
+            "checkpoint"
+        )
+    if isinstance(run, Evaluate) and any(
+        (Path(name) / "predictions.jsonl").is_file() for name in run.written_folders()
+    ):
+        return f"the same command{folder.replace(' and', ' with')} resumes the evaluation"
+    return ""
 
 
 def _configure_logging() -> None:
@@ -168,6 +204,8 @@ def _configure_logging() -> None:
     logging.getLogger("palitune").setLevel(level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not shows_bars():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _configure_cuda_memory() -> None:

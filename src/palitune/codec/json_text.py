@@ -238,5 +238,5 @@ class _Parser:
 
 
 def _join_surrogates(text: str) -> str:
-    r"""Join the pairs of surrogates that `\uD83D\uDE00` stands for; a lone one becomes `?`."""
+    r"""Join the pairs of surrogates that `\uD83D\uDE00` stands for; a lone one becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

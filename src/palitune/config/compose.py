@@ -11,12 +11,27 @@ import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from palitune.config.aliases import expand_model_id, suggest_key
 from palitune.config.catalog import config_dirs, options, resolve_option
-from palitune.config.config_store import NESTED_GROUPS, default_options, register_schemas
+from palitune.config.config_store import (
+    NESTED_GROUPS,
+    default_options,
+    load_stored_config,
+    register_schemas,
+)
+from palitune.config.environment import environment_keys
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
 from palitune.config.overrides import check_single_value, parse_override, quote_value, set_value
 from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig, Serve
+from palitune.config.text_settings import quote_text
+from palitune.config.trained_adapter import (
+    RUN_FILE,
+    drop_group,
+    load_adapter_settings,
+    option_of,
+)
+from palitune.data.sources.mixture import Mixture
 from palitune.distributed import collectives
 from palitune.errors import ConfigError, missing_choice, unknown_key
 from palitune.paths import resource_dir
@@ -44,14 +59,20 @@ def compose(
         ConfigError: The configuration is invalid.
     """
     try:
-        parsed = [parse_override(override) for override in overrides]
+        expanded = expand_model_id([quote_text(override, schema) for override in overrides])
+        parsed = [parse_override(override) for override in expanded]
         node = _compose_node(schema, parsed, config_dir, run_folder)
         if any(OmegaConf.missing_keys(node[group] or {}) for group in schema.optional_groups):
             node.update(dict.fromkeys(schema.optional_groups))
-        if OmegaConf.is_missing(node, "output_dir"):
+        has_default_folder = OmegaConf.is_missing(node, "output_dir")
+        if has_default_folder:
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
             node.output_dir = f"outputs/{schema.name}/{now}"
-        return cast(ConfigT, OmegaConf.to_object(node))
+        from_environment = environment_keys(node)
+        run = cast(ConfigT, OmegaConf.to_object(node))
+        run.environment_keys = from_environment
+        run.has_default_folder = has_default_folder
+        return run
     except ConfigError:
         raise
     except COMPOSE_ERRORS as error:
@@ -66,7 +87,8 @@ def _compose_node(
 ) -> DictConfig:
     """Merge the files of all chosen options, then set the single values."""
     choices, values = _split_overrides(schema, overrides, config_dir)
-    hydra_overrides = _hydra_overrides(schema, choices, config_dir, run_folder)
+    trained = _adapter_settings(schema, choices, values, run_folder)
+    hydra_overrides = _hydra_overrides(schema, choices, config_dir, run_folder, trained)
     if config_dir is not None:
         hydra_overrides.append(_search_path(config_dir))
     register_schemas(schema)
@@ -96,7 +118,8 @@ def _split_overrides(
         check_single_value(override)
         key, value = override.key_or_group, override.value()
         if key.partition(".")[0] not in keys:
-            raise ConfigError(unknown_key(key.partition(".")[0], keys))
+            first = key.partition(".")[0]
+            raise ConfigError(unknown_key(first, keys, suggest_key(key)))
         if key not in groups or isinstance(value, dict):
             values.append(override)
             continue
@@ -113,8 +136,12 @@ def _hydra_overrides(
     choices: Sequence[Override],
     config_dir: str | None,
     run_folder: str | None,
+    trained: DictConfig | None,
 ) -> list[str]:
-    """Return the choices as Hydra's overrides, with a filtered experiment or earlier run."""
+    """Return the choices as Hydra's overrides, with a filtered experiment or earlier run.
+
+    `trained`: settings of the adapter that the run loads.
+    """
     groups = default_options(schema)
     merge = ExperimentMerge(
         cli_choices={
@@ -125,6 +152,9 @@ def _hydra_overrides(
         default_choices={group: (group, option) for group, option in groups.items()},
         config_dir=config_dir,
     )
+    if run_folder is None and trained is not None:
+        settings = merge.filter_settings(schema, trained)
+        return [f"experiment={settings}", *(_format_choice(choice, merge) for choice in choices)]
     if run_folder is None:
         hydra_overrides = [_format_choice(choice, merge) for choice in choices]
         _warn_dropped(merge, "the experiment")
@@ -133,9 +163,43 @@ def _hydra_overrides(
         raise ConfigError(f"{schema.name} does not support --run: it has no options")
     if experiment := next((c.input_line for c in choices if c.key_or_group == "experiment"), None):
         raise ConfigError(f"--run and {experiment} cannot be combined; remove {experiment}")
-    earlier_run = merge.filter_earlier_run(schema, run_folder)
+    if trained is None:
+        earlier_run = merge.filter_earlier_run(schema, run_folder)
+    else:
+        earlier_run = merge.filter_settings(schema, trained)
     _warn_dropped(merge, "the earlier run")
     return [f"experiment={earlier_run}", *(_format_choice(choice, merge) for choice in choices)]
+
+
+def _adapter_settings(
+    schema: type[RecipeConfig],
+    choices: Sequence[Override],
+    values: Sequence[Override],
+    run_folder: str | None,
+) -> DictConfig | None:
+    """Return the settings that a run takes from the adapter it loads; None if there are none.
+
+    With an earlier run these are all its settings, with `adapter.path` task and model.
+    """
+    if not issubclass(schema, Evaluate | Predict | Serve | Export):
+        return None
+    if run_folder is not None:
+        file = Path(run_folder) / "adapter" / RUN_FILE
+        return load_stored_config(file) if file.is_file() else None
+    path = next((v.value() for v in values if v.key_or_group == "adapter.path"), None)
+    chosen = {choice.key_or_group: _option(choice) for choice in choices}
+    if path is None or "experiment" in chosen:
+        return None
+    settings = load_adapter_settings(str(path))
+    if settings is not None:
+        for group in ("task", "model"):
+            if chosen.get(group, option := option_of(settings, group)) != option:
+                drop_group(settings, group)
+        if chosen.get("data") == Mixture.name:
+            drop_group(settings, "task")
+        if "data" in chosen or "task" in chosen or not issubclass(schema, Predict):
+            drop_group(settings, "data")
+    return settings
 
 
 def _warn_dropped(merge: ExperimentMerge, source: str) -> None:

@@ -1,5 +1,7 @@
 """Schemas registered with Hydra, default options, and the resolver `${reference_hparams:}`."""
 
+import re
+import reprlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -9,9 +11,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from palitune.config.recipes import GROUPS, RecipeConfig
+from palitune.errors import ConfigError
 from palitune.models.adapters.config import Full
+from palitune.parsing import check_yaml
 from palitune.paths import resource_dir
 from palitune.training.reference_hparams import ReferenceHparams
+
+_OWN_INTERPOLATION = re.compile(r"\$\{reference_hparams:\w+\}")
 
 _CONFIG_STORE = ConfigStore.instance()
 
@@ -45,6 +51,29 @@ def load_yaml(file: Path) -> DictConfig:
     """Load a YAML file; anything but a mapping is an empty node."""
     loaded = OmegaConf.load(file)
     return loaded if isinstance(loaded, DictConfig) else OmegaConf.create()
+
+
+def load_stored_config(file: Path) -> DictConfig:
+    """Load the configuration of a run folder, which another person may have written.
+
+    Its values may be computed only by `${reference_hparams:NAME}`. Other interpolations read
+    environment variables or other files, and the new run would write them into its own folder.
+
+    Raises:
+        ConfigError: The file is not a configuration of a run.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        scalars = check_yaml(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} is not the configuration of a run: {error}.") from error
+    for scalar in scalars:
+        if "${" in _OWN_INTERPOLATION.sub("", scalar):
+            raise ConfigError(
+                f"{file}: the value {reprlib.repr(scalar)} is not allowed in the configuration of "
+                "a run, which may only use ${reference_hparams:NAME}. Write the value itself."
+            )
+    return load_yaml(file)
 
 
 def defaults_list(node: DictConfig) -> list[Any]:

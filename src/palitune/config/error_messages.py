@@ -1,6 +1,7 @@
 """Messages for errors of Hydra and OmegaConf: one sentence with the location and the way out."""
 
 import re
+from dataclasses import is_dataclass
 from typing import cast
 
 from hydra.errors import HydraException, MissingConfigException
@@ -43,9 +44,28 @@ def _format_key_error(error: Exception) -> str:
         return unknown_key(key, (name for name in parent if name != "hydra"))
     if isinstance(error, MissingMandatoryValue):
         schema = cast(type, OmegaConf.get_type(parent))
-        descriptions = {doc.name: doc.description for doc in field_docs(schema)}
+        docs = field_docs(schema) if is_dataclass(schema) else []
+        descriptions = {doc.name: doc.description for doc in docs}
         return missing_value(key, descriptions.get(key.rpartition(".")[2], ""))
     return (f"{key}: " if key else "") + first_message_line(error)
+
+
+_TYPE_NAMES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def describe_type_error(error: Exception, key: str, value: object) -> str:
+    """Describe in our words why a value does not fit its setting."""
+    text = first_message_line(error)
+    if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", text):
+        name = "Boolean" if match[2] else match[1]
+        return f"the value must be {_TYPE_NAMES.get(name, name.lower())}, got {value!r}"
+    if match := re.match(r"Invalid value '.*', expected one of \[(.*)\]", text):
+        return f"the value must be one of {match[1]}, got {value!r}"
+    if "is not a ListConfig" in text:
+        return f"the value must be a list; write {key}=[{value}]"
+    if "is not a DictConfig" in text or "Invalid type assigned" in text:
+        return f"the value must be a set of keys, {{KEY: VALUE}}, got {value!r}"
+    return text
 
 
 def first_message_line(error: Exception) -> str:

@@ -12,7 +12,12 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from palitune.config.catalog import options, resolve_option
-from palitune.config.config_store import defaults_list, load_yaml, register_experiment
+from palitune.config.config_store import (
+    defaults_list,
+    load_stored_config,
+    load_yaml,
+    register_experiment,
+)
 from palitune.config.recipes import GROUPS, RECIPE_CONFIGS, RecipeConfig
 from palitune.errors import ConfigError
 
@@ -51,7 +56,10 @@ class ExperimentMerge:
         file = Path(run_folder) / "config.yaml"
         if not file.is_file():
             raise ConfigError(f"--run {run_folder}: {file} does not exist; use a run folder")
-        earlier = load_yaml(file)
+        return self.filter_settings(schema, load_stored_config(file))
+
+    def filter_settings(self, schema: type[RecipeConfig], earlier: DictConfig) -> str:
+        """Register filtered settings of an earlier run and return their name."""
         all_names = {f.name for config in RECIPE_CONFIGS.values() for f in fields(config)}
         for name in all_names - {f.name for f in fields(schema)}:
             earlier.pop(name, None)

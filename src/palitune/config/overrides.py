@@ -19,8 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from palitune.config.aliases import suggest_key
 from palitune.config.catalog import options
-from palitune.config.error_messages import first_message_line
+from palitune.config.error_messages import describe_type_error
 from palitune.config.recipes import RecipeConfig
 from palitune.config.search_space import Categorical, Domain, NumericRange
 from palitune.errors import ConfigError, missing_choice, unknown_key
@@ -70,7 +71,8 @@ def set_value(node: DictConfig, override: Override) -> None:
         is_last = depth == len(steps)
         accepts_new_key = is_last and OmegaConf.get_type(parent) is dict
         if not accepts_new_key and step not in list(parent):
-            raise ConfigError(unknown_key(".".join(steps[:depth]), list(parent)))
+            unknown = ".".join(steps[:depth])
+            raise ConfigError(unknown_key(unknown, list(parent), suggest_key(unknown)))
         child = None if is_last else parent[step]
         if child is None and not is_last:  # a group whose option is not chosen
             raise ConfigError(f"{override.input_line}: {missing_choice(step, options(step))}")
@@ -80,7 +82,9 @@ def set_value(node: DictConfig, override: Override) -> None:
     try:
         OmegaConf.update(node, key, value, merge=True)
     except OmegaConfBaseException as error:
-        cause = "the value cannot be null" if value is None else first_message_line(error)
+        cause = "the value cannot be null"
+        if value is not None:
+            cause = describe_type_error(error, key, value)
         raise ConfigError(f"{override.input_line}: {cause}") from error
 
 

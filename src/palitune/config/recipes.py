@@ -17,7 +17,7 @@ from palitune.data.sources.base import Data
 from palitune.data.sources.mixture import Mixture
 from palitune.distributed.strategies import STRATEGIES, Strategy
 from palitune.errors import check_ranges
-from palitune.evaluation.config import EvaluationConfig
+from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
@@ -42,9 +42,25 @@ class RecipeConfig:
 
     output_dir: str
     """Output folder (default: outputs/RECIPE/DATE_TIME)."""
+    overwrite: bool = False
+    """Write to an `output_dir` that already holds results, and overwrite them."""
+
+    has_default_folder = False  # set by `compose`; not a setting
+
+    environment_keys = frozenset[tuple[str, ...]]()
+    """Paths of the settings that come from environment variables; no setting itself."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run resumes the one in `output_dir`."""
+        return False
+
+    def written_folders(self) -> list[str]:
+        """Return the folders that the run writes to; they must not hold results of another."""
+        return [self.output_dir]
 
 
 @dataclass(kw_only=True)
@@ -86,6 +102,10 @@ class Finetune(DataRecipeConfig):
 
     name = "finetune"
 
+    @property
+    def resumes(self) -> bool:
+        return self.training.resume is not None
+
 
 @dataclass(kw_only=True)
 class Align(Finetune, AlignmentConfig):
@@ -114,13 +134,48 @@ class Evaluate(DataRecipeConfig):
     adapters: list[str | None] = field(default_factory=list)
     """Adapter folders to evaluate and compare instead of `adapter.path`; null is the base model,
     which is loaded once. Each gets a run folder of its own."""
+    endpoint: str | None = None
+    """Evaluate the model of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1, instead.
+    With `predictions=RUN` its answers are compared with those of the run. An API key is read from
+    OPENAI_API_KEY."""
+    endpoint_model: str | None = None
+    """Name of the model on that server."""
+    max_difference: Annotated[float, Ge(0)] = 0.01
+    """Maximum change of a metric from `predictions` to the server; more is an error. Without
+    references: the maximum share of answers that differ."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self)
+        if (self.endpoint is None) != (self.endpoint_model is None):
+            raise ValueError(
+                "endpoint and endpoint_model must be set together, got endpoint="
+                f"{self.endpoint} and endpoint_model={self.endpoint_model}."
+            )
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(
+                "endpoint must be an http address up to its version, e.g. "
+                f"http://127.0.0.1:8000/v1, got {self.endpoint}."
+            )
+        if self.endpoint is not None and (
+            self.evaluation.num_beams > 1
+            or self.evaluation.constrained_decoding
+            or self.evaluation.perplexity
+            or self.evaluation.multiple_choice is not MultipleChoiceMode.generate
+        ):
+            raise ValueError(
+                "endpoint answers by free greedy generation. Remove evaluation.num_beams, "
+                "constrained_decoding, perplexity and multiple_choice."
+            )
+        if self.endpoint is not None and self.adapters:
+            raise ValueError("endpoint and adapters cannot be combined; remove one of them")
         if self.adapters and self.predictions is not None:
             raise ValueError("adapters and predictions cannot be combined; remove one of them")
         if self.adapters and self.adapter.path is not None:
             raise ValueError("adapters and adapter.path cannot be combined; remove one of them")
+
+    def written_folders(self) -> list[str]:
+        return [run.output_dir for run in self.per_adapter()]
 
     def per_adapter(self) -> "list[Evaluate]":
         """Return one run for each of `adapters`, or this run if there are none."""
@@ -144,6 +199,9 @@ class Check(DataRecipeConfig):
 
     name = "check"
 
+    def written_folders(self) -> list[str]:
+        return []
+
 
 @dataclass(kw_only=True)
 class Inspect(DataRecipeConfig):
@@ -155,6 +213,8 @@ class Inspect(DataRecipeConfig):
     """Splits to inspect; empty: all."""
     samples: Annotated[int, Ge(0)] = 8
     """Examples of each component and split that are drawn with their prefix and suffix."""
+    strict: bool = False
+    """End with exit code 1 if a row is bad, for use in scripts."""
     codec_samples: Annotated[int, Ge(0)] = 300
     """Images of each component and split whose masks are encoded as tokens and decoded."""
 
@@ -244,6 +304,9 @@ class Serve(ServerConfig, ModelRecipeConfig):
 
     name = "serve"
 
+    def written_folders(self) -> list[str]:
+        return []
+
     data: Data | None = None
     """Data of an earlier run, whose tasks and stored predictions are used."""
 
@@ -281,6 +344,9 @@ class Compare(RecipeConfig):
 
     name = "compare"
     positional_field = "runs"
+
+    def written_folders(self) -> list[str]:
+        return []  # its files may lie beside the runs
 
     runs: list[str] = field(default_factory=list)
     """Folders of runs or sweeps; also as positional arguments, `palitune compare RUN RUN`."""

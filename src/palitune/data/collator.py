@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from palitune.codec.text_tokens import TextTokenizer
 from palitune.data.images.io import EncodedImage, decode_image, to_rgb
 from palitune.data.images.resize import ResizeBackend
 from palitune.data.images.resized_cache import ResizedImageCache
@@ -61,6 +62,7 @@ class Collator:
         image_cache: str | None = None,
     ) -> None:
         self.tokenizer = processor.tokenizer
+        self.text_tokenizer = TextTokenizer(processor.tokenizer)
         self.max_length = max_length
         self.resize_backend = resize_backend
         size = processor.image_processor.size
@@ -181,23 +183,17 @@ class Collator:
         """Return the labels of each target, IGNORE_INDEX in spans without loss."""
         if not (spans := sample.example.no_loss_spans):
             return targets
-        encoded = self.tokenizer(
-            sample.suffix, add_special_tokens=False, return_offsets_mapping=True
-        )
         ignored = [
             any(start <= first and last <= end for start, end in spans)
-            for first, last in encoded["offset_mapping"]
+            for first, last in self.text_tokenizer.offsets(sample.suffix)
         ]
         [target] = targets
         pairs = zip(target, [*ignored, False], strict=True)  # EOS has a loss
         return [[IGNORE_INDEX if ignore else token for token, ignore in pairs]]
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize texts separately, in one call: many take little longer than one."""
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return ids
+        """Tokenize texts separately; control tokens in them are plain characters."""
+        return self.text_tokenizer.encode(texts)
 
     def _check_length(self, example: Example, length: int) -> None:
         if self.max_length is not None and length > self.max_length:

@@ -4,13 +4,17 @@ The cache is the folder `examples` of `$PALITUNE_CACHE` (default `~/.cache/palit
 an entry is a digest of everything that its examples depend on: the settings of source and task;
 path, size and time of the annotation files and of the files that the task reads; and the code that
 writes examples. An entry has `examples.arrow`, a message for each bad row in `skipped.json`, and a
-message for each reason why the task dropped something in `dropped.json`.
+message for each reason why the task dropped something in `dropped.json`. `checksum.txt` has size
+and checksum of these files; a damaged entry is written again.
 """
 
 import importlib.util
 import json
+import logging
 import os
+import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
@@ -23,13 +27,21 @@ import pyarrow as pa
 from palitune import __version__
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
+from palitune.parsing import has_lone_surrogate
 from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
+from palitune.terminal import escape_markup, escape_unprintable
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+ENTRY_FILES = ("examples.arrow", "skipped.json", "dropped.json")
+CHECKSUM_FILE = "checksum.txt"
+_CHECKSUM_BLOCK_BYTES = 1 << 22
 
 RECORD_BATCH_SIZE = 1000
 """Examples per Arrow record batch."""
@@ -89,17 +101,42 @@ def ensure_cached(
     """
     file = source.annotation_file(split)
     folder = cache_folder() / _fingerprint(source, task, split, file)
+    if folder.exists() and not _is_intact(folder):
+        _log.warning("%s is damaged; the examples of %s are written again", folder, file)
+        shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         try:
             with write_atomically(folder) as temporary:
                 temporary.mkdir()
                 _write_entry(source, task, split, temporary, allow_missing_references)
+                (temporary / CHECKSUM_FILE).write_text(_checksum(temporary), encoding="ascii")
         except OSError as error:
             raise DataError(
                 f"{folder.parent}: the examples of {file} cannot be written here ({error}); set "
                 "the environment variable PALITUNE_CACHE to a folder with free space"
             ) from error
     return folder
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether the files of an entry are those that were written."""
+    try:
+        expected = (folder / CHECKSUM_FILE).read_text(encoding="ascii")
+        return expected == _checksum(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum(folder: Path) -> str:
+    """Return size and CRC-32 of every file of an entry; a gigabyte takes about a second."""
+    lines = []
+    for name in ENTRY_FILES:
+        size, checksum = 0, 0
+        with (folder / name).open("rb") as file:
+            while block := file.read(_CHECKSUM_BLOCK_BYTES):
+                size, checksum = size + len(block), zlib.crc32(block, checksum)
+        lines.append(f"{name} {size} {checksum:08x}\n")
+    return "".join(lines)
 
 
 def _fingerprint(source: Source, task: Task, split: str, file: Path) -> str:
@@ -210,10 +247,14 @@ def iterate_examples(
     has_references: bool | None = None  # the same for all rows of a split
     for row in source.rows(split):
         try:
+            if isinstance(row, LeftOut):
+                skip_counter.add({row.reason: 1}, row.location)
+                continue
             if isinstance(row, DataError):
                 raise row
             _check_id(row, location_by_id)
             example = _make_example(row, task, allow_missing_references and not has_references)
+            _check_encodable(example)
             if has_references is None:
                 has_references = bool(example.suffixes)
             if example.suffixes and not has_references:
@@ -231,6 +272,17 @@ def iterate_examples(
             on_bad_row(error)
             continue
         yield row, example
+
+
+def _check_encodable(example: Example) -> None:
+    """Raise DataError for half of a surrogate pair, e.g. of a file name that is not UTF-8."""
+    texts = (example.id, *example.images, example.prefix, *example.suffixes, *example.choices)
+    if any(map(has_lone_surrogate, texts)) or has_lone_surrogate(example.location):
+        location = escape_unprintable(example.location)
+        raise DataError(
+            f"{location}: texts and file names must be UTF-8, got half of a surrogate pair. "
+            "Rename the file or correct the text."
+        )
 
 
 def _check_id(row: Row, location_by_id: dict[str, str]) -> None:
@@ -251,16 +303,23 @@ def _make_example(row: Row, task: Task, allow_missing_references: bool) -> Examp
 
 
 def with_progress(items: Iterable[T], description: str) -> Iterator[T]:
-    """Yield items and show their number on a terminal."""
+    """Yield items and show their number on a terminal, or in a line from time to time."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    from palitune.distributed.progress import LineTimer
+
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}: {task.completed:,}")
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task_id = progress.add_task(description, total=None)
+    if not console.is_terminal:
+        timer = LineTimer()
+        for count, item in enumerate(items, 1):
+            yield item
+            if timer.is_due():
+                _log.info("%s: %s", description, f"{count:,}")
+        return
+    with Progress(*columns, console=console, transient=True) as progress:
+        task_id = progress.add_task(escape_markup(description), total=None)
         for item in items:
             yield item
             progress.advance(task_id)

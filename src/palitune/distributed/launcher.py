@@ -68,7 +68,18 @@ def _prepare_environment(strategy: MultiProcess) -> None:
 
 
 def _exit_code(exit_codes: Mapping[int, int], log_dir: Path) -> int:
-    """Combine the exit codes by local rank into one; print an error not shown yet."""
+    """Combine the exit codes by local rank into one; print an error not shown yet.
+
+    If the system kills a process, the elastic agent ends the others with SIGTERM, so that they exit
+    as preempted. The first cause counts.
+    """
+    for rank, code in sorted(exit_codes.items()):
+        if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT):
+            reason = signal.Signals(-code).name
+            if -code == signal.SIGKILL:
+                reason += ", probably because memory was exhausted"
+            print_error(f"process {rank} was ended by {reason}")
+            return FAILED
     for code in (PREEMPTED, INTERRUPTED):
         if code in exit_codes.values():
             return code

@@ -20,6 +20,7 @@ from palitune.evaluation.inference import (
 from palitune.evaluation.partial_predictions import PredictionCache
 from palitune.evaluation.scoring import Results, score_predictions
 from palitune.records import Prediction
+from palitune.terminal import escape_markup
 
 
 def evaluate(
@@ -145,7 +146,7 @@ def _predict_dataset(
         for batch in split_batches(count, settings.batch_size)
         if not cached_ids or not cached_ids >= {examples[index].id for index in batch}
     ]
-    task_id = progress.add_task(label, total=sum(map(len, batches)))
+    task_id = progress.add_task(escape_markup(label), total=sum(map(len, batches)))
     for batch, results in predict_batches(
         network,
         collator,

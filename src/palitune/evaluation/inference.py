@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from palitune.data.collator import Batch, Collator
 from palitune.data.loader_workers import resolve_num_workers
 from palitune.distributed import collectives
+from palitune.distributed.progress import LoggedProgress
 from palitune.errors import DataError
 from palitune.evaluation.answering import Question, answer_prompts
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
@@ -42,7 +43,7 @@ def make_collator(processor: Any, settings: EvaluationConfig) -> Collator:
 
 def make_progress() -> Progress:
     """Return a progress bar that is shown on the main process only."""
-    return Progress(
+    return LoggedProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palitune import __version__
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
+from palitune.parsing import parse_json
 from palitune.records import Example, Prediction, prediction_from_json, prediction_to_json
 
 if TYPE_CHECKING:
@@ -72,8 +73,14 @@ class PredictionCache:
         self.file, self.signature = file, signature
         self.predictions: dict[str, dict[str, Prediction]] = {}
         for record in _read_records(file, signature):
-            prediction = prediction_from_json(record)
-            self.predictions.setdefault(record["part"], {})[prediction.id] = prediction
+            try:
+                prediction = prediction_from_json(record)
+                self.predictions.setdefault(record["part"], {})[prediction.id] = prediction
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"{file}: a record is damaged ({error}). Delete the file or set another "
+                    "output_dir."
+                ) from error
         if count := sum(map(len, self.predictions.values())):
             log.info("resuming with %d predictions from %s", count, file)
 
@@ -116,7 +123,7 @@ def _read_records(file: Path, signature: str) -> list[dict[str, Any]]:
     content = file.read_bytes()
     complete = content[: content.rfind(b"\n") + 1]
     try:
-        records = [json.loads(line) for line in complete.splitlines()]
+        records = [parse_json(line) for line in complete.splitlines()]
         origins = {record.get("origin") for record in records}
     except (ValueError, AttributeError) as error:
         raise DataError(

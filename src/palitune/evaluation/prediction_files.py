@@ -9,7 +9,6 @@ The file is one of
 - a JSON list of results for a test server (see `palitune.evaluation.submissions`).
 """
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,15 @@ from typing import TYPE_CHECKING, Any
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.partial_predictions import PREDICTIONS_FILE
+from palitune.parsing import parse_json
 from palitune.records import (
     Example,
     Instance,
     Mask,
     Prediction,
+    check_box,
+    check_four_numbers,
+    check_score,
     mask_to_json,
     prediction_from_json,
 )
@@ -106,7 +109,7 @@ def _read_entries(file: Path) -> Iterator[_PredictionEntry]:
 
 def _parse_json(text: str, location: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise DataError(
             f"{location}: invalid JSON ({error}). The file may be incomplete."
@@ -176,11 +179,14 @@ def _parse_entries(
         )
     if "prediction" in first.fields:
         try:
-            return prediction_from_json(first.fields | {"id": example.id})
-        except (KeyError, TypeError, ValueError) as error:
+            return prediction_from_json(first.fields | {"id": example.id}, example.size)
+        except KeyError as error:
             raise DataError(
-                f"{first.location}: invalid record, {error} is missing or invalid. Run the "
-                "evaluation again."
+                f"{first.location}: invalid record, {error} is missing. Run the evaluation again."
+            ) from error
+        except ValueError as error:
+            raise DataError(
+                f"{first.location}: invalid record, {error}. Run the evaluation again."
             ) from error
     texts = [first.fields[key] for key in TEXT_KEYS if isinstance(first.fields.get(key), str)]
     if len(texts) != 1:
@@ -202,16 +208,17 @@ def _parse_instance(
 ) -> Instance:
     fields = entry.fields
     mask = _parse_mask(entry, example) if fields.get("segmentation") else None
+    bbox = fields.get("bbox")
+    if bbox is None and mask is not None:
+        bbox = _bbox(mask)
     try:
-        from_mask = mask is not None and "bbox" not in fields
-        x, y, width, height = _bbox(mask) if from_mask else fields["bbox"]
-        box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
-        score = fields.get("score")
-        score = None if score is None else float(score)
-    except (KeyError, TypeError, ValueError) as error:
+        x, y, width, height = check_four_numbers(bbox)
+        box = check_box((x, y, x + width, y + height))
+        score = check_score(fields.get("score"))
+    except ValueError as error:
         raise DataError(
-            f"{entry.location}: bbox must be [x, y, width, height] in pixels and score a number, "
-            f"got bbox {fields.get('bbox')!r} and score {fields.get('score')!r}."
+            f"{entry.location}: bbox must be [x, y, width, height] in pixels and score a number "
+            f"in [0, 1] ({error}). Write the predictions again."
         ) from error
     return Instance(lookup.class_name(entry), box, mask=mask, score=score)
 

@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from palitune.errors import check_ranges
 from palitune.models.adapters.combination import AdapterCombination, CombinationType
-from palitune.models.adapters.config import AdapterConfig
+from palitune.models.adapters.config import AdapterConfig, adapter_folder
 from palitune.models.config import Dtype
 from palitune.models.quantization import ExportQuantization
 
@@ -23,7 +23,8 @@ class ExportConfig:
     """Settings for export."""
 
     dtype: Dtype = Dtype.auto
-    """Dtype of the exported weights (auto: that of the base model's files). Merging uses fp32."""
+    """Dtype of the exported weights (auto: that of the base model's files). The base is loaded in
+    it; each merged weight is computed in fp32 and rounded once."""
     quantize: ExportQuantization = ExportQuantization.none
     """Quantize the language model to 4 bits (nf4) or 8 bits; torchao_int8 requires
     `pip install '.[torchao]'`."""
@@ -84,7 +85,7 @@ class ExportConfig:
                 "folder of a training run."
             )
         return AdapterCombination(
-            paths=paths,
+            paths=[adapter_folder(path) for path in paths],
             weights=self.weights,
             combination_type=self.combination_type,
             allow_base_mismatch=adapter.allow_base_mismatch,

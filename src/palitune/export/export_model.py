@@ -1,13 +1,51 @@
 """Export of a trained model: merged weights for plain transformers, and ONNX graphs."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from palitune.errors import ModelError
 from palitune.export.onnx_language import export_language
 from palitune.export.onnx_vision import export_vision
 from palitune.models.adapters import merging
-from palitune.models.config import Dtype, ModelConfig, Network
+from palitune.models.adapters.checkpoint import adapts_projector
+from palitune.models.adapters.combination import AdapterCombination
+from palitune.models.adapters.config import VLLM_PROJECTOR_NOTE
+from palitune.models.config import Device, Dtype, ModelConfig, Network
+from palitune.models.devices import resolve_device
+from palitune.models.hub_files import count_parameters, fetch_model
+from palitune.models.loading import TORCH_DTYPES
 from palitune.models.quantization import ExportQuantization
+
+MEMORY_PER_WEIGHT_BYTE = 1.3
+"""Memory for an export in relation to the bytes of its weights; the tests keep it below this."""
+
+_logger = logging.getLogger(__name__)
+
+
+def export_settings(model: ModelConfig, requested: Dtype) -> ModelConfig:
+    """Return the settings with which the base is loaded for an export.
+
+    The dtype is that of the exported weights. The device is the CPU if the GPU has too little free
+    memory. Raises ModelError if model.device=cuda requires that GPU.
+    """
+    dtype = merging.export_dtype(model, requested)
+    settings = replace(model, dtype=next(name for name, d in TORCH_DTYPES.items() if d == dtype))
+    device = resolve_device(model)
+    if device.type != "cuda":
+        return settings
+    weights = count_parameters(fetch_model(model, weights=True)) * dtype.itemsize
+    needed, free = MEMORY_PER_WEIGHT_BYTE * weights, torch.cuda.mem_get_info(device)[0]
+    if needed <= free:
+        return settings
+    sizes = f"the export needs about {needed / 2**30:.1f} GiB, the GPU has {free / 2**30:.1f} free"
+    if model.device is Device.cuda:
+        raise ModelError(f"model.device=cuda: {sizes}. Set model.device=cpu.")
+    _logger.warning("%s, so it runs on the CPU.", sizes)
+    return replace(settings, device=Device.cpu)
 
 
 def export_merged(
@@ -30,6 +68,11 @@ def export_merged(
         quantize: Quantization of the exported language model.
     """
     merging.export(network, processor, folder, merging.export_dtype(model, dtype), quantize)
+
+
+def serving_notes(combination: AdapterCombination) -> list[str]:
+    """Return sentences about programs that cannot load the adapter without merging."""
+    return [VLLM_PROJECTOR_NOTE] if any(map(adapts_projector, combination.paths)) else []
 
 
 def export_onnx(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Parity of an exported model with base model and adapter: logits and generated tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -80,33 +80,65 @@ class ParityReport:
 
 
 def greedy_outputs(
-    network: Any,
-    processor: Any,
-    examples: Sequence[Example],
-    max_new_tokens: int,
-    reference_outputs: Sequence[GreedyOutput] | None = None,
+    network: Any, processor: Any, examples: Sequence[Example], max_new_tokens: int
 ) -> list[GreedyOutput]:
-    """Generate greedily for each example and compute the logits of a generation.
+    """Generate greedily for each example and compute the logits of the generation.
 
     Args:
         network: Model to run.
         processor: Its processor.
         examples: Prompts.
         max_new_tokens: Maximum number of tokens to generate.
-        reference_outputs: Generations whose logits are computed; None: the model's own.
     """
+    generations = _generate_each(network, processor, examples, max_new_tokens)
+    return [
+        GreedyOutput(ids, _completion_logits(network, batch, ids)) for batch, ids in generations
+    ]
+
+
+def outputs_for_references(
+    network: Any,
+    processor: Any,
+    examples: Sequence[Example],
+    max_new_tokens: int,
+    references: Sequence[Sequence[GreedyOutput]],
+) -> list[list[GreedyOutput]]:
+    """Generate greedily once for each example and compute the logits of references' generations.
+
+    Args:
+        network: Model to run.
+        processor: Its processor.
+        examples: Prompts.
+        max_new_tokens: Maximum number of tokens to generate.
+        references: Outputs of other models for the examples.
+
+    Returns:
+        For each reference, the outputs of the examples.
+    """
+    outputs: list[list[GreedyOutput]] = [[] for _ in references]
+    generations = _generate_each(network, processor, examples, max_new_tokens)
+    for (batch, token_ids), *targets in zip(generations, *references, strict=True):
+        logits: dict[tuple[int, ...], Tensor] = {}
+        for reference_outputs, target in zip(outputs, targets, strict=True):
+            key = tuple(target.token_ids)
+            if key not in logits:
+                logits[key] = _completion_logits(network, batch, target.token_ids)
+            reference_outputs.append(GreedyOutput(token_ids, logits[key]))
+    return outputs
+
+
+def _generate_each(
+    network: Any, processor: Any, examples: Sequence[Example], max_new_tokens: int
+) -> Iterator[tuple[Batch, list[int]]]:
+    """Yield the prompt of each example, as a batch of one, and the generated tokens."""
     collator = Collator(processor)
-    outputs = []
-    for number, example in enumerate(examples):
+    for example in examples:
         batch = {
             key: value.to(network.device)
             for key, value in collator.collate_prompts([example]).items()
         }
         batch["pixel_values"] = normalize_pixels(batch["pixel_values"])
-        token_ids = _generate_greedy(network, collator.tokenizer, batch, max_new_tokens)
-        target_ids = reference_outputs[number].token_ids if reference_outputs else token_ids
-        outputs.append(GreedyOutput(token_ids, _completion_logits(network, batch, target_ids)))
-    return outputs
+        yield batch, _generate_greedy(network, collator.tokenizer, batch, max_new_tokens)
 
 
 def logit_distance(
@@ -156,10 +188,9 @@ def measure_parity(
     """
     exported = load_with_transformers(folder, resolve_device(model))
     exported_processor = AutoProcessor.from_pretrained(folder)
-    outputs = [
-        greedy_outputs(exported, exported_processor, examples, settings.max_new_tokens, references)
-        for references in reference_outputs
-    ]
+    outputs = outputs_for_references(
+        exported, exported_processor, examples, settings.max_new_tokens, reference_outputs
+    )
     merged, *as_trained = map(logit_distance, reference_outputs, outputs)
     dtype = str(exported.lm_head.weight.dtype)
     decode = partial(exported_processor.tokenizer.decode, skip_special_tokens=True)

@@ -93,9 +93,20 @@ METRICS: "dict[str, Callable[[], Metric]]" = {
 METRICS_WITH_EXTRAS = ("meteor", "same_molecule", "spice")
 """Metrics that require an optional package or Java; without it, they raise MetricError."""
 
+OBJECT_METRICS = (
+    "box_accuracy",
+    "detection",
+    "referring_segmentation",
+    "segmentation",
+    "semantic_iou",
+    "text_spotting",
+)
+"""Metrics of objects; the others score text."""
+
 __all__ = [
     "METRICS",
     "METRICS_WITH_EXTRAS",
+    "OBJECT_METRICS",
     "anls",
     "bleu",
     "character_error_rate",

@@ -1,6 +1,7 @@
 """Files of a base model: download, config.json, and a fingerprint of the weights."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def read_config(folder: Path) -> Any:
         f"{folder}/config.json describes a {kind!r} model; it must be a 'paligemma' with Gemma 1 "
         "or 2."
     )
+
+
+def count_parameters(folder: Path) -> int:
+    """Return the number of weights in the *.safetensors files of a checkpoint."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (not a dict)
+                total += math.prod(tensors.get_slice(key).get_shape())
+    return total
 
 
 def family(config: Any) -> str:

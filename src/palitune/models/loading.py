@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import PaliGemmaProcessor
+from transformers.utils import logging as transformers_logging
 
 from palitune.codec.tokens import NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
@@ -27,6 +28,7 @@ from palitune.models.config import (
 from palitune.models.devices import resolve_device, select_device, supports_bf16
 from palitune.models.hub_files import family, fetch_model, fingerprint, read_config
 from palitune.models.paligemma import PaliGemmaPrefixLM, PaliGemmaPrefixModel
+from palitune.models.precision import warn_of_emulated_precision
 from palitune.models.quantization import bitsandbytes_config
 
 _log = logging.getLogger(__name__)
@@ -97,11 +99,9 @@ def load_combined(
 ) -> Network:
     """Load the base model with several adapters combined into one.
 
-    `quantized`: load the base as it was when the first adapter was trained; otherwise in float32.
+    `quantized`: load the base as it was when the first adapter was trained; otherwise unquantized.
     """
     metadata = AdapterMetadata.read(combination.paths[0])
-    if not quantized:
-        model = replace(model, dtype=Dtype.fp32)
     kind = Full() if metadata.adapter == Full.name else None
     base = load_base(
         with_saved_softcaps(model, metadata), kind, metadata.bits if quantized else None
@@ -114,6 +114,8 @@ def load_combined(
 
 def with_saved_softcaps(model: ModelConfig, metadata: AdapterMetadata) -> ModelConfig:
     """Return the model settings with the soft-caps that an adapter was trained with."""
+    if metadata.is_plain_peft:
+        return model
     return replace(
         model,
         final_logit_softcapping=metadata.final_logit_softcapping,
@@ -137,11 +139,14 @@ def load_base(
     dtype = resolve_dtype(model, family(config), adapter)
     if dtype == torch.float16 and family(config) == "paligemma2":
         raise ModelError(FP16_ERROR)
+    warn_of_emulated_precision(device, dtype)
+    _log.info("loading %s (%s on %s)", model.name_or_path(), str(dtype)[6:], device)
     attention.register()
     implementation = resolve_attn_implementation(
         model, config, device.type, for_training=for_training
     )
     implementation = compiled_attention_or_fallback(model, config, implementation, device, dtype)
+    transformers_logging.disable_progress_bar()
     try:
         network, loading_info = PaliGemmaPrefixLM.from_pretrained(
             folder,

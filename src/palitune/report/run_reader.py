@@ -1,6 +1,5 @@
 """Read a run folder: metrics, training history, scored predictions and configuration."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palitune.errors import DataError
+from palitune.parsing import check_yaml, parse_json
 from palitune.records import (
     Example,
     Instance,
@@ -15,8 +15,13 @@ from palitune.records import (
     Reference,
     Size,
     Value,
+    field_confidences_from_json,
+    repairs_from_json,
     value_from_json,
 )
+
+_INVALID_RECORD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""Errors raised for a record that another program wrote or that is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +153,8 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def _parse_json_object(text: str, location: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
+        parsed = parse_json(text, allow_surrogates=True)  # pages escape them
+    except ValueError as error:
         raise DataError(f"{location}: not JSON ({error}); delete it or run again") from error
     if not isinstance(parsed, dict):
         raise DataError(f"{location}: not a JSON object; delete it or run again")
@@ -160,9 +165,11 @@ def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
+        check_yaml(text)
         parsed = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML; delete it or run again") from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not YAML ({reason}); delete it or run again") from error
     return parsed if isinstance(parsed, dict) else {}
 
 
@@ -181,29 +188,39 @@ def _numeric_values(record: dict[str, Any]) -> dict[str, float]:
 
 
 def _read_examples(path: Path) -> Iterator[EvaluatedExample]:
-    before = {
-        _record_key(record): _to_prediction(record)
-        for record in _read_jsonl(path / "predictions_before.jsonl")
-    }
-    file = path / "predictions.jsonl"
+    before_file, file = path / "predictions_before.jsonl", path / "predictions.jsonl"
+    before = {}
+    for number, record in enumerate(_read_jsonl(before_file), start=1):
+        try:
+            before[_record_key(record)] = _to_prediction(record)
+        except _INVALID_RECORD as error:
+            raise _record_error(before_file, number, error) from error
     for number, record in enumerate(_read_jsonl(file), start=1):
         try:
             yield EvaluatedExample(
                 id=record["id"],
                 part=record["part"],
                 images=tuple(record["images"]),
-                size=(record["size"][0], record["size"][1]),
+                size=_to_size(record),
                 prefix=record["prefix"],
                 suffixes=tuple(record.get("suffixes", ())),
                 attributes=record.get("attributes", {}),
-                reference=value_from_json(record["reference"]),
+                reference=value_from_json(record["reference"], _to_size(record)),
                 after=_to_prediction(record),
                 before=before.get(_record_key(record)),
             )
-        except (KeyError, IndexError, TypeError) as error:
-            raise DataError(
-                f"{file}: record {number} has no {error}; run the evaluation again"
-            ) from error
+        except _INVALID_RECORD as error:
+            raise _record_error(file, number, error) from error
+
+
+def _to_size(record: dict[str, Any]) -> Size:
+    width, height = record["size"]
+    return width, height
+
+
+def _record_error(file: Path, number: int, error: Exception) -> DataError:
+    cause = f"has no {error}" if isinstance(error, KeyError) else f"is invalid ({error})"
+    return DataError(f"{file}: record {number} {cause}; run the evaluation again")
 
 
 def _record_key(record: dict[str, Any]) -> tuple[str, str, str]:
@@ -214,10 +231,10 @@ def _to_prediction(record: dict[str, Any]) -> ScoredPrediction:
     scores = {name: float("nan") if s is None else s for name, s in record["scores"].items()}
     return ScoredPrediction(
         text=record["text"],
-        value=value_from_json(record["prediction"]),
+        value=value_from_json(record["prediction"], _to_size(record)),
         scores=scores,
-        field_confidences=record.get("field_confidences", {}),
-        repairs=tuple(record.get("repairs", ())),
+        field_confidences=field_confidences_from_json(record.get("field_confidences")),
+        repairs=repairs_from_json(record.get("repairs")),
     )
 
 

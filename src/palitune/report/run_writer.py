@@ -1,5 +1,6 @@
 """Write a run folder: configuration, environment, metrics, predictions and report."""
 
+import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,12 +12,13 @@ from palitune.distributed import collectives
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
 from palitune.paths import write_atomically
 from palitune.report.environment import environment
-from palitune.report.metrics_table import metrics_table
+from palitune.report.metrics_table import metric_values, metrics_table
 from palitune.report.pages.run_report import write_run_report
 from palitune.report.predictions_csv import FieldTable
 from palitune.report.run_reader import read_config
 from palitune.report.trackers.config import NullTracker, TrackerConfig
 from palitune.report.trackers.fail_safe import FailSafeTracker
+from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -66,11 +68,8 @@ def print_checks(messages: Sequence[str]) -> None:
     """Print the results of checks, a line each."""
     if not collectives.is_main_process():
         return
-    from rich import print as print_rich
-    from rich.markup import escape
-
     for message in messages:
-        print_rich(f"[green]✓[/green] {escape(message)}")
+        print_line(message, "✓", "green")
 
 
 def write_skipped(folder: Path, parts: "Sequence[TaskDataset]") -> None:
@@ -156,8 +155,9 @@ def write_results(
         "slices": {"before": before and before.slices, "after": after.slices},
     }
     write_json(folder / "metrics.json", metrics)
+    write_metrics_csv(folder / "metrics.csv", metrics)
     print_rich(metrics_table(metrics).to_rich())
-    print_rich(f"report: {write_run_report(folder)}")
+    print_line(f"report: {write_run_report(folder)}")
 
 
 def _write_field_table(folder: Path, results: "Results") -> None:
@@ -187,6 +187,19 @@ def write_comparison(output_dir: str, folders: Sequence[str]) -> None:
 
     comparison = compare_runs(scored)
     print_comparison(comparison, write_comparison_files(comparison, Path(output_dir)))
+
+
+def write_metrics_csv(file: Path, metrics: Mapping[str, Any]) -> None:
+    """Write every metric in a line, for spreadsheets; undefined values are empty."""
+    rows = [
+        [value.part, value.name, value.before, value.after, value.change]
+        for value in metric_values(metrics)
+    ]
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["part", "metric", "before", "after", "change"])
+        for row in rows:
+            writer.writerow("" if v is None or v != v else v for v in row)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

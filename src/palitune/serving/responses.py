@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from palitune.codec.text_tokens import TextTokenizer
 from palitune.data.collator import Collator
 from palitune.evaluation.answering import Question
 from palitune.records import Instance, Prediction, Value, value_to_json
@@ -62,7 +63,7 @@ def num_prompt_tokens(question: Question, collator: Collator) -> int:
 
 def num_tokens(prediction: Prediction, tokenizer: Any) -> int:
     """Count the tokens of an answer's text."""
-    return len(tokenizer(prediction.text, add_special_tokens=False)["input_ids"])
+    return len(TextTokenizer(tokenizer).encode([prediction.text])[0])
 
 
 def _value_json(value: Value | None, masks: str) -> Any:

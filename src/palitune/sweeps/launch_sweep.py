@@ -3,12 +3,14 @@
 import signal
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 from palitune.config.overrides import parse_search_space
 from palitune.config.recipes import Finetune, ModelRecipeConfig
 from palitune.config.runners import RayConfig, RunnerConfig, SlurmConfig
 from palitune.config.search_space import OptunaSearch
+from palitune.config.text_settings import quote_text
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import preemption
 from palitune.errors import FAILED, INTERRUPTED, PREEMPTED, DataError, print_error
@@ -24,6 +26,8 @@ def launch_sweep(request: SweepRequest, *, show_config: bool) -> int:
     Raises:
         ConfigError: The configuration of a job is invalid; nothing has been written.
     """
+    overrides = [quote_text(text, request.schema, sweep=True) for text in request.overrides]
+    request = replace(request, overrides=overrides)
     single, domains = parse_search_space(request.overrides, request.config_dir)
     first_run = request.compose([*single, *bound_overrides(domains)[0]])
     sweep: Sweep

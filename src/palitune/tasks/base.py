@@ -15,7 +15,7 @@ from palitune.codec.boxes import ConfidenceFn
 from palitune.codec.grammar import ObjectGrammar
 from palitune.codec.json_fields import JsonGrammar
 from palitune.errors import DataError, check_ranges
-from palitune.metrics import METRICS, METRICS_WITH_EXTRAS
+from palitune.metrics import METRICS, OBJECT_METRICS
 from palitune.metrics.reward_names import check_reward_weights
 from palitune.records import Example, Reference, Row, Size, Value
 
@@ -40,6 +40,9 @@ class Task(ABC):
     single_image_only: ClassVar[bool] = True
     """Whether examples contain boxes, which refer to a single image."""
 
+    value_is_text: ClassVar[bool] = False
+    """Whether predictions are texts instead of objects."""
+
     metrics: list[str] = field(default_factory=list)
     """Names of the metrics to report."""
     max_new_tokens: Annotated[int, Ge(1)] = 32
@@ -54,8 +57,12 @@ class Task(ABC):
                 raise ValueError(
                     f"task.metrics: {metric!r} is not one of {', '.join(sorted(METRICS))}"
                 )
-            if metric in METRICS_WITH_EXTRAS:
-                METRICS[metric]()  # a missing optional dependency fails before training
+            if (metric in OBJECT_METRICS) is self.value_is_text:
+                kinds = ("objects", "text") if self.value_is_text else ("text", "objects")
+                raise ValueError(
+                    f"task.metrics: {metric} scores {kinds[0]}, but task {self.name} generates "
+                    f"{kinds[1]}. Remove it, or choose another task."
+                )
         check_reward_weights(self.reward_weights)
         check_ranges(self, "task")
 
@@ -170,6 +177,7 @@ class TextTask(Task):
     """A task whose value is the generated text itself."""
 
     single_image_only: ClassVar[bool] = False
+    value_is_text: ClassVar[bool] = True
 
     def parse(self, text: str, size: Size, confidence: ConfidenceFn | None = None) -> str | None:
         return text.strip()

@@ -1,5 +1,6 @@
 """`transformers.TrainingArguments` from the settings of a training."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def build_training_arguments(
     if uses_deepspeed:
         deepspeed.configure(settings, device)
     on_cpu = device.type == "cpu"
+    if on_cpu:  # otherwise DeepSpeed, if it is installed, warns that it looks for a GPU
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     make_arguments = partial(
         arguments_class,
         output_dir=str(folder / "checkpoints"),

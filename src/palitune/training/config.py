@@ -88,7 +88,7 @@ class TrainingConfig:
     """Share of the language layers, evenly spaced, that gradient_checkpointing applies to."""
     activation_offloading: bool = False
     """Keep activations in CPU memory between forward and backward pass; CUDA only."""
-    compile: bool | str = "auto"
+    compile: Any = "auto"
     """Compile the language layers with torch.compile: auto (on a GPU where it works), true or
     false; the speedup is not measured yet."""
     group_by_length: bool = False

@@ -104,9 +104,13 @@ def run_trainer(trainer: EvaluatingTrainer, num_steps: int) -> None:
     checkpoints = trainer.checkpoints
     collectives.run_on_main_process(checkpoints.delete_incomplete)
     checkpoint = checkpoint_to_resume(trainer.settings, checkpoints)
+    if trainer.settings.resume is None:
+        collectives.run_on_main_process(checkpoints.delete_all)  # of a run that is overwritten
+    is_finished = checkpoint is not None and _is_finished(checkpoint, trainer.settings, num_steps)
+    _log_start(trainer.settings, checkpoint, num_steps, is_finished=is_finished)
     try:
         with preemption.defer_sigterm():
-            if checkpoint and _is_finished(checkpoint, trainer.settings, num_steps):
+            if checkpoint and is_finished:
                 trainer.load_final(checkpoint)
             else:
                 trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -142,6 +146,22 @@ def _is_finished(checkpoint: Path, settings: TrainingConfig, num_steps: int) -> 
     """Return whether a checkpoint ends its training; the Trainer would run one more step."""
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_FILE))
     return state.global_step >= num_steps or patience_exhausted(state.log_history, settings)
+
+
+def _log_start(
+    settings: TrainingConfig, checkpoint: Path | None, num_steps: int, *, is_finished: bool
+) -> None:
+    """Log the step from which a resumed training continues."""
+    if settings.resume is None:
+        return
+    if checkpoint is None:
+        _log.info("there is no checkpoint to resume from: training starts at step 0")
+        return
+    step = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_FILE)).global_step
+    if is_finished:
+        _log.info("the training in %s is finished (step %d of %d)", checkpoint, step, num_steps)
+    else:
+        _log.info("resuming at step %d of %d from %s", step, num_steps, checkpoint)
 
 
 def _write_summary(trainer: EvaluatingTrainer) -> None:

@@ -9,7 +9,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import rich
 import torch
 from rich.progress import track
 
@@ -20,6 +19,7 @@ from palitune.data.training_set import TrainingSet
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
 from palitune.models.paligemma import PaliGemmaPrefixModel
+from palitune.terminal import print_line
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 
@@ -142,7 +142,7 @@ def _write_missing_features(
 def _check_disk_space(cache: FileCache, num_images: int, num_missing: int) -> None:
     """Print the size of the cache; raise TrainingError if it does not fit on the disk."""
     required, free = cache.required_and_free(num_missing)
-    rich.print(
+    print_line(
         f"vision cache: {num_images} images of {format_bytes(cache.entry_size)} each; "
         f"{num_missing} to be made, {format_bytes(required)} in {cache.folder} "
         f"({format_bytes(free)} free)"

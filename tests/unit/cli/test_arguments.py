@@ -20,11 +20,22 @@ def test_flags_may_be_anywhere_on_the_command_line() -> None:
         (["--multirn"], "there is no flag --multirn (did you mean '--multirun'?); valid are --cfg"),
         (["--conf-dir=x"], "there is no flag --conf-dir=x (did you mean '--config-dir'?); "),
         (["-x"], "there is no flag -x; "),
-        (["--cfg", "hydra"], "argument --cfg: invalid choice: 'hydra'"),
-        (["--config-dir"], "argument --config-dir: expected one argument"),
+        (["--cfg", "hydra"], "--cfg has no such value; write --cfg job"),
+        (["--config-dir"], "--config-dir needs a value; write --config-dir DIR"),
+        (["--data", "coco"], "there is no flag --data; settings have no dashes: write data=coco"),
+        (
+            ["--lr=1"],
+            "there is no flag --lr=1; settings have no dashes: write training.learning_rate=1",
+        ),
     ],
 )
 def test_an_unknown_flag_is_an_error_of_one_sentence(argv: list[str], start: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_arguments(argv)
     assert str(error.value).startswith(start)
+
+
+def test_an_argument_that_is_not_utf_8_is_refused() -> None:
+    argument = b"data.path=b\xe5t".decode("utf-8", "surrogateescape")  # as Python decodes it
+    with pytest.raises(ConfigError, match=r"data\.path=b\\udce5t must be UTF-8"):
+        parse_arguments([argument])

@@ -64,12 +64,65 @@ def test_a_bug_keeps_its_traceback() -> None:
         launch_finetune(recipe, *QUICKSTART)
 
 
-def test_an_interrupted_recipe_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_recipe_says_what_was_saved(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     def recipe(run: ModelRecipeConfig) -> None:
         raise KeyboardInterrupt
 
+    def recipe_with_checkpoint(run: ModelRecipeConfig) -> None:
+        Path(run.output_dir, "checkpoints/checkpoint-3").mkdir(parents=True)
+        raise KeyboardInterrupt
+
     assert launch_finetune(recipe, *QUICKSTART) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "palitune: interrupted; nothing was saved\n")
+    assert list(tmp_path.iterdir()) == []  # no empty run folder stays behind
+    assert launch_finetune(recipe_with_checkpoint, "experiment=quickstart") == 130
+    (folder,) = tmp_path.glob("outputs/finetune/*")
+    assert capsys.readouterr().err == (
+        "palitune: interrupted; add training.resume=auto and "
+        f"output_dir={folder.relative_to(tmp_path)} to the same command to resume from the last "
+        "checkpoint\n"
+    )
+
+
+@pytest.mark.parametrize("earlier", ["finetune", "evaluate", None])
+def test_results_in_the_output_folder_are_never_overwritten_silently(
+    earlier: str | None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "out/adapter").mkdir(parents=True)
+    if earlier:
+        (tmp_path / "out/config.yaml").write_text(f"# A run of {earlier}, written to out\n")
+    runs: list[ModelRecipeConfig] = []
+    assert launch_finetune(runs.append, *QUICKSTART) == 2
+    message = capsys.readouterr().err
+    holds = f"a run of {earlier}" if earlier else "other files"
+    resume = "training.resume=auto to resume it, " if earlier == "finetune" else ""
+    assert message == (
+        f"palitune: output_dir out already holds {holds} (adapter). Set {resume}output_dir=out_2 "
+        "for a new folder, or overwrite=true.\n"
+    )
+    assert not runs
+    assert launch_finetune(runs.append, *QUICKSTART, "overwrite=true") == 0
+    assert launch_finetune(runs.append, *QUICKSTART, "training.resume=auto") == 0
+    assert launch_finetune(runs.append, "experiment=quickstart", "output_dir=out_2") == 0
+
+
+def test_a_folder_in_which_nothing_was_made_is_used_again(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("config.yaml", "environment.json", "skipped.txt"):
+        (tmp_path / "out" / name).write_text("")
+    assert launch_finetune(lambda run: None, *QUICKSTART) == 0
+
+
+def test_an_output_folder_that_cannot_be_made_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert launch_finetune(print, "experiment=quickstart", "output_dir=file/run") == 2
+    assert capsys.readouterr().err == (
+        "palitune: output_dir file/run: file is a file. Set another output_dir.\n"
+    )
 
 
 def test_a_full_disk_is_an_error_of_one_sentence(
@@ -80,8 +133,7 @@ def test_a_full_disk_is_an_error_of_one_sentence(
 
     assert launch_finetune(recipe, *QUICKSTART) == 1
     assert capsys.readouterr().err == (
-        "palitune: [Errno 28] No space left on device: 'out/report.html': free some disk space; "
-        "add training.resume=auto to the same command to resume from the last checkpoint\n"
+        "palitune: [Errno 28] No space left on device: 'out/report.html': free some disk space\n"
     )
 
 

@@ -53,8 +53,7 @@ ERRORS = {
     ),
     "text for a number": (
         [*BOATS, "training.global_batch_size=many"],
-        "training.global_batch_size=many: Value 'many' of type 'str' could not be converted to "
-        "Integer",
+        "training.global_batch_size=many: the value must be a whole number, got 'many'",
     ),
     "null for a number": (
         [*BOATS, "training.global_batch_size=null"],
@@ -63,7 +62,7 @@ ERRORS = {
     "a text for a list": ([*BOATS, "task.metrics=anls"], "task.metrics=anls: "),
     "a member that an enum lacks": (
         [*BOATS, "training.optimizer=adam"],
-        "training.optimizer=adam: Invalid value 'adam', expected one of [adamw, ",
+        "training.optimizer=adam: the value must be one of adamw, ",
     ),
     "a value out of its range": (
         [*BOATS, "training.global_batch_size=0"],

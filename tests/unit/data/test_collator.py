@@ -251,3 +251,20 @@ def test_a_batch_has_every_image_once(tiny: Callable[[str], Path], examples: lis
     assert "image_index" not in collator.collate_train(
         [TrainingSample(example, "x") for example in chosen[:2]]
     )
+
+
+@pytest.mark.parametrize("word", ["<image>", "<eos>", "<pad>", "<bos>", "<unk>", "<mask>"])
+def test_control_tokens_typed_in_a_row_are_plain_characters(
+    word: str, processor: AutoProcessor, samples: list[TrainingSample]
+) -> None:
+    example = replace(samples[0].example, prefix=f"what is {word}?", suffixes=(f"a {word} b",))
+    batch = Collator(processor).collate_train([TrainingSample(example, f"a {word} b")])
+    tokenizer, ids = processor.tokenizer, batch["input_ids"][0].tolist()
+    special = [i for i in ids if i in tokenizer.all_special_ids]
+    image, bos, eos = tokenizer.convert_tokens_to_ids(["<image>", "<bos>", "<eos>"])
+    assert special == [image] * 64 + [bos, eos]
+    labels = batch["labels"][0]
+    assert tokenizer.decode(labels[labels != IGNORE_INDEX]) == f"a {word} b<eos>"
+    prompt = Collator(processor).collate_prompts([example])["input_ids"][0].tolist()
+    assert prompt == ids[: len(prompt)]
+    assert Collator(processor).num_tokens(example) == len(ids)

@@ -1,12 +1,25 @@
 """The example cache depends on the code that writes examples."""
 
+import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from palitune.data import example_cache
-from palitune.data.example_cache import CODE, code_files
+from palitune.data.dataset import Examples
+from palitune.data.example_cache import (
+    CHECKSUM_FILE,
+    CODE,
+    ENTRY_FILES,
+    _check_encodable,
+    code_files,
+    ensure_cached,
+)
 from palitune.data.sources.jsonl import Jsonl
+from palitune.errors import DataError
 from palitune.tasks.ocr import Ocr
 
 
@@ -42,3 +55,42 @@ def test_an_edited_file_changes_the_digest(
     assert digest() == before
     (tmp_path / "cached_code" / edited).write_text("x = 2\n")
     assert digest() != before
+
+
+def write_rows(folder: Path, count: int) -> Jsonl:
+    for index in range(count):
+        Image.new("RGB", (4, 4)).save(folder / f"{index}.png")
+    lines = [json.dumps({"image": f"{i}.png", "text": f"text {i}"}) for i in range(count)]
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    return Jsonl(path=str(folder))
+
+
+@pytest.mark.parametrize("name", [*ENTRY_FILES, CHECKSUM_FILE])
+def test_a_damaged_entry_is_written_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path / "cache"))
+    source, rng = write_rows(tmp_path, 3), random.Random(0)
+    folder = ensure_cached(source, Ocr(), "train")
+    expected = list(Examples(folder, "ocr"))
+    intact = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for damage in ("flip", "truncate", "remove"):
+        content = bytearray(intact[name])
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (folder / name).write_bytes(content if damage == "flip" else intact[name][:-1])
+        if damage == "remove":
+            (folder / name).unlink()
+        assert ensure_cached(source, Ocr(), "train") == folder
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == intact
+        assert list(Examples(folder, "ocr")) == expected
+
+
+def test_a_file_name_that_is_not_utf_8_is_a_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path / "cache"))
+    example = Ocr().example(next(iter(write_rows(tmp_path, 1).rows("train"))))
+    for name, value in (("images", ("b\udce5t.png",)), ("suffixes", ("\ud800",)), ("id", "\udfff")):
+        with pytest.raises(DataError, match=r"must be UTF-8") as raised:
+            _check_encodable(replace(example, **{name: value}))
+        assert str(raised.value).startswith(example.location)

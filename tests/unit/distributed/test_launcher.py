@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palitune.distributed.launcher import launch_processes
+from palitune.distributed.launcher import _exit_code, launch_processes
 from palitune.distributed.strategies import MultiProcess
 from palitune.errors import DataError
 
@@ -61,6 +61,39 @@ def test_output_of_the_first_process_is_shown_and_errors_of_others_are_quoted(
     out, err = capfd.readouterr()
     assert out == "0 of 2\n"
     assert err == stderr
+
+
+KILLED = """
+import os, signal, sys, time
+if os.environ["RANK"] == "1":
+    time.sleep(1)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_killed_process_is_no_preemption_although_the_others_exit_as_preempted(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "script.py").write_text(KILLED)
+    command = [str(tmp_path / "script.py"), name]
+    assert launch_processes(MultiProcess(nproc_per_node=2), command) == 1
+    assert f"palitune: process 1 was ended by {name}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ({0: 75, 1: -9}, 1), ({0: -11, 1: 75}, 1), ({0: 75, 1: 75}, 75), ({0: -15, 1: 75}, 75),
+        ({0: 130, 1: -2}, 130),
+    ],
+)  # fmt: skip
+def test_the_first_cause_decides_the_exit_code(
+    codes: dict[int, int], expected: int, tmp_path: Path
+) -> None:
+    assert _exit_code(codes, tmp_path) == expected
 
 
 def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:

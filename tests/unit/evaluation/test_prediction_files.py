@@ -122,10 +122,10 @@ INVALID_RESULTS: dict[str, tuple[dict[str, Any], str]] = {
         "category_id 7 is not a class id of data=coco",
     ),
     "box": ({"category_id": 1, "bbox": [1, 2, 3]}, "bbox must be .x, y, width, height. in pixels"),
-    "no box": ({"category_id": 1}, r"bbox must be \[x, y, width, height\].*, got bbox None"),
+    "no box": ({"category_id": 1}, r"bbox must be \[x, y, width, height\].*, got None"),
     "score": (
         {"category_id": 1, "bbox": [1, 2, 3, 4], "score": "high"},
-        "score a number, got bbox .1, 2, 3, 4. and score 'high'",
+        r"a score must be a number in \[0, 1\], got 'high'",
     ),
     "mask": (
         {"category_id": 1, "segmentation": {"size": [3, 3], "counts": "9"}},
@@ -162,3 +162,71 @@ def test_with_several_datasets_a_prediction_must_name_its_dataset(
 def test_a_missing_file_raises_an_error(jsonl: Jsonl, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"predictions: cannot read .*run folder"):
         load_predictions(tmp_path, load_split(jsonl, Vqa(), "test"), SETTINGS)
+
+
+BOX = {"id": "test-0", "text": "", "prediction": [{"label": "red", "box": [1, 2, 3, 4]}]}
+
+
+def with_object(**fields: Any) -> dict[str, Any]:
+    return BOX | {"prediction": [{"label": "red", "box": [1, 2, 3, 4]} | fields]}
+
+
+DAMAGED_RECORDS: dict[str, tuple[Any, str]] = {
+    "NaN in a box": (with_object(box=[1, 2, 3, float("nan")]), "four finite numbers"),
+    "an infinite box": (with_object(box=[1, 2, float("inf"), 4]), "four finite numbers"),
+    "an endless integer": (with_object(box=[1, 2, 10**400, 4]), "four finite numbers"),
+    "a boolean box": (with_object(box=[True, 2, 3, 4]), "four finite numbers"),
+    "a negative width": (with_object(box=[9, 2, 3, 4]), "a width and a height of at least 0"),
+    "three numbers": (with_object(box=[1, 2, 3]), "four finite numbers"),
+    "no box": (BOX | {"prediction": [{"label": "red"}]}, "four finite numbers"),
+    "no label": (BOX | {"prediction": [{"box": [1, 2, 3, 4]}]}, "must have a label"),
+    "a NaN score": (with_object(score=float("nan")), r"score must be a number in \[0, 1\]"),
+    "a boolean score": (with_object(score=True), "score must be a number"),
+    "a negative score": (with_object(score=-0.5), "score must be a number"),
+    "a mask of another size": (
+        with_object(mask={"size": [2, 2], "counts": "04"}), "run lengths must have the size",
+    ),
+    "a mask that does not add up": (
+        with_object(mask={"size": [SIZE[1], SIZE[0]], "counts": "1"}), "run lengths must add up",
+    ),
+    "a number as text": (BOX | {"text": 3}, "text must be a string"),
+    "a number as value": (BOX | {"prediction": 3}, "a value must be text, objects or null"),
+    "half a surrogate pair": ({"id": "test-0", "text": "\ud800"}, "surrogate"),
+    "brackets without end": ('{"id": ' + "[" * 200_000, "nested too deeply"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("entry", "message"), DAMAGED_RECORDS.values(), ids=DAMAGED_RECORDS)
+def test_a_damaged_record_raises_an_error_with_its_location(
+    entry: Any, message: str, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    datasets = load_split(jsonl, Detection(classes=["red"]), "test")
+    with pytest.raises(DataError, match=message) as raised:
+        load_predictions(lines(tmp_path / "a.jsonl", entry), datasets, SETTINGS)
+    assert f"{tmp_path / 'a.jsonl'}:1: " in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
+DAMAGED_RESULTS: dict[str, dict[str, Any]] = {
+    "NaN in the box": {"bbox": [1, 2, float("nan"), 4], "score": 0.5},
+    "an infinite box": {"bbox": [1, 2, float("inf"), 4], "score": 0.5},
+    "a boolean": {"bbox": [True, 2, 3, 4], "score": 0.5},
+    "a negative width": {"bbox": [5, 2, -3, 4], "score": 0.5},
+    "a string": {"bbox": "1234", "score": 0.5},
+    "a NaN score": {"bbox": [1, 2, 3, 4], "score": float("nan")},
+    "a negative score": {"bbox": [1, 2, 3, 4], "score": -1},
+    "a boolean score": {"bbox": [1, 2, 3, 4], "score": True},
+    "neither box nor mask": {"score": 0.5},
+    "an empty box and an empty mask": {"score": 0.5, "bbox": None, "segmentation": []},
+}
+
+
+@pytest.mark.parametrize("fields", DAMAGED_RESULTS.values(), ids=DAMAGED_RESULTS)
+def test_a_damaged_result_raises_an_error_with_its_location(
+    fields: dict[str, Any], coco: Coco, tmp_path: Path
+) -> None:
+    datasets = load_split(coco, Detection(), "test")
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps([{"image_id": 2, "category_id": 3} | fields]))
+    with pytest.raises(DataError, match=r"results\.json, entry 1: bbox must be"):
+        load_predictions(file, datasets, SETTINGS)

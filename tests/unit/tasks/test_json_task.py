@@ -63,8 +63,9 @@ def test_a_malformed_answer_keeps_its_fields_and_is_reported() -> None:
 
 
 def test_every_field_has_the_confidence_of_its_characters() -> None:
-    spans = Json(fields=FIELDS).field_confidences(TARGET, lambda start, end: float(end - start))
-    assert spans == {"total": 4, "date": 12, "items[0].name": 5, "items[0].price": 1}
+    spans = Json(fields=FIELDS).field_confidences(TARGET, lambda start, end: (end - start) / 16)
+    lengths = {"total": 4, "date": 12, "items[0].name": 5, "items[0].price": 1}
+    assert spans == {path: length / 16 for path, length in lengths.items()}
     prediction = Prediction(
         id="1", text=TARGET, value=COMPARED, field_confidences=spans, repairs=("wrong quotes",)
     )

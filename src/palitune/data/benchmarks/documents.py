@@ -22,9 +22,19 @@ _RRC = "rrc.cvc.uab.es, with a free account"
 DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "docvqa": BenchmarkSpec(
         homepage=f'"Document Visual Question Answering", task 1, at {_RRC}',
-        splits=by_split("{}_v1.0*.json", minival=0.05),
+        splits=by_split(
+            "{}_v1.0*.json",
+            alternatives=["spdocvqa_qas/{}_v1.0*.json", "{}/{}_v1.0*.json"],
+            minival=0.05,
+        ),
         read=read.json_list("data"),
-        images=["{split}/{image}", "{image}", "spdocvqa_images/{name}", "documents/{name}"],
+        images=[
+            "{split}/{image}",
+            "{image}",
+            "spdocvqa_images/{name}",
+            "images/{name}",
+            "documents/{name}",
+        ],
         id="{questionId}",
         question="question",
         answers="answers",
@@ -32,11 +42,14 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "infovqa": BenchmarkSpec(
         homepage=f'"Document Visual Question Answering", task 3 (InfographicVQA), at {_RRC}',
         splits={
-            "train": (SplitFile(name="infographic*VQA_train_v1.0*.json"),),
-            "validation": (
-                SplitFile(name="infographic*VQA_val_v1.0*.json", metadata={"permuted": "yes"}),
-            ),
-            "test": (SplitFile(name="infographic*VQA_test_v1.0*.json"),),
+            split: (
+                SplitFile(
+                    name=f"infographic*VQA_{official}_v1.0*.json",
+                    alternatives=(f"infographic*_qas/infographic*VQA_{official}_v1.0*.json",),
+                    metadata={"permuted": "yes"} if split == "validation" else {},
+                ),
+            )
+            for split, official in SPLIT_NAMES.items()
         },
         read=read.json_list("data"),
         images=["images/{name}", "infographicsvqa_images/{name}", "{name}"],
@@ -99,7 +112,7 @@ DOCUMENT_BENCHMARKS: dict[str, BenchmarkSpec] = {
         homepage="ocr-vqa.github.io",
         splits=in_one_file("dataset.json", {"train": 1, "validation": 2, "test": 3}),
         read=read.ocr_vqa,
-        images=["images/{image}"],
+        images=["images/{image}", "images/{book}.jpg"],
         id="{key}",
         question="question",
         answers="answer",

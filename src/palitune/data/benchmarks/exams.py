@@ -48,7 +48,10 @@ def _correct_option(record: Record) -> Any:
     answer = record["answer"]
     if answer == "?":
         return None
-    return record["options"][LETTERS.index(answer)] if record["options"] else answer
+    if record["options"]:
+        return record["options"][LETTERS.index(answer)]
+    # An open question with several accepted answers has their list as text.
+    return ast.literal_eval(answer) if answer.startswith("[") else answer
 
 
 _SUBJECTS = """Accounting Agriculture Architecture_and_Engineering Art Art_Theory

@@ -21,6 +21,8 @@ class SplitFile:
 
     name: str
     """Path relative to the folder of the data; wildcards select the first match."""
+    alternatives: Sequence[str] = ()
+    """Names of the same file in other official archives, as `name`."""
     record_filter: tuple[str, Any] | None = None
     """Key and value of the records to use, if the file contains several splits."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -29,6 +31,8 @@ class SplitFile:
     """Number of last records (below 1: fraction) that form the split `minival`."""
     join_file: str | None = None
     """Second file, whose records are joined to those of this one."""
+    may_lack_images: bool = False
+    """Whether official records name images that do not exist; they are left out and counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,7 @@ def by_split(
     name: str,
     splits: Mapping[str, str] = SPLIT_NAMES,
     *,
+    alternatives: Sequence[str] = (),
     join: str | None = None,
     minival: float = 0,
 ) -> SplitFiles:
@@ -120,6 +125,7 @@ def by_split(
     Args:
         name: Name of the file, with {} for the official name of the split.
         splits: Official name of each split.
+        alternatives: Other names of the file, with {} too.
         join: Name of the file to join, with {} too.
         minival: Size of `minival` at the end of the split `train`.
     """
@@ -127,6 +133,7 @@ def by_split(
         split: (
             SplitFile(
                 name=name.format(official),
+                alternatives=tuple(other.replace("{}", official) for other in alternatives),
                 metadata={"split": official},
                 join_file=join and join.format(official),
                 minival=minival if split == "train" else 0,

@@ -54,7 +54,9 @@ _VQA = BenchmarkSpec(
     | {
         split: (
             SplitFile(
-                name=f"v2_OpenEnded_mscoco_{year}_questions.json", metadata={"year": "test2015"}
+                name=f"v2_OpenEnded_mscoco_{year}_questions.json",
+                metadata={"year": "test2015"},
+                may_lack_images=True,
             ),
         )
         for split, year in {"test": "test2015", "test-dev": "test-dev2015"}.items()
@@ -107,6 +109,7 @@ _AOKVQA = BenchmarkSpec(
     question="question",
     answers="direct_answers",
     choices=choice_texts,
+    attributes={"difficult_direct_answer": "difficult_direct_answer"},
 )
 
 PHOTO_BENCHMARKS: dict[str, BenchmarkSpec] = {

@@ -1,7 +1,6 @@
 """Readers of official annotation files; each yields records."""
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import permutations
@@ -12,6 +11,7 @@ from palitune.data.benchmarks.layout import Record, RecordReaderFn
 from palitune.data.images.extracted import extract_to_cache
 from palitune.data.sources.validation import read_json
 from palitune.errors import DataError
+from palitune.parsing import parse_json
 
 _BULK_KEYS = """image_classes flickr_original_url flickr_300k_url question_tokens caption_tokens
     reference_tokens reference_strs lecture solution rationales tokens"""
@@ -53,7 +53,7 @@ def json_lines(file: Path) -> Iterator[Any]:
         for number, line in enumerate(content, 1):
             if line.strip():
                 try:
-                    yield json.loads(line, object_hook=_drop_bulk)
+                    yield parse_json(line, _drop_bulk)
                 except ValueError as error:
                     raise DataError(
                         f"{file}:{number}: line must be JSON ({error}). {_DOWNLOAD}"
@@ -64,6 +64,12 @@ def csv_rows(file: Path) -> Iterator[Record]:
     """Read comma-separated values with a header."""
     with file.open(encoding="utf-8-sig", newline="") as content:
         yield from csv.DictReader(content)
+
+
+def molecules(file: Path) -> Iterator[Record]:
+    """Read a table of molecules; an image without `image_id` is named by its file."""
+    for record in csv_rows(file):
+        yield {"image_id": PurePosixPath(record["file_path"]).stem} | record
 
 
 def name_lines(file: Path) -> Iterator[Record]:
@@ -80,6 +86,7 @@ def ocr_vqa(file: Path) -> Iterator[Record]:
         for index, (question, answer) in enumerate(pairs):
             yield {
                 "key": f"{book['key']}-{index}",
+                "book": book["key"],
                 "image": image,
                 "question": question,
                 "answer": answer,

@@ -1,6 +1,7 @@
 """Rows from the records of official benchmark files."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,28 @@ from palitune.data.sources.validation import (
     short_repr,
     with_location,
 )
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.records import Row
 
 PARSE_ERRORS = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 """Exceptions raised by a record in another format."""
 _IMAGE_KEYS = ("image", "file_path", "image_local_name")
+
+
+class _MissingImageError(DataError):
+    """An image that is at none of its possible paths."""
+
+    def __init__(self, paths: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.folder_exists = os.path.isdir(os.path.dirname(paths[0]))
+
+
+def _existing_case(path: str) -> str:
+    """Return a path whose file extension may be written in the other case."""
+    if os.path.isfile(path):
+        return path
+    stem, extension = os.path.splitext(path)
+    return stem + extension.swapcase()
 
 
 @dataclass
@@ -55,15 +72,22 @@ class RowReader:
             record = record | dict(split_file.metadata)
             row_id = self.spec.id.format_map(record | {"number": number})
             location = f"{file}, {row_id if row_id.isprintable() else short_repr(row_id)}"
-            return self._row(record, row_id, location)
+            return self._row(record, row_id, location, split_file.may_lack_images)
+        except LeftOut:
+            raise
         except DataError as error:
             raise with_location(error, location) from error
         except (*PARSE_ERRORS, OSError) as error:
             raise format_mismatch(location, self.name, self.spec, error) from error
 
-    def _row(self, record: Record, row_id: str, location: str) -> Row:
+    def _row(self, record: Record, row_id: str, location: str, may_lack_images: bool) -> Row:
         spec = self.spec
-        images = self._image_paths(record, location)
+        try:
+            images = self._image_paths(record, location)
+        except _MissingImageError as error:
+            if may_lack_images and error.folder_exists:
+                raise LeftOut("records whose image does not exist", location) from error
+            raise
         size, *_ = [image_size(self.read_header, path, location) for path in images]
         attributes = {
             name: _text_column(record, column) for name, column in spec.attributes.items()
@@ -103,12 +127,13 @@ class RowReader:
         relative = [template.format_map(fields) for template in self.spec.images]
         relative.append(os.path.basename(relative[0]))
         paths = list(dict.fromkeys(image_path(self.root, name, location) for name in relative))
-        path = next(filter(os.path.isfile, paths), None)
+        path = next(filter(os.path.isfile, map(_existing_case, paths)), None)
         if path is None:
-            raise DataError(
+            raise _MissingImageError(
+                paths,
                 f"{location}: {'video' if self.spec.video_segment else 'image'} must be at "
                 f"{' or '.join(paths)}, got none. Download it from {self.spec.homepage}, or set "
-                "data.images=FOLDER."
+                "data.images=FOLDER.",
             )
         if self.spec.transform_image is not None:
             path = self.spec.transform_image(record, path) or path

@@ -2,7 +2,7 @@
 
 A line of ICDAR 2015 is `x0,y0,x1,y1,x2,y2,x3,y3,word`; a line of Total-Text is
 `x: [[1 2 3]], y: [[4 5 6]], ornt: [u'c'], transcriptions: [u'WORD']`. The box of a word encloses
-its outline. An illegible word is `###`.
+its outline. An illegible word is `###`; in Total-Text it is `#` or missing.
 """
 
 import re
@@ -17,41 +17,68 @@ from palitune.records import Instance, Size
 Outline = list[tuple[float, float]]
 
 _TOTAL_TEXT_PATTERN = re.compile(
-    r"x: \[\[(?P<x>[^\]]*)\]\], y: \[\[(?P<y>[^\]]*)\]\], ornt: \[u?'.'?'?\]?, "
-    r"transcriptions: \[u?(?P<quote>['\"])(?P<word>.*)(?P=quote)\]"
+    r"\s*x: \[\[(?P<x>[^\]]*)\]\],\s*y: \[\[(?P<y>[^\]]*)\]\],\s*ornt: \[[^\]]*\],\s*"
+    r"transcriptions: \[(?P<words>.*?)\]\s*(?=x: |\Z)",
+    re.DOTALL,
 )
+_QUOTED = re.compile(r"\s*u?(['\"])(?P<word>.*)\1\s*", re.DOTALL)
+_ILLEGIBLE = "###"
+
+NumberedWord = tuple[int, str, Outline]
+"""Line in the file, word and outline."""
 
 
-def _parse_icdar(line: str) -> tuple[str, Outline]:
-    cells = line.split(",", 8)
-    numbers = [float(cell) for cell in cells[:8]]
-    return cells[8], list(zip(numbers[::2], numbers[1::2], strict=True))
+def _parse_icdar(text: str) -> Iterator[NumberedWord]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                cells = line.split(",", 8)
+                numbers = [float(cell) for cell in cells[:8]]
+                yield number, cells[8], list(zip(numbers[::2], numbers[1::2], strict=True))
+            except (ValueError, IndexError) as error:
+                raise _ParseError(number, error) from error
 
 
-def _parse_total_text(line: str) -> tuple[str, Outline]:
-    match = _TOTAL_TEXT_PATTERN.fullmatch(line.strip())
-    if match is None:
-        raise ValueError("not x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]")
-    xs, ys = ([float(number) for number in match[axis].split()] for axis in "xy")
-    word = "###" if match["word"] == "#" else match["word"]
-    return word, list(zip(xs, ys, strict=True))
+def _parse_total_text(text: str) -> Iterator[NumberedWord]:
+    """Parse the words of an image; long outlines continue in the next line."""
+    position = 0
+    while text[position:].strip():
+        number = text.count("\n", 0, len(text) - len(text[position:].lstrip())) + 1
+        match = _TOTAL_TEXT_PATTERN.match(text, position)
+        try:
+            if match is None:
+                raise ValueError("not x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]")
+            xs, ys = ([float(number) for number in match[axis].split()] for axis in "xy")
+            outline = list(zip(xs, ys, strict=True))
+        except ValueError as error:
+            raise _ParseError(number, error) from error
+        quoted = _QUOTED.fullmatch(match["words"])
+        word = quoted["word"] if quoted else match["words"].strip()
+        yield number, _ILLEGIBLE if word in ("", "#") else word, outline
+        position = match.end()
 
 
-def _word_folder_reader(parse: Callable[[str], tuple[str, Outline]]) -> RecordReaderFn:
+class _ParseError(ValueError):
+    """A line that is no outline with a word."""
+
+    def __init__(self, line: int, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.line = line
+
+
+def _word_folder_reader(parse: Callable[[str], Iterator[NumberedWord]]) -> RecordReaderFn:
     """Return a reader of a folder with a text file per image, named like the image."""
 
     def read(folder: Path) -> Iterator[Record]:
         for file in sorted(folder.glob("*.txt")):
-            words = []
-            for number, line in enumerate(utf8_lines(file.read_bytes(), file), 1):
-                if line.strip():
-                    try:
-                        words.append(parse(line))
-                    except (ValueError, IndexError) as error:
-                        raise DataError(
-                            f"{file}:{number}: line must be an outline and a word ({error}). "
-                            "Download the file again."
-                        ) from error
+            text = "\n".join(utf8_lines(file.read_bytes(), file))
+            try:
+                words = [(word, outline) for _, word, outline in parse(text) if outline]
+            except _ParseError as error:
+                raise DataError(
+                    f"{file}:{error.line}: line must be an outline and a word ({error}). "
+                    "Download the file again."
+                ) from error
             yield {"key": file.stem.removeprefix("poly_").removeprefix("gt_"), "words": words}
 
     return read
@@ -90,8 +117,18 @@ SCENE_TEXT_BENCHMARKS: dict[str, BenchmarkSpec] = {
     "total_text": BenchmarkSpec(
         homepage="github.com/cs-chan/Total-Text-Dataset (Groundtruth/Polygon, Images)",
         splits={
-            "train": (SplitFile(name="Groundtruth/Polygon/Train", metadata={"folder": "Train"}),),
-            "test": (SplitFile(name="Groundtruth/Polygon/Test", metadata={"folder": "Test"}),),
+            split: (
+                SplitFile(
+                    name=f"Groundtruth/Polygon/{folder}",
+                    alternatives=(
+                        f"txt_format/{folder}",
+                        f"Groundtruth/Polygon/txt_format/{folder}",
+                        f"Groundtruth/Text/Legacy/txt_format/{folder}",
+                    ),
+                    metadata={"folder": folder},
+                ),
+            )
+            for split, folder in {"train": "Train", "test": "Test"}.items()
         },
         read=_word_folder_reader(_parse_total_text),
         images=["Images/{folder}/{key}.jpg"],

@@ -11,7 +11,7 @@ training data of some benchmarks.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,7 +89,7 @@ class Benchmark(Source):
             self.layout, self._spec, str(root.absolute()), self.rotations, self.frames
         )
         for part in self._split_files(split):
-            file = self._find_file(part.name)
+            file = self._find_file(part.name, part.alternatives)
             for number, record in enumerate(self._read_records(part, split)):
                 try:
                     row = reader.row(record, number, file, part)
@@ -101,8 +101,9 @@ class Benchmark(Source):
 
     def files(self, split: str) -> Iterable[Path]:
         for part in self._split_files(split):
-            for name in filter(None, (part.name, part.join_file)):
-                yield self._find_file(name)
+            yield self._find_file(part.name, part.alternatives)
+            if part.join_file is not None:
+                yield self._find_file(part.join_file)
 
     def candidates(self, split: str) -> list[Path]:
         """Return the first file of a split if all its files exist; `files` returns all of them."""
@@ -118,13 +119,17 @@ class Benchmark(Source):
         ]
         return [split for split in dict.fromkeys(names) if self.candidates(split)]
 
+    def shares_rows(self, first: str, second: str) -> bool:
+        composed = {_TRAINVAL, *_MINI_SPLITS}.intersection((first, second))
+        return bool(composed) and {first, second} != set(_MINI_SPLITS)
+
     def _split_files(self, split: str) -> list[SplitFile]:
         """Return the files of a split; those set by the user replace those of the benchmark."""
         splits = self._spec.splits
         for name, file in self.splits.items():
             if canonical_split(name) == split:
                 first = next(iter(splits.get(split, splits[next(iter(splits))])))
-                return [replace(first, name=file)]
+                return [replace(first, name=file, alternatives=())]
         if split in _MINI_SPLITS and split not in splits:
             parts = next((f for f in splits.values() if any(part.minival for part in f)), ())
             parts = tuple(p for p in parts if p.minival or split == "minitrain")
@@ -140,14 +145,19 @@ class Benchmark(Source):
             split_file.metadata.get(name) in (None, *values) for name, values in self.filter.items()
         )
 
-    def _find_file(self, name: str) -> Path:
+    def _find_file(self, name: str, alternatives: Sequence[str] = ()) -> Path:
         """Return the path of a file, which need not exist; wildcards select the first match."""
         folder = self.folder()
-        matches = sorted(folder.glob(name)) if "*" in name else []
-        return matches[0] if matches else folder / Path(name).expanduser()
+        for pattern in (name, *alternatives):
+            matches = sorted(folder.glob(pattern)) if "*" in pattern else []
+            path = matches[0] if matches else folder / Path(pattern).expanduser()
+            if path.exists():
+                return path
+        return folder / Path(name).expanduser()
 
     def _read_records(self, split_file: SplitFile, split: str) -> Iterator[Record]:
-        file, spec = self._find_file(split_file.name), self._spec
+        spec = self._spec
+        file = self._find_file(split_file.name, split_file.alternatives)
         joined: dict[Any, list[Record]] = defaultdict(list)
         try:
             if spec.join is not None and split_file.join_file is not None:

@@ -4,8 +4,8 @@ As in the transfers of PaliGemma 2, images are padded to squares with white. Its
 state the side; here it is the right or the bottom.
 """
 
-import json
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from palitune.data.benchmarks.layout import (
     by_split,
     in_one_file,
 )
+from palitune.parsing import parse_json
 from palitune.records import Instance, Size
 
 _CELL_START_TOKENS = ("<td>", ">")
@@ -26,7 +27,11 @@ _MOLECULE_FILES = {
     "train": "uspto_mol/train_680k",
     "test": "synthetic/chemdraw",
     "indigo": "synthetic/indigo",
-    **{name: f"real/{name}" for name in ("acs", "clef", "staker", "uob", "uspto")},
+    "acs": "real/acs",
+    "clef": "real/CLEF",
+    "staker": "real/staker",
+    "uob": "real/UOB",
+    "uspto": "real/USPTO",
 }
 
 
@@ -34,9 +39,12 @@ def _read_pubtabnet(file: Path) -> Iterator[Record]:
     """Read PubTabNet line by line and join the tokens of its HTML."""
     with file.open(encoding="utf-8") as content:
         for line in content:
-            record = json.loads(line)
-            cells = record["html"]["cells"]
-            html = _join_html(record["html"]["structure"]["tokens"], [c["tokens"] for c in cells])
+            record = parse_json(line)
+            table = record.get("html")  # absent in the test set
+            cells = table["cells"] if table else []
+            html = table and _join_html(
+                table["structure"]["tokens"], [cell["tokens"] for cell in cells]
+            )
             boxes = {str(n): cell["bbox"] for n, cell in enumerate(cells) if "bbox" in cell}
             names = ("filename", "split", "imgid")
             yield {name: record[name] for name in names} | {"html": html, "boxes": boxes}
@@ -88,9 +96,19 @@ NOTATION_BENCHMARKS: dict[str, BenchmarkSpec] = {
     ),
     "molecules": BenchmarkSpec(
         homepage="github.com/thomas0809/MolScribe, Data (uspto_mol.zip, synthetic.zip, real.zip)",
-        splits=by_split("{}.csv", _MOLECULE_FILES),
-        read=read.csv_rows,
-        images=["{file_path}", "{split}/{name}"],
+        splits={
+            split: tuple(
+                replace(
+                    file,
+                    alternatives=(file.name.lower(),),
+                    metadata={"split": official, "lower_split": official.lower()},
+                )
+                for file in by_split("{}.csv", {split: official})[split]
+            )
+            for split, official in _MOLECULE_FILES.items()
+        },
+        read=read.molecules,
+        images=["{file_path}", "{split}/{name}", "{lower_split}/{name}"],
         id="{image_id}",
         text="SMILES",
         transform_image=pad_to_square,

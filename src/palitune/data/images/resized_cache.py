@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import rich
 from PIL.Image import Resampling
 
 from palitune import __version__
@@ -16,6 +15,7 @@ from palitune.data.images.resize import ResizeBackend
 from palitune.distributed import collectives
 from palitune.errors import DataError
 from palitune.records import Example, Size
+from palitune.terminal import print_line
 
 
 class ResizedImageCache:
@@ -62,7 +62,7 @@ class ResizedImageCache:
         num_cached = sum(1 for _ in self.file_cache.folder.glob("??/*"))
         required, free = self.file_cache.required_and_free(max(count - num_cached, 0))
         if required and collectives.is_main_process():
-            rich.print(
+            print_line(
                 f"image cache: {count} images of {format_bytes(self.file_cache.entry_size)} each, "
                 f"{num_cached} already cached; up to {format_bytes(required)} will be written to "
                 f"{self.file_cache.folder} ({format_bytes(free)} free)"

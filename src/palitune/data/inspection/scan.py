@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from palitune.codec.masks import load_codec
+from palitune.codec.text_tokens import RoundTripCheck
 from palitune.data.example_cache import DuplicateIdError, iterate_examples, with_progress
 from palitune.data.inspection.duplicate_images import DuplicateImages, find_duplicates
 from palitune.data.inspection.object_stats import ObjectStats
@@ -15,6 +16,7 @@ from palitune.data.inspection.text_stats import AnswerStats, TokenLengthStats
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import DatasetSpec
 from palitune.data.sources.split_files import canonical_split
+from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
 from palitune.metrics.objects.codec_upper_bound import CodecUpperBound, UpperBounds
 from palitune.records import Example, Row, Size, instance_from_json, instance_to_json
@@ -66,6 +68,12 @@ class InspectionReport:
     splits: list[SplitReport]
     duplicates: DuplicateImages
 
+    def raise_for_bad_rows(self) -> None:
+        """Raise DataError if any row of any split is bad."""
+        if bad := sum(report.stats["bad_rows"] for report in self.splits):
+            first = next(report.skipped[0] for report in self.splits if report.skipped)
+            raise DataError(f"bad rows: {bad}, the first: {first}")
+
 
 def scan(
     specs: Sequence[DatasetSpec], processor: Any, config: InspectionConfig
@@ -85,7 +93,11 @@ def scan(
     images: dict[str, list[str]] = {}
     for report in reports:
         images.setdefault(report.split, []).extend(report.images)
-    return InspectionReport(splits=reports, duplicates=find_duplicates(images))
+    duplicates = find_duplicates(images)
+    for first, second in list(duplicates.across_splits):
+        if any(spec.source.shares_rows(first, second) for spec in specs):
+            del duplicates.across_splits[first, second]  # composed on purpose
+    return InspectionReport(splits=reports, duplicates=duplicates)
 
 
 def splits_to_inspect(spec: DatasetSpec, config: InspectionConfig) -> list[str]:
@@ -110,6 +122,8 @@ class Inspector:
     duplicate_ids: int = 0
     num_examples: int = 0
     num_empty_suffixes: int = 0
+    num_control_words: int = 0
+    """Examples with a text such as `<eos>`, which is tokenized as plain characters."""
     skipped: list[str] = field(default_factory=list)
     prompt_counts: Counter[tuple[tuple[str, ...], str]] = field(default_factory=Counter)
     """Number of examples by (images, prompt)."""
@@ -122,6 +136,7 @@ class Inspector:
         side = self.processor.image_processor.size["width"]
         tokens: int = self.processor.image_seq_length
         self.token_lengths = TokenLengthStats(self.processor.tokenizer, tokens)
+        self.round_trip = RoundTripCheck(self.token_lengths.tokenizer)
         self.object_stats = ObjectStats(side, side / tokens**0.5)
         self.sample_reservoir: Reservoir[Example] = Reservoir(self.config.num_samples)
         has_masks = isinstance(self.spec.task, MaskTask)
@@ -132,10 +147,18 @@ class Inspector:
     def run(self) -> SplitReport:
         """Read all rows and return the report."""
         source, task = self.spec.source, self.spec.task
-        pairs = iterate_examples(source, task, self.split, self._add_bad_row, self.skip_counter)
+        pairs = iterate_examples(
+            source, task, self.split, self._add_bad_row, self.skip_counter,
+            allow_missing_references=True,
+        )  # fmt: skip
         pairs = islice(pairs, source.max_samples)
         for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
-            self._update(row, example)
+            try:
+                self._check_suffixes(example)
+            except DataError as error:
+                self._add_bad_row(error)
+            else:
+                self._update(row, example)
         upper_bounds = self._codec_upper_bounds()
         return SplitReport(
             component=self.spec.name,
@@ -156,9 +179,23 @@ class Inspector:
         if len(self.skipped) < MAX_LISTED_BAD_ROWS:
             self.skipped.append(str(error))
 
+    def _check_suffixes(self, example: Example) -> None:
+        """Raise DataError if the tokens of a suffix decode to another text."""
+        for suffix in example.suffixes:
+            decoded = self.round_trip.decoded_if_changed(suffix)
+            if decoded is not None:
+                raise DataError(
+                    f"{example.location}: the suffix {short_repr(suffix)} cannot be learned: its "
+                    f"tokens are those of {short_repr(decoded)}. Replace the characters that "
+                    "differ."
+                )
+
     def _update(self, row: Row, example: Example) -> None:
         self.num_examples += 1
-        self.num_empty_suffixes += not any(example.suffixes)
+        self.num_empty_suffixes += bool(example.suffixes) and not any(example.suffixes)
+        self.num_control_words += any(
+            map(self.round_trip.tokenizer.has_control_words, (example.prefix, *example.suffixes))
+        )
         self.prompt_counts[example.images, example.prefix] += 1
         self.image_sizes[example.size] += 1
         self.classes |= dict.fromkeys(row.classes or ())
@@ -200,6 +237,7 @@ class Inspector:
             "duplicate_ids": self.duplicate_ids,
             "repeated_questions": repeated,
             "empty_suffixes": self.num_empty_suffixes,
+            "control_words": self.num_control_words,
             "image_sizes": {
                 "smallest": by_area[:1],
                 "largest": by_area[-1:],

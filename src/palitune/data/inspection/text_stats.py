@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from typing import Any
 
+from palitune.codec.text_tokens import TextTokenizer
 from palitune.data.inspection.object_stats import percentiles
 from palitune.records import Example
 
@@ -18,7 +19,7 @@ class TokenLengthStats:
     """Token lengths of examples as the collator makes them, tokenized in batches."""
 
     def __init__(self, tokenizer: Any, tokens_per_image: int) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer = TextTokenizer(tokenizer)
         self.tokens_per_image = tokens_per_image
         self.num_newline_tokens = self._count_tokens(["\n"])[0]
         self.prefix_token_counts: dict[str, int] = {}
@@ -58,7 +59,7 @@ class TokenLengthStats:
         counts = iter(self._count_tokens([suffix for e in examples for suffix in e.suffixes]))
         for example in examples:
             prefix = self.prefix_token_counts[example.prefix]
-            suffix = max(next(counts) for _ in example.suffixes) + 1
+            suffix = max((next(counts) for _ in example.suffixes), default=-1) + 1
             images = self.tokens_per_image * len(example.images)
             total = images + 1 + prefix + self.num_newline_tokens + suffix
             self.prefix_lengths.append(prefix)
@@ -67,10 +68,7 @@ class TokenLengthStats:
             self.longest = max(self.longest, (total, example.location), key=lambda pair: pair[0])
 
     def _count_tokens(self, texts: list[str]) -> list[int]:
-        if not texts:
-            return []
-        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return [len(text_ids) for text_ids in ids]
+        return [len(ids) for ids in self.tokenizer.encode(texts)]
 
 
 class AnswerStats:

@@ -89,6 +89,12 @@ def _split_warnings(report: SplitReport, config: InspectionConfig) -> Iterator[I
         yield InspectionWarning(
             "odd", f"{_pluralize(repeated, 'example')} with the image and prompt of an earlier one"
         )
+    if control_words := stats["control_words"]:
+        yield InspectionWarning(
+            "odd",
+            f"{_pluralize(control_words, 'example')} with a control token such as <eos> or <image> "
+            "in the prompt or a suffix; it is tokenized as plain characters",
+        )
     for message in stats["left_out"]:
         yield InspectionWarning("odd", message)
     yield from _object_warnings(report)

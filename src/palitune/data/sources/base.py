@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -19,6 +19,7 @@ from palitune.data.sources.split_files import (
 from palitune.errors import DataError, check_ranges
 from palitune.records import Row
 from palitune.tasks import TASKS, Task
+from palitune.tasks.mask_task import MaskTask
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,14 @@ class Source(Data):
     def dataset_specs(self, task: Task | None) -> list["DatasetSpec"]:
         if task is None:
             raise ValueError(f"task is missing: choose one of {', '.join(TASKS)} with task=NAME")
-        return [DatasetSpec(task.name, task, self)]
+        return [DatasetSpec(task.name, task, self.for_task(task))]
+
+    def for_task(self, task: Task) -> "Source":
+        """Return the source with the settings that a task requires: masks for a task with masks."""
+        has_setting = any(field.name == "masks" for field in fields(self))
+        if has_setting and isinstance(task, MaskTask):
+            return replace(self, masks=True)  # type: ignore[call-arg]
+        return self
 
     def rows(self, split: str) -> Iterator[Row | DataError]:
         """Yield the rows of a split; an invalid row is yielded as its DataError.
@@ -131,6 +139,10 @@ class Source(Data):
         if self.validation_fraction and "train" in splits:
             splits.append("validation")
         return list(dict.fromkeys(splits))
+
+    def shares_rows(self, first: str, second: str) -> bool:
+        """Return whether two splits have the same rows because one is made of the other."""
+        return False
 
     def annotation_file(self, split: str) -> Path:
         """Return the file (in some formats the folder) of a split.

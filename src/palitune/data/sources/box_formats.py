@@ -13,6 +13,10 @@ _DECIMALS = 2
 """Fractions are written with six decimals: rounding to .01 pixel restores whole pixels."""
 SWAPPED_HINT = " With x and y swapped it lies inside; check whether y is written first."
 
+CORNERS_HINT = (
+    " As corners x0, y0, x1, y1 the numbers lie inside; write the width and the height instead."
+)
+
 
 class BoxFormat(Enum):
     """Meaning of the four numbers of a box."""
@@ -58,7 +62,16 @@ class BoxReader:
                 )
             return validate_box(self.to_xyxy(numbers, size), size, location, self.description)
         except DataError as error:
-            raise DataError(f"{error}{self._hint(numbers, size)}") from error
+            message = str(error)
+            if self._are_corners(numbers, size):
+                message = message.removesuffix(SWAPPED_HINT) + CORNERS_HINT
+            raise DataError(f"{message}{self._hint(numbers, size)}") from error
+
+    def _are_corners(self, numbers: Box, size: Size) -> bool:
+        """Return whether the numbers of x, y, width, height are the corners of a box."""
+        corners = BoxReader(BoxFormat.xyxy, self.normalized).to_xyxy(numbers, size)
+        is_preset = self.format is BoxFormat.xywh and not self.is_user_setting
+        return is_preset and fits_image(corners, size)
 
     def to_xyxy(self, numbers: Box, size: Size) -> Box:
         """Return x0, y0, x1, y1 in pixels, unchecked."""

@@ -6,7 +6,7 @@ Supports the folder layouts of COCO, CVAT, Roboflow and FiftyOne: see `Coco.patt
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,8 @@ from palitune.data.sources.coco_file import CocoFile
 from palitune.data.sources.split_files import split_aliases
 from palitune.errors import DataError
 from palitune.records import Row
+from palitune.tasks import Task
+from palitune.tasks.caption import Caption
 
 _NUM_PROBED_IMAGES = 20
 """Images that identify the image folder; several, since single images may be missing."""
@@ -56,6 +58,11 @@ class Coco(Source):
         content = CocoFile.load(file, load_masks=self.masks)
         yield from content.rows(find_image_folder(content, self.images, self.folder(), split))
 
+    def for_task(self, task: Task) -> Source:
+        if isinstance(task, Caption):
+            return replace(self, annotations=CocoAnnotationKind.captions)
+        return super().for_task(task)
+
     def class_ids(self, split: str) -> dict[str, int | str]:
         content = CocoFile.load(self.annotation_file(split), load_masks=False)
         return {name: number for number, name in content.categories.items()}
@@ -89,7 +96,7 @@ def find_image_folder(coco: CocoFile, configured: str | None, root: Path, split:
     names = [name for name in entries if isinstance(name, str) and "://" not in name]
     folders = _candidate_folders(root, file, split)
     for folder in folders:
-        if any((folder / name).is_file() for name in names):
+        if any(os.path.isfile(folder / name) for name in names):
             return folder
     if not names:
         return file.parent

@@ -10,6 +10,7 @@ from typing import Any
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
 from palitune.data.sources.masks.formats import check_mask_in_box, parse_segmentation
 from palitune.data.sources.validation import (
+    are_numbers,
     cached_header_reader,
     check_size,
     image_path,
@@ -18,7 +19,7 @@ from palitune.data.sources.validation import (
     rows_or_errors,
     short_repr,
 )
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.records import Instance, Row, Size
 
 _BOX_READER = BoxReader(BoxFormat.xywh)
@@ -38,6 +39,8 @@ class CocoFile:
     load_masks: bool
     """Read the `segmentation` of annotations."""
     read_header: Any = field(default_factory=cached_header_reader)
+    _left_out: list[LeftOut] = field(default_factory=list)
+    """Objects of the latest row that were left out."""
 
     @classmethod
     def load(cls, file: Path, *, load_masks: bool) -> "CocoFile":
@@ -66,7 +69,9 @@ class CocoFile:
         }
         for annotation in self.annotations:
             image = annotation.get("image_id")
-            if isinstance(image, int | str) and image in by_image:
+            if _has_no_area(annotation):
+                yield LeftOut("objects without area", self.annotation_location(annotation))
+            elif isinstance(image, int | str) and image in by_image:
                 by_image[image].append(annotation)
             else:
                 yield DataError(
@@ -75,9 +80,12 @@ class CocoFile:
                 )
         has_captions = any("caption" in annotation for annotation in self.annotations)
         image_folder = os.path.abspath(folder)
-        yield from rows_or_errors(
-            lambda entry: self._row(entry, by_image, image_folder, has_captions), self.images
-        )
+        for entry in self.images:
+            yield from rows_or_errors(
+                lambda entry: self._row(entry, by_image, image_folder, has_captions), [entry]
+            )
+            yield from self._left_out
+            self._left_out.clear()
 
     def image(self, entry: dict[str, Any], folder: str) -> tuple[str, Size, str]:
         """Return path, size and location of an image. Raises DataError if its size differs."""
@@ -94,7 +102,9 @@ class CocoFile:
         check_size(declared_size, self.read_header(path), path, location)
         return path, size, location
 
-    def instance(self, annotation: dict[str, Any], size: Size) -> Instance:
+    def instance(
+        self, annotation: dict[str, Any], size: Size, *, allow_empty_mask: bool = False
+    ) -> Instance:
         """Return the object of an annotation in an image of `size`."""
         location = self.annotation_location(annotation)
         category = annotation.get("category_id")
@@ -106,7 +116,8 @@ class CocoFile:
         box = _BOX_READER.read(annotation.get("bbox"), size, location)
         mask = None
         if self.load_masks and annotation.get("segmentation"):
-            mask = parse_segmentation(_unpack_polygons(annotation["segmentation"]), size, location)
+            segmentation = _unpack_polygons(annotation["segmentation"])
+            mask = parse_segmentation(segmentation, size, location, allow_empty=allow_empty_mask)
             check_mask_in_box(mask, box, location)
         return Instance(
             label=self.categories[category],
@@ -130,9 +141,19 @@ class CocoFile:
             size=size,
             location=location,
             captions=tuple(map(self._caption, annotations)) if has_captions else None,
-            instances=tuple(self.instance(a, size) for a in annotations) if has_boxes else None,
+            instances=tuple(self._instances(annotations, size)) if has_boxes else None,
             classes=tuple(dict.fromkeys(self.categories.values())) or None,
         )
+
+    def _instances(self, annotations: list[dict[str, Any]], size: Size) -> Iterator[Instance]:
+        """Yield the objects of an image, without those whose mask has no pixel."""
+        for annotation in annotations:
+            instance = self.instance(annotation, size, allow_empty_mask=True)
+            if instance.mask is None or instance.mask.any():
+                yield instance
+            else:
+                location = self.annotation_location(annotation)
+                self._left_out.append(LeftOut("masks without pixels", location))
 
     def _caption(self, annotation: dict[str, Any]) -> str:
         caption = annotation.get("caption")
@@ -142,6 +163,17 @@ class CocoFile:
                 f"{short_repr(caption)}."
             )
         return caption
+
+
+def _has_no_area(annotation: dict[str, Any]) -> bool:
+    """Return whether the box of an object has the width or height 0."""
+    box = annotation.get("bbox")
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and are_numbers(box)
+        and (0 in box[2:] and min(box[2:]) >= 0)
+    )
 
 
 def _drop_segmentation(annotation: dict[str, Any]) -> dict[str, Any]:

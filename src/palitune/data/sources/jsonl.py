@@ -4,7 +4,6 @@ A complete `prefix` and `suffix` are used as they are, so that PaliGemma files e
 (`detect boat ; buoy` with `<loc>` tokens) work for detection.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 from palitune.data.sources.columns.records import RecordReader, RecordSource
 from palitune.data.sources.validation import rows_or_errors, short_repr
 from palitune.errors import DataError
+from palitune.parsing import parse_json
 from palitune.records import Row
 
 
@@ -47,13 +47,8 @@ class Jsonl(RecordSource):
 
 def _parse_line(line: bytes, location: str) -> dict[str, Any]:
     try:
-        text = line.decode("utf-8-sig")
-        record = json.loads(text)
-        if "\\ud" in text or "\\uD" in text:  # a lone surrogate cannot be encoded in UTF-8
-            json.dumps(record, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg}, column {error.colno}"
-    except (ValueError, RecursionError) as error:
+        record = parse_json(line)
+    except ValueError as error:
         reason = str(error)
     else:
         if isinstance(record, dict):

@@ -5,7 +5,6 @@ content of the file, which is written once to the cache folder. Numeric categori
 from the metadata of the table.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 from palitune.data.sources.columns.sharded import ShardedSource, TableReader
 from palitune.errors import DataError
+from palitune.parsing import parse_json
 from palitune.records import Row
 
 _BATCH_ROWS = 64
@@ -44,9 +44,11 @@ def _read_rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
     try:
         schema, batches = _open_table(file)
         reader = TableReader(source, file, class_names(schema))
-        records = (record for batch in batches for record in batch.to_pylist())
+        records = (record for batch in batches for record in checked_records(batch))
         yield from reader.rows(records, f"{file}, row ")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{file}: file must be a Parquet or Arrow table ({error}). Write it again."
         ) from error
@@ -78,10 +80,21 @@ def _slice_batches(batches: Iterable[Any]) -> Iterator[Any]:
         )
 
 
+def checked_records(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of a record batch as Python values.
+
+    Offsets of a damaged file would be followed out of the buffer, so all of them are checked first.
+    Raises ArrowInvalid for a damaged batch.
+    """
+    batch.validate(full=True)
+    records: list[dict[str, Any]] = batch.to_pylist()
+    return records
+
+
 def class_names(schema: Any) -> list[str]:
     """Return the category names of `objects` in the metadata that `datasets` writes."""
     try:
-        metadata = json.loads((schema.metadata or {})[b"huggingface"])
+        metadata = parse_json((schema.metadata or {})[b"huggingface"])
         features = metadata["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return []

@@ -1,6 +1,5 @@
 """Checks of images and annotation files that all formats share."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palitune.errors import DataError
+from palitune.parsing import parse_json
 from palitune.records import Row, Size
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def read_json(
         DataError: The file is not JSON.
     """
     try:
-        return json.loads(file.read_bytes(), object_hook=object_hook)
-    except (ValueError, RecursionError) as error:
+        return parse_json(file.read_bytes(), object_hook)
+    except ValueError as error:
         raise DataError(f"{file}: file must be JSON ({error}). {way_out}") from error
 
 

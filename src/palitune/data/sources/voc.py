@@ -6,6 +6,7 @@ one folder per split with both images and XML files, as exported by Roboflow.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import validate_box
 from palitune.data.sources.folders import IMAGE_EXTENSIONS, walk_files
+from palitune.data.sources.split_files import canonical_split
 from palitune.data.sources.validation import (
     HeaderReader,
     cached_header_reader,
@@ -66,12 +68,26 @@ class Voc(Source):
     """The first pixel is 1, and xmax and ymax are inside the box, as in Pascal's original files."""
 
     def files(self, split: str) -> Iterable[Path]:
-        file = self.annotation_file(split)
-        return [file, *(xml for xml in self._annotation_files(file) if xml.is_file())]
+        # The classes of a row are those of all splits.
+        splits = dict.fromkeys([canonical_split(split), *self.available_splits()])
+        for name in splits:
+            file = self.annotation_file(name)
+            yield file
+            yield from (xml for xml in self._annotation_files(file) if xml.is_file())
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        reader = _VocReader(self, self.folder())
+        reader = _VocReader(self, self.folder(), tuple(self._class_names(split)))
         yield from rows_or_errors(reader.row, self._annotation_files(file))
+
+    def _class_names(self, split: str) -> list[str]:
+        """Return the names of the objects of all splits, in alphabetical order."""
+        names: set[str] = set()
+        for xml in dict.fromkeys(self.files(split)):
+            if xml.suffix.lower() == ".xml":
+                with suppress(DataError):  # reported when its row is built
+                    objects = _parse_xml(xml).iterfind("object")
+                    names |= {(element.findtext("name") or "").strip() for element in objects}
+        return sorted(names - {""})
 
     def _annotation_files(self, file: Path) -> list[Path]:
         """Return the XML files of a folder, or of the names in a text file."""
@@ -89,6 +105,7 @@ class _VocReader:
 
     settings: Voc
     root: Path
+    classes: tuple[str, ...]
     read_header: HeaderReader = field(default_factory=cached_header_reader)
 
     def row(self, xml: Path) -> Row:
@@ -101,7 +118,14 @@ class _VocReader:
             for number, element in enumerate(tree.iterfind("object"), 1)
             if (instance := self._instance(element, size, f"{xml}, object {number}")) is not None
         )
-        return Row(id=xml.stem, images=(path,), size=size, location=str(xml), instances=instances)
+        return Row(
+            id=xml.stem,
+            images=(path,),
+            size=size,
+            location=str(xml),
+            instances=instances,
+            classes=self.classes or None,
+        )
 
     def _image(self, tree: ElementTree.Element, xml: Path) -> Path:
         filename = (tree.findtext("filename") or "").strip().replace("\\", "/")
@@ -115,7 +139,7 @@ class _VocReader:
             folders = [xml.parent, *folders, self.root]
         for name in names:
             for folder in folders:
-                if (file := folder / name).is_file():
+                if os.path.isfile(file := folder / name):
                     return file
         raise DataError(
             f"{xml}: image {(filename or xml.stem)!r} must be next to the file, in JPEGImages or "

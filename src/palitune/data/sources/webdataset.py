@@ -6,20 +6,24 @@
 their bytes, so that names in an archive never become paths.
 """
 
-import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from palitune.data.sources.columns.sharded import ArchiveReader, ShardedSource
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
 from palitune.data.sources.validation import rows_or_errors, short_repr
 from palitune.errors import DataError
+from palitune.parsing import parse_json
 from palitune.records import Row
 
+MAX_MEMBER_BYTES = 1 << 28
+"""Largest file in an archive; an image of Pillow's largest size has less."""
 _TEXT_EXTENSIONS = ("txt", "text", "caption", "question", "answer", "prefix", "suffix", "cls", "id")
 
 
@@ -55,12 +59,32 @@ def _iterate_samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the key of each sample of a tar file and its contents by extension."""
     try:
         with tarfile.open(shard, "r|*") as archive:
-            files = ((_split_filename(member.name, shard), archive.extractfile(member))
+            files = ((_split_filename(member.name, shard), _open_member(archive, member, shard))
                      for member in archive if member.isfile())  # fmt: skip
             for key, group in groupby(files, key=lambda file: file[0][0]):
                 yield key, {name[1]: content.read() for name, content in group if content}
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, zlib.error,
+            lzma.LZMAError) as error:  # fmt: skip
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{shard}: file must be a tar file ({error}). Write it again.") from error
+
+
+def _open_member(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path
+) -> IO[bytes] | None:
+    """Open a file of an archive. Raises DataError if it claims more bytes than a sample has.
+
+    The size is checked before anything is read: a sparse or compressed file of a few bytes can
+    stand for terabytes.
+    """
+    if member.sparse is not None or member.size > MAX_MEMBER_BYTES:
+        kind = "sparse" if member.sparse is not None else f"of {member.size} bytes"
+        raise DataError(
+            f"{shard}: files must have at most {MAX_MEMBER_BYTES} bytes and not be sparse, got "
+            f"{member.name!r}, which is {kind}. Write it again without."
+        )
+    return archive.extractfile(member)
 
 
 def _split_filename(name: str, shard: Path) -> tuple[str, str]:
@@ -80,7 +104,7 @@ def _build_record(key: str, contents: dict[str, bytes], location: str) -> dict[s
     try:
         for extension, content in contents.items():
             if extension == "json":
-                columns = json.loads(content)
+                columns = parse_json(content)
                 if not isinstance(columns, dict):
                     raise ValueError(f"got {short_repr(columns)}")
                 record |= columns
@@ -88,7 +112,7 @@ def _build_record(key: str, contents: dict[str, bytes], location: str) -> dict[s
                 record["image"] = content
             elif extension in _TEXT_EXTENSIONS:
                 record[extension] = content.decode("utf-8").strip()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         expected = "a JSON object" if extension == "json" else "UTF-8 text"
         raise DataError(
             f"{location}: .{extension} must be {expected} ({error}). Write it again."

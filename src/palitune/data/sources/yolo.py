@@ -27,6 +27,7 @@ from palitune.data.sources.validation import (
     utf8_lines,
 )
 from palitune.errors import DataError
+from palitune.parsing import check_yaml
 from palitune.records import Instance, Row, Size
 
 _BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)
@@ -204,11 +205,12 @@ def _resolve_entry(file: Path, root: Any, entry: Any, split: str) -> Path:
     stripped = entry.lstrip("./")
     for name in (entry, stripped) if entry.startswith("..") else (entry,):
         for base in bases:
-            if (path := base / name).exists():
+            if os.path.exists(path := base / name):  # False for a name that is too long
                 return path
     raise DataError(
         f"{file}: {split} must be a path next to the file"
-        f"{f' or in its path {root!r}' if root else ''}, got {entry!r}, which does not exist. "
+        f"{f' or in its path {short_repr(root)}' if root else ''}, got {short_repr(entry)}, which "
+        "does not exist. "
         "Correct it."
     )
 
@@ -217,7 +219,9 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
-        content = yaml.safe_load(file.read_bytes())
+        text = file.read_text(encoding="utf-8-sig")
+        check_yaml(text)
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{file}: file must be YAML ({reason}). Correct it.") from error

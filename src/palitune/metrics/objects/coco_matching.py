@@ -26,6 +26,7 @@ from palitune.metrics.objects.average_precision import (
     StatusArray,
     class_stats,
 )
+from palitune.run_lengths import to_compressed_rle
 
 IouType = Literal["bbox", "segm"]
 CocoAnnotations = list[dict[str, Any]]
@@ -147,18 +148,20 @@ def _group_by_class_and_image(
 
 
 def _to_rle(annotations: CocoAnnotations, images: CocoAnnotations) -> CocoAnnotations:
-    """Convert every segmentation to COCO's compressed run lengths."""
+    """Convert every segmentation to COCO's compressed run lengths.
+
+    Raises ValueError if one is damaged or of another size than its image.
+    """
     from pycocotools import mask as coco_mask
 
-    size = {image["id"]: (image.get("height"), image.get("width")) for image in images}
+    size = {image["id"]: (image.get("width"), image.get("height")) for image in images}
     converted = []
-    for entry in annotations:
-        mask = entry["segmentation"]
+    for entry in (entry for entry in annotations if entry["image_id"] in size):
+        mask, (width, height) = entry["segmentation"], size[entry["image_id"]]
         if isinstance(mask, list):
-            polygons = coco_mask.frPyObjects(mask, *size[entry["image_id"]])
-            mask = coco_mask.merge(polygons)
-        elif isinstance(mask["counts"], list):
-            mask = coco_mask.frPyObjects(mask, *mask["size"])
+            mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
+        declared = None if width is None or height is None else (width, height)
+        mask = to_compressed_rle(mask, declared)
         converted.append(entry | {"segmentation": mask})
     return converted
 

@@ -5,22 +5,38 @@ or relabeling a node costs 1, as does a different `colspan` or `rowspan`; two ce
 spans cost the share of characters and tags that differ. Elements inside a cell count as nodes, as
 in `metric.py`, although the tree ends at cells. `teds_structure` ignores the content of cells. An
 answer without a table scores 0. The distance is Zhang and Shasha's (SIAM J. Computing 18, 1989).
+
+The time of a comparison is at most quadratic in the elements of both tables and known beforehand.
+Tables beyond the limits below score 0, and `Teds` logs how many they are.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import ClassVar
-
-import numpy as np
 
 from palitune.metrics.base import (
     SeveralMeansMetric,
     check_references,
 )
 
+log = logging.getLogger(__name__)
+
+MAX_CHARACTERS = 200_000
+"""Characters of a table; 4,096 tokens have about 15,000."""
+MAX_DEPTH = 100
+"""Nested elements of a table, or of the content of a cell."""
+MAX_STEPS = 20_000_000
+"""Steps of a comparison, of about 0.3 microseconds; two tables of 1,000 cells take 15 million."""
+_MARKED_SECTION = re.compile(r"<!\[+")
 _VOID_ELEMENTS = ("br", "img", "hr", "wbr", "col")
 """Elements without an end tag."""
+
+
+class TableTooLargeError(ValueError):
+    """A table beyond the limits of size, depth and time."""
 
 
 @dataclass
@@ -57,6 +73,7 @@ class _TableParser(HTMLParser):
             self.open_nodes[-1].content.append(f"<{tag}>")
             if tag not in _VOID_ELEMENTS:
                 self.open_cell_tags.append(tag)
+                _check_depth(self.open_cell_tags)
             return
         self._close_implied_tags(tag)
         spans = {name: value or "1" for name, value in attrs if tag == "td"}
@@ -68,6 +85,7 @@ class _TableParser(HTMLParser):
             self.root = node
         if tag not in _VOID_ELEMENTS:
             self.open_nodes.append(node)
+            _check_depth(self.open_nodes)
 
     def handle_endtag(self, tag: str) -> None:
         if self.open_cell_tags and tag in self.open_cell_tags:
@@ -92,8 +110,18 @@ class _TableParser(HTMLParser):
             self.open_cell_tags.clear()
 
 
+def _check_depth(open_elements: Sequence[object]) -> None:
+    if len(open_elements) > MAX_DEPTH:
+        raise TableTooLargeError(f"a table must not nest more than {MAX_DEPTH} elements")
+
+
 def teds(answer: str, reference: str, *, structure_only: bool = False) -> float:
-    """Return the similarity of two HTML tables in [0, 1]; `structure_only` ignores cell content."""
+    """Return the similarity of two HTML tables, at most 1; `structure_only` ignores cell content.
+
+    As in `metric.py`, it is below 0 if even the roots of two small tables differ.
+
+    Raises TableTooLargeError for tables beyond the limits of this module.
+    """
     (predicted, predicted_size), (expected, size) = _parse_table(answer), _parse_table(reference)
     if predicted is None or expected is None:
         return 0.0
@@ -103,8 +131,12 @@ def teds(answer: str, reference: str, *, structure_only: bool = False) -> float:
 
 
 def _parse_table(html: str) -> tuple[TableNode | None, int]:
+    """Return the first table and the number of its elements; None without a table."""
+    if len(html) > MAX_CHARACTERS:
+        raise TableTooLargeError(f"a table must not have more than {MAX_CHARACTERS} characters")
     parser = _TableParser()
-    parser.feed(html)
+    # HTMLParser raises an AssertionError at "<![", a marked section, which HTML does not have.
+    parser.feed(_MARKED_SECTION.sub("<!", html))
     parser.close()
     return parser.root, parser.num_elements
 
@@ -113,41 +145,75 @@ def _tree_edit_distance(first: TableNode, second: TableNode, structure_only: boo
     """Return the edit distance of two trees, keyroot by keyroot (Zhang and Shasha's names)."""
     nodes_1, left_1, keyroots_1 = _post_order(first)
     nodes_2, left_2, keyroots_2 = _post_order(second)
-    trees = np.zeros((len(nodes_1), len(nodes_2)))
+    _check_steps((nodes_1, left_1, keyroots_1), (nodes_2, left_2, keyroots_2))
     costs = [[_relabel_cost(a, b, structure_only) for b in nodes_2] for a in nodes_1]
+    # A leaf is deleted and inserted, or relabeled; other entries are overwritten.
+    trees = [[min(cost, 2.0) for cost in row] for row in costs]
     for i in keyroots_1:
         for j in keyroots_2:
             start, other = left_1[i], left_2[j]
+            if start == i and other == j:
+                continue
             # forest[x][y]: distance of the first x and the first y nodes of the two subtrees
-            forest = [[float(x + y) for y in range(j - other + 2)] for x in range(i - start + 2)]
+            width = j - other + 2
+            forest = [[float(y) for y in range(width)]]
             for x in range(1, i - start + 2):
                 a = start + x - 1
-                above, row = forest[x - 1], forest[x]
-                for y in range(1, j - other + 2):
+                above, row = forest[x - 1], [float(x)] * width
+                ends_left, first_row = left_1[a] == start, forest[left_1[a] - start]
+                tree_row, cost_row = trees[a], costs[a]
+                last = row[0]
+                for y in range(1, width):
                     b = other + y - 1
-                    if left_1[a] == start and left_2[b] == other:
-                        row[y] = min(above[y] + 1, row[y - 1] + 1, above[y - 1] + costs[a][b])
-                        trees[a, b] = row[y]
+                    last = min(above[y], last) + 1
+                    if ends_left and left_2[b] == other:
+                        last = min(last, above[y - 1] + cost_row[b])
+                        tree_row[b] = last
                     else:
-                        before = forest[left_1[a] - start][left_2[b] - other]
-                        row[y] = min(above[y] + 1, row[y - 1] + 1, before + float(trees[a, b]))
-    return float(trees[-1, -1])
+                        last = min(last, first_row[left_2[b] - other] + tree_row[b])
+                    row[y] = last
+                forest.append(row)
+    return trees[-1][-1]
 
 
 def _post_order(root: TableNode) -> tuple[list[TableNode], list[int], list[int]]:
     """Return nodes in post-order, the leftmost leaf below each, and the keyroots."""
     nodes: list[TableNode] = []
     left: list[int] = []
-
-    def visit(node: TableNode) -> int:
-        leaves = [visit(child) for child in node.children]
+    stack: list[tuple[TableNode, int]] = [(root, -1)]  # a node, and the index of its first leaf
+    while stack:
+        node, leaf = stack.pop()
+        if leaf < 0 and node.children:
+            # All leaves below come after the nodes so far.
+            stack.append((node, len(nodes)))
+            stack += [(child, -1) for child in reversed(node.children)]
+            continue
+        left.append(len(nodes) if leaf < 0 else leaf)
         nodes.append(node)
-        left.append(leaves[0] if leaves else len(nodes) - 1)
-        return left[-1]
-
-    visit(root)
     keyroots = {leaf: index for index, leaf in enumerate(left)}
     return nodes, left, sorted(keyroots.values())
+
+
+def _check_steps(
+    first: tuple[list[TableNode], list[int], list[int]],
+    second: tuple[list[TableNode], list[int], list[int]],
+) -> None:
+    """Raise TableTooLargeError if the comparison of two trees has too many steps.
+
+    Every pair of subtrees below keyroots fills a table of their sizes, and comparing two cells
+    reads the content of both.
+    """
+    (nodes_1, left_1, keyroots_1), (nodes_2, left_2, keyroots_2) = first, second
+    cells_1 = sum(root - left_1[root] + 1 for root in keyroots_1)
+    cells_2 = sum(root - left_2[root] + 1 for root in keyroots_2)
+    content_1 = sum(len(node.content) for node in nodes_1)
+    content_2 = sum(len(node.content) for node in nodes_2)
+    steps = cells_1 * cells_2 + len(nodes_1) * content_2 + len(nodes_2) * content_1
+    if steps > MAX_STEPS:
+        raise TableTooLargeError(
+            f"tables of {len(nodes_1)} and {len(nodes_2)} elements take {steps} steps to compare, "
+            f"more than {MAX_STEPS}"
+        )
 
 
 def _relabel_cost(a: TableNode, b: TableNode, structure_only: bool) -> float:
@@ -166,12 +232,25 @@ class Teds(SeveralMeansMetric):
     num_statistics: ClassVar[int] = 2
     names = ("teds", "teds_structure")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_too_large = 0
+        """Examples whose tables are beyond the limits of size, depth and time."""
+
     def scores(self, answer: str, references: tuple[str, ...]) -> tuple[float, ...]:
         check_references(references)
-        return (
-            _best_similarity(answer, references, structure_only=False),
-            _best_similarity(answer, references, structure_only=True),
-        )
+        try:
+            return (
+                _best_similarity(answer, references, structure_only=False),
+                _best_similarity(answer, references, structure_only=True),
+            )
+        except TableTooLargeError as error:
+            self.num_too_large += 1
+            log.warning(
+                "teds: example %d scores 0: %s (%d so far)",
+                self.num_examples + 1, error, self.num_too_large,
+            )  # fmt: skip
+            return 0.0, 0.0
 
 
 def _best_similarity(answer: str, references: Sequence[str], *, structure_only: bool) -> float:

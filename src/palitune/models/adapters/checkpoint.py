@@ -2,13 +2,16 @@
 
 An adapter folder has PEFT's adapter_config.json and adapter_model.safetensors (for adapter=full:
 trained.safetensors), and palitune.json, which identifies the base model and is written last.
+Tensors have the names of the released checkpoints; those of earlier adapters are renamed.
 """
 
 import copy
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
@@ -19,7 +22,7 @@ from torch import Tensor
 from palitune import __version__
 from palitune.distributed import collectives
 from palitune.errors import ModelError
-from palitune.models.adapters.config import Full
+from palitune.models.adapters.config import Full, module_group
 from palitune.models.adapters.peft_layers import (
     adapted_modules,
     add_lora,
@@ -27,14 +30,32 @@ from palitune.models.adapters.peft_layers import (
     inject_lora,
     lora_state_dict,
 )
+from palitune.models.adapters.plain_peft import (
+    modules_of,
+    read_plain_config,
+    rename_weights,
+    warn_unverified,
+)
+from palitune.models.adapters.stored_lora import read_lora_config
 from palitune.models.config import ModelConfig, Network
 from palitune.models.hub_files import family
+from palitune.models.released_names import (
+    match_targets,
+    portable_target,
+    released_module,
+    released_tensor,
+)
+from palitune.parsing import parse_json
 
 METADATA_FILE = "palitune.json"
 LORA_WEIGHTS_FILE = "adapter_model.safetensors"
 FULL_WEIGHTS_FILE = "trained.safetensors"
 
 StateDict = dict[str, Tensor]
+
+_WEIGHT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +75,49 @@ class AdapterMetadata:
     resolution: int
     """Side of the image, in pixels."""
     fingerprint: str
-    """`hub_files.fingerprint` of the base model."""
+    """`hub_files.fingerprint` of the base model; empty for a plain PEFT adapter."""
     final_logit_softcapping: bool
     attention_logit_softcapping: bool
     tensors: int
     """Number of tensors in the weights' file."""
 
+    @property
+    def is_plain_peft(self) -> bool:
+        """Whether PEFT saved the adapter, so that the base is not known."""
+        return not self.fingerprint
+
     @classmethod
     def read(cls, folder: str | Path) -> "AdapterMetadata":
         """Read the metadata of an adapter folder. Raises ModelError if it is not readable."""
         file = Path(folder).expanduser() / METADATA_FILE
+        if not file.exists() and (config := read_plain_config(file.parent)):
+            return cls(
+                palitune="",
+                adapter="lora",
+                bits=None,
+                base=config.get("base_model_name_or_path") or "",
+                revision=config.get("revision") or "main",
+                family="",
+                resolution=0,
+                fingerprint="",
+                final_logit_softcapping=False,
+                attention_logit_softcapping=False,
+                tensors=0,
+            )
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
+            metadata = cls(**parse_json(file.read_text(encoding="utf-8")))
+            metadata._check_types()
+            return metadata
         except (OSError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{file} is missing or unreadable. Give an adapter folder of a training run."
             ) from error
+
+    def _check_types(self) -> None:
+        """Raise TypeError if a field has another type than the declared one."""
+        for name, expected in get_type_hints(type(self)).items():
+            if type(getattr(self, name)) not in (get_args(expected) or (expected,)):
+                raise TypeError(f"{name} is {getattr(self, name)!r}")
 
 
 def save_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
@@ -85,6 +133,15 @@ def saved_quantization_bits(folder: str | Path) -> int | None:
     return AdapterMetadata.read(folder).bits
 
 
+def adapts_projector(folder: str | Path) -> bool:
+    """Return whether a saved adapter is a LoRA on the projector, which vLLM cannot load."""
+    folder = Path(folder).expanduser()
+    if AdapterMetadata.read(folder).adapter == Full.name:
+        return False
+    targets = LoraConfig.from_pretrained(str(folder)).target_modules
+    return "projector" in set(map(module_group, targets))
+
+
 def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +149,16 @@ def _write_adapter(network: Network, folder: str | Path, model: ModelConfig) -> 
     if isinstance(network, PeftModel):
         kind, file, base = "lora", LORA_WEIGHTS_FILE, network.get_base_model()
         config, weights = _to_plain_lora(network)
+        config.target_modules = sorted(map(portable_target, config.target_modules))
         config.base_model_name_or_path = model.name_or_path()
         config.save_pretrained(folder)
     else:
         kind, file, base = Full.name, FULL_WEIGHTS_FILE, network
         weights = {n: p for n, p in network.named_parameters() if p.requires_grad}
-    plain = {key: weight.detach().cpu().contiguous() for key, weight in weights.items()}
+    released_name = _released_name(kind)
+    plain = {
+        released_name(key): weight.detach().cpu().contiguous() for key, weight in weights.items()
+    }
     save_file(plain, folder / file, metadata={"format": "pt"})
     final, attention = _softcap_flags(base)
     metadata = AdapterMetadata(
@@ -140,6 +201,8 @@ def load_adapter(
     """
     folder = Path(folder).expanduser()
     metadata = AdapterMetadata.read(folder)
+    if metadata.is_plain_peft:
+        warn_unverified(folder, metadata.base)
     check_base_model(network, metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
     if metadata.adapter == Full.name:
@@ -164,8 +227,7 @@ def load_additional_adapter(
         raise ModelError(f"{folder} is not a LoRA adapter; only LoRA adapters can be combined.")
     check_base_model(peft_model.get_base_model(), metadata, allow_base_mismatch)
     weights, file = _load_weights(folder, metadata)
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = True
+    config = _read_lora_config(folder, weights, peft_model.get_base_model(), trainable=False)
     add_lora(peft_model, config, name)
     _load_lora_weights(peft_model, weights, file, name)
 
@@ -174,19 +236,55 @@ def _load_weights(folder: Path, metadata: AdapterMetadata) -> tuple[StateDict, P
     file = folder / (FULL_WEIGHTS_FILE if metadata.adapter == Full.name else LORA_WEIGHTS_FILE)
     try:
         weights: StateDict = load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file} cannot be read ({error}). Copy the whole folder.") from error
-    if len(weights) != metadata.tensors:
+    if metadata.is_plain_peft:
+        weights = rename_weights(weights)
+    elif len(weights) != metadata.tensors:
         raise ModelError(
             f"{file} contains {len(weights)} tensors, but {metadata.tensors} were saved. Copy the "
             "whole folder again."
         )
-    return weights, file
+    for name, weight in weights.items():
+        if weight.dtype not in _WEIGHT_DTYPES or not bool(torch.isfinite(weight).all()):
+            raise ModelError(
+                f"{file}: {name} must hold finite floating-point numbers, got {weight.dtype}"
+                f"{' with others' if weight.dtype in _WEIGHT_DTYPES else ''}. Train it again."
+            )
+    released_name = _released_name(metadata.adapter)
+    renamed = {released_name(name): weight for name, weight in weights.items()}
+    if len(renamed) != len(weights):
+        raise ModelError(f"{file} contains a tensor by two names. Copy the whole folder again.")
+    changed = sorted(weights.keys() - renamed.keys())
+    if changed and not metadata.is_plain_peft:
+        _logger.warning(
+            "%s has tensor names of an earlier version (first %s). They are renamed while reading; "
+            "train or save the adapter again to use it with other programs.",
+            file,
+            changed[0],
+        )
+    return renamed, file
+
+
+def _released_name(adapter: str) -> Callable[[str], str]:
+    return released_tensor if adapter == Full.name else released_module
+
+
+def _read_lora_config(
+    folder: Path, weights: StateDict, base: Network, *, trainable: bool
+) -> LoraConfig:
+    """Return the configuration of a saved LoRA with the names of modules that `base` has."""
+    is_plain = not (folder / METADATA_FILE).exists()
+    # A plain PEFT adapter may name suffixes or a pattern; its weights name the modules.
+    config = read_lora_config(folder, weights, sorted(modules_of(weights)) if is_plain else None)
+    config.inference_mode = not trainable
+    modules = (name for name, _ in base.named_modules())
+    config.target_modules = match_targets(config.target_modules, modules)
+    return config
 
 
 def _load_lora(network: Network, weights: StateDict, file: Path, trainable: bool) -> Network:
-    config = LoraConfig.from_pretrained(str(file.parent))
-    config.inference_mode = not trainable
+    config = _read_lora_config(file.parent, weights, network, trainable=trainable)
     expected = set(config.target_modules)
     adapted = inject_lora(network, config)
     check_adapted_modules(adapted, expected, trainable=trainable)
@@ -197,18 +295,21 @@ def _load_lora(network: Network, weights: StateDict, file: Path, trainable: bool
 def _load_lora_weights(
     peft_model: Network, weights: StateDict, file: Path, adapter_name: str = "default"
 ) -> None:
-    _check_keys_and_shapes(weights, lora_state_dict(peft_model, adapter_name), file)
-    set_peft_model_state_dict(peft_model, weights, adapter_name=adapter_name)
+    expected = lora_state_dict(peft_model, adapter_name)
+    by_released = {released_module(key): tensor for key, tensor in expected.items()}
+    _check_keys_and_shapes(weights, by_released, file)
+    weights_of_network = {key: weights[released_module(key)] for key in expected}
+    set_peft_model_state_dict(peft_model, weights_of_network, adapter_name=adapter_name)
     # PEFT renames the keys of some models while loading, so compare the loaded values.
     for key, loaded in lora_state_dict(peft_model, adapter_name).items():
-        if not torch.equal(loaded.cpu(), weights[key].to(loaded.dtype)):
+        if not torch.equal(loaded.cpu(), weights_of_network[key].to(loaded.dtype)):
             raise ModelError(f"{file}: {key} was not loaded into the network")
 
 
 def _load_full_weights(
     network: Network, weights: StateDict, file: Path, trainable: bool
 ) -> Network:
-    parameters = dict(network.named_parameters())
+    parameters = {released_tensor(name): weight for name, weight in network.named_parameters()}
     _check_keys_and_shapes(weights, {n: parameters[n] for n in weights if n in parameters}, file)
     network.requires_grad_(False)
     with torch.no_grad():
@@ -235,6 +336,8 @@ def check_base_model(
     network: Network, metadata: AdapterMetadata, allow_base_mismatch: bool
 ) -> None:
     """Raise ModelError if an adapter was trained on another base than `network`."""
+    if metadata.is_plain_peft:
+        return
     actual = family(network.config), network.config.vision_config.image_size
     if actual != (metadata.family, metadata.resolution):
         raise ModelError(

@@ -4,10 +4,13 @@ Targets are parts of PaliGemma, resolved to the module names of a network. Lists
 such as q_proj and v_proj would also match half of the vision tower by accident.
 """
 
+import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
@@ -31,6 +34,38 @@ MODULE_GROUPS = (
     "head",
 )
 MODULE_GROUP_ALIASES = ("language", "vision")
+
+VLLM_PROJECTOR_NOTE = (
+    "The adapter is on the projector, which vLLM cannot adapt: serve the merged model of `palitune "
+    "export` there, or remove projector from adapter.targets."
+)
+
+_logger = logging.getLogger(__name__)
+
+
+SAVED_ADAPTER_FILES = ("palitune.json", "adapter_config.json")
+"""Files of which a folder with a saved adapter has at least one."""
+
+
+def adapter_folder(path: str) -> str:
+    """Return the folder of a saved adapter: `path`, or `path/adapter` if `path` is a run folder."""
+    folder = Path(path).expanduser()
+    if any((folder / name).is_file() for name in SAVED_ADAPTER_FILES):
+        return path
+    inside = folder / "adapter"
+    return os.path.join(path, "adapter") if inside.is_dir() else path
+
+
+_GROUP_OF_LAYER = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "language.attention"),
+    **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "language.mlp"),
+    **dict.fromkeys(("fc1", "fc2"), "vision.mlp"),
+    "out_proj": "vision.attention",
+    "all-linear": "language,vision,projector",
+    "multi_modal_projector": "projector",
+    "lm_head": "head",
+}
+"""Groups of the layers and shortcuts that PEFT's `target_modules` names."""
 
 
 class Initialization(Enum):
@@ -59,9 +94,13 @@ class AdapterConfig(ABC):
     name: ClassVar[str]
 
     path: str | None = None
-    """Folder of a saved adapter, to continue its training or to evaluate it."""
+    """Folder of a saved adapter or of its run, to continue its training or to evaluate it."""
     allow_base_mismatch: bool = False
     """Accept the adapter in `path` even if it was trained on a base with other weights."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self.path = adapter_folder(self.path)
 
     @abstractmethod
     def target_modules(self, network: Network) -> list[str]:
@@ -104,6 +143,7 @@ class Lora(AdapterConfig):
     theirs."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_module_groups("adapter.targets", self.targets)
         check_ranges(self, "adapter")
         if self.initialization is Initialization.orthogonal and self.rank % 2:
@@ -150,6 +190,8 @@ class Lora(AdapterConfig):
         )
         adapted = inject_lora(network, config)
         check_adapted_modules(adapted, set(target_modules))
+        if "projector" in self.targets:
+            _logger.info(VLLM_PROJECTOR_NOTE)
         if self.initialization in BASE_MODIFYING_INITIALIZATIONS:
             adapted.initial_lora_weights = {
                 key: weight.detach().clone() for key, weight in lora_state_dict(adapted).items()
@@ -216,6 +258,7 @@ class Full(AdapterConfig):
     and embeddings."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_module_groups("adapter.trainable_parts", self.trainable_parts)
 
     def target_modules(self, network: Network) -> list[str]:
@@ -269,7 +312,9 @@ def _check_module_groups(key: str, groups: list[str]) -> None:
     valid = (*MODULE_GROUPS, *MODULE_GROUP_ALIASES)
     for group in groups:
         if group not in valid:
-            raise ValueError(f"{key}: {group!r} is not one of {', '.join(valid)}")
+            layers = _GROUP_OF_LAYER.get(group)
+            hint = f". {group} is in {layers}; write {key}=[{layers}]" if layers else ""
+            raise ValueError(f"{key}: {group!r} is not one of {', '.join(valid)}{hint}")
 
 
 def _select_names(groups: list[str], key: str, names: set[str]) -> list[str]:

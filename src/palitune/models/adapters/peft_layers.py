@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from palitune.errors import ModelError
@@ -21,15 +20,12 @@ def inject_lora(network: Network, config: Any) -> Network:
     from peft import get_peft_model
 
     from palitune.models.adapters.fast_lora import use_fast_lora
+    from palitune.models.adapters.lora_network import as_lora_network
 
     with _suppress_known_warnings():
         adapted = get_peft_model(network, config)
     use_fast_lora(adapted)
-    # Otherwise checkpoints of a head with LoRA would also contain the head, with a warning.
-    adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)
-    # For PiSSA and OLoRA: the initial adapter, which was subtracted from the base weights.
-    adapted.initial_lora_weights = {}
-    return adapted
+    return as_lora_network(adapted)
 
 
 def unload_lora(network: Network) -> Network:

@@ -20,6 +20,7 @@ import torch
 from palitune.codec.boxes import OBJECT_SEPARATOR
 from palitune.codec.grammar import ObjectGrammar
 from palitune.codec.json_fields import JsonGrammar
+from palitune.codec.text_tokens import TextTokenizer
 from palitune.codec.tokens import CODES_PER_MASK, NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
 from palitune.models.generation.beam_search import limit_per_prompt
@@ -268,7 +269,8 @@ def compile_grammar(tokenizer: Any, grammar: ObjectGrammar) -> GrammarAutomaton:
     first_loc_id, first_seg_id = tokenizer.convert_tokens_to_ids(["<loc0000>", "<seg000>"])
     label_state: LabelState
     if grammar.labels is None:
-        separator = _encode(tokenizer, f"<loc0000>{OBJECT_SEPARATOR}<loc0000>")[1:-1]
+        [ids] = TextTokenizer(tokenizer).encode([f"<loc0000>{OBJECT_SEPARATOR}<loc0000>"])
+        separator = ids[1:-1]
         label_state = FreeTextState.initial(tokenizer, tuple(separator))
     else:
         label_state = _label_trie(tokenizer, grammar)
@@ -278,17 +280,14 @@ def compile_grammar(tokenizer: Any, grammar: ObjectGrammar) -> GrammarAutomaton:
 
 
 def _label_trie(tokenizer: Any, grammar: ObjectGrammar) -> TrieNode:
-    root = TrieNode()
+    root, text_tokenizer = TrieNode(), TextTokenizer(tokenizer)
     before = "<seg000>" if grammar.with_masks else "<loc0000>"
     for label in grammar.labels or ():
         text = f"{before} {label}" if label else before
-        root.insert(_encode(tokenizer, text)[1:]).can_end = True
-        with_separator = _encode(tokenizer, f"{text}{OBJECT_SEPARATOR}<loc0000>")[1:-1]
-        root.insert(with_separator).is_complete = True
+        label_ids, with_separator = text_tokenizer.encode(
+            [text, f"{text}{OBJECT_SEPARATOR}<loc0000>"]
+        )
+        root.insert(label_ids[1:]).can_end = True
+        root.insert(with_separator[1:-1]).is_complete = True
     root.finalize()
     return root
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

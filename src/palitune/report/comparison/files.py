@@ -18,6 +18,7 @@ from palitune.report.comparison.gains import TrainingGains, collect_gains
 from palitune.report.comparison.page import write_comparison_page
 from palitune.report.metrics_table import EMPTY_CELL
 from palitune.report.tables import Cell, TextTable, escape_markdown
+from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,7 +35,6 @@ def write_comparison_files(comparison: Comparison, folder: Path) -> Path:
 def print_comparison(comparison: Comparison, page: Path) -> None:
     """Print the tables and warnings, and the path of the page."""
     from rich import print as print_rich
-    from rich.markup import escape
 
     for table in comparison.tables:
         note = "± half the 95 % bootstrap confidence interval"
@@ -42,7 +42,7 @@ def print_comparison(comparison: Comparison, page: Path) -> None:
     if gains := collect_gains(comparison.tables):
         print_rich(_gains_table(gains).to_rich())
     for warning in comparison.warnings:
-        print_rich(f"[yellow]![/yellow] {escape(warning)}")
+        print_line(warning, "!", "yellow")
     print(f"comparison: {page} (also as comparison.md and comparison.csv)")
 
 

@@ -17,6 +17,7 @@ from palitune.report.pages.cards import ExampleCard, plain_text
 from palitune.report.rendering import write_page
 from palitune.report.run_writer import write_json
 from palitune.report.tables import TextTable, relative_to_max
+from palitune.terminal import print_line
 
 MAX_CLASSES = 100
 """Maximum number of classes in a table, the most frequent ones; `inspection.json` has all."""
@@ -40,7 +41,6 @@ def write_inspection_report(
         model: Base model, whose processor was used.
     """
     from rich import print as print_rich
-    from rich.markup import escape
 
     name = model_display_name(model)
     content = {
@@ -53,11 +53,10 @@ def write_inspection_report(
     page = _write_page(folder / "inspection.html", inspection.splits, warnings, name)
     print_rich(overview_table(inspection.splits).to_rich())
     for warning in warnings:
-        mark = "[red]✗[/red]" if warning.level == "bad" else "[yellow]·[/yellow]"
-        print_rich(f"{mark} {escape(warning.text)}")
+        print_line(warning.text, *(("✗", "red") if warning.level == "bad" else ("·", "yellow")))
     if not warnings:
-        print_rich("[green]✓[/green] no problems found")
-    print_rich(f"page: {page}")
+        print_line("no problems found", "✓", "green")
+    print_line(f"page: {page}")
 
 
 def _write_page(

@@ -8,7 +8,8 @@ from typing import Any
 
 from palitune.export.config import ExportConfig
 from palitune.export.parity import ParityReport
-from palitune.models.adapters.checkpoint import AdapterMetadata
+from palitune.export.vllm_plugin import TRIED_VERSIONS
+from palitune.models.adapters.checkpoint import AdapterMetadata, adapts_projector
 from palitune.models.adapters.combination import AdapterCombination
 from palitune.records import Example
 from palitune.report.metrics_table import metrics_table
@@ -43,6 +44,9 @@ def write_model_card(
         **_usage_fields(examples, settings),
         "title": settings.push_to_hub or folder.absolute().parent.name,
         "location": json.dumps(settings.push_to_hub or "."),
+        "folder": settings.push_to_hub or ".",
+        "vllm_versions": ", ".join(TRIED_VERSIONS),
+        "projector": any(map(adapts_projector, combination.paths)),
         "parity": parity,
         "sentences": parity.summary_lines(),
     }

@@ -9,6 +9,7 @@ from palitune.planning.alternatives import TrainingEstimate
 from palitune.planning.plan import CalibrationResult, PlanReport
 from palitune.report.run_writer import write_json
 from palitune.report.tables import Cell, TextTable
+from palitune.terminal import print_line
 
 GIB, MIB = 2**30, 2**20
 DEVICE_NAMES = {"cuda": "GPU", "cpu": "CPU"}
@@ -19,18 +20,17 @@ def write_plan_report(
 ) -> None:
     """Write `plan.json` and print the plan."""
     from rich import print as print_rich
-    from rich.markup import escape
 
     write_json(folder / "plan.json", plan_to_json(plan_report, calibration))
     print_rich(_memory_table(plan_report).to_rich())
     for sentence in summary_lines(plan_report):
-        print_rich(escape(sentence))
+        print_line(sentence)
     print_rich(_alternatives_table(plan_report).to_rich())
     if plan_report.released_models:
         print_rich(_released_models_table(plan_report).to_rich())
     if calibration:
-        print_rich(escape(calibration_sentence(calibration)))
-    print_rich(f"plan: {folder / 'plan.json'}")
+        print_line(calibration_sentence(calibration))
+    print_line(f"plan: {folder / 'plan.json'}")
 
 
 def plan_to_json(plan_report: PlanReport, calibration: CalibrationResult | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from palitune.report.tables import TextTable, relative_to_max
 from palitune.tasks.base import TextTask
 from palitune.tasks.detection import Detection
 from palitune.tasks.infer_task import TaskPrompt
+from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -202,8 +203,8 @@ def write_prediction_report(
     task = f"{task_prompt.task.name} ({task_prompt.reason})"
     page = writer.write_outputs([*facts, ("prompt", task_prompt.prompt), ("task", task)])
     print_rich(writer.count_table().to_rich())
-    print_rich(f"images: {writer.summary()}")
-    print_rich(f"page: {page}")
+    print_line(f"images: {writer.summary()}")
+    print_line(f"page: {page}")
 
 
 def to_record(task_prompt: TaskPrompt, example: Example, prediction: Prediction) -> dict[str, Any]:

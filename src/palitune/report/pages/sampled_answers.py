@@ -76,7 +76,7 @@ def _draw_answers(
     if not paths:
         return ()
     name = Path(paths[0]).name
-    reference = value_from_json(sample["reference"])
+    reference = value_from_json(sample["reference"], size)
     if any(isinstance(item, str) for item in reference):
         image = load_image_grid(paths, size, _MAX_SHORT_SIDE)
         return (encode_image(image, f"Input image {name}"),)
@@ -87,7 +87,7 @@ def _draw_answers(
         sides["worst"] = answers[-1]
     drawn = []
     for caption, answer in sides.items():
-        instances = get_instances(value_from_json(answer["prediction"]))
+        instances = get_instances(value_from_json(answer["prediction"], size))
         boxes = draw_instances(image, instances, size=size, references=reference)
         alt = f"{caption} answer on {name}: {join_labels(instances)}"
         drawn.append(encode_image(boxes, alt, caption=caption))

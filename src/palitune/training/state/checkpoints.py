@@ -89,6 +89,11 @@ class CheckpointManager:
             )
         return None
 
+    def delete_all(self) -> None:
+        """Delete the checkpoints of an earlier run in the same folder."""
+        for checkpoint in self.list_newest_first():
+            self._delete(checkpoint)
+
     def describe_latest(self) -> str:
         """Name the checkpoint from which a run that ended early can be resumed."""
         checkpoints = self.list_newest_first()

@@ -5,6 +5,7 @@ checksums. They contain the trainable weights, the optimizer state, the step of 
 the data order, and the states of the random generators of every process.
 """
 
+import json
 import random
 import signal
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
@@ -21,6 +23,7 @@ from transformers.trainer_callback import TrainerState
 from palitune.distributed import collectives, preemption
 from palitune.errors import TrainingError
 from palitune.training.config import TrainingConfig
+from palitune.training.data import TrainingData
 from palitune.training.state import deepspeed, state_files
 from palitune.training.state.checkpoints import CheckpointManager, validate_checkpoint
 from palitune.training.state.paged_optimizer import restore_paging
@@ -45,10 +48,26 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
-        init_fn = partial(_init_worker_ignoring_sigterm, loader.worker_init_fn)
+        init_fn = partial(_init_worker_ignoring_signals, loader.worker_init_fn)
         # accelerate reads from the inner loader, and copies the outer one when a run is resumed.
         loader.worker_init_fn = loader.base_dataloader.worker_init_fn = init_fn
         return loader
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the schedule, whose first step would otherwise have the learning rate 0."""
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        if not hasattr(schedule, "lr_lambdas"):
+            return schedule
+        first = 1 / (self.args.get_warmup_steps(num_training_steps) + 1)
+        schedule.lr_lambdas = [partial(_scale_above_zero, f, first) for f in schedule.lr_lambdas]
+        rates = [
+            rate * scale(schedule.last_epoch)
+            for rate, scale in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+        return schedule
 
     def _prepare_for_training(self, steps: int, loader: Any, checkpoint: str | None) -> Any:
         """Load our checkpoint instead of the stock one if DeepSpeed is enabled."""
@@ -108,15 +127,11 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
         """Load the weights of a checkpoint into the network."""
         saved = load_file(Path(resume_from_checkpoint) / WEIGHTS_FILE)
         parameters = self._named_trainable_parameters()
-        shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
-        saved_shapes = {name: tuple(weight.shape) for name, weight in saved.items()}
-        if differences := sorted(set(shapes.items()) ^ set(saved_shapes.items())):
-            name, _ = differences[0]
-            raise TrainingError(
-                f"{resume_from_checkpoint} was trained with other adapter settings: {name} has "
-                f"shape {saved_shapes.get(name)} there and {shapes.get(name)} in this run. Use the "
-                "same adapter settings, or another output_dir."
-            )
+        _check_shapes(
+            Path(resume_from_checkpoint),
+            {name: tuple(weight.shape) for name, weight in saved.items()},
+            {name: tuple(weight.shape) for name, weight in parameters.items()},
+        )
         with torch.no_grad():
             for name, weight in parameters.items():
                 weight.copy_(saved[name])
@@ -144,17 +159,7 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
             return
         self._locate_best_checkpoint()
         saved = state_files.load_tree(Path(checkpoint) / STATE_STEM)
-        order = self.data_order_settings
-        if saved["order"] != order:
-            changes = " and ".join(
-                f"{name} was {value} and is now {order[name]}"
-                for name, value in saved["order"].items()
-                if value != order[name]
-            )
-            raise TrainingError(
-                f"Cannot resume from {checkpoint}: {changes}. Start a new run in another "
-                "output_dir."
-            )
+        _check_data_order(Path(checkpoint), saved["order"], self.data_order_settings)
         if self.is_deepspeed_enabled:
             deepspeed.load_optimizer_state(self.optimizer.optimizer, saved["optimizer"])
         else:
@@ -191,8 +196,12 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
+def _scale_above_zero(scale: Callable[[int], float], first: float, step: int) -> float:
+    return scale(step) or first if step == 0 else scale(step)
+
+
 class PreemptionCallback(TrainerCallback):  # type: ignore[misc]
-    """After SIGTERM in any process, save a checkpoint of the current step and end the run."""
+    """After SIGTERM or Ctrl-C in any process, save the current step and end the run."""
 
     def __init__(self) -> None:
         self.preempted = False
@@ -206,10 +215,78 @@ class PreemptionCallback(TrainerCallback):  # type: ignore[misc]
             raise preemption.Preempted
 
 
-def _init_worker_ignoring_sigterm(worker_init_fn: Callable[[int], None], worker_id: int) -> None:
-    """Start a data worker that continues after SIGTERM, so that the current step can finish."""
+def _init_worker_ignoring_signals(worker_init_fn: Callable[[int], None], worker_id: int) -> None:
+    """Start a data worker that ignores SIGTERM and Ctrl-C, so that the current step can finish."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker_init_fn(worker_id)
+
+
+def check_resumable(
+    network: Any,
+    data: TrainingData,
+    settings: TrainingConfig,
+    run_folder: str,
+    *,
+    compare_examples: bool = True,
+) -> None:
+    """Compare a run with the checkpoint it resumes from, before anything is written.
+
+    Args:
+        network: Network with its trainable adapter.
+        data: Training set.
+        settings: Settings of the training.
+        run_folder: Run folder.
+        compare_examples: Whether the number of examples must be the same.
+
+    Raises:
+        TrainingError: The checkpoint has other weights or another order of the data.
+    """
+    checkpoint = checkpoint_to_resume(settings, CheckpointManager(Path(run_folder) / "checkpoints"))
+    if checkpoint is None:
+        return
+    with safe_open(checkpoint / WEIGHTS_FILE, framework="pt") as file:
+        names = list(file.keys())
+        saved_shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    _check_shapes(
+        checkpoint, saved_shapes, {name: tuple(p.shape) for name, p in parameters.items()}
+    )
+    state = json.loads((checkpoint / f"{STATE_STEM}.json").read_text(encoding="utf-8"))
+    training_set = data.training_set
+    order = {"global_batch_size": settings.global_batch_size, "seed": training_set.seed}
+    if compare_examples:
+        order["examples"] = len(training_set)
+    _check_data_order(
+        checkpoint, {name: v for name, v in state["order"].items() if name in order}, order
+    )
+
+
+def _check_shapes(
+    checkpoint: Path,
+    saved: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    if differences := sorted(set(shapes.items()) ^ set(saved.items())):
+        name, _ = differences[0]
+        raise TrainingError(
+            f"{checkpoint} was trained with other adapter settings: {name} has shape "
+            f"{saved.get(name)} there and {shapes.get(name)} in this run. Use the same adapter "
+            "settings, or another output_dir."
+        )
+
+
+def _check_data_order(
+    checkpoint: Path, saved: Mapping[str, int], current: Mapping[str, int]
+) -> None:
+    if changes := " and ".join(
+        f"{name} was {value} and is now {current[name]}"
+        for name, value in saved.items()
+        if value != current[name]
+    ):
+        raise TrainingError(
+            f"Cannot resume from {checkpoint}: {changes}. Start a new run in another output_dir."
+        )
 
 
 def checkpoint_to_resume(settings: TrainingConfig, checkpoints: CheckpointManager) -> Path | None:

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from palitune.data.dataset import load_split
 from palitune.data.inspection.scan import InspectionConfig, scan
@@ -70,3 +73,20 @@ def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path, processor:
     (tmp_path / "train.json").write_text("not json")
     with pytest.raises(DataError, match=r"train\.json"):
         scan(Coco(path=str(tmp_path)).dataset_specs(Detection()), processor, CONFIG)
+
+
+def test_control_tokens_and_texts_that_change_are_found(tmp_path: Path, processor: Any) -> None:
+    write_toy_jsonl(tmp_path)
+    file = tmp_path / "train.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    records[3]["text"] = "press <eos> to end"
+    records[5]["text"] = "a\u2581b"
+    file.write_text("\n".join(map(json.dumps, records)))
+    # As in Gemma's tokenizer, U+2581 stands for a space.
+    backend = processor.tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Replace("\u2581", " ")
+    config = replace(CONFIG, splits=["train"])
+    (split,) = scan(Jsonl(path=str(tmp_path)).dataset_specs(Ocr()), processor, config).splits
+    assert (split.stats["control_words"], split.stats["bad_rows"]) == (1, 1)
+    assert split.stats["examples"] == len(records) - 1
+    assert f"{file}:6: the suffix 'a\u2581b' cannot be learned" in split.skipped[0]

@@ -24,7 +24,10 @@ TOKENS = {
     "example": {"max": 120.0},
     "suffix": {"max": 40.0},
 }
-VALID = {"bad_rows": 0, "repeated_questions": 0, "left_out": [], "objects": {}, "tokens": TOKENS}
+VALID = {
+    "bad_rows": 0, "repeated_questions": 0, "control_words": 0, "left_out": [], "objects": {},
+    "tokens": TOKENS,
+}  # fmt: skip
 
 
 def split(
@@ -138,3 +141,10 @@ def test_a_long_list_is_truncated() -> None:
     labels = {f"class {number}": 20 for number in range(30)}
     (sentence,) = warnings(split(labels=labels, task=Detection(classes=["class 1"])))
     assert sentence.endswith("class 11, class 12 and 17 more")
+
+
+def test_examples_with_control_tokens_are_reported() -> None:
+    report = InspectionReport(splits=[split(control_words=2)], duplicates=DuplicateImages({}, {}))
+    [warning] = inspection_warnings(report, CONFIG)
+    assert warning.level == "odd"
+    assert warning.text.startswith("boats, train: 2 examples with a control token such as <eos>")

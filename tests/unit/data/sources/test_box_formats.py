@@ -79,7 +79,8 @@ def test_a_box_in_any_formatat_is_read_in_whole_pixels(box: Box) -> None:
             BoxReader(BoxFormat.xywh),
             [500, 300, 600, 400],
             "box must lie inside the image (640x480 px), got x1=1100. Boxes are [x, y, width, "
-            "height] in pixels.",
+            "height] in pixels. As corners x0, y0, x1, y1 the numbers lie inside; write the width "
+            "and the height instead.",
         ),
     ],
 )

@@ -145,10 +145,6 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
             {"bbox": [30, 2, 60, 20]},
             f"box must lie inside the image (40x30 px), got x1=90. Boxes are {BOX_DESCRIPTION}.",
         ),
-        (
-            {"bbox": [1, 2, 0, 20]},
-            f"box must have an area, got [1.0, 2.0, 1.0, 22.0]. Boxes are {BOX_DESCRIPTION}.",
-        ),
         ({"bbox": None}, f"box must be four numbers, got None. Boxes are {BOX_DESCRIPTION}."),
         (
             {"bbox": [0.1, 0.1, 0.5, 0.5]},
@@ -229,8 +225,8 @@ def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) 
 
 def test_another_json_file_is_an_error(tmp_path: Path, content: Content) -> None:
     assert file_error(tmp_path, "{") == (
-        "file must be JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
-        "(char 1)). Export the annotations again."
+        "file must be JSON (Expecting property name enclosed in double quotes, column 2). "
+        "Export the annotations again."
     )
     for wrong in ([], {"annotations": []}, {"images": [], "annotations": {}}):
         assert "a COCO annotation file must have a list of objects" in file_error(tmp_path, wrong)

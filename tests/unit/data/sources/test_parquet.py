@@ -1,6 +1,8 @@
 """Tables: embedded images, shards, names of numeric categories, and invalid files."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +191,42 @@ def test_files_of_datasets_are_read_with_their_class_names(tmp_path: Path) -> No
         found = row_of(tmp_path / folder, box_format=BoxFormat.xywh)
         assert found.instances == (Instance("buoy", (1, 2, 11, 22)),)
         assert found.classes == ("boat", "buoy")
+
+
+DAMAGED = """
+import random, sys
+from pathlib import Path
+from palitune.data.sources.parquet import Parquet
+from palitune.errors import DataError
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+intact, rng = (folder / name).read_bytes(), random.Random(0)
+for attempt in range(120):
+    content = bytearray(intact)
+    for _ in range(rng.choice((1, 1, 4, 40))):
+        start = rng.randrange(len(content))
+        content[start : start + rng.choice((1, 1, 8))] = rng.randbytes(rng.choice((1, 1, 8)))
+    (folder / name).write_bytes(content[: rng.choice((len(content), rng.randrange(len(content))))])
+    try:
+        list(Parquet(path=str(folder)).rows("train"))
+    except DataError as error:
+        assert "\\n" not in str(error), error
+"""
+
+
+@pytest.mark.parametrize("form", ["parquet", "stream", "file"])
+def test_a_damaged_table_is_a_sentence_and_does_not_end_the_process(
+    form: str, tmp_path: Path
+) -> None:
+    rows = [{"image": {"bytes": png(n), "path": None}, "text": "a" * n} for n in range(20)]
+    table, name = pa.Table.from_pylist(rows), "train.parquet"
+    if form == "parquet":
+        parquet.write_table(table, tmp_path / name)
+    else:
+        name = "train.arrow"
+        new = pa.ipc.new_stream if form == "stream" else pa.ipc.new_file
+        with pa.OSFile(str(tmp_path / name), "wb") as sink, new(sink, table.schema) as writer:
+            writer.write_table(table)
+    program = [sys.executable, "-c", DAMAGED, str(tmp_path), name]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -42,6 +42,7 @@ def test_a_row_is_read_in_full(tmp_path: Path) -> None:
         size=(40, 30),
         location=f"{tmp_path}/train/a.xml",
         instances=(Instance("boat", (1, 2, 11, 22)),),
+        classes=("boat",),
     )
 
 

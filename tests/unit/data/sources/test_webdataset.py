@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palitune.data.sources.webdataset import WebDataset
+from palitune.data.sources.webdataset import MAX_MEMBER_BYTES, WebDataset
 from palitune.errors import DataError
 from palitune.records import Row
 
@@ -129,3 +129,21 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, image: bytes) ->
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(DataError, match=r"file must be a tar file \("):
         rows(folder)
+
+
+def test_a_file_that_claims_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.txt")
+    info.size = MAX_MEMBER_BYTES + 1
+    (tmp_path / "train.tar").write_bytes(info.tobuf() + b"\0" * 1024)
+    with pytest.raises(DataError, match=r"files must have at most \d+ bytes .* got 'a\.txt'"):
+        rows(tmp_path)
+
+
+def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.txt")
+    info.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**42)}
+    info.size = 1
+    with tarfile.open(tmp_path / "train.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"x"))
+    with pytest.raises(DataError, match=r"got 'a\.txt', which is sparse"):
+        rows(tmp_path)

@@ -169,3 +169,9 @@ def test_missing_label_files_are_an_error(folder: Path) -> None:
 def test_the_error_of_a_missing_split_lists_the_splits(folder: Path) -> None:
     with pytest.raises(DataError, match=r"no split 'test' .*splits: train"):
         list(Yolo(path=str(folder)).rows("test"))
+
+
+def test_a_path_with_a_name_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text(f"names: [boat]\ntrain: {'x' * 300}\n")
+    with pytest.raises(DataError, match=r"data\.yaml: train must be a path .* does not exist"):
+        list(Yolo(path=str(tmp_path)).rows("train"))

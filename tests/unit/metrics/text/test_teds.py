@@ -1,12 +1,21 @@
 """Similarity of tables: cases counted by hand, and the definition of the edit distance itself."""
 
+import time
 from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palitune.metrics.text.teds import TableNode, _tree_edit_distance, teds
+from palitune.metrics.text.teds import (
+    MAX_CHARACTERS,
+    TableNode,
+    TableTooLargeError,
+    Teds,
+    _tree_edit_distance,
+    teds,
+)
+from palitune.records import Example, Prediction
 
 
 def table(*rows: str) -> str:
@@ -79,3 +88,56 @@ def test_the_distance_is_what_its_definition_says(first: Tree, second: Tree) -> 
     assert _tree_edit_distance(node(first), node(second), structure_only=False) == edits(
         (first,), (second,)
     )
+
+
+MARKUP = st.lists(
+    st.sampled_from(
+        ["<table>", "<tr>", "<td>", "</td>", "<![", "<![CDATA[", "[", "]]>", "<!--", "<!", "<?",
+         "</", "<", "&", "&#", "&#x110000;", "a", "<b>", "</b>", "<td colspan=", '"', "'", ">",
+         "<script>", "\0"]
+    ),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@given(MARKUP | st.text())
+def test_any_answer_has_a_similarity(answer: str) -> None:
+    assert -1 <= teds("<table>" + answer, TWO) <= 1
+    assert -1 <= teds(answer, TWO, structure_only=True) <= 1
+
+
+def test_a_marked_section_is_no_content() -> None:
+    assert teds(TWO.replace(">b<", "><![[/red]>b<"), TWO) == 1
+    assert teds(TWO.replace(">b<", "><![CDATA[x]]>b<"), TWO) == 1
+
+
+HOSTILE = {
+    "deep": "<table>" + "<div>" * 6000,
+    "deep cells": "<table><tr><td>" + "<b>" * 6000 + "</i>" * 6000,
+    "long": "<table>" + "x" * MAX_CHARACTERS,
+    "many cells": "<table>" + "<tr>" + "<td>" * 30_000,
+    "many rows": "<table>" + "<tr><td>x</td></tr>" * 5000,
+    "much content": "<table><tr>" + "<td>" + "<td>".join(["x" * 90_000] * 2),
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_a_table_beyond_the_limits_scores_0_and_is_counted(
+    answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    metric = Teds()
+    reference = table(*["<td>a</td><td>b</td>" * 10] * 20)
+    example = Example(
+        id="7", images=(), size=(1, 1), prefix="", suffixes=(), reference=(reference,), location=""
+    )
+    started = time.process_time()
+    scores = metric.update(example, Prediction(id="7", text=answer, value=answer))
+    assert time.process_time() - started < 10
+    assert scores == {"teds": 0.0, "teds_structure": 0.0}
+    assert metric.num_too_large == 1
+    assert "teds: example 1 scores 0: " in caplog.text
+
+
+def test_tables_beyond_the_limits_raise_an_error() -> None:
+    with pytest.raises(TableTooLargeError, match="must not nest more than 100 elements"):
+        teds(HOSTILE["deep"], TWO)

@@ -14,8 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from palitune.errors import ModelError
 from palitune.models.adapters import checkpoint
-from palitune.models.adapters.checkpoint import load_adapter, save_adapter
+from palitune.models.adapters.checkpoint import (
+    AdapterMetadata,
+    _load_weights,
+    load_adapter,
+    save_adapter,
+)
 from palitune.models.adapters.config import AdapterConfig, Full, Initialization, Lora, Qlora
+from palitune.models.adapters.stored_lora import read_lora_config
 from palitune.models.config import Local
 from palitune.models.loading import load, load_for_inference, load_for_training
 from palitune.models.paligemma import PaliGemmaPrefixLM
@@ -273,8 +279,8 @@ def test_a_file_with_fewer_tensors_than_were_saved_is_refused(
 
 def test_weights_of_another_network_are_refused_for_full(model: Local, tmp_path: Path) -> None:
     save_adapter(trained(model, Full(trainable_parts=["projector"])), tmp_path, model)
-    damage(tmp_path, lambda tensors: tensors.update({"model.head": torch.ones(2)}))
-    with pytest.raises(ModelError, match=r"the network has no weight model\.head"):
+    damage(tmp_path, lambda tensors: tensors.update({"head": torch.ones(2)}))
+    with pytest.raises(ModelError, match=r"the network has no weight head"):
         load_for_inference(model, Lora(path=str(tmp_path)))
 
 
@@ -312,8 +318,50 @@ def test_a_base_loaded_with_other_softcaps_is_refused(model: Local, saved: Path)
 @pytest.mark.parametrize("missing", ["palitune.json", "adapter_model.safetensors"])
 def test_an_incomplete_folder_is_refused(missing: str, model: Local, saved: Path) -> None:
     (saved / missing).unlink()
+    (saved / "adapter_config.json").unlink()
     with pytest.raises(ModelError, match=missing):
         load_for_inference(model, Lora(path=str(saved)))
+
+
+@pytest.mark.parametrize("former_names", [False, True])
+def test_a_plain_peft_adapter_is_loaded_with_a_warning(
+    former_names: bool, model: Local, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = logits(load_for_inference(model, Lora(path=str(saved))))
+    (saved / "palitune.json").unlink()
+    config = json.loads((saved / "adapter_config.json").read_text())
+    config["target_modules"] = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"]
+    (saved / "adapter_config.json").write_text(json.dumps(config))
+    if former_names:
+        file = saved / "adapter_model.safetensors"
+        current, former = "model.model.language_model.", "model.language_model.model."
+        save_file({name.replace(current, former): v for name, v in load_file(file).items()}, file)
+    assert torch.equal(logits(load_for_inference(model, Lora(path=str(saved)))), expected)
+    assert "is a plain PEFT adapter without palitune.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("peft_type", "IA3", "peft_type must be LORA, got IA3"),
+        ("modules_to_save", ["lm_head"], "modules_to_save must be "),
+        ("bias", "all", 'bias must be "none"'),
+    ],
+)
+def test_a_plain_peft_adapter_that_is_more_than_lora_is_refused(
+    key: str, value: object, message: str, model: Local, saved: Path
+) -> None:
+    (saved / "palitune.json").unlink()
+    config = json.loads((saved / "adapter_config.json").read_text())
+    (saved / "adapter_config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match=message):
+        load_for_inference(model, Lora(path=str(saved)))
+
+
+def test_the_path_may_be_a_run_folder(saved: Path) -> None:
+    assert Lora(path=str(saved.parent)).path == str(saved)
+    assert Full(path=str(saved)).path == str(saved)
+    assert Lora(path="missing").path == "missing"
 
 
 def test_saving_keeps_other_files_of_the_folder(model: Local, tmp_path: Path) -> None:
@@ -325,3 +373,75 @@ def test_saving_keeps_other_files_of_the_folder(model: Local, tmp_path: Path) ->
         "notes.txt",
         "palitune.json",
     ]
+
+
+def change_config(folder: Path, name: str, value: Any) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+
+
+HOSTILE_FIELDS: dict[str, tuple[str, Any, str]] = {
+    "a huge rank": ("r", 10**9, "r must be an integer from 1"),
+    "another rank": ("r", 8, r"r must be the rank of the weights, \[4\], got \[8\]"),
+    "a rank as text": ("r", "4", "r must be an integer"),
+    "a boolean rank": ("r", True, "r must be an integer"),
+    "NaN": ("lora_alpha", float("nan"), "lora_alpha must be a positive number"),
+    "an endless number": ("lora_alpha", 10**400, "lora_alpha must be a positive number"),
+    "a regular expression": ("target_modules", "(a+)+$", "must be a list of module names"),
+    "one in a list": ("target_modules", ["(a+)+$"], "must be a list of module names"),
+    "no modules": ("target_modules", [], "must be a list of module names"),
+    "a pattern": ("rank_pattern", {"(.*)*x": 4}, "rank_pattern must be ranks by the name"),
+    "a rank in a pattern": ("rank_pattern", {"q_proj": 10**6}, "rank_pattern must be ranks"),
+    "an initialization": ("init_lora_weights", "pissa", "init_lora_weights must be True"),
+    "a computation": ("init_lora_weights", "pissa_niter_999999", "must be True"),
+    "saved modules": ("modules_to_save", ["lm_head"], "modules_to_save must be None"),
+    "an unknown field": ("run_this", "import os", "'run_this' is not a field of a LoRA"),
+    "another method": ("peft_type", "PREFIX_TUNING", "peft_type must be"),
+    "a replication": ("layer_replication", [[0, 10**6]], "layer_replication must be None"),
+    "a bias": ("bias", "all", "bias must be 'none'"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"), HOSTILE_FIELDS.values(), ids=list(HOSTILE_FIELDS)
+)
+def test_a_hostile_configuration_is_refused_in_one_sentence(
+    name: str, value: Any, message: str, model: Local, saved: Path
+) -> None:
+    weights = load_file(saved / "adapter_model.safetensors")
+    change_config(saved, name, value)
+    with pytest.raises(ModelError, match=message) as raised:
+        read_lora_config(saved, weights)
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, "3", '{"r": ', "\ufeff\ud800", '{"r": 1e999}'])
+def test_a_damaged_configuration_is_refused(content: str, saved: Path) -> None:
+    weights = load_file(saved / "adapter_model.safetensors")
+    (saved / "adapter_config.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ModelError, match=r"adapter_config\.json"):
+        read_lora_config(saved, weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tensors", "84"), ("bits", True), ("base", 3), ("resolution", None), ("more", 1)],
+)
+def test_metadata_of_other_types_are_refused(name: str, value: Any, saved: Path) -> None:
+    file = saved / "palitune.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(ModelError, match=r"palitune\.json is missing or unreadable"):
+        AdapterMetadata.read(saved)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), None])
+def test_weights_that_are_not_finite_floats_are_refused(number: float | None, saved: Path) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        if number is None:
+            tensors[KEY] = tensors[KEY].to(torch.int32)
+        else:
+            tensors[KEY][0, 0] = number
+
+    damage(saved, change)
+    with pytest.raises(ModelError, match="must hold finite floating-point numbers"):
+        _load_weights(saved, AdapterMetadata.read(saved))

@@ -41,6 +41,7 @@ class ContextTokenizer:
     """A tokenizer that splits `boat` differently before a separator, as merges may do."""
 
     eos_token_id = 1
+    all_special_tokens = ("<pad>", "<eos>")
     pieces = ("<pad>", "<eos>", " boat", " bo", "at ;", " ", " buoy", " ;")
 
     def __init__(self) -> None:
@@ -51,14 +52,19 @@ class ContextTokenizer:
     def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
         return [self.number[token] for token in tokens]
 
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+    def __call__(self, texts: str | list[str], add_special_tokens: bool) -> dict[str, Any]:
+        if isinstance(texts, str):
+            return {"input_ids": self._encode(texts)}
+        return {"input_ids": [self._encode(text) for text in texts]}
+
+    def _encode(self, text: str) -> list[int]:
         text = text.replace(" boat ; ", " bo|at ;| ")
         token_ids = []
         while text := text.removeprefix("|"):
             piece = max((p for p in self.number if text.startswith(p)), key=len)
             token_ids.append(self.number[piece])
             text = text[len(piece) :]
-        return {"input_ids": token_ids}
+        return token_ids
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "embedded"])

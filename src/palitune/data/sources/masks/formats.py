@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palitune.data.sources.box_formats import SWAPPED_HINT
 from palitune.data.sources.validation import are_numbers, short_repr
 from palitune.errors import DataError
 from palitune.metrics.objects.matching import box_area, intersection_area
-from palitune.records import Box, Mask, Size, mask_from_json
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from palitune.records import Box, Mask, Size
+from palitune.run_lengths import decode_run_lengths
 
 MASK_DESCRIPTION = (
     "polygons [[x0, y0, x1, y1, x2, y2, ...], ...] or run lengths {'size': [h, w], 'counts': ...}"
@@ -48,7 +45,10 @@ def parse_segmentation(
         DataError: The value is neither, does not fit the image, or has no pixel.
     """
     if isinstance(segmentation, dict):
-        mask = _mask_from_rle(segmentation, size, location)
+        try:
+            mask = decode_run_lengths(segmentation, size)
+        except ValueError as error:
+            raise DataError(f"{location}: {error}") from None
     elif isinstance(segmentation, list) and segmentation:
         mask = _mask_from_polygons(_flat_polygons(segmentation), size, location, normalized)
     else:
@@ -154,7 +154,7 @@ def _mask_from_polygons(polygons: list[Any], size: Size, location: str, normaliz
         _check_polygon(polygon, _UNIT_SIZE if normalized else size, location)
     scale = size if normalized else _UNIT_SIZE
     scaled = [[float(c * scale[i % 2]) for i, c in enumerate(polygon)] for polygon in polygons]
-    return mask_from_json(coco_mask.merge(coco_mask.frPyObjects(scaled, height, width)))
+    return decode_run_lengths(coco_mask.merge(coco_mask.frPyObjects(scaled, height, width)))
 
 
 def _check_polygon(polygon: Any, size: Size, location: str) -> None:
@@ -182,56 +182,3 @@ def _check_polygon(polygon: Any, size: Size, location: str) -> None:
 def _is_inside_image(box: Box, size: Size) -> bool:
     slack = 0.01 if size == _UNIT_SIZE else 1
     return min(box) >= -slack and box[2] <= size[0] + slack and box[3] <= size[1] + slack
-
-
-def _mask_from_rle(rle: dict[str, Any], size: Size, location: str) -> Mask:
-    """Decode run lengths: columns one after the other, runs outside and inside by turns."""
-    import numpy as np
-
-    width, height = size
-    if rle.get("size") != [height, width]:
-        raise DataError(
-            f"{location}: run lengths must have the size [{height}, {width}] (height, width) of "
-            f"the image, got {short_repr(rle.get('size'))}. Export the mask for this image."
-        )
-    counts = rle.get("counts")
-    lengths = None
-    if isinstance(counts, str | bytes):
-        lengths = _decompress_rle(counts)
-    elif isinstance(counts, list) and {int}.issuperset(map(type, counts)) and are_numbers(counts):
-        lengths = np.array(counts, np.int64)
-    if lengths is None or (lengths < 0).any() or lengths.sum() != width * height:
-        raise DataError(
-            f"{location}: run lengths must add up to the {width * height} pixels of the image, got "
-            f"{short_repr(counts)}. Export the mask again."
-        )
-    mask: Mask = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size).T
-    return mask
-
-
-def _decompress_rle(counts: str | bytes) -> "npt.NDArray[np.int64] | None":
-    """Decompress COCO's run lengths; return None if they are damaged.
-
-    The format is that of pycocotools' `rleFrString`, which reads past the end of damaged input.
-    From ASCII 48 on, a character holds six bits: five of a number and one for "more follows". A
-    number is signed, and from the fourth on the difference to the number before the last.
-    """
-    import numpy as np
-
-    raw = np.frombuffer(
-        counts.encode("ascii", "replace") if isinstance(counts, str) else counts, np.uint8
-    )
-    codes = raw.astype(np.int64) - 48
-    if not len(codes) or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
-        return None
-    ends = np.flatnonzero((codes & 32) == 0)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    if lengths.max() > 7:
-        return None
-    digit = np.arange(len(codes)) - np.repeat(starts, lengths)
-    values = np.add.reduceat((codes & 31) << (5 * digit), starts)
-    values -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values

@@ -1,0 +1,64 @@
+"""Answer the prompts of `write_answers.py` by vLLM with Palitune's plugin; all must be equal."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ["VLLM_PLUGINS"] = "palitune"
+
+from PIL import Image
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from vllm import LLM, SamplingParams
+
+MAX_NEW_TOKENS = 40
+read_vocabulary = PreTrainedTokenizerFast.get_vocab
+
+
+def vocabulary_with_newline(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Add the newline, which vLLM looks up, by the name that released tokenizers have for it."""
+    vocabulary = read_vocabulary(tokenizer)
+    return {**vocabulary, "\n": vocabulary.get("\n", vocabulary.get("Ċ"))}
+
+
+def main(folder: Path) -> None:
+    PreTrainedTokenizerFast.get_vocab = vocabulary_with_newline
+    lines = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    settings = {
+        "model": str(folder),
+        "dtype": "float32",
+        "enforce_eager": True,
+        "max_model_len": 256,
+        "max_num_seqs": 16,
+        "limit_mm_per_prompt": {"image": 1},
+        "enable_prefix_caching": False,
+        "enable_chunked_prefill": False,
+    }
+    refusal = ""
+    try:
+        LLM(**{**settings, "enable_prefix_caching": True})
+    except ValueError as error:
+        refusal = str(error)
+    assert "PaliGemma reads its prompt in both directions" in refusal, refusal
+    engine = LLM(**settings)
+    sampling = SamplingParams(temperature=0, max_tokens=MAX_NEW_TOKENS, skip_special_tokens=False)
+    prompts = [
+        {
+            "prompt": line["prompt"],
+            "multi_modal_data": {"image": Image.open(line["image"]).convert("RGB")},
+        }
+        for line in lines
+    ]
+    outputs = [output.outputs[0].text for output in engine.generate(prompts, sampling)]
+    pairs = [
+        (line, output.removesuffix("<eos>")) for line, output in zip(lines, outputs, strict=True)
+    ]
+    equal = sum(line["answer"] == output for line, output in pairs)
+    print(f"vLLM, {folder.name}: {equal} of {len(lines)} answers are those of Palitune")
+    for line, output in pairs:
+        assert line["answer"] == output, (line, output)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,343 @@
+"""Feed random and damaged input to the readers; each must return a value or raise one sentence.
+
+    python scripts/fuzz.py --seconds 600 --seed 0
+
+A child process runs the cases, so that a memory fault is found too. A failed case is printed with
+the command that repeats it. The exit code is the number of failures, at most 100.
+"""
+
+import argparse
+import faulthandler
+import io
+import json
+import os
+import random
+import signal
+import string
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+CASE_SECONDS = 20
+"""CPU time after which a case counts as a hang."""
+MAX_MESSAGE_CHARACTERS = 2000
+WORDS = [
+    "<loc0000>", "<loc1023>", "<seg000>", "<seg127>", "<table>", "<tr>", "<td>", "<![", "<!--",
+    "]]>", "<image>", "<eos>", "${oc.env:HOME}", "[/red]", "\\ud800", "\ud800", "\u2581", "\x00",
+    "\u202e", "\n", "; ", "NaN", "1e999", "-1", "[", "{", "}", "]", '"', ":", ",", "&a", "*a",
+    "null", "\ufeff",
+]  # fmt: skip
+
+Case = Callable[[random.Random, Path], None]
+
+
+def random_text(rng: random.Random) -> str:
+    """Return a short text of words that readers treat specially, and of random characters."""
+    pieces = [
+        rng.choice(WORDS) if rng.random() < 0.6 else rng.choice(string.printable)
+        for _ in range(rng.randrange(30))
+    ]
+    return "".join(pieces) * rng.choice([1, 1, 1, 200])
+
+
+def random_json(rng: random.Random, depth: int = 0) -> Any:
+    """Return a random JSON value."""
+    kind = rng.randrange(9 if depth < 4 else 6)
+    simple = (
+        None,
+        rng.random() < 0.5,
+        rng.choice([0, -1, 7, 2**31, 2**63, 10**400]),
+        rng.choice([0.5, -0.5, float("nan"), float("inf"), 1e308]),
+        random_text(rng),
+        "a.png",
+    )
+    if kind < 6:
+        return simple[kind]
+    if kind == 6:
+        keys = ("image", "bbox", "box", "label", "id", "text", "size", "counts", "segmentation")
+        return {rng.choice(keys): random_json(rng, depth + 1) for _ in range(rng.randrange(5))}
+    return [random_json(rng, depth + 1) for _ in range(rng.randrange(6))]
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Return content with some bytes changed, removed or repeated."""
+    changed = bytearray(content)
+    for _ in range(rng.choice([1, 1, 3, 20])):
+        start = rng.randrange(len(changed) + 1)
+        end = min(len(changed), start + rng.choice([1, 1, 4, 64]))
+        changed[start:end] = rng.choice(
+            [
+                rng.randbytes(end - start),
+                b"",
+                changed[start:end] * 2,
+                random_text(rng).encode("utf-8", "replace"),
+            ]
+        )
+    return bytes(changed)
+
+
+def set_random_field(value: Any, rng: random.Random) -> Any:
+    """Replace one value inside a JSON value by a random one."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(sorted(value))
+        return value | {key: set_random_field(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        index = rng.randrange(len(value))
+        return [*value[:index], set_random_field(value[index], rng), *value[index + 1 :]]
+    return random_json(rng)
+
+
+def fuzz_answers(rng: random.Random, folder: Path) -> None:
+    """Parse generated texts and score tables."""
+    from palitune.codec import boxes
+    from palitune.codec.masks import parse_objects
+    from palitune.metrics.text.teds import TableTooLargeError, teds
+
+    text = random_text(rng)
+    boxes.decode(text, (40, 30))
+    parse_objects(text, (40, 30))
+    with suppress(TableTooLargeError):
+        teds("<table>" + text, "<table><tr><td>a</td></tr></table>")
+
+
+def fuzz_masks(rng: random.Random, folder: Path) -> None:
+    """Decode run lengths and polygons."""
+    from palitune.data.sources.masks.formats import parse_segmentation
+
+    counts: Any = [rng.randrange(-1, 700) for _ in range(rng.randrange(9))]
+    if rng.random() < 0.5:
+        counts = "".join(rng.choice("0123@BPQSTdefmno~") for _ in range(rng.randrange(40)))
+    masks = [{"size": [30, 40], "counts": counts}, random_json(rng), [[1, 2, 3, 4, 5, 6]]]
+    parse_segmentation(set_random_field(rng.choice(masks), rng), (40, 30), "a.json")
+
+
+def fuzz_json_files(rng: random.Random, folder: Path) -> None:
+    """Read JSONL and COCO files."""
+    from palitune.data.sources.coco import Coco
+    from palitune.data.sources.jsonl import Jsonl
+
+    record = {"image": "a.png", "text": "b", "objects": [{"label": "c", "bbox": [1, 2, 3, 4]}]}
+    line = json.dumps(set_random_field(record, rng)).encode()
+    (folder / "train.jsonl").write_bytes(mutate(line, rng) if rng.random() < 0.5 else line)
+    read(Jsonl(path=str(folder), masks=True, splits={"train": "train.jsonl"}))
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "annotations": [
+            {"id": 5, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 0,
+             "segmentation": {"size": [30, 40], "counts": [600, 600]}}
+        ],
+        "categories": [{"id": 1, "name": "boat"}],
+    }  # fmt: skip
+    text = json.dumps(set_random_field(coco, rng)).encode()
+    (folder / "coco.json").write_bytes(mutate(text, rng) if rng.random() < 0.3 else text)
+    read(Coco(path=str(folder), masks=True, splits={"train": "coco.json"}))
+
+
+def fuzz_yolo(rng: random.Random, folder: Path) -> None:
+    """Read YOLO's description and labels."""
+    from palitune.data.sources.yolo import Yolo
+
+    description = b"names: [boat, buoy]\ntrain: images\n"
+    (folder / "data.yaml").write_bytes(mutate(description, rng))
+    read(Yolo(path=str(folder)))
+
+
+def fuzz_tables(rng: random.Random, folder: Path) -> None:
+    """Read Parquet and Arrow tables."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from palitune.data.sources.parquet import Parquet
+
+    table = pa.Table.from_pylist([{"image": "a.png", "text": "b" * n} for n in range(9)])
+    sink = io.BytesIO()
+    name = rng.choice(["table.parquet", "table.arrow"])
+    if name == "table.parquet":
+        parquet.write_table(table, sink)
+    else:
+        new = rng.choice([pa.ipc.new_stream, pa.ipc.new_file])
+        with new(sink, table.schema) as writer:
+            writer.write_table(table)
+    (folder / name).write_bytes(mutate(sink.getvalue(), rng))
+    read(Parquet(path=str(folder), splits={"train": name}))
+
+
+def fuzz_archives(rng: random.Random, folder: Path) -> None:
+    """Read WebDataset archives."""
+    from palitune.data.sources.webdataset import WebDataset
+
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode=rng.choice(["w", "w:gz", "w:xz"])) as archive:
+        for name in ("0.png", "0.json", "0.txt"):
+            content = random_text(rng).encode("utf-8", "replace")
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    (folder / "train.tar").write_bytes(mutate(sink.getvalue(), rng))
+    read(WebDataset(path=str(folder), splits={"train": "train.tar"}))
+
+
+def fuzz_images(rng: random.Random, folder: Path) -> None:
+    """Decode images."""
+    from PIL import Image
+
+    from palitune.data.images.io import decode_image
+
+    sink = io.BytesIO()
+    form = rng.choice(["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP"])
+    Image.new("RGB", (40, 30), (rng.randrange(256), 0, 0)).save(sink, form)
+    (folder / "damaged.img").write_bytes(mutate(sink.getvalue(), rng))
+    decode_image(str(folder / "damaged.img"))
+
+
+def fuzz_adapters(rng: random.Random, folder: Path) -> None:
+    """Read the configuration and metadata of an adapter."""
+    import torch
+
+    from palitune.models.adapters.stored_lora import CONFIG_FILE, read_lora_config
+
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["a.q_proj"]}
+    text = json.dumps(set_random_field(config, rng) if rng.random() < 0.9 else config).encode()
+    (folder / CONFIG_FILE).write_bytes(mutate(text, rng) if rng.random() < 0.3 else text)
+    read_lora_config(folder, {"base_model.model.a.q_proj.lora_A.weight": torch.zeros(4, 8)})
+
+
+def fuzz_configurations(rng: random.Random, folder: Path) -> None:
+    """Compose a run from the configuration of a run folder."""
+    from palitune.config.compose import compose
+    from palitune.config.recipes import Evaluate
+
+    (folder / "config.yaml").write_bytes(mutate(_configuration().encode(), rng))
+    compose(Evaluate, [], run_folder=str(folder))
+
+
+def fuzz_predictions(rng: random.Random, folder: Path) -> None:
+    """Read stored predictions."""
+    from palitune.parsing import parse_json
+    from palitune.records import prediction_from_json
+
+    mask = {"size": [30, 40], "counts": [600, 600]}
+    value = [{"label": "boat", "box": [1, 2, 3, 4], "score": 0.5, "mask": mask}]
+    record = {"id": "7", "text": "a", "prediction": value, "likelihood": [-1.0, 3]}
+    changed = parse_json(json.dumps(set_random_field(record, rng)))
+    if isinstance(changed, dict) and {"id", "text", "prediction"} <= changed.keys():
+        prediction_from_json(changed, (40, 30))
+
+
+CASES: dict[str, Case] = {
+    name.removeprefix("fuzz_"): function
+    for name, function in list(globals().items())
+    if name.startswith("fuzz_")
+}
+
+
+def _configuration() -> str:
+    from palitune.config.compose import compose
+    from palitune.config.recipes import Finetune
+    from palitune.config.to_yaml import to_yaml
+
+    if not _CONFIGURATION:
+        overrides = ["data=coco", "data.path=boats", "task=detection", "output_dir=out"]
+        _CONFIGURATION.append(to_yaml(compose(Finetune, overrides)))
+    return _CONFIGURATION[0]
+
+
+_CONFIGURATION: list[str] = []
+
+
+def read(source: Any) -> None:
+    """Read all rows of a source. Raises DataError for a bad file, and TypeError for a bad row."""
+    from palitune.errors import DataError
+    from palitune.records import Row
+
+    for row in source.rows("train"):
+        if not isinstance(row, Row | DataError):
+            raise TypeError(f"got {row!r}")
+
+
+def run_case(name: str, seed: str) -> str:
+    """Run one case; return `value` or `sentence`. Raises anything else as a failure."""
+    from PIL import Image
+
+    signal.signal(signal.SIGVTALRM, _report_hang)
+    with tempfile.TemporaryDirectory() as folder:
+        Image.new("RGB", (40, 30)).save(Path(folder) / "a.png")
+        signal.setitimer(signal.ITIMER_VIRTUAL, CASE_SECONDS)
+        try:
+            CASES[name](random.Random(f"{name} {seed}"), Path(folder))
+        except ValueError as error:
+            if type(error) is UnicodeEncodeError or "\n" in str(error):
+                raise
+            if len(str(error)) > MAX_MESSAGE_CHARACTERS:
+                raise AssertionError(f"a message of {len(str(error))} characters") from error
+            return "sentence"
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    return "value"
+
+
+def _report_hang(signum: int, frame: Any) -> None:
+    raise TimeoutError(f"more than {CASE_SECONDS} s of CPU time")
+
+
+def run_child(names: list[str], seed: int, first: int, deadline: float) -> None:
+    """Run cases until the deadline and print the name and result of each."""
+    faulthandler.enable()
+    index = first
+    while time.time() < deadline:
+        name = names[index % len(names)]
+        print(f"start {index} {name}", flush=True)
+        print(f"end {run_case(name, f'{seed}:{index}')}", flush=True)
+        index += 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60, help="wall time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=sorted(CASES), help="run only these cases")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--child-deadline", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    names = [arguments.only] if arguments.only else sorted(CASES)
+    if arguments.child_deadline:
+        run_child(names, arguments.seed, arguments.first, arguments.child_deadline)
+        return 0
+    deadline, first, failures = time.time() + arguments.seconds, arguments.first, 0
+    counts: Counter[str] = Counter()
+    while time.time() < deadline:
+        only = ["--only", arguments.only] if arguments.only else []
+        command = [
+            sys.executable, __file__, "--seed", str(arguments.seed), "--first", str(first), *only,
+            "--child-deadline", str(deadline),
+        ]  # fmt: skip
+        child = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+        lines = child.stdout.splitlines()
+        starts = [line.split() for line in lines if line.startswith("start ")]
+        ends = [line.split()[1] for line in lines if line.startswith("end ")]
+        counts.update(f"{start[2]}: {end}" for start, end in zip(starts, ends, strict=False))
+        if child.returncode == 0:
+            break
+        failures += 1
+        number, name = (starts[-1][1], starts[-1][2]) if starts else (str(first), "start")
+        print(f"FAILED {name}, exit code {child.returncode}:\n{child.stderr[-2000:]}")
+        again = " ".join([*only, "--seed", str(arguments.seed), "--first", number])
+        print(f"repeat: python {__file__} {again}\n")
+        first = int(number) + 1
+    for result, count in sorted(counts.items()):
+        print(f"{count:8,} {result}")
+    print(f"{sum(counts.values()):,} cases, {failures} failures")
+    return min(failures, 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
