@@ -30,7 +30,9 @@ def receipts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_fields_are_inferred_saved_scored_and_predicted(receipts: Path, tmp_path: Path) -> None:
+def test_fields_are_inferred_saved_scored_and_predicted(
+    receipts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, again, new = tmp_path / "run", tmp_path / "again", tmp_path / "new"
     arguments = [*SETTINGS, f"data.path={receipts}", "evaluation.split=test"]
     short = ["training.max_steps=2", "training.num_workers=0", "training.micro_batch_size=2"]
@@ -62,6 +64,12 @@ def test_fields_are_inferred_saved_scored_and_predicted(receipts: Path, tmp_path
     if any(json.loads(record["value"]) for record in predicted):
         with (new / "predictions.csv").open(newline="") as file:
             assert [row["id"] for row in csv.DictReader(file)] == [r["id"] for r in predicted]
+
+    capsys.readouterr()
+    assert program.run(["evaluate", *arguments, "task.fields={total: text}"]) != 0
+    message = capsys.readouterr().err
+    assert "task.fields must be those that" in message
+    assert "Remove task.fields, or train an adapter with the new ones." in message
 
 
 def test_a_column_that_is_no_json_is_one_sentence(
