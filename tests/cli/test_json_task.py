@@ -46,7 +46,9 @@ def test_fields_are_inferred_saved_scored_and_predicted(
     arguments += [f"adapter.path={run}/adapter", "evaluation.constrained_decoding=true"]
     arguments += ["task.max_new_tokens=60", f"output_dir={again}"]
     assert program.run(["evaluate", *arguments]) == 0
-    metrics = json.loads((again / "metrics.json").read_text())["after"]
+    written = json.loads((again / "metrics.json").read_text())
+    assert set(written["slices"]["after"]["json"]["field"]) >= {"total", "menu.nm"}
+    metrics = written["after"]
     assert metrics["json/json_malformed"] == 0
     assert {"json/json_fields_f1", "json/json_tree", "json/exact_match"} <= set(metrics)
     records = [json.loads(line) for line in (again / "predictions.jsonl").open()]
@@ -54,6 +56,12 @@ def test_fields_are_inferred_saved_scored_and_predicted(
         value = json.loads(record["text"])
         assert set(value) <= {"total", "menu"}
         assert all(0 <= each <= 1 for each in record.get("field_confidences", {}).values())
+
+    page = (again / "report.html").read_text(encoding="utf-8")
+    assert "menu.nm" in page
+    assert not any(record.get("field_confidences") for record in records) or (
+        "confidence of fields" in page
+    )
 
     images = [f"images={receipts / 'test'}/*.png", f"output_dir={new}"]
     images += [f"adapter.path={run}/adapter", "evaluation.constrained_decoding=true"]
