@@ -37,7 +37,7 @@ STORY = '''
         logging.getLogger("palitune.mine").info("seed %s", run.seed)
         if run.fail:
             raise DataError("boats.jsonl:1: no boats")
-        Path(run.output_dir).mkdir(parents=True)
+        Path(run.output_dir).mkdir(parents=True, exist_ok=True)
         Path(run.output_dir, "config.yaml").write_text(to_yaml(run))
 
     if __name__ == "__main__":
@@ -135,7 +135,7 @@ def test_a_recipe_that_does_not_exist_is_answered_with_those_that_do(tmp_path: P
     assert palitune("finetun", folder=tmp_path).stderr == (
         "palitune: there is no recipe 'finetun' (did you mean 'finetune'?); "
         "valid are align, check, compare, evaluate, export, finetune, inspect, plan, predict, "
-        "list, copy\n"
+        "serve, list, copy\n"
     )
 
 

@@ -130,6 +130,6 @@ def test_every_group_of_a_run_has_a_folder_and_every_folder_is_a_group() -> None
 def test_all_recipes_have_the_same_default_options() -> None:
     defaults = {recipe: default_options(RECIPE_CONFIGS[recipe]) for recipe in WITH_OPTIONS}
     # These need no data, but accept the configuration of a training run.
-    for recipe in ("predict", "plan", "export"):
+    for recipe in ("predict", "plan", "export", "serve"):
         assert defaults.pop(recipe) == defaults["finetune"] | {"data": ""}
     assert all(other == defaults["finetune"] for other in defaults.values())

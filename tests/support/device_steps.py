@@ -25,7 +25,7 @@ from palitune.data.collator import Collator
 from palitune.data.training_set import TargetSampling, TrainingSet
 from palitune.models import attention, loading
 from palitune.models.adapters.config import Lora
-from palitune.models.config import PaliGemma2
+from palitune.models.config import AttentionImplementation, PaliGemma, PaliGemma2
 from palitune.models.generation.generate import generate
 from palitune.models.generation.kv_cache import KVCacheDecoder
 from palitune.models.paligemma import PaliGemmaPrefixLM
@@ -97,7 +97,14 @@ def build_network(family: str, processor: Any, layers: tuple[int, int], *, quant
     config = PaliGemmaConfig(**small)
     loading.configure_softcaps(PaliGemma2(), config)
     attention.register()
-    implementation = loading.resolve_attn_implementation(PaliGemma2(), config)
+    implementation = loading.resolve_attn_implementation(
+        PaliGemma2(attention=AttentionImplementation.chunked)
+        if family == "paligemma2"
+        else PaliGemma(attention=AttentionImplementation.sdpa),
+        config,
+        "cuda",
+        for_training=True,
+    )
     network: Any = PaliGemmaPrefixLM._from_config(
         config, attn_implementation={"text_config": implementation, "vision_config": "sdpa"}
     ).to(torch.bfloat16)

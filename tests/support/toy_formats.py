@@ -354,14 +354,12 @@ FORMATS = [
         Voc,
         {"one_based": True},
         carries_masks=False,
-        carries_classes=False,
     ),
     ToyFormat(
         "voc, roboflow",
         lambda folder: write_voc(folder, roboflow=True),
         Voc,
         carries_masks=False,
-        carries_classes=False,
     ),
     ToyFormat(
         "parquet",

@@ -25,7 +25,6 @@ from palitune.config.recipes import (
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
-from palitune.distributed.progress import shows_bars
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
 from palitune.errors import (
     FAILED,
@@ -204,6 +203,8 @@ def _configure_logging() -> None:
     logging.getLogger("palitune").setLevel(level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from palitune.distributed.progress import shows_bars
+
     if not shows_bars():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
