@@ -83,6 +83,8 @@ class Row:
     language: str | None = None
     """Language code of the captions, if the data has several languages."""
     text: str | None = None
+    json: str | None = None
+    """Fields of a document as the text of a JSON object."""
     expression: str | None = None
     """Referring expression of the instances: "the boat on the left"."""
     instances: tuple[Instance, ...] | None = None
@@ -140,6 +142,10 @@ class Prediction:
     confidence: float | None = None
     """Geometric mean of the token probabilities, or the probability of a choice among all choices.
     None if it is unknown."""
+    field_confidences: dict[str, float] = field(default_factory=dict)
+    """The same for every field of a JSON answer, by path, e.g. `items[0].price`."""
+    repairs: tuple[str, ...] = ()
+    """Repairs without which a JSON answer could not be parsed, a phrase each."""
     likelihood: Likelihood | None = None
     """None unless `evaluation.perplexity` is set."""
     missing: bool = False
@@ -287,6 +293,12 @@ def prediction_to_json(
         "malformed": prediction.value is None,
         "finished": prediction.finished,
         **{name: value for name, value in optional.items() if value is not None},
+        **(
+            {"field_confidences": prediction.field_confidences}
+            if prediction.field_confidences
+            else {}
+        ),
+        **({"repairs": list(prediction.repairs)} if prediction.repairs else {}),
         **({"missing": True} if prediction.missing else {}),
     }
 
@@ -305,9 +317,29 @@ def prediction_from_json(record: dict[str, Any], size: Size | None = None) -> Pr
         value=value_from_json(record["prediction"], size),
         finished=record.get("finished", True) is True,
         confidence=check_score(record.get("confidence")),
+        field_confidences=field_confidences_from_json(record.get("field_confidences")),
+        repairs=repairs_from_json(record.get("repairs")),
         likelihood=_likelihood_from_json(record.get("likelihood")),
         missing=record.get("missing", False) is True,
     )
+
+
+def field_confidences_from_json(data: Any) -> dict[str, float]:
+    """Return the confidences of fields of a record. Raises ValueError if they are invalid."""
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or None in data.values():
+        raise ValueError(f"field_confidences must be scores by field, got {reprlib.repr(data)}")
+    return {path: check_score(score) or 0.0 for path, score in data.items()}
+
+
+def repairs_from_json(data: Any) -> tuple[str, ...]:
+    """Return the repairs of a record. Raises ValueError if they are not texts."""
+    if data is None:
+        return ()
+    if not isinstance(data, list) or not all(isinstance(repair, str) for repair in data):
+        raise ValueError(f"repairs must be a list of texts, got {reprlib.repr(data)}")
+    return tuple(data)
 
 
 def _likelihood_from_json(data: Any) -> Likelihood | None:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from palitune.records import (
     Prediction,
     Reference,
     Value,
+    field_confidences_from_json,
     instance_from_json,
     instance_to_json,
     mask_from_json,
     mask_to_json,
+    repairs_from_json,
     value_from_json,
     value_to_json,
 )
@@ -81,3 +84,17 @@ def test_records_are_immutable() -> None:
     prediction = Prediction(id="1", text="boat", value="boat")
     with pytest.raises(dataclasses.FrozenInstanceError):
         prediction.text = "ship"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("confidences", [[1], {"a": 2}, {"a": None}, {"a": "x"}])
+def test_invalid_confidences_of_fields_are_an_error(confidences: Any) -> None:
+    assert field_confidences_from_json({"a": 0.5}) == {"a": 0.5}
+    with pytest.raises(ValueError, match="score"):
+        field_confidences_from_json(confidences)
+
+
+@pytest.mark.parametrize("repairs", ["cut off", [1], {"a": 1}])
+def test_invalid_repairs_are_an_error(repairs: Any) -> None:
+    assert repairs_from_json(["cut off"]) == ("cut off",)
+    with pytest.raises(ValueError, match="repairs must be a list of texts"):
+        repairs_from_json(repairs)

@@ -27,6 +27,7 @@ from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, Re
 from palitune.config.text_settings import quote_text
 from palitune.config.trained_adapter import (
     RUN_FILE,
+    check_trained_fields,
     drop_group,
     load_adapter_settings,
     option_of,
@@ -70,6 +71,7 @@ def compose(
             node.output_dir = f"outputs/{schema.name}/{now}"
         from_environment = environment_keys(node)
         run = cast(ConfigT, OmegaConf.to_object(node))
+        check_trained_fields(run)
         run.environment_keys = from_environment
         run.has_default_folder = has_default_folder
         return run

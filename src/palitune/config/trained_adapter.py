@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, TypeVar
 from omegaconf import DictConfig, OmegaConf
 
 from palitune.config.config_store import defaults_list, load_stored_config
-from palitune.config.recipes import DataRecipeConfig
+from palitune.config.recipes import DataRecipeConfig, Finetune, ModelRecipeConfig, RecipeConfig
 from palitune.config.to_yaml import to_yaml
 from palitune.data.sources.mixture import Mixture
 from palitune.distributed import collectives
+from palitune.errors import ConfigError
 from palitune.models.adapters.config import adapter_folder
 from palitune.tasks import Task
 from palitune.tasks.detection import Detection
+from palitune.tasks.json_task import Json
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset
@@ -94,6 +96,29 @@ def load_adapter_settings(path: str) -> DictConfig | None:
         entry for entry in defaults_list(trained) if _group(entry) in set(map(str, trained))
     ]
     return trained
+
+
+def check_trained_fields(run: RecipeConfig) -> None:
+    """Set the fields of documents to those that the adapter of a run was trained with.
+
+    Raises ConfigError if the run declares other ones. A training may change them.
+    """
+    if not isinstance(run, ModelRecipeConfig) or isinstance(run, Finetune):
+        return
+    if not isinstance(run.task, Json) or run.adapter.path is None:
+        return
+    settings = load_adapter_settings(run.adapter.path)
+    fields = None if settings is None else OmegaConf.select(settings, "task.fields")
+    if not fields:
+        return
+    trained = OmegaConf.to_container(fields)
+    assert isinstance(trained, dict)
+    if run.task.fields and list(run.task.fields.items()) != list(trained.items()):
+        raise ConfigError(
+            f"task.fields must be those that {run.adapter.path} was trained with, {trained}, got "
+            f"{run.task.fields}. Remove task.fields, or train an adapter with the new ones."
+        )
+    run.task.fields = {str(name): each for name, each in trained.items()}
 
 
 def drop_group(settings: DictConfig, group: str) -> None:

@@ -6,7 +6,7 @@ import operator
 import shutil
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import accumulate
@@ -261,7 +261,13 @@ def _load_task_dataset(
     spec: DatasetSpec, split: str, allow_missing_references: bool
 ) -> TaskDataset:
     split = canonical_split(split)
+    try:
+        spec.task.infer_settings(lambda: _training_rows(spec.source, split))
+    except ValueError as error:
+        raise DataError(str(error)) from error
     examples = _load_examples(spec, split, allow_missing_references)
+    if split == "train":
+        spec.task.check_training_examples(examples)
     if skipped := examples.skipped:
         log.warning(
             "%s, %s: bad rows skipped: %d, the first: %s",
@@ -270,6 +276,15 @@ def _load_task_dataset(
     for message in examples.dropped:
         log.warning("%s, %s: %s", spec.name, split, message)
     return TaskDataset(spec.name, spec.task, examples, spec.repeat, spec.source, split, spec.weight)
+
+
+def _training_rows(source: Source, split: str) -> Iterable[Row | DataError]:
+    """Read the split `train`, or the given split of a source without it."""
+    try:
+        source.annotation_file("train")
+    except DataError:
+        return source.rows(split)
+    return source.rows("train")
 
 
 def _load_examples(spec: DatasetSpec, split: str, allow_missing_references: bool) -> Examples:

@@ -85,6 +85,10 @@ def answer_prompts(
             ),
             finished=generation.finished,
             confidence=generation.confidence(0, len(generation.text)),
+            field_confidences=question.task.field_confidences(
+                generation.text, generation.confidence
+            ),
+            repairs=question.task.repairs(generation.text),
         )
         for question, generation in zip(questions, generations, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from palitune.codec.grammar import ObjectGrammar
 from palitune.evaluation.config import EvaluationConfig
 from palitune.metrics.base import (
     FloatArray,
@@ -61,7 +62,7 @@ class ObjectValidity(StatisticsMetric):
         num_malformed = self.task.count_malformed(text)
         is_duplicate = find_duplicates(objects, self.settings.duplicate_iou)
         grammar = self.task.grammar(example.prefix)
-        labels = grammar.labels if grammar else None
+        labels = grammar.labels if isinstance(grammar, ObjectGrammar) else None
         num_unknown = sum(i.label not in labels for i in objects) if labels else 0
         self.statistics.append(
             (

@@ -194,8 +194,13 @@ def _parse_entries(
             f"{first.location}: a prediction must have exactly one of the keys "
             f"{', '.join(TEXT_KEYS)} with a string."
         )
-    value = lookup.dataset.task.parse(texts[0], example.size)
-    return Prediction(id=example.id, text=texts[0], value=value)
+    task = lookup.dataset.task
+    return Prediction(
+        id=example.id,
+        text=texts[0],
+        value=task.parse(texts[0], example.size),
+        repairs=task.repairs(texts[0]),
+    )
 
 
 def _parse_instance(

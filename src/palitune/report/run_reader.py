@@ -15,6 +15,8 @@ from palitune.records import (
     Reference,
     Size,
     Value,
+    field_confidences_from_json,
+    repairs_from_json,
     value_from_json,
 )
 
@@ -31,6 +33,10 @@ class ScoredPrediction:
     """None if the text is malformed."""
     scores: dict[str, float]
     """Scores by name, the main metric of the task first; NaN if undefined for this example."""
+    field_confidences: dict[str, float] = field(default_factory=dict)
+    """Confidence of every field of a JSON answer, by path."""
+    repairs: tuple[str, ...] = ()
+    """Repairs of a JSON answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +72,11 @@ class EvaluatedExample:
             component=self.part,
             attributes=self.attributes,
         )
-        text, value = ("", None) if side is None else (side.text, side.value)
-        return example, Prediction(id=self.id, text=text, value=value)
+        if side is None:
+            return example, Prediction(id=self.id, text="", value=None)
+        return example, Prediction(
+            id=self.id, text=side.text, value=side.value, repairs=side.repairs
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +233,8 @@ def _to_prediction(record: dict[str, Any]) -> ScoredPrediction:
         text=record["text"],
         value=value_from_json(record["prediction"], _to_size(record)),
         scores=scores,
+        field_confidences=field_confidences_from_json(record.get("field_confidences")),
+        repairs=repairs_from_json(record.get("repairs")),
     )
 
 

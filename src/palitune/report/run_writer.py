@@ -14,6 +14,7 @@ from palitune.paths import write_atomically
 from palitune.report.environment import environment
 from palitune.report.metrics_table import metric_values, metrics_table
 from palitune.report.pages.run_report import write_run_report
+from palitune.report.predictions_csv import FieldTable
 from palitune.report.run_reader import read_config
 from palitune.report.trackers.config import NullTracker, TrackerConfig
 from palitune.report.trackers.fail_safe import FailSafeTracker
@@ -129,6 +130,7 @@ def write_results(
     if not collectives.is_main_process():
         return
     after.write_predictions(folder / "predictions.jsonl")
+    _write_field_table(folder, after)
     if not after.metrics:
         print(
             f"split {split} has no references, so no metrics were computed. The predictions are "
@@ -156,6 +158,20 @@ def write_results(
     write_metrics_csv(folder / "metrics.csv", metrics)
     print_rich(metrics_table(metrics).to_rich())
     print_line(f"report: {write_run_report(folder)}")
+
+
+def _write_field_table(folder: Path, results: "Results") -> None:
+    """Write the predicted fields of documents as `predictions.csv`, if there are any."""
+    table = FieldTable()
+    for record in results.predictions:
+        table.add(
+            record["id"],
+            record["images"],
+            record["prediction"],
+            record.get("field_confidences", {}),
+            record.get("repairs", ()),
+        )
+    table.write(folder)
 
 
 def write_comparison(output_dir: str, folders: Sequence[str]) -> None:

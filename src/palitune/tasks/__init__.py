@@ -5,6 +5,7 @@ from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection
 from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.infer_task import TaskPrompt, infer_task
+from palitune.tasks.json_task import Json
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.referring_detection import ReferringDetection
 from palitune.tasks.referring_segmentation import ReferringSegmentation
@@ -25,6 +26,7 @@ TASKS: dict[str, type[Task]] = {
         Ocr,
         TextSpotting,
         TableStructure,
+        Json,
         Detection,
         ReferringDetection,
         Segmentation,

@@ -2,7 +2,7 @@
 
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from annotated_types import Ge
 
 from palitune.codec.boxes import ConfidenceFn
 from palitune.codec.grammar import ObjectGrammar
+from palitune.codec.json_fields import JsonGrammar
 from palitune.errors import DataError, check_ranges
 from palitune.metrics import METRICS, OBJECT_METRICS
 from palitune.metrics.reward_names import check_reward_weights
@@ -80,7 +81,7 @@ class Task(ABC):
         `confidence` returns the confidence of a span of characters.
         """
 
-    def grammar(self, prefix: str) -> ObjectGrammar | None:
+    def grammar(self, prefix: str) -> ObjectGrammar | JsonGrammar | None:
         """Return the grammar of answers to a prompt; None if any text is well-formed."""
         return None
 
@@ -88,6 +89,14 @@ class Task(ABC):
     def requires_grammar(self) -> bool:
         """Whether generation must follow the grammar, regardless of the settings."""
         return False
+
+    def repairs(self, text: str) -> tuple[str, ...]:
+        """Return what was repaired to parse a generated text; empty if it is well-formed."""
+        return ()
+
+    def field_confidences(self, text: str, confidence: ConfidenceFn) -> dict[str, float]:
+        """Return the confidence of every field of a generated text, by path."""
+        return {}
 
     def choice_suffixes(self, example: Example) -> tuple[str, ...]:
         """Return the suffix of every choice of an example; empty if the answer is free text."""
@@ -107,6 +116,17 @@ class Task(ABC):
     def randomize(self, example: Example, rng: Random) -> Example:
         """Return an example with a new random variation for one epoch, e.g. shuffled choices."""
         return example
+
+    def infer_settings(self, read_rows: Callable[[], Iterable[Row | DataError]]) -> None:
+        """Set the settings that are left to the data, so that they are saved with the run.
+
+        `read_rows` reads the rows of the training split. Raises ValueError for unsuitable data.
+        """
+        return
+
+    def check_training_examples(self, examples: Iterable[Example]) -> None:
+        """Raise DataError if all training examples together do not fit the settings."""
+        return
 
     def input_files(self) -> list[Path]:
         """Return the files other than the data that the examples depend on."""

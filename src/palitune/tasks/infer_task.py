@@ -1,7 +1,8 @@
 """Prompt and task for images without annotations.
 
 The task is inferred from the first word of the prompt, as in PaliGemma's pre-training: `detect`,
-`segment`, `ocr`, `caption`, `answer`; answers to other prompts are parsed as text.
+`segment`, `ocr`, `caption`, `answer`; answers to `extract json` are parsed as JSON, and answers to
+other prompts as text.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from palitune.tasks.base import Task
 from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection, PromptClasses
 from palitune.tasks.grounded_caption import GroundedCaption
+from palitune.tasks.json_task import Json
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.segmentation import Segmentation
 from palitune.tasks.text import Text
@@ -73,6 +75,8 @@ def task_from_prompt(prompt: str) -> tuple[Task, str]:
             return Caption(), reason
         case "answer":
             return Vqa(), reason
+        case "extract" if rest.strip().lower() == "json":
+            return Json(), "inferred from 'extract json'; task=... overrides it"
     return Text(), "its first word names no other task; task=... overrides it"
 
 

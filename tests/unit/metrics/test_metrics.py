@@ -31,7 +31,7 @@ PROGRAMS = {"meteor", "spice"}
 """Those that run Java: see test_caption_programs."""
 OWN = sorted(set(METRICS) - PROGRAMS)
 TEXT_METRICS = sorted(set(OWN) - set(OBJECT_METRICS))
-SEVERAL = {"bleu", "pope", "rsvqa", "science_qa", "teds"}
+SEVERAL = {"bleu", "json_fields", "pope", "rsvqa", "science_qa", "teds"}
 """Those that report more than one number; it begins with their name."""
 ANSWER = {
     "pope": "yes",

@@ -8,6 +8,7 @@ from palitune.tasks.caption import Caption
 from palitune.tasks.detection import Detection, PromptClasses
 from palitune.tasks.grounded_caption import GroundedCaption
 from palitune.tasks.infer_task import infer_task, task_from_prompt
+from palitune.tasks.json_task import Json
 from palitune.tasks.ocr import Ocr
 from palitune.tasks.segmentation import Segmentation
 from palitune.tasks.text import Text
@@ -24,6 +25,8 @@ from palitune.tasks.vqa import Vqa
         "caption en": Caption,
         "caption <loc0001><loc0002><loc0003><loc0004>": GroundedCaption,
         "answer en where is the cow?": Vqa,
+        "extract json": Json,
+        "extract the total": Text,
         "describe en": Text,
         "detected?": Text,
     }.items(),

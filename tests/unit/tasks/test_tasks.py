@@ -19,6 +19,7 @@ FULL = Row(
     choices=("x", "y"),
     captions=("a boat",),
     text="x",
+    json='{"total": 5}',
     expression="the boat",
     instances=(Instance("boat", (1, 2, 30, 40)),),
 )
@@ -44,7 +45,7 @@ def test_tasks_that_write_no_boxes_take_several_images_and_the_others_say_why_no
     name: str,
 ) -> None:
     two = replace(FULL, images=("a.png", "b.png"))
-    if name in ("caption", "vqa", "science_qa", "ocr", "text"):
+    if name in ("caption", "vqa", "science_qa", "ocr", "json", "text"):
         assert TASKS[name]().prompt_only_example(two).images == two.images
         return
     with pytest.raises(DataError, match=f"boats:1: 2 images, but task {name} writes boxes"):

@@ -113,7 +113,9 @@ def test_text_takes_prefix_and_suffix_from_the_row() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if issubclass(TASKS[name], TextTask)])
+@pytest.mark.parametrize(
+    "name", [name for name in TASKS if issubclass(TASKS[name], TextTask) and name != "json"]
+)
 def test_a_row_that_brings_prefix_and_suffix_is_not_rewritten(name: str) -> None:
     row = Row(id="1", images=("/a.png",), size=(9, 9), location="a:1", prefix="say", suffix=" x ")
     example = TASKS[name]().example(row)

@@ -12,18 +12,24 @@ to max_new_tokens may contain one object fewer than would fit, because the longe
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from palitune.codec.boxes import OBJECT_SEPARATOR
 from palitune.codec.grammar import ObjectGrammar
+from palitune.codec.json_fields import JsonGrammar
 from palitune.codec.text_tokens import TextTokenizer
 from palitune.codec.tokens import CODES_PER_MASK, NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
 from palitune.models.generation.beam_search import limit_per_prompt
 from palitune.models.generation.free_text_constraint import FreeTextState
+from palitune.models.generation.json_constraint import (
+    JsonAutomaton,
+    JsonState,
+    compile_json_grammar,
+)
 from palitune.models.generation.label_trie import (
     LabelState,
     TokenIndices,
@@ -64,6 +70,8 @@ class GrammarAutomaton:
     first_seg_id: int
     """Id of `<seg000>`; the others follow it."""
     eos_token_id: int
+
+    initial_state: ClassVar[AutomatonState] = AutomatonState()
 
     @property
     def max_object_tokens(self) -> int:
@@ -136,6 +144,10 @@ class GrammarAutomaton:
         return range(self.first_loc_id + least, self.first_loc_id + NUM_LOC_BINS)
 
 
+Automaton = GrammarAutomaton | JsonAutomaton
+State = AutomatonState | JsonState
+
+
 class GrammarLogitsProcessor:
     """Masks the tokens that the grammar of each prompt does not allow; None allows all.
 
@@ -144,11 +156,11 @@ class GrammarLogitsProcessor:
     """
 
     def __init__(
-        self, automata: Sequence[GrammarAutomaton | None], max_new_tokens: int | Sequence[int]
+        self, automata: Sequence[Automaton | None], max_new_tokens: int | Sequence[int]
     ) -> None:
         self.automata = automata
         self.max_new_tokens = limit_per_prompt(max_new_tokens, len(automata))
-        self._state_cache: dict[tuple[int, tuple[int, ...]], AutomatonState | None] = {}
+        self._state_cache: dict[tuple[int, tuple[int, ...]], State | None] = {}
 
     def __call__(
         self,
@@ -170,17 +182,21 @@ class GrammarLogitsProcessor:
             key = (prompt, tuple(ids))
             states[key] = self._state_after(automaton, *key)
             tokens_left = self.max_new_tokens[prompt] - len(ids)
-            allowed.append(automaton.allowed_tokens(states[key], tokens_left))
+            state: Any = states[key]
+            allowed.append(automaton.allowed_tokens(state, tokens_left))
         self._state_cache = states
         return mask_scores(scores, allowed)
 
     def _state_after(
-        self, automaton: GrammarAutomaton, prompt_index: int, generated_ids: tuple[int, ...]
-    ) -> AutomatonState | None:
+        self, automaton: Any, prompt_index: int, generated_ids: tuple[int, ...]
+    ) -> State | None:
         previous = (prompt_index, generated_ids[:-1])
         if generated_ids and previous in self._state_cache:
-            return automaton.advance(self._state_cache[previous], generated_ids[-1])
-        state: AutomatonState | None = AutomatonState()
+            following: State | None = automaton.advance(
+                self._state_cache[previous], generated_ids[-1]
+            )
+            return following
+        state: State | None = automaton.initial_state
         for token in generated_ids:
             state = automaton.advance(state, token)
         return state
@@ -220,13 +236,15 @@ def mask_scores(
 
 
 def build_logits_processor(
-    tokenizer: Any, grammars: Sequence[ObjectGrammar | None], max_new_tokens: int | Sequence[int]
+    tokenizer: Any,
+    grammars: Sequence[ObjectGrammar | JsonGrammar | None],
+    max_new_tokens: int | Sequence[int],
 ) -> GrammarLogitsProcessor:
     """Return the constraint for a batch of prompts, each with its own grammar and token limit.
 
     Raises ModelError if a single object does not fit into the limit of its prompt.
     """
-    automata = [compile_grammar(tokenizer, grammar) if grammar else None for grammar in grammars]
+    automata = [_compile(tokenizer, grammar) for grammar in grammars]
     limits = limit_per_prompt(max_new_tokens, len(automata))
     for automaton, limit in zip(automata, limits, strict=True):
         if automaton and automaton.max_object_tokens > limit:
@@ -235,6 +253,14 @@ def build_logits_processor(
                 f"of one object, with evaluation.constrained_decoding=true, got {limit}."
             )
     return GrammarLogitsProcessor(automata, limits)
+
+
+def _compile(tokenizer: Any, grammar: ObjectGrammar | JsonGrammar | None) -> Automaton | None:
+    if grammar is None:
+        return None
+    if isinstance(grammar, JsonGrammar):
+        return compile_json_grammar(tokenizer, grammar)
+    return compile_grammar(tokenizer, grammar)
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from palitune.codec.grammar import ObjectGrammar
+from palitune.codec.json_fields import JsonGrammar
 from palitune.models.generation.beam_search import (
     BeamSearch,
     GreedySearch,
@@ -48,7 +49,7 @@ def generate(
     max_new_tokens: int | Sequence[int],
     *,
     num_beams: int = 1,
-    grammars: Sequence[ObjectGrammar | None] | None = None,
+    grammars: Sequence[ObjectGrammar | JsonGrammar | None] | None = None,
     cuda_graphs: bool = False,
 ) -> list[Generation]:
     """Generate the answer to each prompt of a batch.

@@ -21,6 +21,7 @@ from palitune.report.pages.example_selection import (
     normalized_score,
     score_gain,
 )
+from palitune.report.predictions_csv import format_confidences
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, get_instances
 
 # Longer texts are not compared: the time grows with the square of the length.
@@ -167,6 +168,8 @@ def _detail_texts(example: EvaluatedExample) -> list[tuple[str, str]]:
         details += [
             (f"{side}: generated text", show_whitespace(prediction.text)),
             (f"{side}: objects", format_instances(get_instances(prediction.value))),
+            (f"{side}: repaired", "; ".join(prediction.repairs)),
+            (f"{side}: confidence of fields", format_confidences(prediction.field_confidences)),
             (f"{side}: scores", ", ".join(scores)),
         ]
     return [(caption, text) for caption, text in details if text]

@@ -15,6 +15,7 @@ from palitune.report.images.drawing import draw_instances, upscaled_size
 from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import encode_image
 from palitune.report.pages.cards import ExampleCard, format_instances, plain_text
+from palitune.report.predictions_csv import FieldTable, format_confidences
 from palitune.report.rendering import write_page
 from palitune.report.tables import TextTable, relative_to_max
 from palitune.tasks.base import TextTask
@@ -47,6 +48,8 @@ class PredictionWriter:
     status_counts: Counter[str] = field(default_factory=Counter)
     object_counts: Counter[str] = field(default_factory=Counter)
     """Objects by label."""
+    field_table: FieldTable = field(default_factory=FieldTable)
+    """Fields of documents."""
     image_counts: Counter[str] = field(default_factory=Counter)
     """Images by label; for text tasks, by answer."""
 
@@ -66,6 +69,9 @@ class PredictionWriter:
         )
         if self.predicts_objects:
             self.coco_results.add(example, instances)
+        self.field_table.add(
+            example.id, example.images, value, prediction.field_confidences, prediction.repairs
+        )
         self._draw_images(example, prediction, instances, status)
         return to_record(self.task_prompt, example, prediction)
 
@@ -108,6 +114,7 @@ class PredictionWriter:
         """
         if self.predicts_objects:
             self.coco_results.write(self.folder)
+        self.field_table.write(self.folder)
         if self.skipped:
             text = "\n".join(self.skipped) + "\n"
             (self.folder / "skipped.txt").write_text(text, encoding="utf-8")
@@ -214,6 +221,12 @@ def to_record(task_prompt: TaskPrompt, example: Example, prediction: Prediction)
         "confidence": prediction.confidence and round(prediction.confidence, 6),
         "malformed": prediction.value is None,
         "finished": prediction.finished,
+        **({"repairs": list(prediction.repairs)} if prediction.repairs else {}),
+        **(
+            {"field_confidences": prediction.field_confidences}
+            if prediction.field_confidences
+            else {}
+        ),
     }
 
 
@@ -244,6 +257,11 @@ def _prediction_card(
     count = f"{len(instances)} object{'s' * (len(instances) != 1)}"
     is_text = isinstance(prediction.value, str)
     details = [("Objects", format_instances(instances)), ("Generated text", prediction.text)]
+    if is_text:
+        details = [
+            ("Repaired", "; ".join(prediction.repairs)),
+            ("Confidence of fields", format_confidences(prediction.field_confidences)),
+        ]
     alt = f"{example.id}: {', '.join(filter(None, labels))}".rstrip(": ")
     return ExampleCard(
         id=example.id,
@@ -254,5 +272,5 @@ def _prediction_card(
         images=(encode_image(image, alt),),
         prefix=example.prefix,
         texts=(plain_text("answer", str(prediction.value)),) if is_text else (),
-        details=() if is_text else tuple(entry for entry in details if entry[1]),
+        details=tuple(entry for entry in details if entry[1]),
     )

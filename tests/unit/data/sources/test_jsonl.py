@@ -177,8 +177,8 @@ def test_unlimited_nesting_is_an_error(tmp_path: Path) -> None:
     ("written", "why"),
     [
         (
-            {"file_name": "a.png", "text": "t"},
-            "column 'image' must be present, got columns 'file_name, text'. Set "
+            {"file": "a.png", "text": "t"},
+            "column 'image' must be present, got columns 'file, text'. Set "
             "data.columns.image=COLUMN.",
         ),
         (
@@ -388,3 +388,13 @@ def test_paligemma_files_of_roboflow_work_for_detection(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"train\.jsonl:3: suffix '<loc0050> boat' is not"):
         Detection().example(bad)
+
+
+def test_names_of_donut_are_read_unless_there_are_ours(tmp_path: Path) -> None:
+    truth = json.dumps({"gt_parses": [{"total": "5"}, {"total": "6"}]})
+    row = row_of(tmp_path, {"file_name": "a.png", "ground_truth": truth})
+    assert row.json == '{"total": "5"}'
+    both = {"image": "a.png", "file_name": "b.png", "json": {"é": [1]}, "ground_truth": truth}
+    assert row_of(tmp_path, both).json == '{"é": [1]}'
+    assert row_of(tmp_path, {"image": "a.png", "ground_truth": "a text"}).json == "a text"
+    assert row_of(tmp_path, {"image": "a.png", "json": None}).json is None

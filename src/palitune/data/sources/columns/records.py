@@ -13,8 +13,12 @@
 | hint | context of the question |
 | caption, or captions | text, or a list of texts |
 | text | all text of the image in reading order |
+| json | fields of a document: a JSON object, or its text |
 | expression | referring expression for the instances |
 | instances, or objects | see `palitune.data.sources.columns.objects` |
+
+`file_name` and `ground_truth` (`{"gt_parse": {...}}`) of Donut's `metadata.jsonl` stand for `image`
+and `json` if there is no such column.
 
 Only the image or the video is always required; the other requirements depend on the task. `null`
 means that the column is absent.
@@ -42,7 +46,7 @@ from palitune.errors import DataError
 from palitune.records import Row, Size
 
 COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
-    "images": ("images", "image"),
+    "images": ("images", "image", "file_name"),
     "video": ("video",),
     "start": ("start",),
     "end": ("end",),
@@ -55,10 +59,14 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "hint": ("hint",),
     "captions": ("captions", "caption"),
     "text": ("text",),
+    "json": ("json", "ground_truth"),
     "expression": ("expression",),
     "instances": ("instances", "objects"),
 }
 """Accepted names of each column in a file."""
+
+_FALLBACK_NAMES = ("file_name", "ground_truth")
+"""Names that are read only if no other name of their column is present."""
 
 
 @dataclass(kw_only=True)
@@ -150,6 +158,7 @@ class RecordReader:
             hint=_text_cell(cells, "hint", location),
             captions=_text_list_cell(cells, "captions", location),
             text=_text_cell(cells, "text", location),
+            json=_json_cell(cells["json"]),
             expression=_text_cell(cells, "expression", location),
             instances=self.object_reader.instances(cells["instances"], size, location),
             classes=self.classes or None,
@@ -170,14 +179,14 @@ class RecordReader:
                 )
         cells = {}
         for column, names in self.column_names.items():
-            cells[column] = record.get(names[0])
-            if len(names) == 2 and (other := record.get(names[1])) is not None:
-                if cells[column] is not None:
-                    raise DataError(
-                        f"{location}: row must have one of {names[0]!r} and {names[1]!r}, "
-                        f"got both. Remove one, or set data.columns.{column}={names[0]}."
-                    )
-                cells[column] = other
+            present = [name for name in names if record.get(name) is not None]
+            present = [name for name in present if name not in _FALLBACK_NAMES] or present
+            if len(present) > 1:
+                raise DataError(
+                    f"{location}: row must have one of {present[0]!r} and {present[1]!r}, "
+                    f"got both. Remove one, or set data.columns.{column}={present[0]}."
+                )
+            cells[column] = record[present[0]] if present else None
         if (cells["images"] is None) == (cells["video"] is None):
             if cells["video"] is not None:
                 raise DataError(
@@ -259,6 +268,24 @@ def _text_list_cell(cells: dict[str, Any], column: str, location: str) -> tuple[
         f"{location}: column {column!r} must be a text or a list of texts, got "
         f"{short_repr(value)}. Correct it, or set data.columns.{column}=COLUMN."
     )
+
+
+def _json_cell(value: Any) -> str | None:
+    """Return the text of a cell with JSON, also of Donut's `gt_parse` or the first of `gt_parses`.
+
+    A text that is no JSON is returned as it is; the task reports it if it uses the column.
+    """
+    parsed = value
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    if isinstance(parsed, dict) and isinstance(parses := parsed.get("gt_parses"), list) and parses:
+        parsed = parses[0]
+    elif isinstance(parsed, dict):
+        parsed = parsed.get("gt_parse", parsed)
+    return None if parsed is None else json.dumps(parsed, ensure_ascii=False, default=str)
 
 
 def _attribute_value(record: dict[str, Any], name: str, location: str) -> str:
