@@ -143,9 +143,7 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
         ),
         (
             {"bbox": [30, 2, 60, 20]},
-            f"box must lie inside the image (40x30 px), got x1=90. Boxes are {BOX_DESCRIPTION}. As "
-            "corners x0, y0, x1, y1 the numbers lie inside; write the width and the height "
-            "instead.",
+            f"box must lie inside the image (40x30 px), got x1=90. Boxes are {BOX_DESCRIPTION}.",
         ),
         ({"bbox": None}, f"box must be four numbers, got None. Boxes are {BOX_DESCRIPTION}."),
         (
