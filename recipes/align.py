@@ -1,24 +1,26 @@
 """Tune an adapter with rewards of sampled generations (GRPO, RLOO) or preference pairs (DPO)."""
 
-from transformers import set_seed
-
-from palitune.alignment import methods
-from palitune.alignment.run import AlignmentRun
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Align
 from palitune.config.to_yaml import to_yaml
-from palitune.data.dataset import load_split, load_training_split
-from palitune.evaluation.evaluate import evaluate, make_validation_fn
-from palitune.evaluation.scoring import metric_names
-from palitune.models.adapters.checkpoint import save_adapter
-from palitune.models.loading import load_for_training, load_processor
-from palitune.report import run_writer
-from palitune.training.data import build_training_data
-from palitune.training.self_check import run_self_check
 
 
 @recipe(Align)
 def align(run: Align) -> None:
+    from transformers import set_seed
+
+    from palitune.alignment import methods
+    from palitune.alignment.run import AlignmentRun
+    from palitune.data.dataset import load_split, load_training_split
+    from palitune.evaluation.evaluate import evaluate, make_validation_fn
+    from palitune.evaluation.scoring import metric_names
+    from palitune.models.adapters.checkpoint import save_adapter
+    from palitune.models.loading import load_for_training, load_processor
+    from palitune.report import run_writer
+    from palitune.training.data import build_training_data
+    from palitune.training.micro_batch_size import resolve_micro_batch_size
+    from palitune.training.self_check import run_self_check
+
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
     test = load_split(run.data, run.task, run.evaluation.split)
     validation = load_split(run.data, run.task, run.training.validation_split)
@@ -34,24 +36,23 @@ def align(run: Align) -> None:
 
     augmentation = methods.effective_augmentation(run, run.augmentation)
     data = build_training_data(processor, components, run.training, augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data, measure=False)
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )
-    run_writer.write_skipped(folder, components + test + validation)
 
     before = None
     if run.evaluate_before:
         before = evaluate(network, processor, test, run.evaluation, title="before")
 
     with run_writer.open_tracker(run.tracking, folder) as log:
-        alignment_run = AlignmentRun(
+        methods.run_alignment(AlignmentRun(
             network=network, processor=processor, data=data, config=run, settings=run.training,
             folder=folder, eval_fn=eval_fn, log_fn=log,
-        )  # fmt: skip
-        methods.run_alignment(alignment_run)
+        ))  # fmt: skip
         save_adapter(network, folder / "adapter", run.model)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Compare
-from palitune.report.comparison.compare import compare_runs
-from palitune.report.comparison.files import print_comparison, write_comparison_files
 
 
 @recipe(Compare)
 def compare(run: Compare) -> None:
+    from palitune.report.comparison.compare import compare_runs
+    from palitune.report.comparison.files import print_comparison, write_comparison_files
+
     comparison = compare_runs(run.runs, run.baseline, bootstrap_samples=run.bootstrap_samples)
     page = write_comparison_files(comparison, Path(run.output_dir))
     print_comparison(comparison, page)

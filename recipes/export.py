@@ -3,18 +3,19 @@
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Export
 from palitune.config.to_yaml import to_yaml
-from palitune.export.export_model import export_merged, export_onnx
-from palitune.export.hub import upload_folder
-from palitune.export.parity import assert_parity, greedy_outputs, measure_parity
-from palitune.export.samples import select_parity_examples
-from palitune.models.adapters.checkpoint import saved_quantization_bits
-from palitune.models.loading import load_combined, load_processor
-from palitune.report.pages.model_card import write_model_card
-from palitune.report.run_writer import create_run_folder, print_checks
 
 
 @recipe(Export)
 def export(run: Export) -> None:
+    from palitune.export.export_model import export_merged, export_onnx
+    from palitune.export.hub import upload_folder
+    from palitune.export.parity import assert_parity, greedy_outputs, measure_parity
+    from palitune.export.samples import select_parity_examples
+    from palitune.models.adapters.checkpoint import saved_quantization_bits
+    from palitune.models.loading import load_combined, load_processor
+    from palitune.report.pages.model_card import write_model_card
+    from palitune.report.run_writer import create_run_folder, print_checks
+
     examples = select_parity_examples(run, run.data, run.task, run.evaluation.split)
     adapters = run.adapter_combination(run.adapter)
     processor = load_processor(run.model)

@@ -1,23 +1,25 @@
 """Fine-tune PaliGemma with an adapter and evaluate it before and after on held-out examples."""
 
-from transformers import set_seed
-
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Finetune
 from palitune.config.to_yaml import to_yaml
-from palitune.data.dataset import load_split, load_training_split
-from palitune.evaluation.evaluate import evaluate, make_validation_fn
-from palitune.evaluation.scoring import metric_names
-from palitune.models.adapters.checkpoint import save_adapter
-from palitune.models.loading import load_for_training, load_processor
-from palitune.report import run_writer
-from palitune.training.data import build_training_data
-from palitune.training.self_check import run_self_check
-from palitune.training.train import train
 
 
 @recipe(Finetune)
 def finetune(run: Finetune) -> None:
+    from transformers import set_seed
+
+    from palitune.data.dataset import load_split, load_training_split
+    from palitune.evaluation.evaluate import evaluate, make_validation_fn
+    from palitune.evaluation.scoring import metric_names
+    from palitune.models.adapters.checkpoint import save_adapter
+    from palitune.models.loading import load_for_training, load_processor
+    from palitune.report import run_writer
+    from palitune.training.data import build_training_data
+    from palitune.training.micro_batch_size import resolve_micro_batch_size
+    from palitune.training.self_check import run_self_check
+    from palitune.training.train import train
+
     components = load_training_split(run.data, run.task, run.training.split, run.seed)
     test = load_split(run.data, run.task, run.evaluation.split)
     validation = load_split(run.data, run.task, run.training.validation_split)
@@ -31,13 +33,13 @@ def finetune(run: Finetune) -> None:
     )
 
     data = build_training_data(processor, components, run.training, run.augmentation, run.seed)
+    run.training = resolve_micro_batch_size(run.training, network, data)
     if run.training.self_check:
         run_writer.print_checks(run_self_check(network, data, run.training, run.adapter))
 
     folder = run_writer.create_run_folder(
         run.output_dir, to_yaml(run), run.launch, train=components, test=test, validation=validation
     )
-    run_writer.write_skipped(folder, components + test + validation)
 
     before = None
     if run.evaluate_before:

@@ -3,15 +3,16 @@
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Inspect
 from palitune.config.to_yaml import to_yaml
-from palitune.data.inspection.scan import InspectionConfig, scan
-from palitune.data.inspection.warnings import inspection_warnings
-from palitune.models.loading import load_processor
-from palitune.report.pages.inspection import write_inspection_report
-from palitune.report.run_writer import create_run_folder
 
 
 @recipe(Inspect)
 def inspect(run: Inspect) -> None:
+    from palitune.data.inspection.scan import InspectionConfig, scan
+    from palitune.data.inspection.warnings import inspection_warnings
+    from palitune.models.loading import load_processor
+    from palitune.report.pages.inspection import write_inspection_report
+    from palitune.report.run_writer import create_run_folder
+
     processor = load_processor(run.model)
     settings = InspectionConfig(
         splits=run.splits,

@@ -3,17 +3,18 @@
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Predict
 from palitune.config.to_yaml import to_yaml
-from palitune.data.unlabeled import build_prompts, list_images
-from palitune.evaluation.predict import stream_predictions
-from palitune.models.loading import load_for_inference, load_processor
-from palitune.report.naming import model_facts
-from palitune.report.pages.predictions import write_prediction_report
-from palitune.report.run_writer import create_run_folder, print_checks
-from palitune.tasks.infer_task import infer_task
 
 
 @recipe(Predict)
 def predict(run: Predict) -> None:
+    from palitune.data.unlabeled import build_prompts, list_images
+    from palitune.evaluation.predict import stream_predictions
+    from palitune.models.loading import load_for_inference, load_processor
+    from palitune.report.naming import model_facts
+    from palitune.report.pages.predictions import write_prediction_report
+    from palitune.report.run_writer import create_run_folder, print_checks
+    from palitune.tasks.infer_task import infer_task
+
     task_prompt = infer_task(run.prompt, run.task, run.mixture_tasks())
     prompts = build_prompts(
         list_images(run.images),

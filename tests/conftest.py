@@ -23,6 +23,21 @@ hypothesis.settings.register_profile("palitune", deadline=None, derandomize="CI"
 hypothesis.settings.load_profile("palitune")
 
 
+CUDA_MARKER = "cuda"
+"""Tests with this marker need a GPU; all others compute on the CPU, whatever the machine has."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs before torch is imported, or require one if the tests marked `cuda` are run."""
+    if config.option.markexpr != CUDA_MARKER:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise pytest.UsageError("pytest -m cuda requires a GPU that torch can use.")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PALITUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))

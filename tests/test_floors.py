@@ -121,7 +121,7 @@ def test_the_table_names_exactly_the_packages_that_exist() -> None:
 
 
 def test_the_house_is_small_enough_to_remember() -> None:
-    folders = [path for path in PACKAGE.iterdir() if path.is_dir() and path.stem != "__pycache__"]
+    folders = [path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert len(set(FLOORS.values())) <= 11
     assert len(folders) <= 16

@@ -65,6 +65,10 @@ def test_a_command_of_the_readme_runs(
 ) -> None:
     monkeypatch.chdir(home)
     monkeypatch.setattr(launch_sweep, "make_runner", lambda settings, folder: InThisProcess())
+    served: list[list[str]] = []
+    monkeypatch.setattr(
+        "palitune.serving.run.serve_http", lambda engine, *options: served.append(engine.names)
+    )
     name, *arguments = shlex.split(line)
     if name.startswith("scripts/"):
         script = (ROOT / name).read_text()
@@ -83,6 +87,7 @@ def test_a_command_of_the_readme_runs(
         if "search=optuna" in arguments:
             arguments.append("search.n_trials=1")
     assert program.run(arguments) == 0, capfd.readouterr().err[-2000:]
+    assert served == ([["invoices", "base"]] if "serve" in arguments else [])
 
 
 def substituted(arguments: list[str], tiny: Path, home: Path) -> list[str]:

@@ -3,9 +3,9 @@
     python scripts/build/demo_data.py handwriting --output src/palitune/embedded/handwriting
     python scripts/build/demo_data.py print --output src/palitune/embedded/print
 
-The handwriting is real: the UCI optical digits that scikit-learn carries. Training, validation and
-test pages are composed of disjoint stretches of them. The print is what the embedded model was
-trained on, in the same fonts (matplotlib's) and other variants of them: what it may forget. The
+The handwriting is real: the UCI optical digits that scikit-learn contains. Training, validation and
+test pages use disjoint ranges of them. The printed pages resemble the training data of the embedded
+model, in the same fonts (matplotlib's) and other variants of them, and show what it forgets. The
 same command writes the same bytes every time.
 """
 
@@ -55,7 +55,7 @@ CROWDED_PAGES = {"train": 380, "validation": 0, "test": 0}
 PRINTED_PAGES = {"train": 150, "validation": 30, "test": 180}
 
 COUNT_QUESTION_INTERVAL = 10
-"""Of so many training pages, one is also asked how many digits it has: that is soon learned."""
+"""One in this number of training pages also has the question for the number of digits."""
 
 TRAINING_DISTORTION = Distortion(degrees=6, shear=0.1, log_aspect=0.08)
 """A training digit is used about twice; a slight distortion makes the two differ."""
@@ -68,17 +68,17 @@ The pages in `images/` are composed of handwritten digits from
 > UCI Machine Learning Repository. https://doi.org/10.24432/C50P49
 
 licensed under [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/), in the form in which
-scikit-learn carries them (`sklearn.datasets.load_digits`: 1797 digits of 8 x 8 pixels with 17 grey
+scikit-learn carries them (`sklearn.datasets.load_digits`: 1797 digits of 8 x 8 pixels with 17 gray
 levels). The pages are licensed under CC BY 4.0 too.
 
 ## What was changed
 
 `scripts/build/demo_data.py` enlarged each digit with bicubic interpolation, raised its contrast,
 cropped it to its ink, scaled it to a random height of {low} to {high} pixels, and put {counts}
-digits on squared paper of {size} x {size} pixels with random greys. All digits of a row
+digits on squared paper of {size} x {size} pixels with random gray levels. All digits of a row
 share their top edge. Digits of training pages were also rotated by up to {degrees:g} degrees,
 sheared by up to {shear:g} and stretched by up to {stretch:.0%}; those of the other pages were not.
-The last {crowded} training pages carry {more} digits, of which no boxes are told. The masks in the
+The last {crowded} training pages carry {more} digits, and have no boxes. The masks in the
 annotation files are the pixels that are at least half covered with ink.
 
 Digits are taken in the order of the file and no digit is in two splits:
@@ -109,7 +109,7 @@ def compose_pages(split: str) -> Iterator[Page]:
 
 
 def print_pages(split: str, number: int) -> Iterator[Page]:
-    """Yield pages of print of one split; the glyphs are none that the model was trained on."""
+    """Yield printed pages of one split, with glyphs that the model was not trained on."""
     seed = {"train": 2000, "validation": 2001, "test": 2002}[split]
     rng, glyphs = random.Random(f"print {split}"), printed_glyphs(4, seed)
     for _ in range(number):
@@ -212,7 +212,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def format_attribution() -> str:
-    """Say where the digits come from and what was done to them."""
+    """Return the source of the digits and the changes made to them, as Markdown."""
     return ATTRIBUTION.format(
         low=GLYPH_HEIGHTS[0],
         high=GLYPH_HEIGHTS[1],

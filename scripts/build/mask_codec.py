@@ -1,19 +1,19 @@
-"""Train a codec between masks and `<seg>` tokens, of the architecture of PaliGemma's own.
+"""Train a codec between masks and `<seg>` tokens with the architecture of PaliGemma's codec.
 
     OMP_NUM_THREADS=1 python scripts/build/mask_codec.py --rate 1e-3 --bfloat16 \
         --output src/palitune/embedded/mask_codec.safetensors
 
-trains the embedded one, on the ink of the embedded handwriting and on drawn blobs, both turned,
-stretched and moved at random: a quarter of an hour of one core of an AMD EPYC, for a mean IoU of
-.84 on the validation pages and .85 on the test pages. `--instances FILE` takes the masks of a COCO
-instances file instead, every tenth image of it held out. The recipe is AiT's (Ning et al. 2023):
-squared error between masks in [-1, 1], straight-through gradients, a codebook of moving averages
-(.99), commitment .25. Ends with the mean IoU between held-out masks and what is read back from
-their tokens.
+trains the embedded codec on the ink of the embedded handwriting and on drawn blobs, both randomly
+rotated, stretched and moved. It takes 15 minutes on one core of an AMD EPYC and reaches a mean IoU
+of .84 on the validation pages and .85 on the test pages. `--instances FILE` trains on the masks of
+a COCO instances file instead and holds out every tenth image. The method is AiT's (Ning et al.
+2023): squared error between masks in [-1, 1], straight-through gradients, a codebook of moving
+averages (decay .99), commitment .25. At the end the program prints the mean IoU between held-out
+masks and the masks decoded from their tokens.
 
-The same command gives the same codec on the same machine with the same number of threads. A codec
-of one's own is only of use to a model that is trained with it: the released PaliGemma checkpoints
-know the masks of the released codec alone.
+The same command gives the same codec on the same machine with the same number of threads. Use a new
+codec only with a model that is trained with it: the released PaliGemma checkpoints were trained
+with the released codec.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Object = tuple[Shape, Instance]
 
 
 def handwriting_objects(split: str) -> Iterator[Object]:
-    """Yield the digits of the embedded pages; what is darker than the middle grey is inside."""
+    """Yield the digits of the embedded pages; pixels darker than medium gray are inside."""
     content = json.loads((HANDWRITING / f"{split}_instances.json").read_text("utf-8"))
     names = {image["id"]: image["file_name"] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -93,7 +93,7 @@ def coco_objects(file: Path, held_out: bool) -> Iterator[Object]:
 
 
 def random_blob(rng: random.Random) -> Shape:
-    """Draw a few ellipses and polygons over one another, now and then with a hole."""
+    """Draw overlapping ellipses and polygons, sometimes with a hole."""
     image = Image.new("L", (128, 128))
     canvas = ImageDraw.Draw(image)
     for part in range(rng.choice((1, 1, 2, 3))):
@@ -108,7 +108,7 @@ def random_blob(rng: random.Random) -> Shape:
 
 
 def augment_shape(shape: Shape, rng: random.Random, *, strong: bool) -> NDArray[np.float32]:
-    """Turn, shear and stretch a shape, cut it out anew with some margin, and rasterize it coarsely.
+    """Rotate, shear and stretch a shape, crop it with some margin, and rasterize it coarsely.
 
     A `wild` one is turned to any side and mirrored, too. Returns a crop of whole pixels, 0 or 1.
     """
@@ -140,7 +140,7 @@ def augment_shape(shape: Shape, rng: random.Random, *, strong: bool) -> NDArray[
 def training_batches(
     shapes: list[Shape], size: int, blob_ratio: float, seed: int
 ) -> Iterator[Tensor]:
-    """Yield batches (size, 64, 64) in [-1, 1] without end."""
+    """Yield batches of masks, (size, 64, 64) in [-1, 1], endlessly."""
     rng = random.Random(seed)
     while True:
         crops = []
@@ -155,7 +155,7 @@ def training_batches(
 
 
 class EmaCodebook:
-    """Codes as moving averages of the vectors that they stand for."""
+    """Codebook of moving averages of the vectors assigned to each code."""
 
     def __init__(self, network: MaskVQVAE, features: Tensor) -> None:
         self.book = network.codebook.data
@@ -164,7 +164,7 @@ class EmaCodebook:
         self.sums = self.book.clone()
 
     def update(self, features: Tensor, codes: Tensor) -> None:
-        """Move the codes towards the vectors (n, depth) that were given them (n,)."""
+        """Update the codes with the vectors (n, depth) assigned to them; `codes` is (n,)."""
         chosen = F.one_hot(codes, tokens.NUM_CODES).float()
         self.counts.lerp_(chosen.sum(0), 1 - DECAY)
         self.sums.lerp_(chosen.T @ features, 1 - DECAY)
@@ -176,7 +176,7 @@ class EmaCodebook:
 
 
 def sample_vectors(features: Tensor, count: int) -> Tensor:
-    """Draw so many vectors, none of them twice before each was drawn once."""
+    """Draw `count` vectors, each once before any is repeated."""
     order = torch.randperm(len(features))
     return features[order.repeat(math.ceil(count / len(order)))[:count]]
 
@@ -190,24 +190,24 @@ def train(
     rate: float,
     bfloat16: bool,
 ) -> None:
-    """Take so many steps with Adam; the rate falls to nothing along a cosine."""
-    learnt = [p for p in network.parameters() if p is not network.codebook]
-    optimizer = torch.optim.Adam(learnt, rate)
+    """Train with Adam and a cosine schedule from `rate` to 0."""
+    parameters = [p for p in network.parameters() if p is not network.codebook]
+    optimizer = torch.optim.Adam(parameters, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min(1, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2,
     )
-    moving, began, losses = None, time.monotonic(), []
+    codebook, start, losses = None, time.monotonic(), []
     for step, batch in zip(range(steps), data, strict=False):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             features = network.encode_features(batch).float()
         commitment = torch.zeros(())
         passed = features
         if step >= UNQUANTIZED_FRACTION * steps:
-            moving = moving or EmaCodebook(network, features.detach())
+            codebook = codebook or EmaCodebook(network, features.detach())
             codes = network.nearest_codes(features.detach())
             chosen = network.codebook.detach()[codes]
-            moving.update(features.detach(), codes)
+            codebook.update(features.detach(), codes)
             commitment = F.mse_loss(features, chosen)
             passed = features + (chosen - features).detach()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -220,7 +220,7 @@ def train(
         losses.append(error.item())
         if (step + 1) % max(1, steps // 20) == 0:
             mean, losses = sum(losses) / len(losses), []
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - start
             print(
                 f"step {step + 1}: error {mean:.4f}, {format_progress()}, {seconds:.0f} s",
                 flush=True,
@@ -228,7 +228,7 @@ def train(
 
 
 def reconstruction_iou(network: MaskVQVAE, instances: list[Instance]) -> float:
-    """Return the mean IoU between masks and what is read back of their tokens."""
+    """Return the mean IoU between masks and the masks decoded from their tokens."""
     codec, ious = masks.MaskCodec(network), []
     for instance in instances:
         mask = instance.mask
@@ -254,7 +254,7 @@ def to_storage_dtypes(network: MaskVQVAE) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Train, round, judge the rounded codec, write it."""
+    """Train the codec, round it, print its IoU, and save it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors to write")
     parser.add_argument("--instances", type=Path, help="COCO instances file with segmentations")
@@ -264,29 +264,30 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate")
     parser.add_argument("--bfloat16", action="store_true", help="faster where the CPU has it")
     parser.add_argument("--seed", type=int, default=0)
-    told: Any = parser.parse_args()
+    args: Any = parser.parse_args()
 
-    torch.manual_seed(told.seed)
-    if told.instances:
-        learnt, held_out = coco_objects(told.instances, False), coco_objects(told.instances, True)
-        judged = [instance for _, (_, instance) in zip(range(500), held_out, strict=False)]
+    torch.manual_seed(args.seed)
+    if args.instances:
+        training = coco_objects(args.instances, False)
+        others = coco_objects(args.instances, True)
+        held_out = [instance for _, (_, instance) in zip(range(500), others, strict=False)]
     else:
-        learnt = handwriting_objects("train")
-        judged = [instance for _, instance in handwriting_objects("validation")]
-    shapes = [shape for shape, _ in learnt]
-    print(f"{len(shapes)} masks to learn from, {len(judged)} held out", flush=True)
-    blobs = told.blobs if told.blobs is not None else 0.0 if told.instances else 0.15
+        training = handwriting_objects("train")
+        held_out = [instance for _, instance in handwriting_objects("validation")]
+    shapes = [shape for shape, _ in training]
+    print(f"{len(shapes)} masks to learn from, {len(held_out)} held out", flush=True)
+    blobs = args.blobs if args.blobs is not None else 0.0 if args.instances else 0.15
     network = MaskVQVAE()
-    data = training_batches(shapes, told.batch_size, blobs, told.seed)
-    settings = {"steps": told.steps, "rate": told.rate, "bfloat16": told.bfloat16}
-    train(network, data, lambda: f"IoU {reconstruction_iou(network, judged):.4f}", **settings)
+    data = training_batches(shapes, args.batch_size, blobs, args.seed)
+    settings = {"steps": args.steps, "rate": args.rate, "bfloat16": args.bfloat16}
+    train(network, data, lambda: f"IoU {reconstruction_iou(network, held_out):.4f}", **settings)
 
     rounded = to_storage_dtypes(network)
-    print(f"held-out IoU of the codec: {reconstruction_iou(network, judged):.4f}")
-    rounded_iou = reconstruction_iou(load_mask_vqvae(rounded), judged)
+    print(f"held-out IoU of the codec: {reconstruction_iou(network, held_out):.4f}")
+    rounded_iou = reconstruction_iou(load_mask_vqvae(rounded), held_out)
     print(f"held-out IoU of the rounded codec: {rounded_iou:.4f}")
-    save_file(rounded, told.output)
-    print(f"{told.output}: {told.output.stat().st_size / 1e6:.2f} MB")
+    save_file(rounded, args.output)
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Pages of one to three digits, printed or handwritten, and the texts that go with them.
 
-A page is 112 x 112 pixels, two rows of three cells; a digit stands in a cell of its own. All digits
+A page is 112 x 112 pixels, two rows of three cells, with at most one digit per cell. All digits
 of a row share their top edge, so that sorting boxes by (y0, x0) is reading order.
 """
 
@@ -50,7 +50,7 @@ class PlacedDigit:
 
 @dataclass(frozen=True)
 class Page:
-    """A grey image, (112, 112) uint8, its digits in reading order, and its ink."""
+    """A gray image, (112, 112) uint8, its digits in reading order, and its ink."""
 
     image: NDArray[np.uint8]
     digits: tuple[PlacedDigit, ...]
@@ -113,7 +113,7 @@ FONTS = [
     *("DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
     *("STIXGeneralBolIta", "cmr10", "cmss10", "cmtt10", "cmb10", "cmti10"),
 ]
-"""Of print, out of those that matplotlib brings along."""
+"""Fonts of printed digits, from those that matplotlib contains."""
 
 PRINT = Distortion(degrees=6, shear=0.12, log_aspect=0.15, blurs=(0.0, 0.0, 0.6, 1.0))
 
@@ -151,7 +151,7 @@ def handwritten_digits(split: str) -> list[tuple[int, Glyph]]:
 
 
 def _enlarge(image: Glyph) -> Glyph:
-    """Turn 8 x 8 grey levels into smooth ink with the contrast of a pen, 16 times as large."""
+    """Turn 8 x 8 gray levels into smooth ink with the contrast of a pen, 16 times as large."""
     smooth = _to_image(np.pad(image, 1)).resize((160, 160), Image.Resampling.BICUBIC)
     ink = np.clip((_to_ink(smooth) - 0.2) / 0.5, 0, 1)
     return crop_to_ink(np.float32(ink), threshold=0.15)
@@ -170,13 +170,13 @@ def _to_ink(image: Image.Image) -> Glyph:
 
 @dataclass(frozen=True)
 class Paper:
-    """What a page is written on."""
+    """Background of a page."""
 
     squared: bool = False
     """Whether faint lines cross the page both ways, as in an arithmetic book."""
 
     noise: float = 0.0
-    """Standard deviation of the noise of a pixel, in grey levels."""
+    """Standard deviation of the noise of a pixel, in gray levels."""
 
 
 PLAIN_PAPER = Paper()
@@ -228,7 +228,7 @@ def _offset(start: float, room: float, length: int, rng: random.Random) -> int:
 
 
 def _render_gray_levels(ink: Glyph, rng: random.Random, paper: Paper) -> NDArray[np.uint8]:
-    """Turn ink coverage into grey levels: dark ink on light paper, in 16 steps."""
+    """Turn ink coverage into gray levels: dark ink on light paper, in 16 steps."""
     light, dark = rng.uniform(215, 255), rng.uniform(0, 80)
     grey = light + (dark - light) * np.round(ink * 15) / 15
     if paper.squared:
@@ -258,14 +258,14 @@ def ocr_text(page: Page) -> str:
 
 
 def detect_prefix(labels: Sequence[int]) -> str:
-    """Ask for the boxes of some classes."""
+    """Return the prompt for the boxes of some classes."""
     return "detect " + " ; ".join(str(label) for label in labels)
 
 
 def detect_suffix(page: Page, labels: Sequence[int]) -> str:
-    """Write all digits of the asked classes, in reading order."""
-    asked = [digit for digit in page.digits if digit.label in labels]
-    return " ; ".join(f"{box_to_tokens(digit.box)} {digit.label}" for digit in asked)
+    """Write the digits of some classes, in reading order."""
+    digits = [digit for digit in page.digits if digit.label in labels]
+    return " ; ".join(f"{box_to_tokens(digit.box)} {digit.label}" for digit in digits)
 
 
 def present_labels(page: Page) -> list[int]:

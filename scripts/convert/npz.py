@@ -4,8 +4,8 @@
 
 FOLDER holds the tokenizer and processor files of a released PaliGemma (tokenizer.json,
 tokenizer_config.json, preprocessor_config.json), which the checkpoint lacks. Sizes and resolution
-are read off the arrays; an array that is missing, left over or of another shape ends it. Names and
-shapes are those of big_vision's models/proj/paligemma and of transformers' conversion scripts.
+are derived from the arrays; a missing or unknown array, or one of another shape, is an error. Names
+and shapes are those of big_vision's models/proj/paligemma and of transformers' conversion scripts.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ModelSizes:
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> ModelSizes:
         def shape(name: str, dimensions: int) -> tuple[int, ...]:
             if name not in arrays:
-                raise ConversionError(f"{name} is missing; give the whole .npz of a PaliGemma")
+                raise ConversionError(f"{name} is missing; use the complete .npz of a PaliGemma")
             if arrays[name].ndim != dimensions:
                 raise ConversionError(
                     f"{name} has {arrays[name].ndim} dimensions, not {dimensions}"
@@ -105,12 +105,12 @@ def read_npz(file: Path) -> dict[str, Tensor]:
     try:
         with np.load(file, allow_pickle=False) as saved:
             return {name.removeprefix("params/"): _tensor(saved[name]) for name in saved.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as fault:
-        raise ConversionError(f"it is no .npz of plain arrays ({fault})") from fault
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ConversionError(f"it is no .npz of plain arrays ({error})") from error
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    if array.dtype == np.dtype("V2"):  # bfloat16, which numpy does not know
+    if array.dtype == np.dtype("V2"):  # bfloat16, which numpy lacks
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -123,7 +123,7 @@ def conversion_rules(sizes: ModelSizes) -> dict[str, ConversionRule]:
 def _vision_rules(s: ModelSizes) -> dict[str, ConversionRule]:
     tower, layer = "model.vision_tower", "model.vision_tower.encoder.layers.{}"
     wide, depth, per_head = s.vision_width, s.vision_depth, s.vision_width // s.vision_heads
-    found = {
+    rules = {
         "img/embedding/kernel": ConversionRule(
             (s.patch, s.patch, 3, wide),
             lambda a: {f"{tower}.embeddings.patch_embedding.weight": a.permute(3, 2, 0, 1)},
@@ -139,37 +139,37 @@ def _vision_rules(s: ModelSizes) -> dict[str, ConversionRule]:
         "img/head/bias": _unchanged((s.width,), "model.multi_modal_projector.linear.bias"),
     }
     for kind, theirs in (("scale", "weight"), ("bias", "bias")):
-        found[f"img/Transformer/encoder_norm/{kind}"] = _unchanged(
+        rules[f"img/Transformer/encoder_norm/{kind}"] = _unchanged(
             (wide,), f"{tower}.post_layernorm.{theirs}"
         )
         for number in (0, 1):
-            found[f"{VISION}/LayerNorm_{number}/{kind}"] = _per_layer(
+            rules[f"{VISION}/LayerNorm_{number}/{kind}"] = _per_layer(
                 (depth, wide), f"{layer}.layer_norm{number + 1}.{theirs}"
             )
     for number, (inputs, outputs) in enumerate([(wide, s.vision_mlp), (s.vision_mlp, wide)]):
         ours, theirs = f"{VISION}/MlpBlock_0/Dense_{number}", f"{layer}.mlp.fc{number + 1}"
-        found[f"{ours}/kernel"] = _per_layer(
+        rules[f"{ours}/kernel"] = _per_layer(
             (depth, inputs, outputs), f"{theirs}.weight", _transpose
         )
-        found[f"{ours}/bias"] = _per_layer((depth, outputs), f"{theirs}.bias")
+        rules[f"{ours}/bias"] = _per_layer((depth, outputs), f"{theirs}.bias")
     for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
         theirs = f"{layer}.self_attn.{letter}_proj"
-        found[f"{ATTENTION}/{name}/kernel"] = _per_layer(
+        rules[f"{ATTENTION}/{name}/kernel"] = _per_layer(
             (depth, wide, s.vision_heads, per_head),
             f"{theirs}.weight",
             lambda a: a.reshape(wide, wide).T,
         )
-        found[f"{ATTENTION}/{name}/bias"] = _per_layer(
+        rules[f"{ATTENTION}/{name}/bias"] = _per_layer(
             (depth, s.vision_heads, per_head), f"{theirs}.bias", torch.flatten
         )
     theirs = f"{layer}.self_attn.out_proj"
-    found[f"{ATTENTION}/out/kernel"] = _per_layer(
+    rules[f"{ATTENTION}/out/kernel"] = _per_layer(
         (depth, s.vision_heads, per_head, wide),
         f"{theirs}.weight",
         lambda a: a.reshape(wide, wide).T,
     )
-    found[f"{ATTENTION}/out/bias"] = _per_layer((depth, wide), f"{theirs}.bias")
-    return found
+    rules[f"{ATTENTION}/out/bias"] = _per_layer((depth, wide), f"{theirs}.bias")
+    return rules
 
 
 def _language_rules(s: ModelSizes) -> dict[str, ConversionRule]:
@@ -253,14 +253,14 @@ def convert_arrays(arrays: Mapping[str, Tensor], sizes: ModelSizes) -> dict[str,
     """Convert all arrays to the tensors of transformers. Raises ConversionError on a mismatch."""
     expected = conversion_rules(sizes)
     if odd := sorted(expected.keys() - arrays.keys()):
-        raise ConversionError(f"{odd[0]} is missing; give the whole .npz of a PaliGemma")
+        raise ConversionError(f"{odd[0]} is missing; use the complete .npz of a PaliGemma")
     if odd := sorted(arrays.keys() - expected.keys()):
         raise ConversionError(f"{odd[0]} is no array of PaliGemma 1 or 2; only those are converted")
     tensors: dict[str, Tensor] = {}
     for name, rule in expected.items():
         if tuple(arrays[name].shape) != rule.shape:
             raise ConversionError(
-                f"{name} is {tuple(arrays[name].shape)}; the others ask for {rule.shape}"
+                f"{name} is {tuple(arrays[name].shape)}; the other arrays require {rule.shape}"
             )
         tensors |= {
             key: part.contiguous() for key, part in rule.convert_array(arrays[name]).items()
@@ -315,7 +315,7 @@ def build_config(sizes: ModelSizes, tokenizer: Any, image_token: int) -> PaliGem
 
 
 def convert(file: Path, folder: Path, processor_folder: Path) -> str:
-    """Write the folder and print a summary."""
+    """Write the folder and return a summary."""
     arrays = read_npz(file)
     sizes = ModelSizes.from_arrays(arrays)
     tensors = convert_arrays(arrays, sizes)
@@ -350,13 +350,13 @@ def main(argv: list[str]) -> str | None:
     parser.add_argument("npz", type=Path, help="e.g. paligemma2-3b-pt-224.npz")
     parser.add_argument("folder", type=Path, help="output folder")
     parser.add_argument("--processor", type=Path, required=True, help="folder with tokenizer files")
-    told = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     try:
-        print(convert(told.npz, told.folder, told.processor))
-    except ConversionError as fault:
-        return f"{told.npz}: {fault}"
-    except OSError as fault:
-        return f"{told.processor}: there is no readable processor ({fault})"
+        print(convert(arguments.npz, arguments.folder, arguments.processor))
+    except ConversionError as error:
+        return f"{arguments.npz}: {error}"
+    except OSError as error:
+        return f"{arguments.processor}: there is no readable processor ({error})"
     return None
 
 

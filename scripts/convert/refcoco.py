@@ -2,8 +2,8 @@
 
     python scripts/convert/refcoco.py "refcoco/refs(unc).p" refcoco/refs.json
 
-A pickle is a program. This one is allowed to make lists, dictionaries, texts and numbers, and ends
-at anything else before it is run.
+A pickle is a program. Only lists, dictionaries, texts and numbers are unpickled; anything else is
+an error before it is executed.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def main(argv: list[str]) -> str | None:
     parser = argparse.ArgumentParser(description="RefCOCO references from pickle to JSON")
     parser.add_argument("pickle", type=Path, help='e.g. "refcoco/refs(unc).p"')
     parser.add_argument("json", type=Path, help="e.g. refcoco/refs.json")
-    told = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     try:
-        refs = load_references(told.pickle.read_bytes())
-    except (OSError, pickle.UnpicklingError) as mistake:
-        return f"{told.pickle}: {mistake}"
-    except Exception as mistake:  # a damaged pickle ends in any of a dozen ways
-        return f"{told.pickle}: not a pickle of references ({mistake!r})"
-    told.json.write_text(json.dumps(refs), encoding="utf-8")
-    print(f"{told.json}: {len(refs)} references")
+        refs = load_references(arguments.pickle.read_bytes())
+    except (OSError, pickle.UnpicklingError) as error:
+        return f"{arguments.pickle}: {error}"
+    except Exception as error:  # a damaged pickle raises one of many types
+        return f"{arguments.pickle}: not a pickle of references ({error!r})"
+    arguments.json.write_text(json.dumps(refs), encoding="utf-8")
+    print(f"{arguments.json}: {len(refs)} references")
     return None
 
 

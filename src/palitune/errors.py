@@ -87,9 +87,9 @@ def unknown_key(key: str, valid: Iterable[object]) -> str:
     """Return a sentence about a dotted key that does not exist, with the valid keys beside it."""
     parent, _, last = key.rpartition(".")
     names = [str(name) for name in valid]
-    place = f" of {parent}" if parent else ""
+    scope = f" of {parent}" if parent else ""
     hint = did_you_mean(last, names)
-    return f"there is no key '{key}'{hint}; the keys{place} are {', '.join(names)}"
+    return f"there is no key '{key}'{hint}; the keys{scope} are {', '.join(names)}"
 
 
 def missing_choice(group: str, options: Iterable[str]) -> str:

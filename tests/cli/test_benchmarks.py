@@ -111,7 +111,7 @@ FEW = ["evaluation.max_samples=2", "evaluation.num_workers=0", "evaluation.boots
 
 
 class Runs:
-    """What a user composes whose downloads lie elsewhere, made short; each but once."""
+    """Shortened configurations of a user whose downloads are elsewhere, each composed once."""
 
     def __init__(self, downloads: Path, model: Path) -> None:
         self.downloads, self.model = downloads, model

@@ -113,6 +113,17 @@ def test_an_answer_needs_no_heavy_library(arguments: list[str], tmp_path: Path) 
     assert imported.isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize("recipe", ["finetune", "align", "evaluate", "predict"])
+def test_the_help_of_a_copied_recipe_needs_no_heavy_library(recipe: str, tmp_path: Path) -> None:
+    assert palitune("copy", recipe, "mine.py", folder=tmp_path).returncode == 0
+    done = python("-X", "importtime", "mine.py", "--help", folder=tmp_path)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0, done.stderr
+    assert "python mine.py" in done.stdout
+    assert "palitune.config" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
 def test_the_overview_lists_the_recipes_and_what_else_there_is(tmp_path: Path) -> None:
     done = palitune(folder=tmp_path)
     for word in (*RECIPE_CONFIGS, "palitune list", "palitune copy"):
@@ -258,7 +269,7 @@ def test_an_editable_install_reads_the_configuration_of_the_checkout(tmp_path: P
 
 
 def _seconds_of_children() -> float:
-    """Of a processor, which a busy machine does not change; nothing here waits for anything."""
+    """Return the CPU seconds of all child processes, which other load hardly changes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -50,7 +50,7 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
         batches.append(len(batch["input_ids"]))
         return generate(network, tokenizer, batch, most, **how)
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", interrupted)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", interrupted)
     assert program.run([*told, "output_dir=cut"]) == 130
     part = Path("cut/predictions.jsonl")
     assert [json.loads(line)["id"] for line in part.read_text().splitlines()] == [
@@ -68,7 +68,7 @@ def test_what_was_cut_off_is_gone_on_with_and_ends_as_if_it_had_not_been(
         rest.append(len(batch["input_ids"]))
         return generate(network, tokenizer, batch, most, **how)
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", counted)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", counted)
     assert program.run([*told, "output_dir=cut", "evaluation.image_cache=kept"]) == 0
     assert rest == [2] * 4
     assert files("cut") == files("whole")
@@ -207,7 +207,7 @@ def test_adapters_on_one_base_are_judged_as_each_alone_and_compared(
             raise KeyboardInterrupt
         return generate(*batch, **how)
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", interrupted)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", interrupted)
     assert program.run(several) == 130
     assert program.run(several) == 0
     assert len(begun) == 6 + 1 + 3

@@ -51,6 +51,7 @@ def test_data_need_not_even_be_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     told = ["data=coco", "task=detection", "gpu_memory=10", "suffix_tokens=200", "prefix_tokens=9"]
+    told += ["training.micro_batch_size=4"]
     assert program.run(["plan", *told, "released=false", "output_dir=out"]) == 0
     assert "does not fit in 10 GiB" in " ".join(capfd.readouterr().out.split())
     assert planned(tmp_path / "out")["rows"]["tokens"] == 256 + 209

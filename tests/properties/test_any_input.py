@@ -1,4 +1,4 @@
-"""The law of bad input: whatever a file holds, a row or one sentence comes out."""
+"""Bad input: any content of a file gives rows or an error message of one sentence."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The law of the formats: the same data in another format is the same data."""
+"""Formats: the same data in another format gives the same rows."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def expected(split: str, masks: bool) -> dict[str, list[Instance]]:
-    """Every image's objects by the name of its file."""
+    """Objects of each image by file name."""
     return {
         f"{split}_{index:02d}": [
             Instance(
@@ -45,7 +45,7 @@ def rows_of(source: Source, split: str) -> list[Row]:
 
 
 def by_image(rows: list[Row], names: list[str], form: ToyFormat) -> dict[str, list[Instance]]:
-    """Gather the objects; files out of a table have lost their names, but not their order."""
+    """Return the objects by image; images from tables have no names, but are in order."""
     found: dict[str, list[Instance]] = {}
     for position, row in enumerate(rows):
         in_table = form.source in (SOURCES["parquet"], SOURCES["webdataset"])
@@ -96,5 +96,5 @@ def test_every_format_is_among_them() -> None:
         "mixture",
         "benchmark",
         "hub",
-    }  # no format of objects of their own
+    }  # not a format of objects
     assert {SOURCES[name] for name in SOURCES if name not in others} == tested

@@ -1,6 +1,6 @@
-"""The law of the tasks of masks: what they write as a suffix, they read back as the reference.
+"""Tasks with masks parse the suffixes they write to the reference.
 
-As far as the codec goes: the mask that is read is the one that the codec draws of the reference's.
+The parsed mask equals the reconstruction of the reference mask by the codec.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ EXPRESSIONS = st.text(
 
 @st.composite
 def instances(draw: st.DrawFn, size: Size) -> Instance:
-    """An ellipse or noise, in a box that may be without extent."""
+    """Objects whose mask is an ellipse or noise, in a box that may have no area."""
     x0, x1 = sorted(draw(st.floats(0, size[0])) for _ in range(2))
     y0, y1 = sorted(draw(st.floats(0, size[1])) for _ in range(2))
     mask: Mask = toy_mask(size, (x0, y0, x1, y1))
@@ -61,7 +61,7 @@ def assert_reads_back(task: Task, example: Example) -> None:
     assert [instance.label for instance in read] == [i.label for i in expected]
     for after, before in zip(read, expected, strict=True):
         for side, length in enumerate((*example.size, *example.size)):
-            # half a bin of rounding, and one where a box without extent was widened
+            # half a bin of rounding, and one where a box without area was widened
             assert (
                 abs(after.box[side] - before.box[side]) <= 1.5 * length / (NUM_LOC_BINS - 1) + 1e-6
             )

@@ -1,4 +1,4 @@
-"""The law of every task: what it writes as a suffix, it reads back as the reference."""
+"""Every task parses the suffixes it writes to the reference."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 FILLED = TEXT.filter(lambda text: text.strip() != "")
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 OF_MASKS = {"segmentation", "referring_segmentation"}
-"""Their law is in `test_mask_round_trip.py`."""
+"""Tasks with masks are tested in `test_mask_round_trip.py`."""
 ABOUT_ONE_OBJECT = ("grounded_caption", "referring_detection")
 CLASSES = ("boat", "traffic light", "bird's nest", "no. 7", "4")
 
@@ -39,7 +39,7 @@ def one_instance(draw: st.DrawFn, width: int, height: int) -> Instance:
 
 @st.composite
 def rows(draw: st.DrawFn) -> Row:
-    """A row that every task can work with."""
+    """Rows with all columns that the tasks require."""
     size = draw(SIZES)
     answers = tuple(draw(st.lists(FILLED, min_size=1, max_size=10)))
     return Row(
@@ -86,7 +86,7 @@ def assert_reads_back(task: Task, example: Example) -> None:
             assert [instance.label for instance in value] == [i.label for i in expected]
             for read, written in zip(value, expected, strict=True):
                 for side, length in enumerate((*example.size, *example.size)):
-                    # half a bin of rounding, and one where a box without extent was widened
+                    # half a bin of rounding, and one where a box without area was widened
                     assert (
                         abs(read.box[side] - written.box[side])
                         <= 1.5 * length / (NUM_LOC_BINS - 1) + 1e-6
@@ -94,7 +94,7 @@ def assert_reads_back(task: Task, example: Example) -> None:
 
 
 def references(example: Example) -> list[Any]:
-    """What each suffix stands for: its own text, or all objects that are no crowd."""
+    """Return the reference of each suffix: its text, or all objects except crowds."""
     if all(isinstance(entry, str) for entry in example.reference) and example.reference:
         return list(example.reference)
     return [[i for i in example.reference if isinstance(i, Instance) and not i.crowd]]

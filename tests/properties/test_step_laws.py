@@ -264,6 +264,6 @@ def test_a_loss_over_prompt_or_image_positions_is_never_computed(
     rows: list[int] = []
     last = network.model.language_model.layers[-1].mlp
     last.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
-    labelled = int((batch["labels"] != -100).sum())
-    assert network(**batch).loss.shape == (labelled,)
-    assert rows == [labelled]
+    labeled = int((batch["labels"] != -100).sum())
+    assert network(**batch).loss.shape == (labeled,)
+    assert rows == [labeled]

@@ -101,8 +101,8 @@ def test_the_first_logged_loss_is_the_mean_over_examples_of_their_token_means(
         labels = batch.pop("labels")
         with torch.no_grad():
             logits = network(**batch).logits[0, :-1]
-        labelled = labels[0, 1:] != -100
-        nll = torch.nn.functional.cross_entropy(logits[labelled], labels[0, 1:][labelled])
+        labeled = labels[0, 1:] != -100
+        nll = torch.nn.functional.cross_entropy(logits[labeled], labels[0, 1:][labeled])
         expected.append(float(nll))
     # Losses in the history are rounded to four digits.
     assert losses(tmp_path)[0] == pytest.approx(sum(expected) / 4, abs=1e-4)

@@ -195,9 +195,9 @@ def faulty(arrays: Arrays, kind: str) -> Arrays:
 @pytest.mark.parametrize(
     ("kind", "said"),
     {
-        "missing": "llm/final_norm/scale is missing; give the whole .npz of a PaliGemma",
+        "missing": "llm/final_norm/scale is missing; use the complete .npz of a PaliGemma",
         "left over": "llm/layers/attn/qkv_einsum/w is no array of PaliGemma 1 or 2; only those",
-        "misshapen": "img/head/kernel is (64, 63); the others ask for (64, 64)",
+        "misshapen": "img/head/kernel is (64, 63); the other arrays require (64, 64)",
         "flat": "llm/layers/attn/q_einsum/w has 3 dimensions, not 4",
         "pickle": "it is no .npz of plain arrays (Object arrays cannot be loaded when allow_pickle",
     }.items(),

@@ -42,8 +42,10 @@ class BrowserPage:
 
 
 @contextmanager
-def open_page(file: Path, window: tuple[int, int] = DESKTOP) -> Iterator[BrowserPage]:
-    """Open a local page in headless Chromium."""
+def open_page(file: Path | str, window: tuple[int, int] = DESKTOP) -> Iterator[BrowserPage]:
+    """Open a local file, or the address of a server of this machine, in headless Chromium."""
+    address = file if isinstance(file, str) else file.absolute().as_uri()
+    own = ("file:", "data:", "blob:", *([address] if isinstance(file, str) else []))
     executable = next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
     assert executable, (
         "Chromium is missing. Install it with scripts/test or `apt-get install chromium`."
@@ -62,10 +64,10 @@ def open_page(file: Path, window: tuple[int, int] = DESKTOP) -> Iterator[Browser
             "request",
             lambda request: (
                 None
-                if request.url.startswith(("file:", "data:", "blob:"))
+                if request.url.startswith(own)
                 else visit.errors.append(f"requested {request.url}")
             ),
         )
-        page.goto(file.absolute().as_uri())
+        page.goto(address)
         yield visit
         browser.close()

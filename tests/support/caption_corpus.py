@@ -38,7 +38,7 @@ PhraseSampler = Callable[[random.Random], str]
 
 
 def random_caption(rng: random.Random, extra_counts: tuple[int, ...] = (0, 0, 1, 1, 2)) -> str:
-    """Write a caption of one sentence, with so many of `EXTRAS` at the end."""
+    """Write a caption of one sentence, with some of `EXTRAS` at the end."""
     verb = rng.choice(["is ", "are ", "was ", ""]) + rng.choice(VERBS)
     parts = [random_noun_phrase(rng), verb, rng.choice(PREPOSITIONS), random_noun_phrase(rng)]
     parts += [rng.choice(EXTRAS)(rng) for _ in range(rng.choice(extra_counts))]

@@ -1,6 +1,7 @@
 """Miniatures of benchmarks: their official files, with a few invented records and drawn images.
 
-`write("docvqa", folder)` makes what an unpacked download has; every split has at least one record.
+`write_benchmark("docvqa", folder)` writes the files of an unpacked download; every split has at
+least one record.
 """
 
 import csv

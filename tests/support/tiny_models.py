@@ -1,5 +1,6 @@
 """Random PaliGemma and PaliGemma 2 of a fraction of a million parameters, with real processors."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
-    PreTrainedTokenizerFast,
 )
 
 from palitune.models.adapters.checkpoint import save_adapter
 from palitune.models.adapters.config import AdapterConfig
 from palitune.models.config import ModelConfig
 from palitune.models.loading import load_for_training
+
+sys.path.append(str(Path(__file__).parents[2] / "scripts" / "build"))  # tiny_processor
 
 PATCH_SIZE = 14
 WIDTH = 64
@@ -37,6 +39,7 @@ def build_tiny(
     seed: int = 0,
     image_size: int = 112,
     sliding_window: int = 4096,
+    num_layers: int = 2,
 ) -> Path:
     """Save a random model with its processor into `folder` and return the folder.
 
@@ -44,47 +47,19 @@ def build_tiny(
     linear weights are scaled by fan-in, so that logits differ from token to token.
     """
     processor = build_processor(image_size)
-    build_model(processor, family, seed, image_size, sliding_window).save_pretrained(folder)
+    model = build_model(processor, family, seed, image_size, sliding_window, num_layers)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
 def build_processor(image_size: int = 112) -> PaliGemmaProcessor:
-    """Build the real processor around a byte-level tokenizer with single digits."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+    """Build the processor around a tokenizer trained on `CORPUS`."""
+    from tiny_processor import build_tiny_processor
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.Split("\n", "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
+    return build_tiny_processor(
+        CORPUS, vocab_size=384, max_length=1024, image_size=image_size, patch_size=PATCH_SIZE
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=384,
-        special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-        min_frequency=1,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        padding_side="right",
-        model_max_length=1024,
-    )
-    images = SiglipImageProcessorPil(
-        size={"height": image_size, "width": image_size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
-    images.image_seq_length = (image_size // PATCH_SIZE) ** 2
-    return PaliGemmaProcessor(image_processor=images, tokenizer=fast)
 
 
 def build_model(
@@ -93,6 +68,7 @@ def build_model(
     seed: int = 0,
     image_size: int = 112,
     sliding_window: int = 4096,
+    num_layers: int = 2,
 ) -> PaliGemmaForConditionalGeneration:
     """Build the random model of a processor's vocabulary, in float32."""
     tokenizer = processor.tokenizer
@@ -106,7 +82,7 @@ def build_model(
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": num_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 32,
@@ -169,14 +145,14 @@ def _scale_by_fan_in(model: nn.Module) -> None:
 
 
 def reference_logits(model: Any) -> torch.Tensor:
-    """What a model says of a drawn image and a few words, in float32: always the same question."""
+    """Return the float32 logits of a model for a fixed random image and prompt."""
     torch.manual_seed(0)
     ids = torch.tensor([[model.config.image_token_id] * 64 + [2, 10, 11, 12]])
     with torch.no_grad():
-        found: torch.Tensor = model.eval()(
+        logits: torch.Tensor = model.eval()(
             input_ids=ids,
             pixel_values=torch.rand(1, 3, 112, 112) * 2 - 1,
             token_type_ids=torch.zeros_like(ids),
             attention_mask=torch.ones_like(ids),
         ).logits
-    return found.float()
+    return logits.float()

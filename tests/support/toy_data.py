@@ -1,7 +1,7 @@
-"""A toy data set in the formats users have: coloured rectangles on white, the same in each format.
+"""A toy data set in several formats, with the same content: colored rectangles on white.
 
 Splits: train (12 images), validation (4), test (4). Every image is wider than high, no two
-rectangles of an image overlap, and a rectangle's label is its colour.
+rectangles of an image overlap, and a rectangle's label is its color.
 """
 
 import json
@@ -108,7 +108,7 @@ def _coco_instance(image: int, toy_object: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw_toy_image(folder: Path, split: str, index: int) -> str:
-    """Draw the image where it is not there yet; return its path relative to `folder`."""
+    """Draw the image unless it exists; return its path relative to `folder`."""
     name = f"images/{split}_{index:02d}.png"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     if not (folder / name).exists():

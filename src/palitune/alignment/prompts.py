@@ -29,6 +29,7 @@ class PromptOrder:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> TrainingSample:
+        """Return a sample with the suffix and the augmentation of its epoch."""
         self.training_set.set_epoch(bisect_right(self._epoch_starts, index) - 1)
         return self.training_set[self._indices[index]]
 
@@ -37,7 +38,7 @@ class PromptOrder:
 
 
 def _epoch_indices(training_set: TrainingSet, epoch: int) -> list[int]:
-    """Return the order of one epoch."""
+    """Return the indices of the samples of one epoch in training order."""
     training_set.set_epoch(epoch)
     if training_set.mixture_schedule:
         return list(WeightedMixtureSampler(training_set))

@@ -25,9 +25,12 @@ from palitune.training.train import run_trainer
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentRun:
+    """Everything that the methods train with."""
+
     network: Any
     """Network with a LoRA adapter; trained in place."""
     processor: Any
+    """Processor of the model."""
     data: TrainingData
     config: AlignmentConfig
     settings: TrainingConfig
@@ -72,6 +75,7 @@ class AlignmentRun:
         """
         check_device(self.settings, self.network.device)
         settings = self.settings
+        # Task metrics are computed once per epoch by default.
         if self.eval_fn and not settings.eval_every:
             settings = replace(settings, eval_every=math.ceil(samples_per_epoch / samples_per_step))
         elif not self.eval_fn:
@@ -88,7 +92,6 @@ class AlignmentRun:
             beta=self.config.effective_beta,
             disable_dropout=True,
             gradient_checkpointing=settings.gradient_checkpointing,
-            ddp_find_unused_parameters=False,
             bf16=False,  # model.dtype and adapter settings define the precision
             **trl_arguments,
         )

@@ -11,7 +11,14 @@ from palitune.cli.help import recipe_help
 from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.overrides import expand_positional
-from palitune.config.recipes import Align, Evaluate, Finetune, Predict, RecipeConfig
+from palitune.config.recipes import (
+    Align,
+    Evaluate,
+    Finetune,
+    ModelRecipeConfig,
+    Predict,
+    RecipeConfig,
+)
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
@@ -83,6 +90,7 @@ def launch(
 def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
     """Load and execute a recipe; an error that the user can fix is printed as one sentence."""
     _configure_logging()
+    _configure_cuda_memory()
     with preemption.handle_sigterm():
         try:
             # Each process derived the default folder from its own clock.
@@ -99,11 +107,33 @@ def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
             # After SIGTERM to the process group, a data loader worker may have ended first.
             if preemption.preemption_requested():
                 return _report_preemption(str(error))
+            if _is_out_of_memory(error) and isinstance(run, ModelRecipeConfig):
+                print_error(_describe_out_of_memory(run))
+                return FAILED
             if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
                 raise
             print_error(f"{error}: free some disk space; {_RESUME_HINT}")
             return FAILED
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from palitune.models.device_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _describe_out_of_memory(run: ModelRecipeConfig) -> str:
+    """Return a sentence about a run that ran out of memory, with settings that would fit."""
+    from palitune.planning.out_of_memory import FailedRun, describe_out_of_memory
+
+    data: Any = getattr(run, "data", None)
+    return describe_out_of_memory(
+        FailedRun(
+            run.model, run.adapter, run.training, run.evaluation, data, run.task,
+            trains=isinstance(run, Finetune),
+        )
+    )  # fmt: skip
 
 
 def _run_distributed(
@@ -138,3 +168,12 @@ def _configure_logging() -> None:
     logging.getLogger("palitune").setLevel(level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _configure_cuda_memory() -> None:
+    """Let torch's CUDA allocator extend its segments, unless it is configured otherwise.
+
+    Rows of varying length otherwise fragment GPU memory. torch reads the variable only once.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"

@@ -16,7 +16,7 @@ from palitune.config.config_store import NESTED_GROUPS, default_options, registe
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
 from palitune.config.overrides import check_single_value, parse_override, quote_value, set_value
-from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig
+from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig, Serve
 from palitune.distributed import collectives
 from palitune.errors import ConfigError, missing_choice, unknown_key
 from palitune.paths import resource_dir
@@ -73,7 +73,7 @@ def _compose_node(
     with hydra.initialize_config_dir(str(resource_dir("conf")), version_base="1.3"):
         node = hydra.compose(schema.name, hydra_overrides)
     OmegaConf.set_struct(node, None)  # dataclasses reject new keys, dictionaries accept them
-    uses_adapter = issubclass(schema, Align | Evaluate | Predict | Export)
+    uses_adapter = issubclass(schema, Align | Evaluate | Predict | Serve | Export)
     sets_adapters = any(value.key_or_group == "adapters" for value in values)
     if run_folder is not None and uses_adapter and not sets_adapters:
         adapter = Path(run_folder) / "adapter"

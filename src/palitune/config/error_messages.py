@@ -1,4 +1,4 @@
-"""Messages for errors of Hydra and OmegaConf: one sentence with the place and the way out."""
+"""Messages for errors of Hydra and OmegaConf: one sentence with the location and the way out."""
 
 import re
 from typing import cast
@@ -18,7 +18,7 @@ COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 
 
 def format_config_error(error: Exception) -> str:
-    """Return one sentence with the place of an error and its cause."""
+    """Return one sentence with the location of an error and its cause."""
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: invalid YAML: {error.problem}"
@@ -28,13 +28,13 @@ def format_config_error(error: Exception) -> str:
         return f"{nested[1]} has no effect without a search; set search=optuna"
     file = re.match(r"In '([^']+)'", str(error))
     is_root = file is not None and file[1] in (*RECIPE_CONFIGS, "_defaults")
-    place = f"{file[1]}.yaml: ".replace(f"/{FILTERED}/", "/") if file and not is_root else ""
+    location = f"{file[1]}.yaml: ".replace(f"/{FILTERED}/", "/") if file and not is_root else ""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         folder, _, name = error.missing_cfg_file.rpartition("/")
-        return place + unknown_choice(folder or "file", name, error.options or [])
+        return location + unknown_choice(folder or "file", name, error.options or [])
     if isinstance(error, HydraException) and isinstance(error.__context__, OmegaConfBaseException):
         error = error.__context__
-    return place + _format_key_error(error)
+    return location + _format_key_error(error)
 
 
 def _format_key_error(error: Exception) -> str:

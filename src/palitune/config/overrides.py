@@ -72,7 +72,7 @@ def set_value(node: DictConfig, override: Override) -> None:
         if not accepts_new_key and step not in list(parent):
             raise ConfigError(unknown_key(".".join(steps[:depth]), list(parent)))
         child = None if is_last else parent[step]
-        if child is None and not is_last:
+        if child is None and not is_last:  # a group whose option is not chosen
             raise ConfigError(f"{override.input_line}: {missing_choice(step, options(step))}")
         if not isinstance(child, DictConfig):
             break

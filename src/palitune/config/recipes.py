@@ -23,6 +23,7 @@ from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
 from palitune.report.naming import folder_names, shorten_to_differences
 from palitune.report.trackers.config import TRACKER_CONFIGS, TrackerConfig
+from palitune.serving.config import ServerConfig
 from palitune.tasks import TASKS, Task
 from palitune.training.config import TrainingConfig
 from palitune.training.reference_hparams import ReferenceHparams
@@ -173,14 +174,18 @@ class Plan(ModelRecipeConfig):
     """Tokens of a suffix; null: measured on the data, or 32."""
     examples: Annotated[int | None, Ge(1)] = None
     """Number of training examples; null: counted in the data."""
-    gpu_memory: Annotated[float, Gt(0)] = 80.0
-    """Memory of the GPU in GiB (H100: 80)."""
-    device_tflops: Annotated[float, Gt(0)] = 989.0
-    """Peak throughput of dense bf16 matrix products in TFLOP/s (H100: 989)."""
+    gpu: str | None = None
+    """Card to plan for: T4, L4, A10, 3090, 4090, 5090, A100-40, A100-80, L40S, H100 or H200; null:
+    the usual card with `gpu_memory`, or an H100."""
+    gpu_memory: Annotated[float | None, Gt(0)] = None
+    """Memory of the GPU in GiB; null: that of the card."""
+    device_tflops: Annotated[float | None, Gt(0)] = None
+    """Peak throughput of dense matrix products in the compute dtype in TFLOP/s; null: that of the
+    card's data sheet (H100 in bf16: 989)."""
     mfu: Annotated[float, Interval(gt=0, le=1)] = 0.4
     """Model FLOPs utilization: the assumed fraction of the peak; measure your own."""
-    device_bandwidth: Annotated[float, Gt(0)] = 2.5
-    """Memory bandwidth in TB/s; it bounds the dequantization of weights in every pass."""
+    device_bandwidth: Annotated[float | None, Gt(0)] = None
+    """Memory bandwidth in TB/s; null: that of the card's data sheet (H100: 3.35)."""
     released: bool = True
     """Also predict every released model at every resolution, with LoRA and QLoRA."""
     calibrate: bool = False
@@ -234,6 +239,26 @@ class Predict(ModelRecipeConfig):
 
 
 @dataclass(kw_only=True)
+class Serve(ServerConfig, ModelRecipeConfig):
+    """Serve the adapter in `adapter.path`, further adapters and the base model over HTTP."""
+
+    name = "serve"
+
+    data: Data | None = None
+    """Data of an earlier run, whose tasks and stored predictions are used."""
+
+    def __post_init__(self) -> None:
+        ModelRecipeConfig.__post_init__(self)
+        ServerConfig.__post_init__(self)
+
+    def component_tasks(self) -> dict[str, Task]:
+        """Return the task of each component of the data; without data, the task by its name."""
+        if self.data is not None:
+            return {spec.name: spec.task for spec in self.data.dataset_specs(self.task)}
+        return {} if self.task is None else {self.task.name: self.task}
+
+
+@dataclass(kw_only=True)
 class Export(ExportConfig, ModelRecipeConfig):
     """Merge the adapter in `adapter.path` into its base model, for plain transformers."""
 
@@ -282,6 +307,7 @@ RECIPE_CONFIGS: dict[str, type[RecipeConfig]] = {
         Inspect,
         Plan,
         Predict,
+        Serve,
         Export,
         Compare,
     )

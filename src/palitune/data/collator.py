@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from palitune.data.images.io import decode_image, to_rgb
+from palitune.data.images.io import EncodedImage, decode_image, to_rgb
 from palitune.data.images.resize import ResizeBackend
 from palitune.data.images.resized_cache import ResizedImageCache
 from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
@@ -158,7 +158,8 @@ class Collator:
             return cached
         image = decode_image(path)
         if (
-            image.width * image.height <= SMALL_IMAGE_PIXELS
+            not isinstance(path, EncodedImage)
+            and image.width * image.height <= SMALL_IMAGE_PIXELS
             and len(self._decoded_images) < MAX_CACHED_IMAGES
         ):
             self._decoded_images[path] = image

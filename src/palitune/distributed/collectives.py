@@ -52,16 +52,16 @@ def run_on_main_process(fn: Callable[[], T]) -> T:
     if world_size() == 1:
         return fn()
     result: Any = None
-    error: Exception | None = None
+    failure: Exception | None = None
     if is_main_process():
         try:
             result = fn()
-        except Exception as raised:
-            error = raised
+        except Exception as error:
+            failure = error
     received: T
-    received, error = broadcast_from_main((result, error))
-    if error is not None:
-        raise error
+    received, failure = broadcast_from_main((result, failure))
+    if failure is not None:
+        raise failure
     return received
 
 

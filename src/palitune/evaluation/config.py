@@ -1,5 +1,6 @@
 """Settings for evaluation."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
@@ -42,8 +43,9 @@ class EvaluationConfig:
     """Evaluate only the first N examples of each component (null: all)."""
     batch_size: Annotated[int, Ge(1)] = 16
     """Prompts per generation batch, per device."""
-    num_workers: Annotated[int, Ge(0)] = 2
-    """Data loader processes that decode images (0: decode in the main process)."""
+    num_workers: Annotated[int | None, Ge(0)] = None
+    """Data loader processes per device that decode images (0: decode in the main process; null: one
+    less than the CPU cores per device, from 1 to 8)."""
     resize: ResizeBackend = ResizeBackend.exact
     """Resize backend: exact | fast, as in `training.resize`."""
     image_cache: str | None = None
@@ -77,3 +79,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "evaluation")
+
+    def num_examples(self, examples: Sized) -> int:
+        """Return the number of examples of a component to evaluate, the first `max_samples`."""
+        return min(self.max_samples or len(examples), len(examples))

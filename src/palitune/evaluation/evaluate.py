@@ -77,7 +77,7 @@ def generate_predictions(
     datasets: Sequence[TaskDataset],
     settings: EvaluationConfig,
     *,
-    prediction_cache: PredictionCache | None = None,
+    cache: PredictionCache | None = None,
     title: str = "",
 ) -> list[list[Prediction]]:
     """Generate a prediction for the first `max_samples` examples of every dataset.
@@ -87,7 +87,7 @@ def generate_predictions(
         processor: Processor of the model.
         datasets: Datasets with their tasks.
         settings: Evaluation settings.
-        prediction_cache: Predictions of an interrupted evaluation, which are not generated again;
+        cache: Predictions of an interrupted evaluation, which are not generated again;
             new predictions are added to it.
         title: Suffix of the progress label.
 
@@ -105,16 +105,9 @@ def generate_predictions(
         for dataset in datasets:
             label = " ".join(["evaluating", dataset.name, title]).rstrip()
             predictions.append(
-                _predict_dataset(
-                    network, collator, dataset, settings, prediction_cache, progress, label
-                )
+                _predict_dataset(network, collator, dataset, settings, cache, progress, label)
             )
     return predictions
-
-
-def num_examples(dataset: TaskDataset, settings: EvaluationConfig) -> int:
-    """Return the number of examples to evaluate: the first ones up to `max_samples`."""
-    return min(settings.max_samples or len(dataset.examples), len(dataset.examples))
 
 
 def _check_multiple_choice(datasets: Sequence[TaskDataset], settings: EvaluationConfig) -> None:
@@ -123,7 +116,7 @@ def _check_multiple_choice(datasets: Sequence[TaskDataset], settings: Evaluation
     if not any(
         dataset.task.choice_suffixes(dataset.examples[index])
         for dataset in datasets
-        for index in range(num_examples(dataset, settings))
+        for index in range(settings.num_examples(dataset.examples))
     ):
         raise DataError(
             f"{datasets[0].examples[0].location}: evaluation.multiple_choice=loglikelihood needs "
@@ -137,16 +130,15 @@ def _predict_dataset(
     collator: Collator,
     dataset: TaskDataset,
     settings: EvaluationConfig,
-    prediction_cache: PredictionCache | None,
+    cache: PredictionCache | None,
     progress: Progress,
     label: str,
 ) -> list[Prediction]:
     """Generate the predictions that the cache lacks. Return all of them on rank 0."""
-    examples, count = dataset.examples, num_examples(dataset, settings)
+    examples, count = dataset.examples, settings.num_examples(dataset.examples)
     if collator.image_cache:
         collator.image_cache.check_disk_space(examples[:count])
-    cached = prediction_cache.predictions.get(dataset.name, {}) if prediction_cache else {}
-    predictions = dict(cached)
+    predictions = dict(cache.predictions.get(dataset.name, {})) if cache else {}
     cached_ids = collectives.broadcast_from_main(set(predictions))
     batches = [
         batch
@@ -165,8 +157,8 @@ def _predict_dataset(
     ):
         new = [result for result in results if isinstance(result, Prediction)]
         predictions |= {prediction.id: prediction for prediction in new}
-        if prediction_cache:
-            prediction_cache.add(dataset.name, [examples[index] for index in batch], new)
+        if cache:
+            cache.add(dataset.name, [examples[index] for index in batch], new)
         progress.advance(task_id, len(batch))
     if not collectives.is_main_process():
         return []

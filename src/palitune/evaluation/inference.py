@@ -7,7 +7,8 @@ processes does not change any prediction. A resumed evaluation uses the same bat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from rich.progress import (
     BarColumn,
@@ -20,14 +21,18 @@ from rich.progress import (
 from torch.utils.data import DataLoader
 
 from palitune.data.collator import Batch, Collator
+from palitune.data.loader_workers import resolve_num_workers
 from palitune.distributed import collectives
 from palitune.errors import DataError
+from palitune.evaluation.answering import Question, answer_prompts
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.multiple_choice import collate_choices, pick_choices
+from palitune.evaluation.out_of_memory import HalvingBatches
 from palitune.evaluation.perplexity import reference_batches, reference_likelihoods
-from palitune.models.generation.generate import generate
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
+
+T = TypeVar("T")
 
 
 def make_collator(processor: Any, settings: EvaluationConfig) -> Collator:
@@ -49,10 +54,18 @@ def make_progress() -> Progress:
     )
 
 
+ROUNDS_PER_GATHER = 16
+"""Batches that each process predicts before the results are gathered, where all wait for the
+slowest; a process with long answers in one batch has shorter ones in others."""
+
+
 def split_batches(count: int, batch_size: int) -> list[list[int]]:
     """Split the indices 0 to count - 1 into batches."""
-    starts = range(0, count, batch_size)
-    return [list(range(start, min(start + batch_size, count))) for start in starts]
+    return _split(list(range(count)), batch_size)
+
+
+def _split(values: Sequence[T], size: int) -> list[list[T]]:
+    return [list(values[start : start + size]) for start in range(0, len(values), size)]
 
 
 def predict_batches(
@@ -83,25 +96,43 @@ def predict_batches(
         The indices of a batch and its results, errors first.
     """
     world_size = collectives.world_size()
+    num_workers = resolve_num_workers(settings.num_workers)
     loader: Iterable[_LoadedBatch] = DataLoader(
         examples,  # type: ignore[arg-type]
         batch_sampler=batches[collectives.rank() :: world_size],
         collate_fn=partial(_load_batch, collator, task, settings, with_references),
-        num_workers=settings.num_workers if len(batches) > 1 else 0,
+        num_workers=num_workers if len(batches) > 1 else 0,
     )
+    halving = HalvingBatches(settings.batch_size)
     predicted = (
-        _predict_batch(network, collator.tokenizer, task, loaded, settings) for loaded in loader
+        [
+            *loaded.errors,
+            *halving.run(
+                loaded,
+                loaded.examples,
+                predict=lambda batch: _predict_batch(
+                    network, collator.tokenizer, task, batch, settings
+                ),
+                collate=lambda part: _collate(
+                    collator, task, settings, with_references, list(part), errors=[]
+                ),
+            ),
+        ]
+        for loaded in loader
     )
-    for start in range(0, len(batches), world_size):
+    rounds = ROUNDS_PER_GATHER if world_size > 1 else 1
+    for part in _split(batches, world_size * rounds):
         # In the last round some ranks have no batch and send an empty list.
-        results = collectives.gather_to_main(next(predicted, []))
+        own = [next(predicted, []) for _ in part[::world_size]]
+        # A list per round of a list per rank; empty on other ranks than 0.
+        results = list(chain.from_iterable(zip(*collectives.gather_to_main(own), strict=True)))
         if not skip_unreadable:
             errors = [
                 result for batch in results for result in batch if isinstance(result, DataError)
             ]
             if error := collectives.broadcast_from_main(next(iter(errors), None)):
                 raise error
-        yield from zip(batches[start : start + world_size], results, strict=False)
+        yield from zip(part, results, strict=False)
 
 
 @dataclass(frozen=True)
@@ -175,11 +206,15 @@ def _decode_error(collator: Collator, example: Example) -> DataError | None:
 def _predict_batch(
     network: Any, tokenizer: Any, task: Task, loaded: _LoadedBatch, settings: EvaluationConfig
 ) -> list[Prediction | DataError]:
-    """Return the errors and the predictions of a batch, these in the order of its examples."""
+    """Return the predictions of a batch, in the order of its examples."""
     predictions = pick_choices(network, task, loaded.choice_examples, loaded.choice_batch)
     if loaded.prompt_batch is not None:
-        predictions += _generate_batch(
-            network, tokenizer, task, loaded.prompt_examples, loaded.prompt_batch, settings
+        questions = [
+            Question(example=example, task=task, constrained=settings.constrained_decoding)
+            for example in loaded.prompt_examples
+        ]
+        predictions += answer_prompts(
+            network, tokenizer, questions, loaded.prompt_batch, num_beams=settings.num_beams
         )
     by_id = {prediction.id: prediction for prediction in predictions}
     predictions = [by_id[example.id] for example in loaded.examples]
@@ -189,33 +224,4 @@ def _predict_batch(
             replace(prediction, likelihood=likelihood)
             for prediction, likelihood in zip(predictions, likelihoods, strict=True)
         ]
-    return [*loaded.errors, *predictions]
-
-
-def _generate_batch(
-    network: Any,
-    tokenizer: Any,
-    task: Task,
-    examples: Sequence[Example],
-    prompts: Batch,
-    settings: EvaluationConfig,
-) -> list[Prediction]:
-    constrained = settings.constrained_decoding or task.requires_grammar
-    generations = generate(
-        network,
-        tokenizer,
-        prompts,
-        task.max_new_tokens,
-        num_beams=settings.num_beams,
-        grammars=[task.grammar(example.prefix) for example in examples] if constrained else None,
-    )
-    return [
-        Prediction(
-            id=example.id,
-            text=generation.text,
-            value=task.parse(generation.text, example.size, generation.confidence),
-            finished=generation.finished,
-            confidence=generation.confidence(0, len(generation.text)),
-        )
-        for example, generation in zip(examples, generations, strict=True)
-    ]
+    return list(predictions)

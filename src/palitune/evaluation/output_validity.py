@@ -1,10 +1,15 @@
 """Rates of unusable output: malformed or truncated text, duplicate and unknown objects."""
 
-import numpy as np
+from typing import ClassVar
 
 from palitune.evaluation.config import EvaluationConfig
-from palitune.evaluation.resampling import PerExampleMetric
-from palitune.metrics.base import FloatArray, ResampleCounts, ratio, weighted_mean
+from palitune.metrics.base import (
+    FloatArray,
+    ResampleCounts,
+    StatisticsMetric,
+    ratio,
+    weighted_mean,
+)
 from palitune.metrics.objects.duplicates import find_duplicates
 from palitune.records import Example, Instance, Value
 from palitune.tasks import Task
@@ -14,26 +19,30 @@ VALIDITY_METRICS = ("malformed_fragments", "duplicates", "unknown_label")
 repeat another one (`evaluation.duplicate_iou`); share whose label is not in the prompt."""
 
 
-class OutputValidity(PerExampleMetric):
+class OutputValidity(StatisticsMetric):
     """Shares of the texts that are malformed, and that are cut off at `task.max_new_tokens`."""
 
+    num_statistics: ClassVar[int] = 2
+
     def update(self, malformed: bool, truncated: bool) -> None:
-        self.rows.append((malformed, truncated))
+        self.statistics.append((malformed, truncated))
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        malformed, truncated = np.array(self.rows, float).reshape(-1, 2).T
+        malformed, truncated = self.columns()
         return {
             "malformed": weighted_mean(counts, malformed),
             "unfinished": weighted_mean(counts, truncated),
         }
 
 
-class ObjectValidity(PerExampleMetric):
+class ObjectValidity(StatisticsMetric):
     """Shares of the generated objects, by `VALIDITY_METRICS`; NaN if nothing was generated.
 
-    A row has three pairs: malformed fragments and all fragments, duplicates and objects, unknown
-    labels and objects with a label that could be checked.
+    The statistics are three pairs: malformed fragments and all fragments, duplicates and objects,
+    unknown labels and objects with a label that could be checked.
     """
+
+    num_statistics: ClassVar[int] = 2 * len(VALIDITY_METRICS)
 
     def __init__(self, task: Task, settings: EvaluationConfig) -> None:
         super().__init__()
@@ -54,7 +63,7 @@ class ObjectValidity(PerExampleMetric):
         grammar = self.task.grammar(example.prefix)
         labels = grammar.labels if grammar else None
         num_unknown = sum(i.label not in labels for i in objects) if labels else 0
-        self.rows.append(
+        self.statistics.append(
             (
                 *(num_malformed, num_malformed + len(objects)),
                 *(sum(is_duplicate), len(objects)),
@@ -68,6 +77,6 @@ class ObjectValidity(PerExampleMetric):
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         if not self.task.validity_metrics:
             return {}
-        sums = (counts @ np.array(self.rows, float).reshape(-1, 2 * len(VALIDITY_METRICS))).T
+        sums = self.sums(counts)
         shares = dict(zip(VALIDITY_METRICS, map(ratio, sums[::2], sums[1::2]), strict=True))
         return {name: shares[name] for name in self.task.validity_metrics}

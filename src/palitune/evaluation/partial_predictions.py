@@ -92,6 +92,20 @@ class PredictionCache:
         self.predictions.setdefault(component, {}).update(by_id)
 
 
+def open_cache(
+    run_folder: str,
+    datasets: "Sequence[TaskDataset]",
+    settings: EvaluationConfig,
+    model_settings: Sequence[Any],
+) -> PredictionCache:
+    """Open the partial predictions of a run folder; the arguments are those of `run_signature`.
+
+    Raises DataError if they were generated with other arguments.
+    """
+    signature = run_signature(datasets, settings, model_settings)
+    return PredictionCache(Path(run_folder) / PREDICTIONS_FILE, signature)
+
+
 def _read_records(file: Path, signature: str) -> list[dict[str, Any]]:
     """Return the records of an interrupted evaluation, none if there is no such file.
 

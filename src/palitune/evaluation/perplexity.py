@@ -7,25 +7,26 @@ has the same weight. Models with different tokenizers cannot be compared by perp
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from palitune.evaluation.resampling import PerExampleMetric
-from palitune.metrics.base import FloatArray, ResampleCounts, ratio
+from palitune.metrics.base import FloatArray, ResampleCounts, StatisticsMetric, ratio
 from palitune.records import Example, Likelihood
 
 
-class Perplexity(PerExampleMetric):
-    """Perplexity of a dataset; one row per example: log-probability and number of tokens."""
+class Perplexity(StatisticsMetric):
+    """Perplexity of a dataset, from the log-probability and number of tokens of each example."""
+
+    num_statistics: ClassVar[int] = 2
 
     def update(self, likelihood: Likelihood) -> dict[str, float]:
         """Add an example and return its log-probability per token."""
-        self.rows.append(likelihood)
+        self.statistics.append(likelihood)
         return {"log_prob": likelihood.log_prob / likelihood.num_tokens}
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        log_probs, num_tokens = (counts @ np.array(self.rows, float).reshape(-1, 2)).T
+        log_probs, num_tokens = self.sums(counts)
         perplexity: FloatArray = np.exp(-ratio(log_probs, num_tokens))
         return {"perplexity": perplexity}
 
@@ -54,13 +55,17 @@ def reference_likelihoods(
 
 
 def _row_log_probs(network: Any, batch: dict[str, Any]) -> list[tuple[float, int]]:
-    """Return the log-probability and the number of labels of every row."""
+    """Return the log-probability and the number of labels of every row.
+
+    As in training, the logits of a few dozen positions exist at a time.
+    """
     import torch
 
-    from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+    from palitune.models.lm_head import IGNORE_INDEX
     from palitune.models.modes import inference_mode
 
+    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
     with inference_mode(network):
-        losses = token_losses(*teacher_forced_logits(network, batch)).double().cpu()
-    losses_by_row = torch.split(losses, loss_positions(batch["labels"]).sum(dim=1).tolist())
+        losses = network(**inputs).loss.double().cpu()
+    losses_by_row = torch.split(losses, (batch["labels"] != IGNORE_INDEX).sum(dim=1).tolist())
     return [(-float(row.sum()), len(row)) for row in losses_by_row]

@@ -141,12 +141,13 @@ def _dataset_predictions(
     entries_by_id: dict[str, list[_PredictionEntry]] = {}
     for entry in entries:
         entries_by_id.setdefault(lookup.example_id(entry), []).append(entry)
-    # A list of objects has no entry for an image without objects.
+    # A list of objects has no entry for an image without objects. A task with text parses "" to a
+    # string, a task with objects to a tuple.
     lists_objects = all("category_id" in entry.fields for entry in entries) and not isinstance(
         dataset.task.parse("", (1, 1)), str
     )
     predictions = []
-    for index in range(min(settings.max_samples or len(dataset.examples), len(dataset.examples))):
+    for index in range(settings.num_examples(dataset.examples)):
         example = dataset.examples[index]
         if example_entries := entries_by_id.get(example.id):
             predictions.append(_parse_entries(example_entries, example, lookup))
@@ -237,7 +238,7 @@ class _DatasetLookup:
     def example_id(self, entry: _PredictionEntry) -> str:
         """Return the id of the example of an entry."""
         fields = entry.fields
-        if "ref_id" in fields:
+        if "ref_id" in fields:  # results of RefCOCO; an example is one sentence of a reference
             example_id = f"{fields['ref_id']}-{fields.get('sent_id')}"
         else:
             key = next((key for key in ID_KEYS if key in fields), None)

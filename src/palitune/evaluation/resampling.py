@@ -1,47 +1,19 @@
 """Metrics on bootstrap resamples and on slices of a dataset."""
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from palitune.evaluation.bootstrap import MIN_IMAGES, bootstrap_counts
-from palitune.metrics.base import FloatArray, ResampleCounts
+from palitune.metrics.base import FloatArray, ResampleCounts, ResampledMetric
 
 MAX_VALUES_PER_ATTRIBUTE = 30
 """Most frequent values of an attribute that become slices."""
 
 SliceMetrics = dict[str, dict[str, dict[str, dict[str, float]]]]
 """Metrics by dataset, attribute, value and name; the name `examples` is the number of examples."""
-
-
-class ResampledMetric(Protocol):
-    """A metric that can also be computed on other test sets made of the same examples."""
-
-    def compute(self) -> dict[str, float]: ...
-
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]: ...
-
-
-class PerExampleMetric(ABC):
-    """A metric that is computed from one row of numbers per example."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, ...]] = []
-
-    @abstractmethod
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        """Return the metrics of each test set, (test sets,), by name.
-
-        Args:
-            counts: (test sets, examples): how often each example occurs in each test set.
-        """
-
-    def compute(self) -> dict[str, float]:
-        values = self.compute_weighted(np.ones((1, len(self.rows))))
-        return {name: float(value[0]) for name, value in values.items()}
 
 
 def bootstrap_metrics(

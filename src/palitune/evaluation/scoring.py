@@ -13,14 +13,13 @@ from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.output_validity import ObjectValidity, OutputValidity
 from palitune.evaluation.perplexity import Perplexity
 from palitune.evaluation.resampling import (
-    ResampledMetric,
     SliceMetrics,
     bootstrap_metrics,
     slice_metrics,
 )
 from palitune.evaluation.slices import slice_attributes
 from palitune.metrics import METRICS
-from palitune.metrics.base import FloatArray, Metric
+from palitune.metrics.base import FloatArray, Metric, ResampledMetric
 from palitune.paths import write_atomically
 from palitune.records import Example, Prediction, prediction_to_json
 

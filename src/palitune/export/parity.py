@@ -17,7 +17,7 @@ from palitune.errors import ModelError
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.merging import load_with_transformers
 from palitune.models.config import ModelConfig
-from palitune.models.loading import resolve_device
+from palitune.models.devices import resolve_device
 from palitune.models.paligemma import normalize_pixels
 from palitune.records import Example
 

@@ -14,17 +14,13 @@ ResampleCounts = npt.NDArray[np.float64]
 """(corpora, examples): how often each example, in the order of update, occurs in each corpus."""
 
 
-class Metric(ABC):
-    """Accumulates predictions; a malformed one (`value is None`) scores as an empty answer."""
+class ResampledMetric(ABC):
+    """A metric that can also be computed on other corpora made of the same examples."""
 
     @property
     @abstractmethod
     def num_examples(self) -> int:
         """Number of calls of `update`."""
-
-    @abstractmethod
-    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        """Add one example and return its own scores, for `predictions.jsonl` and the report."""
 
     @abstractmethod
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
@@ -37,6 +33,14 @@ class Metric(ABC):
         """Return the corpus values by name; an empty corpus gives NaN, never 0."""
         values = self.compute_weighted(np.ones((1, self.num_examples)))
         return {name: float(value[0]) for name, value in values.items()}
+
+
+class Metric(ResampledMetric):
+    """Accumulates predictions; a malformed one (`value is None`) scores as an empty answer."""
+
+    @abstractmethod
+    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
+        """Add one example and return its own scores, for `predictions.jsonl` and the report."""
 
     def per_example_scores(self) -> list[dict[str, float]]:
         """Return the scores of all examples if they depend on the whole corpus, else nothing.
@@ -54,8 +58,8 @@ class Metric(ABC):
         return {}
 
 
-class SummedMetric(Metric):
-    """A metric computed from per-example statistics that are summed over the corpus."""
+class StatisticsMetric(ResampledMetric):
+    """A metric computed from a fixed number of statistics of each example."""
 
     num_statistics: ClassVar[int]
 
@@ -74,6 +78,28 @@ class SummedMetric(Metric):
         """Return each statistic summed over every corpus, (statistics, corpora)."""
         summed: FloatArray = counts @ self.columns().T
         return summed.T
+
+
+class SummedMetric(StatisticsMetric, Metric):
+    """A metric of predictions that is computed from statistics of each example."""
+
+
+class SeveralMeansMetric(SummedMetric):
+    """A metric of text with several values, each the mean of a per-example score."""
+
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def scores(self, answer: str, references: tuple[str, ...]) -> tuple[float, ...]:
+        """Score one answer against all acceptable ones, in the order of `names`."""
+
+    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
+        self.statistics.append(self.scores(answer_text(prediction), reference_texts(example)))
+        return dict(zip(self.names, self.statistics[-1], strict=True))
+
+    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
+        means = (weighted_mean(counts, column) for column in self.columns())
+        return dict(zip(self.names, means, strict=True))
 
 
 class MeanMetric(Metric):

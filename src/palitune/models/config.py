@@ -76,9 +76,11 @@ class ModelConfig(ABC):
     revision: str = "main"
     """Branch, tag or commit on the Hugging Face hub; not used for a local folder."""
     device: Device = Device.auto
-    """auto: the GPU if there is one."""
+    """auto: the GPU if there is one. CUDA_VISIBLE_DEVICES=N selects another than the first."""
     dtype: Dtype = Dtype.auto
-    """Dtype of the base weights. auto: bf16 on a GPU, fp32 on a CPU or with adapter=full."""
+    """Dtype of the base weights. auto: on a CPU fp32; on a GPU bf16, or before Ampere fp16 (with
+    loss scaling) for PaliGemma 1 and fp32 for PaliGemma 2, which overflows in fp16; with
+    adapter=full fp32 weights whose products are computed in bf16 on a GPU."""
     attention: AttentionImplementation = AttentionImplementation.auto
     """Attention of the language model. auto: sdpa, or chunked if attention scores are soft-capped
     (exact, with memory linear in the number of tokens); eager: slow reference."""

@@ -5,7 +5,6 @@ loss holds several copies. The training losses here compute the logits of a few 
 time, in the forward and the backward pass.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -67,18 +66,6 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) 
         return -target_log_probs
     others = (log_probs.sum(-1) - target_log_probs) / (logits.shape[-1] - 1)
     return -((1 - label_smoothing) * target_log_probs + label_smoothing * others)
-
-
-def teacher_forced_logits(network: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return logits (n, vocabulary) and targets (n,) of all labels of rows with one suffix.
-
-    `batch` comes from `Collator.collate_train` and is moved to the network's device.
-    """
-    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
-    labels = inputs.pop("labels")
-    positions = loss_positions(labels)
-    logits: Tensor = network(**inputs, logits_to_keep=positions).logits
-    return logits, labels[:, 1:][positions[:, :-1]]
 
 
 def apply_softcap(logits: Tensor, softcap: float | None) -> Tensor:
@@ -149,6 +136,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
             if d_hidden is not None:
                 d_hidden[rows] = d_logits.to(weight.dtype) @ weight
+            del d_logits  # otherwise it would exist beside the logits of the next chunk
         ctx.settings = (label_smoothing, softcap)
         ctx.save_for_backward(hidden, weight, targets, d_hidden)
         return losses
@@ -167,6 +155,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 )
                 d_logits.mul_(d_losses[rows])
                 d_weight += d_logits.to(hidden.dtype).t() @ hidden[rows]
+                del d_logits
             d_weight = d_weight.to(weight.dtype)
         if d_hidden is not None:
             d_hidden = (d_hidden * d_losses).to(hidden.dtype)

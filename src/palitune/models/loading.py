@@ -1,7 +1,6 @@
 """Loading of base models, processors and adapters, with checks."""
 
 import logging
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +19,16 @@ from palitune.models.config import (
     FP16_ERROR,
     SDPA_SOFTCAP_ERROR,
     AttentionImplementation,
-    Device,
     Dtype,
     ModelConfig,
     Network,
 )
+from palitune.models.devices import resolve_device, select_device, supports_bf16
 from palitune.models.hub_files import family, fetch_model, fingerprint, read_config
 from palitune.models.paligemma import PaliGemmaPrefixLM
 from palitune.models.quantization import bitsandbytes_config
+
+_log = logging.getLogger(__name__)
 
 TORCH_DTYPES = {Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32, Dtype.fp16: torch.float16}
 
@@ -119,7 +120,9 @@ def load_base(model: ModelConfig, adapter: AdapterConfig | None, bits: int | Non
     folder = fetch_model(model, weights=True)
     config = read_config(folder)
     configure_softcaps(model, config)
-    device, dtype = resolve_device(model), resolve_dtype(model, adapter)
+    device = resolve_device(model)
+    select_device(device)
+    dtype = resolve_dtype(model, family(config), adapter)
     if dtype == torch.float16 and family(config) == "paligemma2":
         raise ModelError(FP16_ERROR)
     attention.register()
@@ -133,12 +136,13 @@ def load_base(model: ModelConfig, adapter: AdapterConfig | None, bits: int | Non
                 "vision_config": "sdpa",
             },
             device_map={"": device},
-            quantization_config=_quantization_config(bits, adapter, dtype),
+            quantization_config=_quantization_config(bits, adapter, dtype, device),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
         network.base_fingerprint = fingerprint(folder)
+        network.autocast_dtype = resolve_autocast_dtype(model, adapter)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{model.name_or_path()}: the weights cannot be read ({error}). Provide a complete "
@@ -155,22 +159,47 @@ def load_base(model: ModelConfig, adapter: AdapterConfig | None, bits: int | Non
     return network
 
 
-def resolve_device(model: ModelConfig) -> torch.device:
-    """Return the device of this process, on a GPU that of its local rank."""
-    available = torch.cuda.is_available()
-    if model.device is Device.cuda and not available:
-        raise ModelError("model.device=cuda: no GPU is visible to torch. Set model.device=cpu.")
-    if model.device is Device.cpu or not available:
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+def resolve_dtype(
+    model: ModelConfig, model_family: str, adapter: AdapterConfig | None = None
+) -> torch.dtype:
+    """Return the dtype of the base model's weights.
 
-
-def resolve_dtype(model: ModelConfig, adapter: AdapterConfig | None = None) -> torch.dtype:
-    """Return the dtype of the base model's weights."""
+    Raises ModelError if the GPU does not compute in the requested dtype.
+    """
+    device = resolve_device(model)
     if model.dtype is not Dtype.auto:
+        _check_dtype(model.dtype, "model.dtype", device)
         return TORCH_DTYPES[model.dtype]
-    on_gpu = resolve_device(model).type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if on_gpu and not isinstance(adapter, Full) else torch.float32
+    if device.type != "cuda" or isinstance(adapter, Full):
+        return torch.float32
+    if supports_bf16(device):
+        return torch.bfloat16
+    if model_family == "paligemma":
+        return torch.float16
+    _log.info(
+        "this GPU does not compute in bf16, and Gemma 2 overflows in fp16: the model computes in "
+        "fp32, which takes more time and memory; model=paligemma computes in fp16"
+    )
+    return torch.float32
+
+
+def resolve_autocast_dtype(model: ModelConfig, adapter: AdapterConfig | None) -> torch.dtype | None:
+    """Return the dtype of matrix products if it differs from that of the weights.
+
+    Full fine-tuning keeps float32 weights, for small updates, but computes in bf16 on a GPU.
+    """
+    device = resolve_device(model)
+    if not isinstance(adapter, Full) or model.dtype is not Dtype.auto or device.type != "cuda":
+        return None
+    return torch.bfloat16 if supports_bf16(device) else None
+
+
+def _check_dtype(dtype: Dtype, key: str, device: torch.device) -> None:
+    if dtype is Dtype.bf16 and not supports_bf16(device):
+        raise ModelError(
+            f"{key}=bf16: {torch.cuda.get_device_name(device)} does not compute in bf16. Set "
+            f"{key}=auto."
+        )
 
 
 def resolve_attn_implementation(model: ModelConfig, config: Any) -> str:
@@ -224,12 +253,13 @@ def configure_softcaps(model: ModelConfig, config: Any) -> None:
 
 
 def _quantization_config(
-    bits: int | None, adapter: AdapterConfig | None, dtype: torch.dtype
+    bits: int | None, adapter: AdapterConfig | None, dtype: torch.dtype, device: torch.device
 ) -> Any:
     if bits is None:
         return None
     _disable_inference_repacking()
     requested = adapter.compute_dtype if isinstance(adapter, Qlora) else Dtype.auto
+    _check_dtype(requested, "adapter.compute_dtype", device)
     return bitsandbytes_config(bits, TORCH_DTYPES.get(requested, dtype))
 
 

@@ -8,6 +8,7 @@ several suffixes of one prefix.
 
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -147,9 +148,21 @@ class PaliGemmaPrefixLM(PaliGemmaForConditionalGeneration):  # type: ignore[misc
         text = config.text_config
         self.model = PaliGemmaPrefixModel(config)
         self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.autocast_dtype: torch.dtype | None = None
+        """Dtype of matrix products if it differs from that of the weights."""
         self.post_init()
 
-    def forward(self, *, label_smoothing: float = 0.0, **batch: Any) -> Any:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which products are computed in `autocast_dtype`, if set."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast_dtype)
+
+    def forward(self, **batch: Any) -> Any:
+        with self.autocast():
+            return self._forward(**batch)
+
+    def _forward(self, *, label_smoothing: float = 0.0, **batch: Any) -> Any:
         labels, logits_to_keep = batch.get("labels"), batch.get("logits_to_keep", 0)
         by_position = torch.is_tensor(logits_to_keep) and logits_to_keep.dtype == torch.bool
         if batch.get("token_type_ids") is None or (labels is None and not by_position):

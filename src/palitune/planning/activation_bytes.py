@@ -173,7 +173,7 @@ def last_decoder_layer_bytes(
     """Return the bytes that the last decoder layer saves.
 
     Its input, keys and values exist for all tokens, everything else only for those that predict a
-    label (`palitune.models.decoder_layers.hidden_states_at`).
+    label (`palitune.models.decoder_layers.run_decoder`).
     """
     tower = model_shape.language
     key_value_width = 2 * tower.num_key_value_heads * tower.head_dim

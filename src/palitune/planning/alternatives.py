@@ -79,6 +79,11 @@ def find_max_micro_batch_size(context: MemoryContext, workload: Workload, max_by
     return low
 
 
+def largest_divisor(number: int, limit: int) -> int:
+    """Return the largest divisor of a number up to a limit; 0 if the limit is 0."""
+    return max((size for size in range(1, limit + 1) if number % size == 0), default=0)
+
+
 def make_memory_context(
     model_shape: ModelShape,
     model: ModelConfig,

@@ -88,7 +88,7 @@ def training_step(
         optimizer: Optimizer of the trained parameters.
     """
     labels, types = inputs["labels"], inputs["token_type_ids"]
-    with activation_offload_context(settings):
+    with activation_offload_context(settings, network):
         losses = network(**inputs, label_smoothing=settings.label_smoothing).loss
         weights = token_weights(labels, settings.loss_reduction, types)
         loss = (losses * weights).sum() / count_items(labels, settings.loss_reduction, types)

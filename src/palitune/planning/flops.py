@@ -1,4 +1,4 @@
-"""Floating-point operations of an optimizer step, and its time at a share of a device's peak.
+"""Floating-point operations of an optimizer step, and its predicted time on a GPU.
 
 A matrix product of (tokens, inputs) and (inputs, outputs) takes 2 x tokens x inputs x outputs
 operations. The backward pass takes the same once more for the gradient of the input and once more
@@ -9,10 +9,15 @@ section 2.1).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from palitune.planning.activation_bytes import BatchShape, linears_of_one_layer
+from palitune.planning.activation_bytes import FLOAT32_BYTES, BatchShape, linears_of_one_layer
 from palitune.planning.model_shapes import Linear, ModelShape, Tower
-from palitune.planning.peak_memory import is_checkpointed
+from palitune.planning.peak_memory import is_checkpointed, saved_activation_bytes
 from palitune.planning.static_memory import MemoryContext
+from palitune.planning.step_time import (
+    SECONDS_PER_LAUNCH,
+    micro_batch_launches,
+    micro_batch_traffic,
+)
 from palitune.planning.workload import Workload
 
 _ATTENTION_TRAINING_FACTOR = 3.5
@@ -32,6 +37,11 @@ class Gpu:
     """Model FLOPs utilization: the share of the peak that a step reaches."""
     bandwidth: float
     """Memory bandwidth in TB/s."""
+    fp32_tflops: float | None = None
+    """Peak TFLOP/s in float32; None: as `tflops`."""
+    host_bandwidth: float = 64.0
+    """Bandwidth to host memory in GB/s, in one direction."""
+    name: str = "GPU"
 
 
 @dataclass(frozen=True)
@@ -44,24 +54,51 @@ class Speed:
     samples_per_second: float
     steps: int | None
     hours: float | None
+    compute_seconds: float = 0.0
+    """Time of the products of a step."""
+    traffic_seconds: float = 0.0
+    """Time of its memory traffic."""
+    launch_seconds: float = 0.0
+    """Time in which the host launches its kernels, while the GPU computes."""
 
 
 def estimate_speed(context: MemoryContext, workload: Workload, gpu: Gpu) -> Speed:
-    """Estimate the time of an optimizer step and of the run."""
+    """Estimate the time of an optimizer step and of the run.
+
+    A step takes the time of its products and memory traffic, or that of its kernel launches,
+    whichever is longer.
+    """
     settings, model_shape = context.training, context.model_shape
     num_micro_batches = settings.global_batch_size // settings.micro_batch_size
     batch = workload.mean_batch(model_shape, settings.micro_batch_size)
     step_flops = num_micro_batches * micro_batch_flops(context, batch)
-    flops_per_second = gpu.mfu * gpu.tflops * 1e12
-    step_seconds = step_flops / flops_per_second
-    step_seconds += num_micro_batches * dequantization_bytes(context) / (gpu.bandwidth * 1e12)
+    in_fp32 = context.precision.bytes_per_element == FLOAT32_BYTES
+    tflops = gpu.fp32_tflops if in_fp32 and gpu.fp32_tflops else gpu.tflops
+    flops_per_second = gpu.mfu * tflops * 1e12
+    compute_seconds = step_flops / flops_per_second
+    traffic = micro_batch_traffic(context, batch) + dequantization_bytes(context)
+    traffic_seconds = traffic / (gpu.bandwidth * 1e12)
+    if settings.activation_offloading:  # to the host and back
+        traffic_seconds += 2 * saved_activation_bytes(context, batch) / (gpu.host_bandwidth * 1e9)
+    traffic_seconds *= num_micro_batches
+    launches = num_micro_batches * micro_batch_launches(context, batch)
+    launch_seconds = launches * SECONDS_PER_LAUNCH if context.device == "cuda" else 0.0
+    step_seconds = max(compute_seconds + traffic_seconds, launch_seconds)
     num_steps = workload.num_steps(settings)
     cache_seconds = 0.0
     if settings.vision_feature_cache is not None:
         cache_seconds = (workload.images or 0) * vision_flops(model_shape, 1) / flops_per_second
     hours = None if num_steps is None else (num_steps * step_seconds + cache_seconds) / 3600
-    samples_per_second = settings.global_batch_size / step_seconds
-    return Speed(step_flops / 1e12, step_seconds, samples_per_second, num_steps, hours)
+    return Speed(
+        step_flops / 1e12,
+        step_seconds,
+        settings.global_batch_size / step_seconds,
+        num_steps,
+        hours,
+        compute_seconds,
+        traffic_seconds,
+        launch_seconds,
+    )
 
 
 def micro_batch_flops(context: MemoryContext, batch: BatchShape) -> float:

@@ -3,7 +3,7 @@
 Functions return bytes. Docstrings name the tensors and the modules that create them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palitune.models.attention import QUERIES_PER_CHUNK
 from palitune.models.lm_head import CHUNK_BYTES
@@ -46,6 +46,8 @@ class Peak:
 
     phase: str
     breakdown: MemoryBreakdown
+    host_bytes: int = 0
+    """Bytes of offloaded activations, in the memory of the host."""
 
     @property
     def total_bytes(self) -> int:
@@ -67,7 +69,27 @@ def peak_memory(context: MemoryContext, batch: BatchShape) -> Peak:
         allocated = sum(size for name, size in breakdown.items() if name not in static)
         breakdown["fragmentation"] = int(FRAGMENTATION_RATIO * allocated)
         breakdown["CUDA context"] = CUDA_CONTEXT_BYTES
-    return Peak(peak_phase, breakdown)
+    offloads = context.training.activation_offloading
+    host_bytes = saved_activation_bytes(context, batch) if offloads else 0
+    return Peak(peak_phase, breakdown, host_bytes)
+
+
+def saved_activation_bytes(
+    context: MemoryContext, batch: BatchShape, *, recomputed: bool = False
+) -> int:
+    """Return what all layers save in a forward pass, on their device or offloaded.
+
+    Args:
+        context: The training run.
+        batch: Shape of a micro-batch.
+        recomputed: Whether to count what checkpointed layers save when they are recomputed.
+    """
+    settings = replace(context.training, activation_offloading=False)
+    if recomputed:
+        settings = replace(settings, gradient_checkpointing=False)
+    kept = replace(context, training=settings)
+    vision = _vision_activation_bytes(kept, batch).get("vision tower", 0)
+    return vision + sum(_decoder_activation_bytes(kept, batch))
 
 
 def _memory_by_phase(context: MemoryContext, batch: BatchShape) -> dict[str, MemoryBreakdown]:
@@ -208,7 +230,7 @@ def is_checkpointed(settings: TrainingConfig, layer_index: int, num_layers: int)
     """Return whether a decoder layer is recomputed in the backward pass.
 
     Layers are selected as in `palitune.training.activation_memory`. The last layer is never
-    recomputed (`palitune.models.decoder_layers.hidden_states_at`).
+    recomputed (`palitune.models.decoder_layers.run_decoder`).
     """
     ratio = settings.gradient_checkpointing_ratio
     is_selected = int((layer_index + 1) * ratio) > int(layer_index * ratio)
@@ -273,15 +295,16 @@ def logits_and_loss_bytes(context: MemoryContext, batch: BatchShape) -> int:
 
     Hidden states, those of the labels, and their gradient, labels x width each; the input of the
     final norm in float32. For a chunk of labels: logits and their exponentials, chunk x vocabulary
-    float32 each; one more with a soft-cap, and one of the previous chunk. With LoRA on the head
-    there are three (`checkpointed_cross_entropy`).
+    float32 each; one more with a soft-cap. With LoRA on the head there are three, and one of the
+    previous chunk (`checkpointed_cross_entropy`).
     """
     model_shape, num_labels = context.model_shape, batch.num_labels
     logit_row_bytes = FLOAT32_BYTES * model_shape.vocab_size
     chunk = max(1, CHUNK_BYTES[context.device] // logit_row_bytes)
     has_lora = model_shape.trains("head") and not model_shape.is_full_finetuning
-    copies = 3 if has_lora else 2 + model_shape.has_logit_softcap
-    copies += num_labels > chunk
+    copies = 2 + model_shape.has_logit_softcap
+    if has_lora:
+        copies = 3 + (num_labels > chunk)
     label_bytes = model_shape.language.hidden_size * (
         3 * context.precision.bytes_per_element + FLOAT32_BYTES
     )

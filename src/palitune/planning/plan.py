@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from palitune.evaluation.config import EvaluationConfig
 from palitune.models.adapters.config import AdapterConfig
 from palitune.models.config import ModelConfig
 from palitune.models.loading import load_for_training
@@ -11,16 +12,30 @@ from palitune.planning.alternatives import (
     estimate_alternatives,
     estimate_released_models,
     estimate_training,
+    find_max_micro_batch_size,
+    largest_divisor,
     make_memory_context,
     target_device,
 )
 from palitune.planning.calibration import MeasuredStep, measure_step
+from palitune.planning.evaluation_memory import evaluation_peak, find_max_evaluation_batch_size
 from palitune.planning.flops import Gpu
 from palitune.planning.model_shapes import build_model_shape
 from palitune.planning.peak_memory import Peak, peak_memory
-from palitune.planning.static_memory import cache_entry_bytes
+from palitune.planning.static_memory import MemoryContext, cache_entry_bytes
 from palitune.planning.workload import Workload
 from palitune.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class EvaluationEstimate:
+    """Predicted memory of the evaluations of a run."""
+
+    batch_size: int
+    """Prompts per batch, as set."""
+    peak: Peak
+    max_batch_size: int
+    """Largest batch that fits; 0 if none does."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class PlanReport:
     released_models: list[ModelOption]
     cache_entry_bytes: int
     """Bytes per image in the vision feature cache."""
+    evaluation: EvaluationEstimate
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ def plan_training(
     gpu: Gpu,
     *,
     include_released_models: bool,
+    evaluation: EvaluationConfig | None = None,
 ) -> PlanReport:
     """Plan a run without reading weights.
 
@@ -77,6 +94,7 @@ def plan_training(
         workload: Rows of the run.
         gpu: The planned device.
         include_released_models: Also estimate all released models.
+        evaluation: Evaluation settings; None for the defaults.
     """
     model_shape = build_model_shape(model, adapter)
     context = make_memory_context(model_shape, model, adapter, training, target_device(model))
@@ -94,7 +112,41 @@ def plan_training(
         alternatives=estimate_alternatives(model_shape, model, adapter, training, workload, gpu),
         released_models=released_models,
         cache_entry_bytes=cache_entry_bytes(model_shape, context.precision.bytes_per_element),
+        evaluation=_estimate_evaluation(context, workload, gpu, evaluation or EvaluationConfig()),
     )
+
+
+def _estimate_evaluation(
+    context: MemoryContext, workload: Workload, gpu: Gpu, settings: EvaluationConfig
+) -> EvaluationEstimate:
+    size, beams = settings.batch_size, settings.num_beams
+    return EvaluationEstimate(
+        size,
+        evaluation_peak(context, workload, size, beams),
+        find_max_evaluation_batch_size(context, workload, beams, gpu.memory * 2**30),
+    )
+
+
+def with_largest_micro_batch_size(
+    model: ModelConfig,
+    adapter: AdapterConfig,
+    training: TrainingConfig,
+    workload: Workload,
+    gpu: Gpu,
+) -> TrainingConfig:
+    """Return the settings with the largest micro-batch that is predicted to fit on a GPU.
+
+    It divides the batch; on a CPU, and if none fits, the settings are returned unchanged. The
+    arguments are those of `plan_training`.
+    """
+    if target_device(model) == "cpu":
+        return training
+    context = make_memory_context(
+        build_model_shape(model, adapter), model, adapter, training, target_device(model)
+    )
+    largest = find_max_micro_batch_size(context, workload, gpu.memory * 2**30)
+    size = largest_divisor(training.global_batch_size, largest)
+    return replace(training, micro_batch_size=size) if size else training
 
 
 def calibrate_memory(

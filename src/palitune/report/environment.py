@@ -36,24 +36,35 @@ def hardware(folder: Path) -> dict[str, Any]:
     """Return GPUs with their memory, supported dtypes, free memory and disk space, in GiB."""
     import torch
 
+    from palitune.models.devices import supports_bf16
+
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return {
-        "gpus": [
-            {
-                "name": torch.cuda.get_device_name(number),
-                "free_gib": _to_gib(torch.cuda.mem_get_info(number)[0]),
-                "total_gib": _to_gib(torch.cuda.mem_get_info(number)[1]),
-            }
-            for number in gpus
-        ],
+        "gpus": [_gpu(number) for number in gpus],
         "dtypes": [
             "fp32",
-            *(["bf16"] if not gpus or torch.cuda.is_bf16_supported() else []),
+            *(["bf16"] if all(supports_bf16(torch.device("cuda", n)) for n in gpus) else []),
             "fp16",
         ],
+        "tf32": bool(gpus) and torch.cuda.is_tf32_supported(),
         "free_memory_gib": _available_memory_gib(),
         "free_disk_gib": _to_gib(shutil.disk_usage(existing).free),
+    }
+
+
+def _gpu(number: int) -> dict[str, Any]:
+    """Return name and memory of a GPU; the free memory only of this process's own.
+
+    On another GPU the query would create a context of about half a gigabyte.
+    """
+    import torch
+
+    own = number == torch.cuda.current_device()
+    return {
+        "name": torch.cuda.get_device_name(number),
+        "free_gib": _to_gib(torch.cuda.mem_get_info(number)[0]) if own else None,
+        "total_gib": _to_gib(torch.cuda.get_device_properties(number).total_memory),
     }
 
 
@@ -65,19 +76,23 @@ def format_environment(versions_and_hardware: Mapping[str, Any]) -> list[str]:
         for name in ("python", *_PACKAGES)
         if name in versions_and_hardware
     ]
-    gpus = [
-        f"{gpu['name']} ({gpu['free_gib']} of {gpu['total_gib']} GiB free)"
-        for gpu in machine["gpus"]
-    ]
+    gpus = [f"{gpu['name']} ({_memory(gpu)})" for gpu in machine["gpus"]]
     devices = ", ".join(gpus) or versions_and_hardware["device"]
     memory = machine["free_memory_gib"]
+    tf32 = " (fp32 products in tf32)" if machine["tf32"] else ""
     return [
         f"versions: {', '.join(versions)}",
-        f"devices: {devices}; {', '.join(machine['dtypes'])}",
+        f"devices: {devices}; {', '.join(machine['dtypes'])}{tf32}",
         f"quantization: {_quantization_support(bool(gpus))}",
         f"free: {'unknown' if memory is None else memory} GiB of memory, "
         f"{machine['free_disk_gib']} GiB of disk",
     ]
+
+
+def _memory(gpu: Mapping[str, Any]) -> str:
+    if gpu["free_gib"] is None:
+        return f"{gpu['total_gib']} GiB"
+    return f"{gpu['free_gib']} of {gpu['total_gib']} GiB free"
 
 
 def _quantization_support(has_gpu: bool) -> str:

@@ -28,7 +28,7 @@ def create_run_folder(
     launch: Strategy = SINGLE_PROCESS,
     **data: "list[TaskDataset]",
 ) -> Path:
-    """Create the run folder with `config.yaml` and `environment.json`; return it.
+    """Create the run folder with `config.yaml`, `environment.json` and `skipped.txt`; return it.
 
     Only the main process writes, here and in the other functions of this module.
 
@@ -50,6 +50,7 @@ def create_run_folder(
         if parts
     }
     write_json(folder / "environment.json", {**environment(folder), "data": fingerprints})
+    write_skipped(folder, [part for parts in data.values() for part in parts])
     return folder
 
 
@@ -76,8 +77,6 @@ def write_skipped(folder: Path, parts: "Sequence[TaskDataset]") -> None:
         )
     )
     file = folder / "skipped.txt"
-    if not collectives.is_main_process():
-        return
     if skipped or left_out:
         file.write_text("\n".join([*left_out, *skipped]) + "\n", encoding="utf-8")
     if skipped:

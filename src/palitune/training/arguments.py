@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from palitune.data.loader_workers import resolve_num_workers
 from palitune.distributed import collectives
 from palitune.errors import TrainingError
 from palitune.training.config import Optimizer, Schedule, TrainingConfig
@@ -77,8 +78,10 @@ def build_training_arguments(
         metric_for_best_model=settings.best_metric and f"eval_{settings.best_metric}",
         greater_is_better=settings.greater_is_better,
         ddp_broadcast_buffers=False,  # rotary frequencies and position ids never change
-        dataloader_num_workers=settings.num_workers,
+        ddp_find_unused_parameters=False,  # every trainable parameter gets a gradient in every step
+        dataloader_num_workers=resolve_num_workers(settings.num_workers),
         dataloader_pin_memory=device.type == "cuda",
+        accelerator_config={"non_blocking": device.type == "cuda"},
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=[],
@@ -94,6 +97,9 @@ def build_training_arguments(
     # Set afterwards: the constructor would require save_every to be a multiple of eval_every, which
     # is needless because EarlyStoppingCallback saves every improvement.
     arguments.load_best_model_at_end = settings.best_metric is not None
+    # Otherwise one process that sees several GPUs would use all of them with DataParallel, which
+    # multiplies the batch and cannot replicate this network.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
@@ -116,4 +122,4 @@ def gradient_accumulation_steps(settings: TrainingConfig) -> int:
             f"{processes} processes in training.global_batch_size={settings.global_batch_size}, "
             f"got {settings.micro_batch_size}. Set training.micro_batch_size={divisor}."
         )
-    return per_process // settings.micro_batch_size
+    return int(per_process // settings.micro_batch_size)

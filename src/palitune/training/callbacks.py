@@ -107,6 +107,9 @@ def _step_of(line: str) -> float:
 def _rename_metrics(logs: dict[str, float]) -> dict[str, float]:
     """Rename `eval_ocr/exact_match` to `validation/ocr/exact_match`; drop the Trainer's others."""
     entry = {name: value for name, value in logs.items() if name in _LOGGED_KEYS}
+    # A step whose scaled gradients overflow in fp16 is skipped; its norm is no measurement.
+    if not math.isfinite(entry.get("grad_norm", 0.0)):
+        del entry["grad_norm"]
     for name, value in logs.items():
         if "/" in name:
             bare = name.removeprefix(EVAL_PREFIX)

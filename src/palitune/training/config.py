@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
@@ -12,6 +12,8 @@ from palitune.data.training_set import TargetSampling
 from palitune.errors import TrainingError, check_ranges
 from palitune.metrics import higher_is_better
 
+AUTO = "auto"
+"""Value of `micro_batch_size` until the network and the data are loaded."""
 MINIVAL_LOSS = "minival/loss"
 """The only value of `best_metric` that is not a metric of a task."""
 
@@ -42,9 +44,10 @@ class LossReduction(Enum):
 class TrainingConfig:
     global_batch_size: Annotated[int, Ge(1)] = 16
     """Examples per optimizer step over all devices and gradient accumulation steps."""
-    micro_batch_size: Annotated[int, Ge(1)] = 4
+    micro_batch_size: Any = 4
     """Examples per forward pass per device (transformers: per_device_train_batch_size); must divide
-    global_batch_size."""
+    global_batch_size. `auto`, the default of every recipe: the largest that fits on a GPU, found by
+    measuring; at most 4 on a CPU."""
     epochs: Annotated[float, Gt(0)] = 1.0
     """Passes over the training examples (num_train_epochs); ignored if max_steps is set."""
     max_steps: Annotated[int | None, Ge(1)] = None
@@ -131,15 +134,18 @@ class TrainingConfig:
     checkpoint; null: start a new training."""
     log_every: Annotated[int, Ge(1)] = 10
     """Optimizer steps between log entries (transformers: logging_steps)."""
-    num_workers: Annotated[int, Ge(0)] = 2
+    num_workers: Annotated[int | None, Ge(0)] = None
     """Worker processes per device that load images (transformers: dataloader_num_workers); 0: load
-    them in the training process."""
+    them in the training process; null: one less than the CPU cores per device, from 1 to 8."""
     self_check: bool = True
     """Check attention mask, labels, tokens and trainable parameters before the first step."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "training")
-        if self.global_batch_size % self.micro_batch_size:
+        size = self.micro_batch_size
+        if size != AUTO and (type(size) is not int or size < 1):
+            raise ValueError(f"training.micro_batch_size must be at least 1 or auto, got {size}.")
+        if size != AUTO and self.global_batch_size % size:
             raise ValueError(
                 f"training.micro_batch_size must divide training.global_batch_size="
                 f"{self.global_batch_size}, got {self.micro_batch_size}."

@@ -14,10 +14,14 @@ from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TargetSampling, TrainingSample
 from palitune.errors import SelfCheckError
 from palitune.models.adapters.config import AdapterConfig, Qlora, module_group
-from palitune.models.lm_head import IGNORE_INDEX, teacher_forced_logits
+from palitune.models.lm_head import IGNORE_INDEX, loss_positions
 from palitune.models.loading import TORCH_DTYPES
 from palitune.models.modes import training_mode
-from palitune.training.activation_memory import check_device
+from palitune.training.activation_memory import (
+    activation_offload_context,
+    check_device,
+    checkpointed_layers,
+)
 from palitune.training.arguments import gradient_accumulation_steps
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
@@ -26,6 +30,12 @@ from palitune.training.vision_feature_cache import check_vision_frozen
 
 MAX_AUGMENTATION_PROBES = 200
 """Training samples examined to summarize the augmentation."""
+MAX_PROBED_IMAGE_TOKENS = 128
+"""Image tokens in the row whose gradients are computed, half of those of an image of 224 px."""
+MAX_PROBED_PADDING = 8
+MAX_COMPARED_LABELS = 8
+"""Labels whose logits are compared with and without padding; one takes a megabyte."""
+_TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def run_self_check(
@@ -55,7 +65,8 @@ def run_self_check(
         settings.max_length,
         all_suffixes=settings.target_sampling is TargetSampling.all,
     )
-    checks = run_checks(network, data.collator, [training_set[index] for index in probes], adapter)
+    samples = [training_set[index] for index in probes]
+    checks = run_checks(network, data.collator, samples, adapter, settings)
     augmented = evenly_spaced(len(training_set), MAX_AUGMENTATION_PROBES)
     warnings = [warning for dataset in data.datasets for warning in dataset.task.warnings()]
     return [
@@ -67,11 +78,26 @@ def run_self_check(
 
 
 def run_checks(
-    network: Any, collator: Collator, samples: Sequence[TrainingSample], adapter: AdapterConfig
+    network: Any,
+    collator: Collator,
+    samples: Sequence[TrainingSample],
+    adapter: AdapterConfig,
+    settings: TrainingConfig | None = None,
 ) -> list[str]:
     """Run all checks on a few samples of different lengths; return one sentence per check.
 
-    Raises SelfCheckError at the first failure.
+    The network needs less memory than in a training step with these settings: gradients are
+    computed for one short row, whose activations are kept as in the training.
+
+    Args:
+        network: Network with its adapter.
+        collator: Collator of the training.
+        samples: Samples of the training.
+        adapter: Settings of the adapter.
+        settings: Settings of the training; None for the defaults.
+
+    Raises:
+        SelfCheckError: A check failed.
     """
     batch = collator.collate_train(samples)
     return [
@@ -79,7 +105,7 @@ def run_checks(
         check_labels(batch, collator, samples),
         check_token_type_ids(batch, samples),
         check_adapter(network, adapter),
-        *check_mask(network, batch, samples),
+        *check_mask(network, *_probe_row(batch, samples), settings),
         check_padding(network, collator, samples),
     ]
 
@@ -110,14 +136,14 @@ def check_token_type_ids(batch: Batch, samples: Sequence[TrainingSample]) -> str
         "later ones, or the prefix would be causal; build batches with palitune.data.collator",
     )
     types, real = batch["token_type_ids"], batch["attention_mask"].bool()
-    labelled = _suffix_mask(batch, samples)
+    labeled = _suffix_mask(batch, samples)
     _ensure(
-        bool((types[labelled] > 0).all()),
+        bool((types[labeled] > 0).all()),
         "token_type_ids are 0 on the suffix: its tokens would attend to later ones, which leaks "
         "the labels; the suffix needs type 1",
     )
     _ensure(
-        bool((types[real & ~labelled] == 0).all()),
+        bool((types[real & ~labeled] == 0).all()),
         "token_type_ids are 1 on the prefix: its attention would be causal, unlike PaliGemma's "
         "pre-training; image and prefix need type 0",
     )
@@ -233,87 +259,172 @@ def _check_compute_dtype(network: Any, adapter: Qlora) -> None:
             )
 
 
-def check_mask(network: Any, batch: Batch, samples: Sequence[TrainingSample] = ()) -> list[str]:
-    """Check the attention mask of a batch in training and in evaluation mode.
+def _probe_row(
+    batch: Batch, samples: Sequence[TrainingSample]
+) -> tuple[Batch, list[TrainingSample]]:
+    """Return the shortest row of a batch, one with several suffixes if there is one."""
+    several = [row for row, sample in enumerate(samples) if sample.other_suffixes]
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    row = min(several or range(len(samples)), key=lengths.__getitem__)
+    keys = (*_TOKEN_KEYS, "labels")
+    return {key: batch[key][row : row + 1] for key in keys}, [samples[row]]
 
-    `samples` are those of the batch; without them no row may have tokens excluded from the loss.
+
+def check_mask(
+    network: Any,
+    batch: Batch,
+    samples: Sequence[TrainingSample] = (),
+    settings: TrainingConfig | None = None,
+) -> list[str]:
+    """Check the attention mask of each row of a batch in training and in evaluation mode.
+
+    Args:
+        network: Network with its adapter.
+        batch: A batch of the collator. Rows are checked one after the other.
+        samples: Its samples. Without them no row may have tokens excluded from the loss.
+        settings: Settings of the training, whose gradient checkpointing and activation offloading
+            apply; None for the defaults.
     """
-    suffix = _suffix_mask(batch, samples).to(network.device)
-    batch = {key: value.to(network.device) for key, value in batch.items()}
-    for mode in (True, False):
-        with training_mode(network, mode):
-            _check_mask_in_mode(network, batch, suffix, "training" if mode else "evaluation")
+    settings = settings or TrainingConfig()
+    suffix = _suffix_mask(batch, samples)
+    for row in range(len(suffix)):
+        tokens = {key: batch[key][row : row + 1] for key in _TOKEN_KEYS}
+        probe = _MaskProbe(network, tokens, suffix[row], settings)
+        for is_training, mode in ((True, "training"), (False, "evaluation")):
+            with training_mode(network, is_training):
+                probe.check(mode)
     return [
         "mask: suffix tokens attend neither to later ones nor to padding (training and evaluation)",
         "mask: image and prefix attend to each other in both directions (training and evaluation)",
     ]
 
 
-def _check_mask_in_mode(network: Any, batch: Batch, suffix_mask: torch.Tensor, mode: str) -> None:
-    position = torch.arange(suffix_mask.shape[1], device=suffix_mask.device)
-    first = torch.where(suffix_mask, position, suffix_mask.shape[1]).amin(dim=1)
-    real = batch["attention_mask"].bool()
+class _MaskProbe:
+    """Derivatives of logits of one row with respect to its embeddings.
 
-    # The logit before the first suffix token predicts it: no suffix token may influence it.
-    visible = _influencing_tokens(network, batch, position == (first - 1)[:, None])
+    The row keeps at most `MAX_PROBED_IMAGE_TOKENS` of its image tokens and `MAX_PROBED_PADDING` of
+    its padding, so that the probe is shorter than a training step.
+    """
+
+    def __init__(
+        self, network: Any, tokens: Batch, suffix: torch.Tensor, settings: TrainingConfig
+    ) -> None:
+        image_token_id = network.config.image_token_id
+        kept = _probed_positions(tokens, image_token_id)
+        self.network, self.settings = network, settings
+        self.tokens = {key: row[:, kept].to(network.device) for key, row in tokens.items()}
+        self.suffix = suffix[kept].to(network.device)
+        self.types = self.tokens["token_type_ids"][0]
+        self.real = self.tokens["attention_mask"][0].bool()
+        self.is_image = self.tokens["input_ids"][0] == image_token_id
+        self.position = torch.arange(len(self.suffix), device=network.device)
+
+    def check(self, mode: str) -> None:
+        """Raise SelfCheckError if the mask is wrong; `mode` is named in the error."""
+        labelled = self.position[self.suffix].tolist()
+        first, last = labelled[0], labelled[-1]
+        middle = (first + last) // 2
+        from_image, from_prefix, from_middle = self._influencing_tokens([0, first - 1, middle])
+
+        # The logit before the first suffix token predicts it: no suffix token may influence it.
+        _ensure(
+            not bool((from_prefix & self.suffix).any()),
+            f"a suffix token influences the logit that predicts it (in {mode} mode): the labels "
+            "leak",
+        )
+        # A suffix token may not attend to later ones.
+        _ensure(
+            not bool((from_middle & (self.position > middle)).any()),
+            f"a suffix token attends to later ones or padding (in {mode} mode): the labels leak",
+        )
+        _ensure(
+            not bool((from_middle & self.suffix & (self.types != self.types[middle])).any()),
+            f"a suffix token attends to another suffix of its row (in {mode} mode): the labels "
+            "leak",
+        )
+        # The first position, an image token, must attend to the text of the prefix. Half of it is
+        # enough: attention to a single token may round to zero, and a causal prefix shows none.
+        text = (self.position < first) & ~self.is_image
+        _ensure(
+            int((from_image & text).sum()) * 2 >= int(text.sum()),
+            f"the image does not attend to the prefix (in {mode} mode): the mask is causal, unlike "
+            "PaliGemma's pre-training",
+        )
+        _ensure(
+            not bool((from_image & ~self.real).any()),
+            f"image tokens attend to padding (in {mode} mode)",
+        )
+
+    def _influencing_tokens(self, positions: list[int]) -> list[torch.Tensor]:
+        """Return for each position which tokens influence its logits: (tokens,) bool each."""
+        captured: list[torch.Tensor] = []
+
+        def capture(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            captured.append(output.detach().requires_grad_())
+            return captured[-1]
+
+        keep = torch.zeros_like(self.tokens["attention_mask"], dtype=torch.bool)
+        keep[0, positions] = True
+        handle = self.network.get_input_embeddings().register_forward_hook(capture)
+        try:
+            with (
+                checkpointed_layers(self.network, self.settings),
+                activation_offload_context(self.settings, self.network),
+            ):
+                # Without pixel_values image tokens keep their embedding, which has a gradient.
+                logits = self.network(**self.tokens, logits_to_keep=keep, use_cache=False).logits
+                gradients = [
+                    _gradient(row, captured[0], retain_graph=row is not logits[-1])
+                    for row in logits.float()
+                ]
+        finally:
+            handle.remove()
+        return [(gradient.abs().amax(-1) > 0)[0] for gradient in gradients]
+
+
+def _probed_positions(tokens: Batch, image_token_id: int) -> torch.Tensor:
+    """Return the positions that a probe keeps: (tokens,) bool."""
+    real = tokens["attention_mask"][0].bool()
+    is_image = tokens["input_ids"][0] == image_token_id
+    kept_images = is_image & (is_image.flip(0).cumsum(0).flip(0) <= MAX_PROBED_IMAGE_TOKENS)
+    kept_padding = ~real & ((~real).cumsum(0) <= MAX_PROBED_PADDING)
+    return kept_padding | (real & ~is_image) | kept_images
+
+
+def _gradient(
+    logits: torch.Tensor, embeddings: torch.Tensor, *, retain_graph: bool
+) -> torch.Tensor:
+    """Return the gradient of a random projection of logits, computed without overflow.
+
+    A plain sum of logits could cancel, and the gradient of their squares overflows in float16.
+
+    Args:
+        logits: Logits of one position, (vocabulary,) float32.
+        embeddings: Input embeddings of the row, (1, tokens, width).
+        retain_graph: Whether another gradient follows.
+    """
+    rng = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, logits.shape, generator=rng).mul_(2).sub_(1).to(logits)
+    projection = (logits * signs).sum() / len(logits) ** 0.5
+    (gradient,) = torch.autograd.grad(projection, embeddings, retain_graph=retain_graph)
     _ensure(
-        not bool((visible & suffix_mask).any()),
-        f"a suffix token influences the logit that predicts it (in {mode} mode): the labels leak",
+        bool(gradient.isfinite().all()),
+        f"the gradients of the embeddings are not finite in {embeddings.dtype}. Set "
+        "model.dtype=fp32.",
     )
-    # A suffix token may not attend to later ones.
-    last = torch.where(suffix_mask, position, -1).amax(dim=1)
-    middle = (first + last) // 2
-    visible = _influencing_tokens(network, batch, position == middle[:, None])
-    _ensure(
-        not bool((visible & (position > middle[:, None])).any()),
-        f"a suffix token attends to later ones or padding (in {mode} mode): the labels leak",
-    )
-    types = batch["token_type_ids"]
-    other = suffix_mask & (types != types.gather(1, middle[:, None]))
-    _ensure(
-        not bool((visible & other).any()),
-        f"a suffix token attends to another suffix of its row (in {mode} mode): the labels leak",
-    )
-    # The first position, an image token, must attend to the text of the prefix. Half of it is
-    # enough: attention to a single token may round to zero, and a causal prefix shows none.
-    visible = _influencing_tokens(network, batch, (position == 0).expand(suffix_mask.shape))
-    text = (position < first[:, None]) & (batch["input_ids"] != network.config.image_token_id)
-    _ensure(
-        bool(((visible & text).sum(1) * 2 >= text.sum(1)).all()),
-        f"the image does not attend to the prefix (in {mode} mode): the mask is causal, unlike "
-        "PaliGemma's pre-training",
-    )
-    _ensure(not bool((visible & ~real).any()), f"image tokens attend to padding (in {mode} mode)")
-
-
-def _influencing_tokens(network: Any, batch: Batch, logit_positions: torch.Tensor) -> torch.Tensor:
-    """Return which tokens influence the logits at one position per row: (batch, tokens) bool."""
-    captured: list[torch.Tensor] = []
-
-    def capture(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        captured.append(output.detach().requires_grad_())
-        return captured[-1]
-
-    handle = network.get_input_embeddings().register_forward_hook(capture)
-    inputs = {key: value for key, value in batch.items() if key not in ("labels", "pixel_values")}
-    try:
-        # Without pixel_values image tokens keep their embedding, so that it has a gradient.
-        logits = network(**inputs, logits_to_keep=logit_positions, use_cache=False).logits
-    finally:
-        handle.remove()
-    # Squares, because a plain sum of logits could cancel.
-    (gradient,) = torch.autograd.grad(logits.float().square().sum(), captured[0])
-    return gradient.abs().amax(-1) > 0
+    return gradient
 
 
 def check_padding(network: Any, collator: Collator, samples: Sequence[TrainingSample]) -> str:
     """Check that padding a row to the length of a longer one does not change its logits."""
     lengths = [int(collator.collate_train([sample])["attention_mask"].sum()) for sample in samples]
     short, long = samples[lengths.index(min(lengths))], samples[lengths.index(max(lengths))]
+    single, pair = collator.collate_train([short]), collator.collate_train([short, long])
+    first_row = {key: pair[key][:1] for key in (*_TOKEN_KEYS, "labels")}
+    images = {key: value for key, value in single.items() if key not in first_row}
     with training_mode(network, False), torch.no_grad():
-        alone = teacher_forced_logits(network, collator.collate_train([short]))[0].float()
-        padded = teacher_forced_logits(network, collator.collate_train([short, long]))[0].float()
-    padded = padded[: alone.shape[0]]
+        alone = _first_logits(network, single)
+        padded = _first_logits(network, first_row | images)
     error = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-6))
     bound = 1e-3 if _is_batch_invariant(network) else 5e-2
     _ensure(
@@ -321,6 +432,15 @@ def check_padding(network: Any, collator: Collator, samples: Sequence[TrainingSa
         f"padding changes the logits of a row by {error:.1e} relative (limit {bound:.0e})",
     )
     return f"padding: the logits of a padded row equal those of the row alone (to {error:.0e})"
+
+
+def _first_logits(network: Any, batch: Batch) -> torch.Tensor:
+    """Return the logits of the first labels of a row: (labels, vocabulary) float32."""
+    inputs = {name: tensor.to(network.device) for name, tensor in batch.items()}
+    positions = loss_positions(inputs.pop("labels"))
+    kept = positions & (positions.cumsum(dim=1) <= MAX_COMPARED_LABELS)
+    logits: torch.Tensor = network(**inputs, logits_to_keep=kept).logits
+    return logits.float()
 
 
 def _is_batch_invariant(network: Any) -> bool:

@@ -69,6 +69,7 @@ def train(
         data = replace(data, collator=build_cached_feature_collator(network, data, settings))
     loss_eval_fn = _make_loss_eval_fn(network, data, validation, settings)
     shards = FsdpShards(network, launch)
+    # Generation and the validation loss need the complete weights on every process.
     eval_fn, loss_eval_fn = (fn and shards.wrap_unsharded(fn) for fn in (eval_fn, loss_eval_fn))
     trainer = PrefixTrainer(
         settings,

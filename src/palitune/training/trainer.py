@@ -4,6 +4,7 @@ The stock loss is taken at every position and averaged over tokens. This one is 
 and averaged over examples, exactly so with gradient accumulation and on several devices.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from palitune.data.samplers import (
     WeightedMixtureSampler,
 )
 from palitune.data.training_set import TargetSampling, TrainingSet
+from palitune.distributed import collectives
+from palitune.errors import TrainingError
 from palitune.training.activation_memory import (
     ActivationMemoryCallback,
     activation_offload_context,
@@ -25,8 +28,11 @@ from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
+from palitune.training.loader_monitor import LoaderMonitor
 from palitune.training.loss import count_items, token_weights
+from palitune.training.loss_scaling import make_grad_scaler
 from palitune.training.state.checkpoints import CheckpointManager
+from palitune.training.state.fsdp import is_sharded, wrap_in_ddp
 from palitune.training.state.resume import CheckpointingTrainer, PreemptionCallback
 
 EpochSampler = GroupByImageSampler | LengthGroupedSampler | WeightedMixtureSampler
@@ -73,6 +79,22 @@ class EvaluatingTrainer(CheckpointingTrainer):
             **trainer_kwargs,
         )
         self.remove_callback(PrinterCallback)
+        # `fp16=True` would also enable autocast, although the weights are in fp16 already.
+        self.accelerator.scaler = make_grad_scaler(self.model)
+        if self.accelerator.scaler and self.is_deepspeed_enabled:
+            raise TrainingError(
+                "launch=deepspeed does not scale the loss, as model.dtype=fp16 requires. Set "
+                "launch=ddp, or model.dtype=fp32."
+            )
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        self._unscale_gradients()
+        return super()._clip_grad_norm(model)
+
+    def _unscale_gradients(self) -> None:
+        """Undo the loss scaling before gradients are clipped; no effect without it."""
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(self.optimizer.optimizer)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return task metrics from `eval_fn`; the Trainer's own evaluation computes only losses."""
@@ -100,6 +122,7 @@ class PrefixTrainer(EvaluatingTrainer):
             **kwargs,
         )
         self.sampler = _build_epoch_sampler(settings, data)
+        self._loader_monitor = LoaderMonitor(self.args.dataloader_num_workers)
         self._trainable_parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.add_callback(_SetEpochCallback(data.training_set))
 
@@ -109,12 +132,25 @@ class PrefixTrainer(EvaluatingTrainer):
         """Run forward and backward pass, without the stock walk through all modules."""
         if not model.training:
             model.train()
-        with self.compute_loss_context_manager(), activation_offload_context(self.settings):
+        with self.compute_loss_context_manager(), activation_offload_context(self.settings, model):
             loss = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
         # By default DeepSpeed would also divide by the number of accumulation steps.
         options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
         self.accelerator.backward(loss, **options)
         return loss.detach()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Fetch the micro-batches of an optimizer step, and measure the waiting time."""
+        start = time.monotonic()
+        samples = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if collectives.is_main_process():
+            self._loader_monitor.record(time.monotonic() - start)
+        return samples
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        if training and model is self.model and is_sharded(model):
+            return wrap_in_ddp(model)
+        return super()._wrap_model(model, training, dataloader)
 
     def _get_train_sampler(self, train_dataset: TrainingSet | None = None) -> Any:
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
@@ -143,6 +179,7 @@ class PrefixTrainer(EvaluatingTrainer):
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip gradients, without the stock walk through all modules."""
+        self._unscale_gradients()
         return self.accelerator.clip_grad_norm_(self._trainable_parameters, self.args.max_grad_norm)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from palitune.data.collator import Batch, Collator
 from palitune.data.dataset import TaskDataset
 from palitune.data.training_set import TrainingSample
-from palitune.models.lm_head import loss_positions, teacher_forced_logits, token_losses
+from palitune.models.lm_head import IGNORE_INDEX
 from palitune.models.modes import training_mode
 from palitune.training.config import LossReduction
 from palitune.training.loss import token_weights
@@ -28,12 +28,15 @@ MINITRAIN, MINIVAL = "minitrain", "minival"
 
 @torch.no_grad()
 def suffix_losses(network: Any, batch: Batch) -> torch.Tensor:
-    """Return each row's mean negative log-likelihood of suffix and EOS, (batch,) float32."""
+    """Return each row's mean negative log-likelihood of suffix and EOS, (batch,) float32.
+
+    As in training, the logits of a few dozen positions exist at a time.
+    """
     batch = {name: tensor.to(network.device) for name, tensor in batch.items()}
     labels = batch["labels"]
-    losses = token_losses(*teacher_forced_logits(network, batch))
+    losses: torch.Tensor = network(**batch).loss
     weighted = losses * token_weights(labels, LossReduction.example)
-    rows = loss_positions(labels).nonzero()[:, 0]
+    rows = (labels != IGNORE_INDEX).nonzero()[:, 0]
     return losses.new_zeros(len(labels)).index_add(0, rows, weighted)
 
 

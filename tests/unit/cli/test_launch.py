@@ -7,11 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from palitune.cli.launch import launch
 from palitune.config.recipes import Align, Finetune, ModelRecipeConfig
 from palitune.distributed import preemption
 from palitune.errors import DataError, ModelError
+from palitune.planning import out_of_memory
 
 QUICKSTART = ["experiment=quickstart", "output_dir=out"]
 
@@ -81,6 +83,24 @@ def test_a_full_disk_is_an_error_of_one_sentence(
         "palitune: [Errno 28] No space left on device: 'out/report.html': free some disk space; "
         "add training.resume=auto to the same command to resume from the last checkpoint\n"
     )
+
+
+def test_out_of_memory_is_one_sentence_with_settings_that_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_of_memory, "default_device_type", lambda: "cuda")
+    monkeypatch.setattr(out_of_memory, "total_memory", lambda device: 16 * 2**30)
+
+    def recipe(run: ModelRecipeConfig) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    overrides = ("task=ocr", "data=handwriting", "model=paligemma2", "model.resolution=448")
+    assert launch_finetune(recipe, *overrides, "training.micro_batch_size=8") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("palitune: out of memory with training.micro_batch_size=8 on a device")
+    assert "predicted to fit: training.micro_batch_size=" in error
+    assert "training.gradient_checkpointing=true" in error
+    assert error.count("\n") == 1
 
 
 def test_an_error_after_sigterm_is_reported_as_preemption(
@@ -166,3 +186,28 @@ def test_only_the_main_process_logs_information(monkeypatch: pytest.MonkeyPatch)
         levels.append(logging.getLogger("palitune").level)
     logging.getLogger("palitune").setLevel(logging.NOTSET)
     assert levels == [logging.INFO, logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, None),
+    ],
+)
+def test_segments_of_gpu_memory_are_expandable_unless_configured_otherwise(
+    variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.setenv(name, "")  # restored after the test
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    values: list[str | None] = []
+
+    def recipe(run: ModelRecipeConfig) -> None:
+        values.append(os.environ.get("PYTORCH_ALLOC_CONF"))
+
+    assert launch_finetune(recipe, *QUICKSTART) == 0
+    assert values == [expected]

@@ -12,7 +12,7 @@ def test_equal_grammars_have_equal_hashes() -> None:
 
 
 def test_a_grammar_without_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="allows no object"):
+    with pytest.raises(ValueError, match="must not be empty"):
         ObjectGrammar(())
 
 

@@ -126,7 +126,7 @@ def test_correct_answers_have_perfect_scores_and_a_confidence(
         texts = [next(suffixes) for _ in batch["input_ids"]]
         return [Generation(text, (0,), (len(text),), (-0.5,), finished=True) for text in texts]
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", generate_references)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", generate_references)
     results = evaluated(tiny("paligemma"), datasets)
     assert results.metrics["ocr/exact_match"] == 1.0
     assert results.metrics["ocr/character_error_rate"] == 0.0
@@ -149,7 +149,7 @@ def test_a_malformed_answer_is_counted_and_scored_as_empty(
             batch["input_ids"]
         )
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", generate_garbage)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", generate_garbage)
     results = evaluated(tiny("paligemma"), datasets[1:])
     assert results.metrics["detection/malformed"] == 1.0
     assert results.metrics["detection/unfinished"] == 1.0

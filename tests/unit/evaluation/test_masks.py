@@ -70,7 +70,7 @@ def test_a_correct_mask_is_scored_and_read_back(
     def generate_reference(*_: Any, **__: Any) -> list[Generation]:
         return [Generation(suffix, (0,), (len(suffix),), (-0.5,), finished=True)]
 
-    monkeypatch.setattr("palitune.evaluation.inference.generate", generate_reference)
+    monkeypatch.setattr("palitune.evaluation.answering.generate", generate_reference)
     model = Local(path=str(tiny("paligemma")))
     results = evaluate(
         load(model), load_processor(model), datasets, EvaluationConfig(num_workers=0)

@@ -18,6 +18,8 @@ from palitune.models.config import Local
 from palitune.models.loading import load, load_processor
 from palitune.records import Example, Likelihood
 
+from support.logit_rows import LogitRows, chunks_of
+
 
 def test_perplexity_gives_every_token_the_same_weight() -> None:
     metric = Perplexity()
@@ -57,3 +59,19 @@ def test_likelihoods_equal_those_of_a_plain_forward_pass_over_each_reference(
             )
             total, num_tokens = total + float(log_probs.sum()), num_tokens + int(is_target.sum())
         assert likelihood == (pytest.approx(total, rel=1e-4), num_tokens)
+
+
+def test_logits_of_a_few_positions_exist_at_a_time(
+    tiny: Callable[[str], Path], examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Local(path=str(tiny("paligemma2")))
+    network, collator = load(model), Collator(load_processor(model))
+    vocab_size = network.config.text_config.vocab_size
+    batches = reference_batches(collator, examples)
+    expected = reference_likelihoods(network, examples, batches)
+    chunks_of(3, vocab_size, monkeypatch)
+    with LogitRows(vocab_size) as rows:
+        likelihoods = reference_likelihoods(network, examples, batches)
+    assert rows.largest == 3
+    for likelihood, whole in zip(likelihoods, expected, strict=True):
+        assert likelihood == (pytest.approx(whole.log_prob, rel=1e-5), whole.num_tokens)

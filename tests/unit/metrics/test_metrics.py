@@ -38,7 +38,7 @@ ANSWER = {
     "science_qa": "The answer is B.",
     "teds": "<table><tr><td>two</td></tr></table>",
 }
-"""What a perfect prediction says, where a benchmark prescribes the form."""
+"""Text of a perfect prediction for benchmarks that prescribe the form."""
 MOVED_BOX = (12, 10, 60, 64)
 MOVED = Instance("boat", MOVED_BOX, mask=toy_mask(SIZE, MOVED_BOX), score=0.4)
 ANSWERS = ("two boats",) * 4 + ("a boat",)

@@ -14,7 +14,15 @@ from safetensors.torch import load_file, save_file
 from palitune.errors import ModelError
 from palitune.models import attention, hub_files, loading
 from palitune.models.adapters.config import AdapterConfig, Full, Lora, Qlora
-from palitune.models.config import AttentionImplementation, Device, Dtype, Local, PaliGemma2, Tiny
+from palitune.models.config import (
+    AttentionImplementation,
+    Device,
+    Dtype,
+    Local,
+    PaliGemma,
+    PaliGemma2,
+    Tiny,
+)
 from palitune.models.loading import load, load_processor
 from palitune.models.paligemma import PaliGemmaPrefixLM
 
@@ -105,23 +113,94 @@ def test_weights_are_loaded_in_the_requested_dtype(
     assert {p.dtype for p in load(model, adapter).parameters()} == {dtype}
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`gpu(bf16=False)`: a machine with a GPU before Ampere, which only emulates bf16."""
+
+    def pretend(*, bf16: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+        monkeypatch.setattr(
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True: bf16 or including_emulation,
+        )
+
+    return pretend
+
+
 def test_on_a_gpu_the_base_is_in_bfloat16_unless_all_of_it_is_trained(
-    monkeypatch: pytest.MonkeyPatch,
+    gpu: Callable[..., None],
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert loading.resolve_dtype(PaliGemma2(), Lora()) == torch.bfloat16
-    assert loading.resolve_dtype(PaliGemma2(), Full()) == torch.float32
-    assert loading.resolve_dtype(PaliGemma2(device=Device.cpu), Lora()) == torch.float32
+    gpu(bf16=True)
+    assert loading.resolve_dtype(PaliGemma2(), "paligemma2", Lora()) == torch.bfloat16
+    assert loading.resolve_dtype(PaliGemma2(), "paligemma2", Full()) == torch.float32
+    on_cpu = PaliGemma2(device=Device.cpu)
+    assert loading.resolve_dtype(on_cpu, "paligemma2", Lora()) == torch.float32
 
 
-def test_each_process_of_a_launcher_takes_the_gpu_of_its_rank(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_gpu_that_emulates_bfloat16_computes_in_float16_where_that_is_safe(
+    gpu: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert loading.resolve_device(PaliGemma2()) == torch.device("cuda", 3)
-    assert loading.resolve_device(PaliGemma2(device=Device.cpu)) == torch.device("cpu")
+    gpu(bf16=False)
+    assert loading.resolve_dtype(PaliGemma(), "paligemma", Qlora()) == torch.float16
+    with caplog.at_level("INFO"):
+        assert loading.resolve_dtype(PaliGemma2(), "paligemma2", Qlora()) == torch.float32
+    (record,) = caplog.records
+    assert "Gemma 2 overflows in fp16: the model computes in fp32" in record.message
+
+
+def test_a_dtype_that_a_gpu_only_emulates_is_refused(
+    gpu: Callable[..., None], tiny: Callable[[str], Path]
+) -> None:
+    gpu(bf16=False)
+    with pytest.raises(
+        ModelError, match=r"^model\.dtype=bf16: Tesla T4 .*Set model\.dtype=auto\.$"
+    ):
+        loading.resolve_dtype(PaliGemma2(dtype=Dtype.bf16), "paligemma2", Lora())
+    with pytest.raises(ModelError, match=r"^adapter\.compute_dtype=bf16: Tesla T4 "):
+        loading._quantization_config(
+            4, Qlora(compute_dtype=Dtype.bf16), torch.float16, torch.device("cuda", 0)
+        )
+
+
+def test_products_of_full_fine_tuning_are_in_bfloat16_on_a_gpu_that_supports_it(
+    gpu: Callable[..., None],
+) -> None:
+    gpu(bf16=True)
+    assert loading.resolve_autocast_dtype(PaliGemma2(), Full()) == torch.bfloat16
+    assert loading.resolve_autocast_dtype(PaliGemma2(), Lora()) is None
+    assert loading.resolve_autocast_dtype(PaliGemma2(dtype=Dtype.fp32), Full()) is None
+    assert loading.resolve_autocast_dtype(PaliGemma2(device=Device.cpu), Full()) is None
+    gpu(bf16=False)
+    assert loading.resolve_autocast_dtype(PaliGemma2(), Full()) is None
+
+
+def test_the_gpu_of_a_process_is_selected_before_anything_is_allocated(
+    gpu: Callable[..., None], tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu(bf16=True)
+    calls: list[str] = []
+
+    def set_device(device: torch.device) -> None:
+        calls.append(f"select {device}")
+
+    def is_supported(including_emulation: bool = True) -> bool:
+        calls.append("query")  # initializes CUDA on the current device
+        return True
+
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        calls.append("load")
+        raise OSError
+
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(loading.PaliGemmaPrefixLM, "from_pretrained", from_pretrained)
+    with pytest.raises(ModelError):
+        load(Local(path=str(tiny("paligemma2"))), Lora())
+    assert calls == ["select cuda:0", "query", "load"]
 
 
 def convert_to_hub_format(folder: Path) -> None:

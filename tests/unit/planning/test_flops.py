@@ -6,7 +6,13 @@ from palitune.models.adapters.config import Lora, Qlora
 from palitune.models.config import PaliGemma2
 from palitune.planning.activation_bytes import BatchShape
 from palitune.planning.alternatives import make_memory_context, with_resolution
-from palitune.planning.flops import Gpu, dequantization_bytes, estimate_speed, micro_batch_flops
+from palitune.planning.flops import (
+    Gpu,
+    Speed,
+    dequantization_bytes,
+    estimate_speed,
+    micro_batch_flops,
+)
 from palitune.planning.model_shapes import ModelShape, build_model_shape
 from palitune.planning.workload import Workload
 from palitune.training.config import TrainingConfig
@@ -42,17 +48,23 @@ def test_checkpointing_and_quantization_cost_time_and_a_vision_feature_cache_sav
 ) -> None:
     model, gpu = PaliGemma2(), Gpu(80, 989, 0.5, 2.5)
 
-    def seconds(adapter: Lora, **settings: object) -> float:
+    def speed(adapter: Lora, **settings: object) -> Speed:
         training = TrainingConfig(global_batch_size=16, micro_batch_size=4, **settings)  # type: ignore[arg-type]
         return estimate_speed(
             make_memory_context(model_shape, model, adapter, training, "cuda"), ROWS, gpu
-        ).step_seconds
+        )
 
-    plain = seconds(Lora())
-    assert plain == pytest.approx(4 * 11.3 / 494.5, rel=0.06)
-    assert seconds(Lora(), gradient_checkpointing=True) == pytest.approx(1.45 * plain, rel=0.05)
-    assert plain < seconds(Qlora()) < 1.5 * plain
-    assert seconds(Lora(), vision_feature_cache="somewhere") < 0.95 * plain
+    plain = speed(Lora())
+    assert plain.compute_seconds == pytest.approx(4 * 11.3 / 494.5, rel=0.06)
+    recomputed = speed(Lora(), gradient_checkpointing=True)
+    assert recomputed.compute_seconds == pytest.approx(1.45 * plain.compute_seconds, rel=0.05)
+    assert recomputed.launch_seconds > 1.2 * plain.launch_seconds
+    quantized = speed(Qlora())
+    assert quantized.compute_seconds == plain.compute_seconds
+    assert plain.traffic_seconds < quantized.traffic_seconds < 3 * plain.traffic_seconds
+    cached = speed(Lora(), vision_feature_cache="somewhere")
+    assert cached.compute_seconds < 0.95 * plain.compute_seconds
+    assert cached.launch_seconds < plain.launch_seconds
 
 
 def test_a_run_has_its_number_of_steps_and_dequantizes_in_every_pass(

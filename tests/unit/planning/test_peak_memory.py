@@ -1,15 +1,18 @@
 """The predicted peak memory equals that of the live tensors of a step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+import torch
 
+from palitune.models import lm_head
 from palitune.models.adapters.config import AdapterConfig, Full, Lora, Qlora
 from palitune.models.config import Dtype, Local
 from palitune.models.loading import load_for_training
 from palitune.planning.activation_bytes import BatchShape
 from palitune.planning.calibration import prepare_for_training, random_batch, training_step
-from palitune.planning.peak_memory import is_checkpointed, peak_memory
+from palitune.planning.peak_memory import is_checkpointed, logits_and_loss_bytes, peak_memory
 from palitune.planning.static_memory import MemoryContext
 from palitune.training.config import TrainingConfig
 
@@ -51,6 +54,30 @@ def test_the_peak_of_a_step_is_predicted_to_ten_percent(
     with LiveTensors() as live:
         training_step(inputs, network, context.training, optimizer)
     assert peak_memory(context, batch).step_bytes == pytest.approx(live.peak_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("num_labels", [5, 8, 11, 16, 40])
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_the_logits_of_one_chunk_exist_at_a_time(
+    num_labels: int,
+    softcap: float | None,
+    small: Callable[..., tuple[Local, MemoryContext]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vocab_size, width = 50_000, 64
+    monkeypatch.setitem(lm_head.CHUNK_BYTES, "cpu", 8 * 4 * vocab_size)
+    _, context = small("paligemma2", Lora())
+    model_shape = replace(
+        context.model_shape, vocab_size=vocab_size, has_logit_softcap=softcap is not None
+    )
+    hidden = torch.randn(num_labels, width, requires_grad=True)
+    weight, targets = torch.randn(vocab_size, width), torch.zeros(num_labels, dtype=torch.int64)
+    with LiveTensors() as live:
+        lm_head.linear_cross_entropy(hidden, weight, targets, 0.0, softcap).sum().backward()
+    predicted = logits_and_loss_bytes(
+        replace(context, model_shape=model_shape), BatchShape(1, 64, num_labels, 1)
+    )
+    assert predicted == pytest.approx(live.peak_bytes, rel=0.03)
 
 
 def test_the_last_layer_is_never_checkpointed_and_others_by_the_ratio() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from palitune.report import rendering
 from palitune.report.images.inline import encode_image
-from palitune.report.pages.cards import Card, plain_text
+from palitune.report.pages.cards import ExampleCard, plain_text
 from palitune.report.rendering import render_template, write_page
 from palitune.report.tables import TextTable
 
@@ -47,7 +47,7 @@ def test_markdown_is_not_escaped_but_printable() -> None:
 
 
 def test_no_text_becomes_code_and_only_the_own_script_may_run(tmp_path: Path) -> None:
-    card = Card(
+    card = ExampleCard(
         id=HOSTILE,
         part=HOSTILE,
         badge=HOSTILE,

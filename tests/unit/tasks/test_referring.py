@@ -101,11 +101,11 @@ def test_a_template_without_a_known_placeholder_is_refused() -> None:
 def test_an_answer_is_one_box_with_the_expression_where_it_is_asked_for() -> None:
     bare = ObjectGrammar(("",), max_objects=1, allow_empty=False)
     assert ReferringDetection().grammar("the left boat") == bare
-    labelled = ObjectGrammar(("the left boat",), max_objects=1, allow_empty=False)
-    assert ReferringDetection(include_label=True).grammar("the left boat") == labelled
+    labeled = ObjectGrammar(("the left boat",), max_objects=1, allow_empty=False)
+    assert ReferringDetection(include_label=True).grammar("the left boat") == labeled
     assert (
         ReferringDetection(include_label=True, include_verb=True).grammar("detect the left boat")
-        == labelled
+        == labeled
     )
     assert ReferringDetection(include_label=True).grammar("the boat; the left one") is None
 

@@ -96,8 +96,8 @@ def test_an_answer_is_one_mask_with_the_expression_where_it_is_asked_for() -> No
     bare = ObjectGrammar(("",), with_masks=True, max_objects=1, allow_empty=False)
     assert ReferringSegmentation().grammar("the left boat") == bare
     task = ReferringSegmentation(include_label=True, include_verb=True)
-    labelled = ObjectGrammar(("the left boat",), with_masks=True, max_objects=1, allow_empty=False)
-    assert task.grammar("segment the left boat") == labelled
+    labeled = ObjectGrammar(("the left boat",), with_masks=True, max_objects=1, allow_empty=False)
+    assert task.grammar("segment the left boat") == labeled
 
 
 def test_a_box_without_a_whole_mask_cannot_be_read() -> None:

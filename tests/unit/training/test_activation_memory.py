@@ -8,15 +8,17 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from palitune.data.collator import Collator
+from palitune.data.collator import Batch, Collator
 from palitune.data.training_set import TrainingSample
 from palitune.errors import TrainingError
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Local
 from palitune.models.loading import load
 from palitune.records import Example
+from palitune.training import activation_memory
 from palitune.training.activation_memory import (
     ActivationMemoryCallback,
+    ActivationOffload,
     activation_offload_context,
     check_device,
     language_layers,
@@ -82,19 +84,84 @@ def test_every_layer_is_compiled(network: Any, monkeypatch: pytest.MonkeyPatch) 
     assert [options for _, options in compiled] == [{"dynamic": True}] * 2
 
 
-def test_offloaded_activations_give_the_same_gradients(
-    network: Any, tiny: Callable[[str], Path], examples: list[Example]
-) -> None:
+@pytest.fixture
+def batch(tiny: Callable[[str], Path], examples: list[Example]) -> Batch:
     collator = Collator(AutoProcessor.from_pretrained(tiny("paligemma2")))
-    batch = collator.collate_train(
+    return collator.collate_train(
         [TrainingSample(example, example.suffixes[0]) for example in examples]
     )
-    gradients = []
-    for offload in (False, True):
-        network.zero_grad()
-        with activation_offload_context(TrainingConfig(activation_offloading=offload)):
-            loss = network(**batch).loss.mean()
-        loss.backward()
-        gradients.append([p.grad for p in network.parameters() if p.requires_grad])
-    for plain, offloaded in zip(*gradients, strict=True):
-        assert torch.equal(plain, offloaded)
+
+
+def gradients(network: Any, batch: Batch, **settings: bool) -> list[torch.Tensor]:
+    network.zero_grad()
+    with activation_offload_context(TrainingConfig(**settings), network):  # type: ignore[arg-type]
+        loss = network(**batch).loss.mean()
+    loss.backward()
+    return [p.grad for p in network.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_offloaded_activations_give_the_same_gradients(
+    checkpointing: bool, network: Any, batch: Batch
+) -> None:
+    if checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    plain = gradients(network, batch)
+    offloaded = gradients(network, batch, activation_offloading=True)
+    assert all(map(torch.equal, plain, offloaded))
+
+
+def test_no_weight_is_offloaded_and_each_storage_once(
+    network: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {p.untyped_storage()._cdata for p in (*network.parameters(), *network.buffers())}
+    saved: dict[int, int] = {}
+    kept: list[torch.Tensor] = []
+
+    def record(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept.append(tensor)  # an address is not used twice
+            saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        network(**batch)
+    copied: list[int] = []
+    make_copy = activation_memory._HostCopy.__init__
+
+    def counted(copy: Any, storage: torch.UntypedStorage) -> None:
+        assert storage._cdata not in weights
+        copied.append(storage.nbytes())
+        make_copy(copy, storage)
+
+    monkeypatch.setattr(activation_memory._HostCopy, "__init__", counted)
+    offload = ActivationOffload(network)
+    with offload:
+        network(**batch)
+    assert sum(copied) == sum(saved.values()) == offload.host_bytes
+    assert len(copied) == len(saved)
+
+
+def test_a_storage_that_changes_in_place_is_copied_again() -> None:
+    module = torch.nn.Linear(3, 3)
+    x = torch.randn(2, 3, requires_grad=True)
+    with activation_offload_context(TrainingConfig(activation_offloading=True), module):
+        y = module(x) * 2
+        before = y.sin()  # saves y
+        y.mul_(3)
+        total = before.sum() + y.cos().sum()
+    (gradient,) = torch.autograd.grad(total, x)
+    value = (module(x) * 2).detach()
+    d_y = value.cos() - 3 * (3 * value).sin()
+    assert torch.allclose(gradient, 2 * d_y @ module.weight)
+
+
+def test_a_storage_comes_back_once_while_it_is_in_use() -> None:
+    copy = activation_memory._HostCopy(torch.arange(4.0).untyped_storage())
+    in_use = torch.empty(0).set_(copy.on_device())
+    assert copy.on_device().data_ptr() == in_use.data_ptr() != copy.data.data_ptr()
+    del in_use
+    assert copy.restored is not None
+    assert copy.restored() is None
+    assert copy.on_device().tolist() == torch.arange(4.0).untyped_storage().tolist()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from palitune.data.collator import IGNORE_INDEX, Batch, Collator
@@ -19,8 +20,19 @@ from palitune.models import decoder_layers
 from palitune.models.adapters.config import Lora, Qlora
 from palitune.models.config import AttentionImplementation, Dtype, Local
 from palitune.models.loading import load, load_processor
+from palitune.planning.calibration import prepare_for_training, training_step
 from palitune.records import Example
-from palitune.training.self_check import check_mask, check_special_tokens, run_checks
+from palitune.training.config import TrainingConfig
+from palitune.training.self_check import (
+    _gradient,
+    check_mask,
+    check_special_tokens,
+    run_checks,
+)
+
+from support.live_tensors import LiveTensors
+from support.operations import CountOperations
+from support.tiny_models import build_tiny
 
 FAMILIES = ["paligemma", "paligemma2"]
 Plant = Callable[[Batch], None]
@@ -37,6 +49,14 @@ class FaultyCollator(Collator):
         batch = super().collate_train(samples)
         self.plant(batch)
         return batch
+
+
+class HostCollator(Collator):
+    """Collates outside of dispatch modes: its tensors are in the memory of the host."""
+
+    def collate_train(self, samples: Sequence[TrainingSample]) -> Batch:
+        with _disable_current_modes():
+            return super().collate_train(samples)
 
 
 @pytest.fixture
@@ -77,6 +97,43 @@ def test_a_correct_setup_passes(
     assert [line.split(":")[0] for line in messages] == [
         "tokens", "labels", "token types", "adapter", "mask", "mask", "padding",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_check_needs_less_memory_and_time_than_steps_of_one_row(
+    checkpointing: bool, tmp_path: Path, examples: list[Example]
+) -> None:
+    settings = TrainingConfig(
+        global_batch_size=1, micro_batch_size=1, gradient_checkpointing=checkpointing
+    )
+    build_tiny(tmp_path, "paligemma2", image_size=224, num_layers=6)
+    network, processor = prepared(tmp_path)
+    collator = HostCollator(processor)
+    rows = [TrainingSample(example, example.suffixes[0]) for example in examples]
+    with LiveTensors() as check, CountOperations() as check_operations:
+        run_checks(network, collator, rows, Lora(), settings)
+    assert not any(getattr(layer, "gradient_checkpointing", False) for layer in network.modules())
+
+    optimizer = prepare_for_training(network, settings)
+    longest = max(rows, key=lambda row: len(row.suffix))
+    batch = collator.collate_train([longest])
+    training_step(batch, network, settings, optimizer)  # initializes the optimizer state
+    with LiveTensors() as step, CountOperations() as step_operations:
+        training_step(batch, network, settings, optimizer)
+    assert check.peak_bytes <= step.peak_bytes
+    assert check_operations.total <= 3 * step_operations.total
+
+
+def test_the_probe_of_the_mask_does_not_overflow_in_float16() -> None:
+    torch.manual_seed(0)
+    head = torch.randn(50_000, 16, dtype=torch.float16) * 4
+    embeddings = (torch.randn(1, 1, 16, dtype=torch.float16) * 8).requires_grad_()
+    logits = (embeddings[0, 0] @ head.T).float()
+    squares = torch.autograd.grad(logits.square().sum(), embeddings, retain_graph=True)[0]
+    assert not bool(squares.isfinite().all())
+    gradient = _gradient(logits, embeddings, retain_graph=False)
+    assert bool((gradient != 0).all())
+    assert bool(gradient.isfinite().all())
 
 
 def test_exactly_the_excluded_spans_have_no_loss(

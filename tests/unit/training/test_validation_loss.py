@@ -21,6 +21,8 @@ from palitune.training.validation_loss import (
     suffix_losses,
 )
 
+from support.logit_rows import LogitRows, chunks_of
+
 
 @pytest.fixture(params=["paligemma", "paligemma2"])
 def loaded(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> tuple[Any, Collator]:
@@ -52,6 +54,22 @@ def test_the_losses_of_a_padded_batch_are_those_of_its_rows_alone(
     )
     alone = [by_hand(network, collator, example) for example in examples]
     assert suffix_losses(network, batch).tolist() == pytest.approx(alone, rel=1e-4)
+
+
+def test_logits_of_a_few_positions_exist_at_a_time(
+    loaded: tuple[Any, Collator], examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, collator = loaded
+    vocab_size = network.config.text_config.vocab_size
+    batch = collator.collate_train(
+        [TrainingSample(example, example.suffixes[0]) for example in examples]
+    )
+    expected = suffix_losses(network, batch).tolist()
+    chunks_of(3, vocab_size, monkeypatch)
+    with LogitRows(vocab_size) as rows:
+        losses = suffix_losses(network, batch).tolist()
+    assert rows.largest == 3
+    assert losses == pytest.approx(expected, rel=1e-5)
 
 
 def test_perplexity_is_the_exponential_of_the_mean_over_examples(

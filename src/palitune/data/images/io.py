@@ -5,9 +5,14 @@ simplejpeg (libjpeg-turbo, the decoder that Pillow uses) without a copy, PNG by 
 inflates and unfilters three times as fast as libpng. Pillow decodes everything else (CMYK,
 palettes, transparency, 16 bits) and reports damaged files.
 
+An image is a path, or an `EncodedImage`: the bytes of a file that was never written, as a server
+receives it.
+
 This module imports Pillow and the decoders; import it lazily.
 """
 
+import hashlib
+import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +28,7 @@ from palitune.errors import DataError
 from palitune.records import Size
 
 ImagePath = str | PathLike[str]
+"""A path, or an EncodedImage."""
 
 _EXIF_ORIENTATION = 0x0112
 # EXIF 2.3, tag Orientation: the operation that turns the stored pixels upright.
@@ -51,6 +57,29 @@ class Header(NamedTuple):
     """The EXIF orientation swaps width and height."""
 
 
+class EncodedImage(str):
+    """The bytes of an image file, wherever a path is expected.
+
+    As a string it is a name made of the digest, so that equal images are loaded once per batch, as
+    files with equal paths are.
+    """
+
+    data: bytes
+
+    def __new__(cls, data: bytes) -> "EncodedImage":
+        image = super().__new__(cls, f"sha256:{hashlib.sha256(data).hexdigest()[:16]}")
+        image.data = data
+        return image
+
+    def __getnewargs__(self) -> tuple[bytes]:  # type: ignore[override]
+        return (self.data,)
+
+
+def read_bytes(path: ImagePath) -> bytes:
+    """Return the content of an image file."""
+    return path.data if isinstance(path, EncodedImage) else Path(path).read_bytes()
+
+
 def open_image(path: ImagePath) -> Image.Image:
     """Decode the first frame of a file, upright and in RGB; transparency becomes white.
 
@@ -62,9 +91,9 @@ def open_image(path: ImagePath) -> Image.Image:
 def decode_image(path: ImagePath) -> Image.Image:
     """Decode a file as `open_image` does, except that 8-bit gray may stay in mode L."""
     with _open_image_file(path) as image:
-        if image.format == "PNG" and not _png_has_orientation(Path(path)):
-            return decode_png(image, Path(path)) or _load_rgb(image)
-        decoded = decode_jpeg(image, Path(path)) or _load_rgb(image)
+        if image.format == "PNG" and not _png_has_orientation(path):
+            return decode_png(image, path) or _load_rgb(image)
+        decoded = decode_jpeg(image, path) or _load_rgb(image)
         transpose = _ORIENTATION_TRANSPOSES.get(_exif_orientation(image))
         return decoded if transpose is None else decoded.transpose(transpose)
 
@@ -85,23 +114,23 @@ def read_header(path: ImagePath) -> Header:
     Raises DataError if the file is missing, truncated or not an image.
     """
     with _open_image_file(path) as image:
-        transposed = _header_orientation(image, Path(path)) in _TRANSPOSED_ORIENTATIONS
+        transposed = _header_orientation(image, path) in _TRANSPOSED_ORIENTATIONS
         return Header(image.size[::-1] if transposed else image.size, transposed)
 
 
-def decode_jpeg(image: Image.Image, path: Path) -> Image.Image | None:
+def decode_jpeg(image: Image.Image, path: ImagePath) -> Image.Image | None:
     """Decode the opened JPEG at `path` without Pillow; None if it is not RGB or gray."""
     import simplejpeg
 
     if image.format not in ("JPEG", "MPO") or image.mode not in _CHANNELS:
         return None
     try:
-        return zero_copy_image(simplejpeg.decode_jpeg(path.read_bytes(), _CHANNELS[image.mode]))
+        return zero_copy_image(simplejpeg.decode_jpeg(read_bytes(path), _CHANNELS[image.mode]))
     except ValueError:
         return None
 
 
-def decode_png(image: Image.Image, path: Path) -> Image.Image | None:
+def decode_png(image: Image.Image, path: ImagePath) -> Image.Image | None:
     """Decode the opened PNG at `path` without Pillow; None if not opaque 8-bit RGB or gray."""
     from kornia_rs.io import decode_image_png_u8
 
@@ -110,7 +139,7 @@ def decode_png(image: Image.Image, path: Path) -> Image.Image | None:
         return None
     mode = "rgb" if image.mode == "RGB" else "mono"
     try:
-        return zero_copy_image(decode_image_png_u8(path.read_bytes(), image.size[::-1], mode))
+        return zero_copy_image(decode_image_png_u8(read_bytes(path), image.size[::-1], mode))
     except Exception:  # the library raises no narrower class
         return None
 
@@ -141,11 +170,15 @@ def zero_copy_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarrow(pa.FixedSizeListArray.from_arrays(values, 4), "RGB", (width, height))
 
 
+def _open_binary(path: ImagePath) -> BinaryIO:
+    return io.BytesIO(path.data) if isinstance(path, EncodedImage) else Path(path).open("rb")
+
+
 @contextmanager
 def _open_image_file(path: ImagePath) -> Iterator[Image.Image]:
     """Open a file with Pillow, and raise a DataError for every error of Pillow."""
     try:
-        with Image.open(path) as image:
+        with _open_binary(path) as file, Image.open(file) as image:
             if image.mode in ("I", "F"):
                 raise DataError(
                     f"image {path} has 32 bits per pixel (mode {image.mode}) of unknown range; "
@@ -190,7 +223,7 @@ def _exif_orientation(image: Image.Image) -> int:
         return 1
 
 
-def _header_orientation(image: Image.Image, path: Path) -> int:
+def _header_orientation(image: Image.Image, path: ImagePath) -> int:
     if image.format in ("JPEG", "MPO"):
         _check_jpeg_end(image, path)
     elif image.format == "PNG" and not _png_has_orientation(path):
@@ -198,21 +231,21 @@ def _header_orientation(image: Image.Image, path: Path) -> int:
     return _exif_orientation(image)
 
 
-def _check_jpeg_end(image: Image.Image, path: Path) -> None:
+def _check_jpeg_end(image: Image.Image, path: ImagePath) -> None:
     """Decode a JPEG without an end marker near its end: truncated, or with a long trailer."""
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - _JPEG_TAIL, 0))
+    with _open_binary(path) as file:
+        file.seek(max(file.seek(0, io.SEEK_END) - _JPEG_TAIL, 0))
         if b"\xff\xd9" not in file.read():
             image.load()
 
 
-def _png_has_orientation(path: Path) -> bool:
+def _png_has_orientation(path: ImagePath) -> bool:
     """Return whether a PNG may have an EXIF orientation. Raises DataError if it is truncated."""
-    with path.open("rb") as file:
+    with _open_binary(path) as file:
         return _scan_png(file, path)
 
 
-def _scan_png(file: BinaryIO, path: Path) -> bool:
+def _scan_png(file: BinaryIO, path: ImagePath) -> bool:
     """Read the chunk headers of a PNG up to IEND; return whether one may hold an orientation."""
     file.seek(8)
     has_orientation = False

@@ -1,4 +1,4 @@
-"""Image files in folders, and their annotations by file name."""
+"""Image files in folders."""
 
 import os
 from collections.abc import Iterator

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,20 +66,13 @@ class Hub(RecordSource):
         classes = class_names(dataset.features.arrow_schema) if dataset.features else []
         reader = ArchiveReader(self, Path(self.path) / split, classes)
         reader.allowed_folders = self._allowed_folders()
-        records, numbers = iter(dataset), count(1)
-        while True:
-            try:
-                record = next(records, None)
-            except Exception as error:  # of the network, or of a file in one of many formats
-                raise DataError(self._load_error_message(error)) from error
-            if record is None:
-                return
-            number = next(numbers)
-            location = f"{self.path}, {split}, row {number}"
-            try:
-                yield reader.row(record, number, location)
-            except DataError as error:
-                yield error
+        yield from reader.rows(self._records(dataset), f"{self.path}, {split}, row ")
+
+    def _records(self, dataset: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        try:
+            yield from dataset
+        except Exception as error:  # of the network, or of a file in one of many formats
+            raise DataError(self._load_error_message(error)) from error
 
     def _allowed_folders(self) -> list[Path]:
         """Return the folder of the data, or the download folders of `datasets` and the hub."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from palitune.data.sources.columns.records import RecordReader, RecordSource
-from palitune.data.sources.validation import short_repr
+from palitune.data.sources.validation import rows_or_errors, short_repr
 from palitune.errors import DataError
 from palitune.records import Row
 
@@ -34,15 +34,15 @@ class Jsonl(RecordSource):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         reader = RecordReader(self, file)
+
+        def make_row(numbered: tuple[int, bytes]) -> Row:
+            number, line = numbered
+            location = f"{file}:{number}"
+            return reader.row(_parse_line(line, location), number, location)
+
         with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.isspace():
-                    continue
-                location = f"{file}:{number}"
-                try:
-                    yield reader.row(_parse_line(line, location), number, location)
-                except DataError as error:
-                    yield error
+            numbered_lines = ((n, line) for n, line in enumerate(lines, 1) if not line.isspace())
+            yield from rows_or_errors(make_row, numbered_lines)
 
 
 def _parse_line(line: bytes, location: str) -> dict[str, Any]:

@@ -44,15 +44,8 @@ def _read_rows(source: Parquet, file: Path) -> Iterator[Row | DataError]:
     try:
         schema, batches = _open_table(file)
         reader = TableReader(source, file, class_names(schema))
-        number = 0
-        for batch in batches:
-            for record in batch.to_pylist():
-                number += 1
-                location = f"{file}, row {number}"
-                try:
-                    yield reader.row(record, number, location)
-                except DataError as error:
-                    yield error
+        records = (record for batch in batches for record in batch.to_pylist())
+        yield from reader.rows(records, f"{file}, row ")
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{file}: file must be a Parquet or Arrow table ({error}). Write it again."

@@ -10,13 +10,13 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from palitune.data.sources.columns.sharded import ArchiveReader, ShardedSource
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
-from palitune.data.sources.validation import short_repr
+from palitune.data.sources.validation import rows_or_errors, short_repr
 from palitune.errors import DataError
 from palitune.records import Row
 
@@ -37,15 +37,18 @@ class WebDataset(ShardedSource):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         for shard in self.files(split):
-            reader, numbers = ArchiveReader(self, shard), count(1)
-            reader.allowed_folders = [shard.parent, self.resolved_path()]
-            for key, contents in _iterate_samples(shard):
-                location = f"{shard}, {key}"
-                try:
-                    record = _build_record(key, contents, location)
-                    yield reader.row(record, next(numbers), location)
-                except DataError as error:
-                    yield error
+            yield from self._read_shard(shard)
+
+    def _read_shard(self, shard: Path) -> Iterator[Row | DataError]:
+        reader = ArchiveReader(self, shard)
+        reader.allowed_folders = [shard.parent, self.resolved_path()]
+
+        def make_row(sample: tuple[int, tuple[str, dict[str, bytes]]]) -> Row:
+            number, (key, contents) = sample
+            location = f"{shard}, {key}"
+            return reader.row(_build_record(key, contents, location), number, location)
+
+        return rows_or_errors(make_row, enumerate(_iterate_samples(shard), 1))
 
 
 def _iterate_samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

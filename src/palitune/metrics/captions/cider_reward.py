@@ -1,7 +1,7 @@
-"""CIDEr-D of single captions as a reward in [0, 1]: a tenth of the metric `cider_d`.
+"""CIDEr-D of single captions, divided by 10 because the metric `cider_d` is between 0 and 10.
 
-Document frequencies come from the training examples, because a single image has none. On the
-training examples the mean equals a tenth of the metric.
+The document frequencies are those of the training examples, because one image has none. The mean
+reward of all training examples equals a tenth of their `cider_d`.
 """
 
 import math
@@ -36,6 +36,7 @@ class CaptionReward:
         )
 
     def _cider_d(self, answer: list[str], reference: list[str]) -> float:
+        """Return the mean over the n-gram orders, with CIDEr-D's clipping and length penalty."""
         total = 0.0
         for order in NGRAM_ORDERS:
             predicted, expected = self._tf_idf(answer, order), self._tf_idf(reference, order)
@@ -46,7 +47,9 @@ class CaptionReward:
                 if gram in expected
             )
             total += shared / norm if norm else 0.0
-        difference = max(0, len(answer) - 1) - max(0, len(reference) - 1)  # in bigrams, as CIDEr-D
+        difference = max(0, len(answer) - 1) - max(
+            0, len(reference) - 1
+        )  # pycocoevalcap counts bigrams
         return total / len(NGRAM_ORDERS) * math.exp(-(difference**2) / (2 * CIDER_SIGMA**2))
 
     def _tf_idf(self, words: list[str], order: int) -> dict[Ngram, float]:

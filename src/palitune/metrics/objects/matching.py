@@ -38,13 +38,20 @@ class MatchCounts:
 
 def box_iou(a: Box, b: Box) -> float:
     """Return intersection over union in [0, 1]; 0 if both boxes are empty."""
-    shared = _intersection(a, b)
+    shared = intersection_area(a, b)
     union = box_area(a) + box_area(b) - shared
     return shared / union if union > 0 else 0.0
 
 
 def box_area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def intersection_area(a: Box, b: Box) -> float:
+    """Return the area that two boxes share; 0 if they do not overlap."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.0
 
 
 def box_overlaps(predicted: Sequence[Instance], reference: Sequence[Instance]) -> Overlaps:
@@ -131,15 +138,9 @@ def count_matches(
     return MatchCounts(len(matches), len(invented), num_objects - len(matches))
 
 
-def _intersection(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return width * height if width > 0 and height > 0 else 0.0
-
-
 def _share_inside(box: Box, crowd: Box) -> float:
     """Return the share of a box inside a crowd region; 0 for a box without area."""
-    return _intersection(box, crowd) / box_area(box) if box_area(box) > 0 else 0.0
+    return intersection_area(box, crowd) / box_area(box) if box_area(box) > 0 else 0.0
 
 
 def _ratio(part: int, whole: int) -> float:

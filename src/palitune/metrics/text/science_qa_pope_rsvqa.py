@@ -13,7 +13,6 @@ the published mean excludes counts and areas.
 """
 
 import re
-from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from palitune.errors import DataError
 from palitune.metrics.base import (
     FloatArray,
     ResampleCounts,
+    SeveralMeansMetric,
     SummedMetric,
     answer_text,
     mean_of_defined,
@@ -42,47 +42,34 @@ def science_qa_letter(text: str) -> str | None:
     return match[1] if match else None
 
 
-class ValidatedAccuracy(SummedMetric):
+class ValidatedAccuracy(SeveralMeansMetric):
     """Accuracy, and the share of answers that have the prescribed form."""
 
     num_statistics: ClassVar[int] = 2
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.metric_names = (f"{name}_accuracy", f"{name}_valid")
-
-    @abstractmethod
-    def score(self, answer: str, references: tuple[str, ...]) -> tuple[bool, bool]:
-        """Return whether the answer is correct, and whether it has the prescribed form."""
-
-    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        correct, valid = self.score(answer_text(prediction), reference_texts(example))
-        self.statistics.append((float(correct), float(valid)))
-        return dict(zip(self.metric_names, self.statistics[-1], strict=True))
-
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        return {
-            name: weighted_mean(counts, column)
-            for name, column in zip(self.metric_names, self.columns(), strict=True)
-        }
+        self.names = (f"{name}_accuracy", f"{name}_valid")
 
 
 class ScienceQa(ValidatedAccuracy):
     def __init__(self) -> None:
         super().__init__("science_qa")
 
-    def score(self, answer: str, references: tuple[str, ...]) -> tuple[bool, bool]:
+    def scores(self, answer: str, references: tuple[str, ...]) -> tuple[float, ...]:
         letter = science_qa_letter(answer)
-        return letter is not None and letter in map(science_qa_letter, references), bool(letter)
+        if letter is None:
+            return 0.0, 0.0
+        return float(letter in map(science_qa_letter, references)), 1.0
 
 
 class Pope(ValidatedAccuracy):
     def __init__(self) -> None:
         super().__init__("pope")
 
-    def score(self, answer: str, references: tuple[str, ...]) -> tuple[bool, bool]:
+    def scores(self, answer: str, references: tuple[str, ...]) -> tuple[float, ...]:
         correct = exact_match(answer, references, normalize=str.lower)
-        return bool(correct), answer.lower() in ("yes", "no")
+        return correct, float(answer.lower() in ("yes", "no"))
 
 
 class Rsvqa(SummedMetric):

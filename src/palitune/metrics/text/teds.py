@@ -15,15 +15,9 @@ from typing import ClassVar
 import numpy as np
 
 from palitune.metrics.base import (
-    FloatArray,
-    ResampleCounts,
-    SummedMetric,
-    answer_text,
+    SeveralMeansMetric,
     check_references,
-    reference_texts,
-    weighted_mean,
 )
-from palitune.records import Example, Prediction
 
 _VOID_ELEMENTS = ("br", "img", "hr", "wbr", "col")
 """Elements without an end tag."""
@@ -166,30 +160,18 @@ def _relabel_cost(a: TableNode, b: TableNode, structure_only: bool) -> float:
     return Levenshtein.normalized_distance(a.content, b.content)
 
 
-class Teds(SummedMetric):
+class Teds(SeveralMeansMetric):
     """Mean similarity of tables, with and without the content of their cells."""
 
     num_statistics: ClassVar[int] = 2
+    names = ("teds", "teds_structure")
 
-    def update(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        answer, references = answer_text(prediction), reference_texts(example)
+    def scores(self, answer: str, references: tuple[str, ...]) -> tuple[float, ...]:
         check_references(references)
-        self.statistics.append(
-            (
-                _best_similarity(answer, references, structure_only=False),
-                _best_similarity(answer, references, structure_only=True),
-            )
+        return (
+            _best_similarity(answer, references, structure_only=False),
+            _best_similarity(answer, references, structure_only=True),
         )
-        return dict(zip(_METRIC_NAMES, self.statistics[-1], strict=True))
-
-    def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
-        return {
-            name: weighted_mean(counts, column)
-            for name, column in zip(_METRIC_NAMES, self.columns(), strict=True)
-        }
-
-
-_METRIC_NAMES = ("teds", "teds_structure")
 
 
 def _best_similarity(answer: str, references: Sequence[str], *, structure_only: bool) -> float:

@@ -207,7 +207,7 @@ class Qlora(Lora):
 
 @dataclass(kw_only=True)
 class Full(AdapterConfig):
-    """Full fine-tuning, in float32 with model.dtype=auto."""
+    """Full fine-tuning; with model.dtype=auto of float32 weights, in bf16 products on a GPU."""
 
     name: ClassVar[str] = "full"
 

@@ -18,6 +18,7 @@ from transformers import (
 from palitune.errors import ModelError
 from palitune.models.adapters.peft_layers import adapted_modules
 from palitune.models.config import Dtype, ModelConfig, Network
+from palitune.models.devices import full_float32_precision
 from palitune.models.hub_files import family, fetch_model, read_config
 from palitune.models.loading import TORCH_DTYPES
 from palitune.models.quantization import ExportQuantization
@@ -45,7 +46,8 @@ def merge_adapter(network: Network) -> Network:
         head = base.lm_head.base_layer
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         base.config.tie_word_embeddings = base.config.text_config.tie_word_embeddings = False
-    return network.merge_and_unload(progressbar=False)
+    with full_float32_precision():
+        return network.merge_and_unload(progressbar=False)
 
 
 def export(

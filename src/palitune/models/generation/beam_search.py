@@ -30,6 +30,13 @@ class Hypothesis:
         return self.score / len(self.token_ids)
 
 
+def limit_per_prompt(max_new_tokens: int | Sequence[int], num_prompts: int) -> Sequence[int]:
+    """Return the most tokens of the answer to each prompt, from one number or one per prompt."""
+    if isinstance(max_new_tokens, int):
+        return [max_new_tokens] * num_prompts
+    return max_new_tokens
+
+
 class DecodingStrategy(Protocol):
     """Selects the next token of every sequence."""
 
@@ -56,11 +63,11 @@ class GreedySearch:
         self,
         num_prompts: int,
         eos_token_id: int,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         logits_processor: LogitsProcessorFn | None = None,
     ) -> None:
         self.eos_token_id = eos_token_id
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = limit_per_prompt(max_new_tokens, num_prompts)
         self.logits_processor = logits_processor
         self.hypotheses = [Hypothesis()] * num_prompts
         self.open_prompts = list(range(num_prompts))
@@ -78,7 +85,7 @@ class GreedySearch:
             before = self.hypotheses[prompt]
             after = before.append(token, log_prob, before.score + log_prob)
             self.hypotheses[prompt] = after
-            if token != self.eos_token_id and len(after.token_ids) < self.max_new_tokens:
+            if token != self.eos_token_id and len(after.token_ids) < self.max_new_tokens[prompt]:
                 rows.append(row)
                 tokens.append(token)
                 still_open.append(prompt)
@@ -111,12 +118,12 @@ class BeamSearch:
         self,
         num_prompts: int,
         eos_token_id: int,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         num_beams: int,
         logits_processor: LogitsProcessorFn | None = None,
     ) -> None:
         self.eos_token_id = eos_token_id
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = limit_per_prompt(max_new_tokens, num_prompts)
         self.num_beams = num_beams
         self.logits_processor = logits_processor
         self.beam_states = [_BeamState(prompt) for prompt in range(num_prompts)]
@@ -160,10 +167,11 @@ class BeamSearch:
         candidates: (score, beam, token, log-probability of the token), highest score first.
         """
         previous, beam_state.running = beam_state.running, []
+        max_new_tokens = self.max_new_tokens[beam_state.prompt_index]
         parents = []
         for rank, (score, beam, token, log_prob) in enumerate(candidates):
             hypothesis = previous[beam].append(token, log_prob, score)
-            if token == self.eos_token_id or len(hypothesis.token_ids) == self.max_new_tokens:
+            if token == self.eos_token_id or len(hypothesis.token_ids) == max_new_tokens:
                 if rank < self.num_beams and score != float("-inf"):
                     beam_state.finished.append(hypothesis)
             elif len(beam_state.running) < self.num_beams:

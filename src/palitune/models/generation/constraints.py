@@ -20,6 +20,7 @@ from palitune.codec.boxes import OBJECT_SEPARATOR
 from palitune.codec.grammar import ObjectGrammar
 from palitune.codec.tokens import CODES_PER_MASK, NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
+from palitune.models.generation.beam_search import limit_per_prompt
 from palitune.models.generation.free_text_constraint import FreeTextState
 from palitune.models.generation.label_trie import LabelState, TokenIndices, TrieNode
 
@@ -135,9 +136,11 @@ class GrammarLogitsProcessor:
     reordered between steps.
     """
 
-    def __init__(self, automata: Sequence[GrammarAutomaton | None], max_new_tokens: int) -> None:
+    def __init__(
+        self, automata: Sequence[GrammarAutomaton | None], max_new_tokens: int | Sequence[int]
+    ) -> None:
         self.automata = automata
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = limit_per_prompt(max_new_tokens, len(automata))
         self._state_cache: dict[tuple[int, tuple[int, ...]], AutomatonState | None] = {}
 
     def __call__(
@@ -159,7 +162,8 @@ class GrammarLogitsProcessor:
                 continue
             key = (prompt, tuple(ids))
             states[key] = self._state_after(automaton, *key)
-            for indices in automaton.allowed_tokens(states[key], self.max_new_tokens - len(ids)):
+            tokens_left = self.max_new_tokens[prompt] - len(ids)
+            for indices in automaton.allowed_tokens(states[key], tokens_left):
                 masked[row, indices] = scores[row, indices]
         self._state_cache = states
         return masked
@@ -177,20 +181,21 @@ class GrammarLogitsProcessor:
 
 
 def build_logits_processor(
-    tokenizer: Any, grammars: Sequence[ObjectGrammar | None], max_new_tokens: int
+    tokenizer: Any, grammars: Sequence[ObjectGrammar | None], max_new_tokens: int | Sequence[int]
 ) -> GrammarLogitsProcessor:
-    """Return the constraint for a batch of prompts, each with its own grammar.
+    """Return the constraint for a batch of prompts, each with its own grammar and token limit.
 
-    Raises ModelError if a single object does not fit into `max_new_tokens`.
+    Raises ModelError if a single object does not fit into the limit of its prompt.
     """
     automata = [compile_grammar(tokenizer, grammar) if grammar else None for grammar in grammars]
-    needed = max((automaton.max_object_tokens for automaton in automata if automaton), default=0)
-    if needed > max_new_tokens:
-        raise ModelError(
-            f"task.max_new_tokens must be at least {needed}, the tokens of one object, with "
-            f"evaluation.constrained_decoding=true, got {max_new_tokens}."
-        )
-    return GrammarLogitsProcessor(automata, max_new_tokens)
+    limits = limit_per_prompt(max_new_tokens, len(automata))
+    for automaton, limit in zip(automata, limits, strict=True):
+        if automaton and automaton.max_object_tokens > limit:
+            raise ModelError(
+                f"task.max_new_tokens must be at least {automaton.max_object_tokens}, the tokens "
+                f"of one object, with evaluation.constrained_decoding=true, got {limit}."
+            )
+    return GrammarLogitsProcessor(automata, limits)
 
 
 @lru_cache(maxsize=256)

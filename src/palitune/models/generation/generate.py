@@ -7,7 +7,12 @@ from typing import Any
 import torch
 
 from palitune.codec.grammar import ObjectGrammar
-from palitune.models.generation.beam_search import BeamSearch, GreedySearch, Hypothesis
+from palitune.models.generation.beam_search import (
+    BeamSearch,
+    GreedySearch,
+    Hypothesis,
+    limit_per_prompt,
+)
 from palitune.models.generation.constraints import build_logits_processor
 from palitune.models.generation.kv_cache import generate_tokens
 from palitune.models.modes import inference_mode
@@ -39,7 +44,7 @@ def generate(
     network: Any,
     tokenizer: Any,
     batch: Mapping[str, torch.Tensor],
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     *,
     num_beams: int = 1,
     grammars: Sequence[ObjectGrammar | None] | None = None,
@@ -50,24 +55,26 @@ def generate(
         network: PaliGemmaPrefixLM, possibly inside a PEFT model or another wrapper.
         tokenizer: Tokenizer of the model.
         batch: Left-padded prompts from `Collator.collate_prompts`.
-        max_new_tokens: Most tokens of an answer, EOS included.
+        max_new_tokens: Most tokens of an answer, EOS included; one number, or one per prompt.
         num_beams: Beams per prompt; 1: greedy search.
         grammars: Grammar of each prompt; None allows any text.
 
     Raises:
-        ModelError: A single object of a grammar does not fit into `max_new_tokens`.
+        ModelError: A single object of a grammar does not fit into the limit of its prompt.
     """
+    num_prompts = len(batch["input_ids"])
+    most = limit_per_prompt(max_new_tokens, num_prompts)
     model = next(module for module in network.modules() if isinstance(module, PaliGemmaPrefixLM))
     processor = None
     if grammars is not None and any(grammars):
-        processor = build_logits_processor(tokenizer, grammars, max_new_tokens)
-    limits = len(batch["input_ids"]), tokenizer.eos_token_id, max_new_tokens
+        processor = build_logits_processor(tokenizer, grammars, most)
+    limits = num_prompts, tokenizer.eos_token_id, most
     strategy = (
         GreedySearch(*limits, processor)
         if num_beams == 1
         else BeamSearch(*limits, num_beams, processor)
     )
-    with inference_mode(network):
+    with inference_mode(network), model.autocast():
         inputs = {key: value.to(model.device) for key, value in batch.items()}
         hypotheses = generate_tokens(model, inputs, strategy)
     return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]

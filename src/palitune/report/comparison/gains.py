@@ -1,4 +1,4 @@
-"""Changes by training on every part that a run was evaluated on, to show forgetting."""
+"""Changes by training on every part (data set) that a run was evaluated on, to show forgetting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ def collect_gains(tables: Sequence[ComparisonTable]) -> TrainingGains | None:
             path = row.run_part.run.path
             labels.setdefault(path, row.label)
             for metric in metric_values(row.run_part.run.metrics):
+                # Each part has one headline metric, of detail level 0.
                 is_headline = (metric.part, metric.detail_level) == (row.run_part.part, 0)
                 if is_headline and metric.before is not None:
                     gains[path, index] = metric

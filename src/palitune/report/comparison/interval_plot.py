@@ -32,7 +32,7 @@ def draw_interval_plot(table: ComparisonTable, name: str) -> str:
         return ""
     values = [value for row in rows for value in row.value_and_bounds(name)]
     ticks = axis_ticks(min(values), max(values), 4)
-    axis = _Axis(ticks[0], ticks[-1])
+    axis = _ValueScale(ticks[0], ticks[-1])
     bottom = len(rows) * _ROW_HEIGHT + 4
     parts: list[str] = []
     for index, value in enumerate(ticks):
@@ -50,7 +50,7 @@ def draw_interval_plot(table: ComparisonTable, name: str) -> str:
     return svg_element(label, "".join(parts), height=bottom + _BOTTOM)
 
 
-class _Axis:
+class _ValueScale:
     """Mapping from values to the width of the drawing."""
 
     def __init__(self, low: float, high: float) -> None:
@@ -62,7 +62,7 @@ class _Axis:
 
 
 def _draw_row(
-    table: ComparisonTable, row: ComparisonRow, name: str, top: float, axis: _Axis
+    table: ComparisonTable, row: ComparisonRow, name: str, top: float, axis: _ValueScale
 ) -> str:
     """Draw one run.
 

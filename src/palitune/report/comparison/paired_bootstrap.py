@@ -12,13 +12,13 @@ import numpy as np
 
 from palitune.errors import MetricError
 from palitune.evaluation.bootstrap import MIN_IMAGES, bootstrap_counts
-from palitune.evaluation.resampling import ResampledMetric
 from palitune.metrics import METRICS
 from palitune.metrics.base import (
     CorpusMeanMetric,
     FloatArray,
     MeanMetric,
     ResampleCounts,
+    ResampledMetric,
     weighted_mean,
 )
 from palitune.report.comparison.runs import ExampleKey, RunPart
@@ -27,14 +27,15 @@ from palitune.report.run_reader import EvaluatedExample
 _TOLERANCE = 1e-9
 
 
-class _MeanMetrics:
-    """Metrics that are means of per-example scores."""
+class _MeanMetrics(ResampledMetric):
+    """Metrics that are means of the per-example scores in a file of predictions."""
 
     def __init__(self, scores: Mapping[str, Sequence[float]]) -> None:
         self.scores = scores
 
-    def compute(self) -> dict[str, float]:
-        return {name: float(np.mean(values)) for name, values in self.scores.items()}
+    @property
+    def num_examples(self) -> int:
+        return len(next(iter(self.scores.values())))
 
     def compute_weighted(self, counts: ResampleCounts) -> dict[str, FloatArray]:
         return {name: weighted_mean(counts, values) for name, values in self.scores.items()}

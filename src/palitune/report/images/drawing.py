@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palitune.errors import DataError
+from palitune.metrics.objects.matching import intersection_area
 from palitune.records import Box, Instance, Size
 from palitune.report.text import escape_unprintable, truncate
 
@@ -230,7 +231,7 @@ def _place_label(
     corners += [(x0, y0 + step * height) for step in range(1, 6)]
     positions = [_clamp_box((x, y, x + width, y + height), size) for x, y in corners]
     return min(
-        positions, key=lambda label: sum(_intersection_area(label, other) for other in occupied)
+        positions, key=lambda label: sum(intersection_area(label, other) for other in occupied)
     )
 
 
@@ -258,11 +259,6 @@ def _clamp_box(box: Box, size: Size) -> Box:
     x = max(0.0, min(box[0], size[0] - (box[2] - box[0])))
     y = max(0.0, min(box[1], size[1] - (box[3] - box[1])))
     return x, y, x + box[2] - box[0], y + box[3] - box[1]
-
-
-def _intersection_area(a: Box, b: Box) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(0.0, width) * max(0.0, height)
 
 
 @cache

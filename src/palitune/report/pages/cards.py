@@ -26,7 +26,7 @@ class CardText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class ExampleCard:
     id: str
     part: str = ""
     """Value of the first filter: part, split or status."""

@@ -9,9 +9,9 @@ from palitune.report.images.example_images import captioned_predictions
 from palitune.report.images.inline import InlineImage
 from palitune.report.metrics_table import format_number
 from palitune.report.pages.cards import (
-    Card,
     CardText,
     DiffSegments,
+    ExampleCard,
     format_instances,
     plain_text,
 )
@@ -35,7 +35,7 @@ def build_example_card(
     selected: SelectedExample,
     images: tuple[InlineImage, ...] = (),
     confusion_pairs: Sequence[LabelPair] = (),
-) -> Card:
+) -> ExampleCard:
     """Build the card of an evaluated example."""
     example = selected.example
     score = main_score(example.after)
@@ -43,7 +43,7 @@ def build_example_card(
     small = not selected.gallery_positions
     max_length = _MAX_SMALL_TEXT_LENGTH if small else _MAX_TEXT_LENGTH
     build_texts = _malformed_texts if example.draws_boxes else _reference_and_prediction_texts
-    return Card(
+    return ExampleCard(
         id=example.id,
         part=example.part,
         prefix=_truncate(example.prefix, max_length),

@@ -10,7 +10,7 @@ from palitune.report.run_reader import EvaluatedExample, ScoredPrediction
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ExampleGallery:
     """Examples of every part that are selected by one criterion."""
 
     key: str
@@ -100,37 +100,37 @@ def _normalized_scores(prediction: ScoredPrediction) -> tuple[float, ...]:
 
 
 GALLERIES = (
-    Gallery(
+    ExampleGallery(
         "sample",
         "Random",
         "A random sample, the same each time this page is written.",
         lambda examples: at_random(examples, 12),
     ),
-    Gallery(
+    ExampleGallery(
         "worst",
         "Worst",
         "The lowest scores of each part: often wrong labels and hard cases.",
         lambda examples: worst(examples, 12),
     ),
-    Gallery(
+    ExampleGallery(
         "best",
         "Best",
         "The highest scores of each part.",
         lambda examples: best_scored(examples, 8),
     ),
-    Gallery(
+    ExampleGallery(
         "malformed",
         "Malformed",
         "Generated texts that could not be parsed; they are scored as empty.",
         lambda examples: malformed_examples(examples, 12),
     ),
-    Gallery(
+    ExampleGallery(
         "improved",
         "Most improved",
         "The largest improvements by training.",
         lambda examples: most_changed(examples, 8, better=True),
     ),
-    Gallery(
+    ExampleGallery(
         "worsened",
         "Most worsened",
         "The largest losses by training.",

@@ -13,7 +13,7 @@ from palitune.report.images.drawing import draw_instances
 from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import encode_image
 from palitune.report.naming import model_display_name
-from palitune.report.pages.cards import Card, plain_text
+from palitune.report.pages.cards import ExampleCard, plain_text
 from palitune.report.rendering import write_page
 from palitune.report.run_writer import write_json
 from palitune.report.tables import TextTable, relative_to_max
@@ -233,14 +233,14 @@ def _codec_upper_bound_table(split: SplitReport) -> TextTable:
     return TextTable(("class", *extents), rows, note, f"Upper bound of the codec, {split.split}")
 
 
-def _sample_card(split: SplitReport, example: Example) -> Card:
+def _sample_card(split: SplitReport, example: Example) -> ExampleCard:
     instances = [item for item in example.reference if isinstance(item, Instance)]
     labels = list(dict.fromkeys(filter(None, (instance.label for instance in instances))))
     image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
     if instances:
         image = draw_instances(image, instances, size=example.size)
     part = f"{split.component}, {split.split}"
-    return Card(
+    return ExampleCard(
         id=example.id,
         part=part,
         badge=part,

@@ -56,6 +56,12 @@ def plan_to_json(plan_report: PlanReport, calibration: CalibrationResult | None)
             }
             for cell in plan_report.released_models
         ],
+        "evaluation": {
+            "batch_size": plan_report.evaluation.batch_size,
+            "peak": plan_report.evaluation.peak.total_bytes,
+            "parts": plan_report.evaluation.peak.breakdown,
+            "largest_batch": plan_report.evaluation.max_batch_size,
+        },
         "calibration": calibration and _calibration_to_json(calibration),
     }
 
@@ -90,12 +96,20 @@ def summary_lines(plan_report: PlanReport) -> Iterator[str]:
     """Yield sentences about assumptions, time and memory of the run."""
     gpu, workload, speed = plan_report.gpu, plan_report.workload, plan_report.estimate.speed
     if plan_report.device == "cuda":
-        yield "Memory and time on a GPU are estimates, not measurements."
+        yield (
+            f"Memory and time on the {gpu.name} are predicted: they are estimates, not "
+            "measurements."
+        )
     yield f"Lengths and counts: {workload.source}."
+    limit = "launches" if speed.step_seconds == speed.launch_seconds else "products and memory"
     yield (
-        f"Step: {speed.step_tflop:.3g} TFLOP, {speed.step_seconds:.3g} s at {gpu.mfu:.0%} of "
-        f"{gpu.tflops:g} TFLOP/s, {speed.samples_per_second:.3g} samples/s."
+        f"Step: {speed.step_tflop:.3g} TFLOP, predicted {speed.step_seconds:.3g} s (products "
+        f"{speed.compute_seconds:.3g} s at {gpu.mfu:.0%} of the peak, memory traffic "
+        f"{speed.traffic_seconds:.3g} s, kernel launches {speed.launch_seconds:.3g} s in parallel; "
+        f"limited by {limit}), {speed.samples_per_second:.3g} samples/s."
     )
+    if host_bytes := plan_report.estimate.peak.host_bytes:
+        yield f"Offloaded activations: {host_bytes / GIB:.3g} GiB of host memory."
     if speed.hours is None:
         yield "Run: the number of examples is unknown. Set examples=N or training.max_steps=N."
     else:
@@ -109,6 +123,24 @@ def summary_lines(plan_report: PlanReport) -> Iterator[str]:
     yield (
         f"The run {verdict} in {gpu.memory:g} GiB; the largest micro-batch that fits is "
         f"{plan_report.estimate.max_micro_batch_size or 'none'}."
+    )
+    yield evaluation_sentence(plan_report)
+
+
+def evaluation_sentence(plan_report: PlanReport) -> str:
+    """Describe the memory of an evaluation and the batch that it will use."""
+    evaluation, memory = plan_report.evaluation, plan_report.gpu.memory
+    sentence = (
+        f"Evaluation: predicted {evaluation.peak.total_bytes / GIB:.1f} GiB with "
+        f"evaluation.batch_size={evaluation.batch_size}"
+    )
+    if evaluation.max_batch_size >= evaluation.batch_size:
+        return f"{sentence}, which fits."
+    if not evaluation.max_batch_size:
+        return f"{sentence}; no batch fits in {memory:g} GiB."
+    return (
+        f"{sentence}, which does not fit; it will be lowered. Set "
+        f"evaluation.batch_size={evaluation.max_batch_size}."
     )
 
 
@@ -134,7 +166,7 @@ def _memory_table(plan_report: PlanReport) -> TextTable:
     return TextTable(
         ("memory", "GiB"),
         [*rows, (Text("peak", "bold"), Text(total, "bold"))],
-        note=f"on one {DEVICE_NAMES[plan_report.device]}; peak during: {peak.phase}",
+        note=f"predicted for one {DEVICE_NAMES[plan_report.device]}; peak during: {peak.phase}",
         title=f"{plan_report.micro_batch_size} examples of {plan_report.seq_len} tokens",
     )
 
@@ -154,7 +186,7 @@ def _alternatives_table(plan_report: PlanReport) -> TextTable:
         ("settings", "GiB", "batch", "s/step", "run"),
         rows,
         note="batch: largest micro-batch that fits",
-        title=f"Alternatives for {plan_report.gpu.memory:g} GiB",
+        title=f"Alternatives for {plan_report.gpu.memory:g} GiB, predicted",
     )
 
 
@@ -172,7 +204,7 @@ def _released_models_table(plan_report: PlanReport) -> TextTable:
     return TextTable(
         ("model", "LoRA GiB", "batch", "1/s", "QLoRA GiB", "batch", "1/s"),
         rows,
-        note="bf16; batch: largest micro-batch that fits; 1/s: samples per second",
+        note="bf16, predicted; batch: largest micro-batch that fits; 1/s: samples per second",
         title=f"Released models, micro-batch {plan_report.micro_batch_size}, same other settings",
     )
 

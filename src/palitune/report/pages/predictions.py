@@ -14,7 +14,7 @@ from palitune.report.coco_results import CocoResults
 from palitune.report.images.drawing import draw_instances, upscaled_size
 from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import encode_image
-from palitune.report.pages.cards import Card, format_instances, plain_text
+from palitune.report.pages.cards import ExampleCard, format_instances, plain_text
 from palitune.report.rendering import write_page
 from palitune.report.tables import TextTable, relative_to_max
 from palitune.tasks.base import TextTask
@@ -41,7 +41,7 @@ class PredictionWriter:
     task_prompt: TaskPrompt
     max_cards: int
     coco_results: CocoResults
-    cards: list[Card] = field(default_factory=list)
+    cards: list[ExampleCard] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     status_counts: Counter[str] = field(default_factory=Counter)
     object_counts: Counter[str] = field(default_factory=Counter)
@@ -238,13 +238,13 @@ def _prediction_card(
     image: "Image",
     instances: tuple[Instance, ...],
     status: str,
-) -> Card:
+) -> ExampleCard:
     labels = tuple(dict.fromkeys(instance.label for instance in instances))
     count = f"{len(instances)} object{'s' * (len(instances) != 1)}"
     is_text = isinstance(prediction.value, str)
     details = [("Objects", format_instances(instances)), ("Generated text", prediction.text)]
     alt = f"{example.id}: {', '.join(filter(None, labels))}".rstrip(": ")
-    return Card(
+    return ExampleCard(
         id=example.id,
         part=status,
         grade={"malformed": "malformed", "cut off": "partial"}.get(status, ""),

@@ -12,7 +12,7 @@ from palitune.report.images import example_images
 from palitune.report.metric_descriptions import describe_metrics
 from palitune.report.metrics_table import MetricValue, metric_values, slice_values
 from palitune.report.pages import confusion_tables, example_selection, sampled_answers
-from palitune.report.pages.cards import Card
+from palitune.report.pages.cards import ExampleCard
 from palitune.report.pages.example_cards import build_example_card
 from palitune.report.plots import score_plots, training_curves
 from palitune.report.rendering import write_page
@@ -86,7 +86,7 @@ def write_run_report(folder: Path) -> Path:
         "examples": ("Examples", content["cards"]),
         "setup": ("Setup and versions", content["has_setup"]),
     }
-    content["sections"] = [(key, title) for key, (title, shown) in sections.items() if shown]
+    content["sections"] = [(key, title) for key, (title, is_shown) in sections.items() if is_shown]
     return write_page(folder / "report.html", "run_report.html", content, script="page.js")
 
 
@@ -110,7 +110,7 @@ def _build_parts(run: RunFolder, metric_values: Sequence[MetricValue]) -> list[P
     return parts
 
 
-def _build_cards(parts: Iterable[PartReport]) -> list[Card]:
+def _build_cards(parts: Iterable[PartReport]) -> list[ExampleCard]:
     """Draw every selected example; the images share the maximum number of bytes."""
     selected = [(part, entry) for part in parts for entry in part.selected]
     counts = {True: 0, False: 0}
@@ -129,7 +129,9 @@ def _build_cards(parts: Iterable[PartReport]) -> list[Card]:
     return cards
 
 
-def _nonempty_galleries(parts: Iterable[PartReport]) -> list[tuple[example_selection.Gallery, int]]:
+def _nonempty_galleries(
+    parts: Iterable[PartReport],
+) -> list[tuple[example_selection.ExampleGallery, int]]:
     """Return the galleries that have examples, with their number."""
     keys = [key for part in parts for entry in part.selected for key in entry.gallery_positions]
     return [(g, keys.count(g.key)) for g in example_selection.GALLERIES if g.key in keys]

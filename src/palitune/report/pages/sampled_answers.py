@@ -11,7 +11,7 @@ from palitune.records import Size, value_from_json
 from palitune.report.images.drawing import display_size, draw_instances, load_for_display
 from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import InlineImage, encode_image, join_labels
-from palitune.report.pages.cards import Card, CardText, plain_text
+from palitune.report.pages.cards import CardText, ExampleCard, plain_text
 from palitune.report.run_reader import get_instances
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ _MAX_TEXT_LENGTH = 120
 """Maximum characters shown of a completion."""
 
 
-def cards_by_step(samples: Sequence[Mapping[str, Any]]) -> list[tuple[int, list[Card]]]:
+def cards_by_step(samples: Sequence[Mapping[str, Any]]) -> list[tuple[int, list[ExampleCard]]]:
     """Return the cards of the lines of `samples.jsonl`, by the step of sampling."""
-    by_step: dict[int, list[Card]] = {}
+    by_step: dict[int, list[ExampleCard]] = {}
     for sample in sorted(samples, key=lambda sample: int(sample["step"])):
         by_step.setdefault(sample["step"], []).append(_prompt_card(sample))
     return list(by_step.items())
 
 
-def _prompt_card(sample: Mapping[str, Any]) -> Card:
+def _prompt_card(sample: Mapping[str, Any]) -> ExampleCard:
     """Return the card of a prompt, with equal completions once."""
     answers = sample["answers"]
     counts = Counter(answer["text"] for answer in answers)
     first = {answer["text"]: answer for answer in reversed(answers)}
     mean_reward = sum(answer["reward"] for answer in answers) / len(answers)
-    return Card(
+    return ExampleCard(
         id=sample["id"],
         prefix=sample["prefix"],
         badge=f"mean reward {mean_reward:.2f}",

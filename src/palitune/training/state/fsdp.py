@@ -121,6 +121,25 @@ class FsdpShards:
         return run
 
 
+def is_sharded(network: Any) -> bool:
+    """Return whether layers of a network are sharded."""
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
+
+
+def wrap_in_ddp(network: Any) -> torch.nn.parallel.DistributedDataParallel:
+    """Wrap a network with sharded layers so that the gradients of the others are averaged.
+
+    accelerate does so on CPUs, but refuses such a network on GPUs.
+    """
+    return torch.nn.parallel.DistributedDataParallel(
+        network,
+        device_ids=[network.device] if network.device.type == "cuda" else None,
+        broadcast_buffers=False,
+    )
+
+
 def _check_frozen_parameters(frozen: Iterable[torch.nn.Parameter]) -> None:
     types = {type(parameter) for parameter in frozen}
     if not types:

@@ -23,6 +23,7 @@ from palitune.errors import TrainingError
 from palitune.training.config import TrainingConfig
 from palitune.training.state import deepspeed, state_files
 from palitune.training.state.checkpoints import CheckpointManager, validate_checkpoint
+from palitune.training.state.paged_optimizer import restore_paging
 
 WEIGHTS_FILE, STATE_STEM, TRAINER_STATE_FILE = "weights.safetensors", "state", "trainer_state.json"
 
@@ -68,6 +69,7 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
             optimizer_state = self.optimizer.state_dict()["state"]
         state = {
             "optimizer": optimizer_state,
+            "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
             "schedule": self.lr_scheduler.last_epoch,
             "order": self.data_order_settings,
             "processes": processes,
@@ -158,6 +160,9 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
         else:
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+            restore_paging(self.optimizer.optimizer)
+        if self.accelerator.scaler and saved.get("scaler"):
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
         schedule = self.lr_scheduler
         schedule.last_epoch = saved["schedule"]
         rates = [

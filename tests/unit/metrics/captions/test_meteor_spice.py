@@ -1,4 +1,4 @@
-"""What needs Java says so in a sentence; METEOR gives what its program says."""
+"""Metrics that require Java raise a clear error; METEOR equals the values of its program."""
 
 import importlib.util
 import math

@@ -1,4 +1,4 @@
-"""What the errors of music are counted in."""
+"""Units in which the errors of kern notation are counted."""
 
 import pytest
 

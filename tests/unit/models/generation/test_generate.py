@@ -133,10 +133,10 @@ def test_each_prompt_of_a_batch_has_its_own_grammar(
         None,
         ObjectGrammar(("",), True, 1, allow_empty=False),
     ]
-    labelled, free, masked = generate(network, processor.tokenizer, batch, 30, grammars=grammars)
+    labeled, free, masked = generate(network, processor.tokenizer, batch, 30, grammars=grammars)
     assert free.token_ids == generate(network, processor.tokenizer, batch, 30)[1].token_ids
     for output, form in (
-        (labelled, r"(<loc\d{4}>){4} boat.*"),
+        (labeled, r"(<loc\d{4}>){4} boat.*"),
         (masked, r"(<loc.{5}){4}(<seg.{4}){16}"),
     ):
         assert re.fullmatch(form, output.text)

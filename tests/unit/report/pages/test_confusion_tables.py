@@ -61,7 +61,7 @@ def test_answers_of_a_closed_set_are_classes() -> None:
     assert [name for name, _ in confusion.titled_lists] == ["largest confusions", "malformed"]
 
 
-def test_free_texts_and_unlabelled_boxes_have_no_classes() -> None:
+def test_free_texts_and_unlabeled_boxes_have_no_classes() -> None:
     texts = [evaluated((f"a caption, the {number}th",), "a boat") for number in range(9)]
     assert not any(confusion_pairs(texts))
     assert not any(confusion_pairs([boats("", "")] * 9))

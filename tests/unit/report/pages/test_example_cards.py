@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palitune.records import Instance
-from palitune.report.pages.cards import Card
+from palitune.report.pages.cards import ExampleCard
 from palitune.report.pages.example_cards import (
     build_example_card,
     diff_segments,
@@ -33,7 +33,7 @@ def example(
     )
 
 
-def gallery_card(evaluated: EvaluatedExample) -> Card:
+def gallery_card(evaluated: EvaluatedExample) -> ExampleCard:
     """Build the card of an example in a gallery."""
     return build_example_card(SelectedExample(evaluated, {"sample": 0}))
 

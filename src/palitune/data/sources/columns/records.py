@@ -22,7 +22,7 @@ means that the column is absent.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from palitune.data.sources.validation import (
     cached_header_reader,
     image_path,
     image_size,
+    rows_or_errors,
     short_repr,
 )
 from palitune.errors import DataError
@@ -113,6 +114,18 @@ class RecordReader:
             or ours
             for column, ours in COLUMN_ALIASES.items()
         }
+
+    def rows(self, records: Iterable[dict[str, Any]], location: str) -> Iterator[Row | DataError]:
+        """Yield the row of each record, or its DataError.
+
+        Args:
+            records: The columns and values of each record.
+            location: Place of the records; a message appends the number of the record, from 1.
+        """
+        return rows_or_errors(
+            lambda numbered: self.row(numbered[1], numbered[0], f"{location}{numbered[0]}"),
+            enumerate(records, 1),
+        )
 
     def row(self, record: dict[str, Any], number: int, location: str) -> Row:
         """Return the row of a record. Raises DataError with `location` in it.

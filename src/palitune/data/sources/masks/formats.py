@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from palitune.data.sources.box_formats import SWAPPED_HINT
 from palitune.data.sources.validation import are_numbers, short_repr
 from palitune.errors import DataError
+from palitune.metrics.objects.matching import box_area, intersection_area
 from palitune.records import Box, Mask, Size, mask_from_json
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def check_mask_in_box(mask: Mask, box: Box, location: str) -> None:
     outside = total - int(inside.sum())
     if outside > _MAX_OUTSIDE_FRACTION * total:
         extent = mask_to_box(mask)
-        swapped = SWAPPED_HINT if _covered_fraction((y0, x0, y1, x1), extent) > 0.5 else ""
+        covered = intersection_area((y0, x0, y1, x1), extent) / box_area(extent)
+        swapped = SWAPPED_HINT if covered > 0.5 else ""
         raise DataError(
             f"{location}: mask must lie in its box {[round(side) for side in box]}, got "
             f"{[round(side) for side in extent]} with {outside} of {total} pixels outside. "
@@ -127,13 +129,6 @@ def _find_root(parent: list[int], label: int) -> int:
         parent[label] = parent[parent[label]]
         label = parent[label]
     return label
-
-
-def _covered_fraction(a: Box, b: Box) -> float:
-    """Return the fraction of `b` that lies in `a`."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0) * max(height, 0) / ((b[2] - b[0]) * (b[3] - b[1]))
 
 
 def _flat_polygons(segmentation: list[Any]) -> list[Any]:

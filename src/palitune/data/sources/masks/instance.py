@@ -1,9 +1,9 @@
 """Instance masks: an image of object numbers per image, or an image per object.
 
 In an image of object numbers, the class follows from the number (`class * data.divisor + object`,
-as Cityscapes' 1000), or there is one class only. Images of single objects lie in a folder named
-like their image; the class is the part of the file's name before its last `_` (`boat_2.png`), or
-there is one class only.
+with the divisor 1000 in Cityscapes), or there is one class only. Images of single objects are in a
+folder with the name of the image; the class is the part of the file name before the last `_`
+(`boat_2.png`), or there is one class only.
 """
 
 from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ class InstanceMasks(MaskFolder):
     """Number of the pixels that belong to no object, if there is one class."""
 
     def masks_by_image(self, folder: Path, images: Iterable[str]) -> dict[str, Path]:
-        """Return the masks of each image; with layout `files`, an image may have no folder."""
+        """Return the masks of each image; an image without a folder of masks has no objects."""
         if self.layout is MaskLayout.ids:
             return super().masks_by_image(folder, images)
         folders = sorted({file.parent for file in iterate_images(folder)})

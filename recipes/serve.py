@@ -1,0 +1,21 @@
+"""Serve the base model and adapters over HTTP, with a playground."""
+
+from palitune.cli.recipe import recipe
+from palitune.config.recipes import Serve
+
+
+@recipe(Serve)
+def serve(run: Serve) -> None:
+    from palitune.report.run_writer import print_checks
+    from palitune.serving.run import load_engine, serve_http, startup_checks
+
+    engine = load_engine(run.model, run.adapter, run.adapter_folders(), run.evaluation)
+
+    tasks = run.component_tasks()
+    print_checks(startup_checks(engine, tasks, run.evaluation, run.adapter, run.num_replayed))
+
+    serve_http(engine, tasks, run, run.evaluation.batch_size)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,1 @@
+"""An HTTP server for base model and adapters, with a playground."""

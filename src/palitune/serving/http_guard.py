@@ -1,0 +1,82 @@
+"""Limits in front of the routes: size of a request, and the API key."""
+
+import secrets
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+OPEN_PATHS = ("/", "/docs", "/health")
+"""Paths without a key: pages, which ask for it or say so, and the probe of a load balancer."""
+
+
+def error_response(
+    status: int, message: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """Return an error in OpenAI's format."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    content = {"error": {"message": message, "type": kind, "code": status}}
+    return JSONResponse(content, status_code=status, headers=headers)
+
+
+class HttpGuard:
+    """ASGI middleware that refuses a request without the key, or one that is too large.
+
+    Args:
+        app: The application behind it.
+        api_key: Key of `Authorization: Bearer KEY`; None: none is needed.
+        max_bytes: Most bytes of a request body, also of one without Content-Length.
+    """
+
+    def __init__(self, app: Any, api_key: str | None, max_bytes: int) -> None:
+        self.app, self.api_key, self.max_bytes = app, api_key, max_bytes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
+        if not self._is_authorized(scope["path"], headers.get("authorization", b"")):
+            refused = error_response(401, "api_key is wrong or missing. Send Authorization.")
+            await refused(scope, receive, send)
+            return
+        length = headers.get("content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > self.max_bytes:
+            await error_response(413, self._too_large())(scope, receive, send)
+            return
+        await self._run_limited(scope, receive, send)
+
+    async def _run_limited(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application, and stop reading a body without Content-Length at the limit."""
+        received, started = 0, False
+
+        async def limited_receive() -> Any:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise _BodyTooLargeError
+            return message
+
+        async def noting_send(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, limited_receive, noting_send)
+        except _BodyTooLargeError:
+            if not started:
+                await error_response(413, self._too_large())(scope, receive, send)
+
+    def _is_authorized(self, path: str, authorization: bytes) -> bool:
+        if self.api_key is None or path in OPEN_PATHS or path.startswith("/static/"):
+            return True
+        expected = f"Bearer {self.api_key}".encode()
+        return secrets.compare_digest(authorization, expected)
+
+    def _too_large(self) -> str:
+        return f"the request must have at most {self.max_bytes} bytes. Send smaller images."
+
+
+class _BodyTooLargeError(Exception):
+    pass

@@ -1,0 +1,288 @@
+"""The routes, with the embedded model behind them."""
+
+import base64
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from palitune.data.collator import Collator
+from palitune.data.sources.embedded import Handwriting
+from palitune.evaluation.answering import Question, answer
+from palitune.models.adapters.checkpoint import save_adapter
+from palitune.models.adapters.config import Lora
+from palitune.models.config import Device, Tiny
+from palitune.models.loading import load_for_training, load_processor
+from palitune.records import Example
+from palitune.serving.app import Service, create_app, max_request_bytes
+from palitune.serving.config import ServerConfig
+from palitune.serving.engine import Engine
+from palitune.serving.requests import ServedTasks
+from palitune.tasks.infer_task import task_from_prompt
+
+MODEL = Tiny(device=Device.cpu)
+KEY = {"Authorization": "Bearer secret"}
+
+
+def page(number: int) -> bytes:
+    return (Handwriting().resolved_path() / "images" / f"test-{number:04d}.png").read_bytes()
+
+
+def data_uri(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two LoRA adapters of the embedded model, `one` and `two`, that answer differently."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("adapters")
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        network = load_for_training(MODEL, Lora(rank=4))
+        with torch.no_grad():
+            for key, weight in network.named_parameters():
+                if "lora_B" in key:
+                    weight.normal_(0, 0.05)
+        save_adapter(network, folder / name, MODEL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(adapters: Path) -> Service:
+    collator = Collator(load_processor(MODEL))
+    engine = Engine(MODEL, Lora(path=str(adapters / "one")), "one", collator)
+    settings = ServerConfig(
+        adapter_root=str(adapters),
+        max_images=2,
+        max_image_bytes=3_000_000,
+        max_image_pixels=1_000_000,
+    )
+    return Service(engine, ServedTasks(()), settings, 8)
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[TestClient]:
+    app = create_app(service, api_key=None)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+def expected_text(service: Service, number: int, prompt: str) -> str:
+    path = Handwriting().resolved_path() / "images" / f"test-{number:04d}.png"
+    example = Example(
+        id="1",
+        images=(str(path),),
+        size=(112, 112),
+        prefix=prompt,
+        suffixes=(),
+        reference=(),
+        location="",
+    )
+    question = Question(example=example, task=task_from_prompt(prompt)[0])
+    [prediction] = answer(service.engine.network, service.engine.collator, [question])
+    return prediction.text
+
+
+def test_predict_answers_as_the_library_does_by_json_and_by_form(
+    client: TestClient, service: Service
+) -> None:
+    for number, prompt in ((1, "ocr"), (2, "detect 1 ; 2"), (3, "answer en how many?")):
+        by_json = client.post(
+            "/v1/predict",
+            json={"image": data_uri(page(number)), "prompt": prompt, "adapter": "one"},
+        ).json()
+        by_form = client.post(
+            "/v1/predict", data={"prompt": prompt}, files={"image": ("p.png", page(number))}
+        ).json()
+        service.engine.network.set_adapter("default")
+        assert by_json["text"] == by_form["text"] == expected_text(service, number, prompt)
+        assert by_json["size"] == [112, 112]
+        assert by_json["adapter"] == "one"
+        assert by_json["timings"]["batch_size"] == 1
+
+
+def test_base_and_adapters_answer_side_by_side_and_adapters_come_and_go(
+    client: TestClient, service: Service
+) -> None:
+    def ask(adapter: str) -> str:
+        body = {"image": data_uri(page(5)), "prompt": "detect 1 ; 2 ; 3", "adapter": adapter}
+        return str(client.post("/v1/predict", json=body).json()["text"])
+
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["one", "base"]
+    one, base = ask("one"), ask("base")
+    added = client.post("/v1/adapters", json={"name": "two", "folder": "two"})
+    assert added.status_code == 201
+    two = ask("two")
+    assert len({one, base, two}) == 3
+    assert [ask("one"), ask("base"), ask("two")] == [one, base, two]
+    assert client.delete("/v1/adapters/two").status_code == 200
+    assert (
+        client.post(
+            "/v1/predict", json={"image": data_uri(page(5)), "prompt": "ocr", "adapter": "two"}
+        ).status_code
+        == 404
+    )
+    assert client.delete("/v1/adapters/one").status_code == 400
+    assert ask("one") == one
+
+
+@pytest.mark.parametrize("folder", ["/etc", "..", "../one", "missing", "two\0"])
+def test_adapters_are_loaded_from_below_their_root_only(client: TestClient, folder: str) -> None:
+    refused = client.post("/v1/adapters", json={"name": "x", "folder": folder})
+    assert refused.status_code == 404
+    assert "/tmp" not in refused.text
+
+
+def test_a_chat_is_answered_as_openai_describes_it(client: TestClient) -> None:
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_uri(page(1))}},
+        {"type": "text", "text": "ocr"},
+    ]
+    body = {"model": "one", "messages": [{"role": "user", "content": parts}], "temperature": 0.7}
+    whole = client.post("/v1/chat/completions", json=body).json()
+    [choice] = whole["choices"]
+    plain = client.post("/v1/predict", json={"image": data_uri(page(1)), "prompt": "ocr"}).json()
+    assert choice["message"] == {"role": "assistant", "content": plain["text"]}
+    assert whole["usage"]["total_tokens"] == sum(
+        whole["usage"][name] for name in ("prompt_tokens", "completion_tokens")
+    )
+    streamed = client.post("/v1/chat/completions", json=body | {"stream": True})
+    events = [line.removeprefix("data: ") for line in streamed.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events[:-1]]
+    assert "".join(delta.get("content", "") for delta in deltas) == plain["text"]
+
+
+def test_the_openai_client_works_unchanged(client: TestClient) -> None:
+    from openai import OpenAI
+
+    openai = OpenAI(base_url="http://127.0.0.1/v1", api_key="none", http_client=client)
+    assert [model.id for model in openai.models.list()] == ["one", "base"]
+    message = {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "ocr"},
+            {"type": "image_url", "image_url": {"url": data_uri(page(1))}},
+        ],
+    }
+    done = openai.chat.completions.create(model="base", messages=[message], max_tokens=3)  # type: ignore[list-item]
+    assert done.choices[0].finish_reason in ("stop", "length")
+    with pytest.raises(Exception, match="model must be one of"):
+        openai.chat.completions.create(model="gpt", messages=[message])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"[]", 422),
+        (b"{", 422),
+        (b'{"image": 5}', 422),
+        (b'{"image": "x", "prompt": "ocr"}', 400),
+        (b'{"image": "https://169.254.169.254/x", "prompt": "ocr"}', 400),
+        (b'{"image": "file:///etc/passwd", "prompt": "ocr"}', 400),
+        (b'{"prompt": "ocr"}', 400),
+        (b'{"prompt": "ocr", "other": 1}', 422),
+        (b'{"prompt": "\\ud800"}', 422),
+        (b"[" * 100_000, 422),
+    ],
+)
+def test_a_bad_request_is_one_sentence(client: TestClient, body: bytes, status: int) -> None:
+    refused = client.post("/v1/predict", content=body)
+    assert refused.status_code == status
+    message = refused.json()["error"]["message"]
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+def test_damaged_pixels_fail_alone(client: TestClient) -> None:
+    content = page(1)
+    start = content.index(b"IDAT") + 4
+    damaged = content[:start] + bytes(60) + content[start + 60 :]
+    refused = client.post("/v1/predict", json={"image": data_uri(damaged), "prompt": "ocr"})
+    assert refused.status_code == 400
+    assert "cannot be read" in refused.json()["error"]["message"]
+
+
+def test_a_fault_of_ours_says_nothing_about_the_machine(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("/home/somebody/secret")
+
+    monkeypatch.setattr(service.engine, "answer_batch", fail)
+    logging.disable(logging.CRITICAL)
+    refused = client.post("/v1/predict", json={"image": data_uri(page(1)), "prompt": "ocr"})
+    logging.disable(logging.NOTSET)
+    assert refused.status_code == 500
+    assert "secret" not in refused.text
+
+
+def test_the_queue_refuses_with_retry_after(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.batcher, "_max_queue", 0)
+    refused = client.post("/v1/predict", json={"image": data_uri(page(1)), "prompt": "ocr"})
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_without_the_key_nothing_is_answered_but_page_and_health(service: Service) -> None:
+    app = create_app(service, api_key="secret")
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert client.get("/health").status_code == 200
+    assert client.get("/").status_code == 200
+    for path in ("/v1/models", "/metrics", "/openapi.json", "/v1/playground"):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers={"Authorization": "Bearer secre"}).status_code == 401
+        assert client.get(path, headers=KEY).status_code == 200
+
+
+def test_a_large_body_is_refused_also_without_its_length(service: Service) -> None:
+    app = create_app(service, api_key=None)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    limit = max_request_bytes(service.settings)
+    assert client.post("/v1/predict", headers={"content-length": str(limit + 1)}).status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        block = bytes(1 << 20)
+        for _ in range(limit // len(block) + 2):
+            yield block
+
+    assert client.post("/v1/predict", content=chunks()).status_code == 413
+
+
+def test_another_host_name_is_refused_on_loopback(service: Service) -> None:
+    client = TestClient(create_app(service, api_key=None), base_url="http://attacker.example")
+    assert client.get("/v1/models").status_code == 400
+
+
+def test_uploads_stay_in_memory(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    def fail(*args: object, **options: object) -> None:
+        raise AssertionError("an upload was written to the disk")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail)
+    file = io.BytesIO()
+    Image.effect_noise((900, 900), 90).convert("RGB").save(file, "BMP")  # 2.4 MB
+    answered = client.post(
+        "/v1/predict", data={"prompt": "ocr"}, files={"image": ("noise.bmp", file.getvalue())}
+    )
+    assert answered.status_code == 200
+
+
+def test_metrics_count_requests_and_batches(client: TestClient) -> None:
+    client.post("/v1/predict", json={"image": data_uri(page(1)), "prompt": "ocr"})
+    text = client.get("/metrics").text
+    assert 'palitune_requests_total{path="/v1/predict",status="200"}' in text
+    assert "palitune_batch_size_bucket" in text
+    assert "palitune_queue_length 0.0" in text
