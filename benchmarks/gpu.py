@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from harness import gpu_cases
+from harness import attention_layers, gpu_cases
 from harness.gpu_cases import Values
 from harness.gpu_table import GpuRow, write_tables
 from harness.random_checkpoints import TINY, CheckpointSize, write_random_checkpoint
@@ -190,7 +190,7 @@ def plan_attention(plan: Plan) -> Iterator[Case]:
     lengths = (48,) if plan.dry else (304, 1072, 4144)
     for tokens in lengths:
         for softcap in (50.0, None):
-            for implementation in gpu_cases.attention_implementations(softcap):
+            for implementation in attention_layers.attention_implementations(softcap):
                 arguments = {
                     "implementation": implementation,
                     "tokens": tokens,

@@ -28,6 +28,7 @@ from palitune.planning.calibration import (
     training_step,
 )
 from palitune.planning.flops import micro_batch_flops
+from palitune.planning.gpus import CARDS, Card
 from palitune.planning.model_shapes import build_model_shape
 from palitune.planning.peak_memory import peak_memory
 from palitune.planning.static_memory import MemoryContext
@@ -71,11 +72,13 @@ def measure_finetune(
     inputs = random_batch(context.model_shape, batch, network.device)
     step = partial(training_step, inputs, network, context.training, optimizer)
     seconds, peak = _time_steps(step, steps)
-    flops = micro_batch_flops(context, batch)
+    tflops = micro_batch_flops(context, batch) / seconds / 1e12
+    card = _card()
     return {
         "ms/step": 1000 * seconds,
         "samples/s": rows / seconds,
-        "TFLOP/s": flops / seconds / 1e12,
+        "TFLOP/s": tflops,
+        **({"MFU": tflops / card.bf16_tflops} if card and card.bf16_tflops else {}),
         "peak GiB": peak,
         "planner GiB": peak_memory(context, batch).total_bytes / GIB,
     }
@@ -99,8 +102,12 @@ def measure_stock_finetune(
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda")
 
+    autocasts = device == "cuda" and adapter == "full"  # as with bf16=True of transformers
+
     def step() -> None:
-        network(**inputs, use_cache=False).loss.backward()
+        with torch.autocast(device, torch.bfloat16, enabled=autocasts):
+            loss = network(**inputs, use_cache=False).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -251,7 +258,7 @@ def _load_stock(folder: str, adapter: str, device: str, *, checkpointing: bool) 
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = torch.bfloat16 if device == "cuda" and adapter != "full" else torch.float32
     bits = {"qlora": 4, "int8": 8}.get(adapter)
     quantization = None
     if bits is not None:
@@ -267,6 +274,8 @@ def _load_stock(folder: str, adapter: str, device: str, *, checkpointing: bool) 
         folder, dtype=dtype, device_map={"": device}, quantization_config=quantization
     )
     if adapter == "full":
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         return model.train()
     if bits is not None:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
@@ -290,6 +299,16 @@ def _with_image_token(ids: torch.Tensor, image_token_id: int) -> torch.Tensor:
     return ids.masked_fill(ids == image_token_id, FIRST_TEXT_TOKEN).masked_fill(
         is_image, image_token_id
     )
+
+
+def _card() -> Card | None:
+    """Return the data sheet of the GPU, if the planner knows it."""
+    if not torch.cuda.is_available():
+        return None
+    words = torch.cuda.get_device_name().upper().split()
+    memory = torch.cuda.get_device_properties(0).total_memory / GIB
+    found = [card for name, card in CARDS.items() if name.partition("-")[0] in words]
+    return min(found, key=lambda card: abs(card.memory - memory), default=None)
 
 
 def _time_steps(step: Callable[[], Any], count: int) -> tuple[float, float]:
