@@ -74,7 +74,7 @@ def main() -> int:
         rows = []
         for part in args.part or PARTS:
             for case in PARTS[part](plan):
-                row = measure(case, plan.folder)
+                row = measure(case, plan)
                 print(row.summary(), flush=True)
                 rows.append(row)
     write_tables(rows, args.output or RESULTS)
@@ -91,14 +91,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(case: Case, folder: Path) -> GpuRow:
-    """Run the measurements of a case, each in a process of its own."""
+def measure(case: Case, plan: Plan) -> GpuRow:
+    """Run the measurements of a case, each in a process of its own; in this one in a dry run."""
     row = GpuRow(case.part, case.line)
     for function, arguments in case.measurements:
         if case.checkpoint is not None:
-            path = write_random_checkpoint(case.checkpoint, folder)
+            path = write_random_checkpoint(case.checkpoint, plan.folder)
             arguments = {"folder": str(path), **arguments}
-        outcome = run_in_process(function, arguments)
+        run = run_directly if plan.dry else run_in_process
+        outcome = run(function, arguments)
         if isinstance(outcome, str):
             row.error = f"{row.error}; {outcome}" if row.error else outcome
         else:
@@ -121,10 +122,19 @@ def run_in_process(function: Callable[..., Values], arguments: dict[str, Any]) -
         return outcome
     except EOFError:
         process.join()
-        return f"the process ended with code {process.exitcode} after {time.monotonic() - started:.0f} s"
+        seconds = time.monotonic() - started
+        return f"the process ended with code {process.exitcode} after {seconds:.0f} s"
     finally:
         process.terminate()
         process.join()
+
+
+def run_directly(function: Callable[..., Values], arguments: dict[str, Any]) -> Values | str:
+    """Return the values of a measurement, or the error."""
+    try:
+        return function(**arguments)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def _measure_and_send(
@@ -152,7 +162,9 @@ def plan_finetune(plan: Plan) -> Iterator[Case]:
     """Training steps beside those of transformers and PEFT."""
     sizes = [("paligemma2", "3b", 224), ("paligemma2", "3b", 448), ("paligemma2", "3b", 896)]
     adapters = ["lora", "qlora"]
-    if plan.full:
+    if plan.dry:
+        sizes = sizes[:1]
+    elif plan.full:
         sizes = [("paligemma", "3b", 224), ("paligemma", "3b", 448), *sizes]
         sizes += [("paligemma2", "10b", 448), ("paligemma2", "28b", 448)]
         adapters += ["int8", "full"]
@@ -215,7 +227,7 @@ def plan_generate(plan: Plan) -> Iterator[Case]:
             f"paligemma2 3b 224 px, {rows} prompts",
             tuple(
                 (gpu_cases.measure_generation, {"side": side, **common})
-                for side in ("ours", "stock")
+                for side in ("ours", "graphs", "stock")
             ),
             checkpoint,
         )

@@ -117,16 +117,17 @@ def measure_stock_finetune(
 
 
 def measure_generation(folder: str, resolution: int, rows: int, side: str, device: str) -> Values:
-    """Measure greedy generation of answers of 6 to 72 tokens: ours, or `generate` of transformers."""
+    """Measure greedy answers of 6 to 72 tokens: ours, ours with CUDA graphs, or transformers'."""
     from palitune.models.config import Dtype
 
     from harness import generation
     from harness.training_steps import ModelSize
 
     dtype = Dtype.bf16 if device == "cuda" else Dtype.fp32
-    generator = (generation.Ours if side == "ours" else generation.Stock)(
+    generator: Any = (generation.Stock if side == "stock" else generation.Ours)(
         Path(folder), device, dtype
     )
+    generator.cuda_graphs = side == "graphs"
     config = generator.network.get_base_model().config
     text = config.text_config
     size = ModelSize(text.vocab_size, *[0] * 10, side=resolution)
@@ -136,14 +137,14 @@ def measure_generation(folder: str, resolution: int, rows: int, side: str, devic
     generate = partial(generator.generate, prompts, lengths)
     seconds, peak = _time_steps(generate, 2)
     tokens = sum(lengths)
-    prefix = "" if side == "ours" else "stock "
+    prefix = "" if side == "ours" else f"{side} "
     return {f"{prefix}tokens/s": tokens / seconds, f"{prefix}peak GiB": peak}
 
 
 def measure_attention(
     implementation: str, tokens: int, softcap: float | None, device: str
 ) -> Values:
-    """Measure one attention layer of the 3B, forward and backward, and its error against float32."""
+    """Measure a layer's attention, forward and backward, and its error against float32."""
     from harness.attention_layers import attention_inputs, reference_output, run_attention
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -213,7 +214,7 @@ def compare_processes(launch: str, folder: str, device: str) -> Values:
 
 
 def run_program(arguments: Sequence[str]) -> Values:
-    """Run `palitune` with these arguments in this process; an exit code other than 0 is an error."""
+    """Run `palitune` with these arguments in this process; another exit code than 0 is an error."""
     from palitune.__main__ import run
 
     _reset_peak()
