@@ -220,7 +220,7 @@ def fuzz_configurations(rng: random.Random, folder: Path) -> None:
 
 def fuzz_predictions(rng: random.Random, folder: Path) -> None:
     """Read stored predictions."""
-    from palitune.parsing import parse_json
+    from palitune.codec.parsing import parse_json
     from palitune.records import prediction_from_json
 
     mask = {"size": [30, 40], "counts": [600, 600]}

@@ -125,7 +125,7 @@ def test_the_house_is_small_enough_to_remember() -> None:
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert len(set(FLOORS.values())) <= 11
     assert len(folders) <= 16
-    assert modules == {"errors", "parsing", "paths", "records", "run_lengths", "terminal"}
+    assert modules == {"errors", "paths", "records"}
     for folder in {file.parent for file in MODULES}:
         files = [file for file in folder.glob("*.py") if file.name != "__init__.py"]
         assert len(files) <= MAX_FILES, f"{folder} holds {len(files)} modules"

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from palitune.models.adapters.fast_lora import cached_lora_weights
 from palitune.models.config import Dtype
 from palitune.models.generation.beam_search import BeamSearch, GreedySearch, Hypothesis
 from palitune.models.generation.kv_cache import generate_tokens
+from palitune.models.generation.static_kv_cache import decoder_class
 from palitune.models.paligemma import PaliGemmaPrefixLM, normalize_pixels
 
 from harness import training_steps
@@ -73,6 +75,7 @@ class Ours(training_steps.Ours):
         super().__init__(folder, device, dtype)
         self.network.eval()
         self.model = next(m for m in self.network.modules() if isinstance(m, PaliGemmaPrefixLM))
+        self.cuda_graphs = False
 
     def generate(self, batch: Batch, lengths: Sequence[int], beams: int = 1) -> Generations:
         def limit(prompts: Sequence[int], written: Sequence[Any], scores: torch.Tensor) -> Any:
@@ -81,8 +84,9 @@ class Ours(training_steps.Ours):
 
         told = len(lengths), EOS, max(lengths)
         search = GreedySearch(*told, limit) if beams == 1 else BeamSearch(*told, beams, limit)
-        with torch.inference_mode():
-            return generate_tokens(self.model, batch, search)
+        decoder = decoder_class(self.model.device, cuda_graphs=self.cuda_graphs)
+        with torch.inference_mode(), cached_lora_weights(self.network):
+            return generate_tokens(self.model, batch, search, decoder)
 
 
 class _FixedLengthProcessor(LogitsProcessor):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from palitune.run_lengths import decode_run_lengths
+from palitune.codec.run_lengths import decode_run_lengths
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,6 +3,7 @@
 import importlib
 import json
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from multiprocessing import forkserver
@@ -64,6 +65,38 @@ def test_a_benchmark_that_is_asked_for_help_runs_nothing(
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert all(option in said for option in ("--check", "--output", "--rounds", "--quick"))
+
+
+def test_the_benchmark_of_a_gpu_runs_on_a_toy_without_one(tmp_path: Path) -> None:
+    """Other parts run the same functions as their own tests, and take minutes."""
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--dry", "--output", str(tmp_path)]
+    for part in ("finetune", "attention", "generate", "evaluate"):
+        command += ["--part", part]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    [file] = tmp_path.glob("*.json")
+    written = json.loads(file.read_text())
+    assert [row["error"] for row in written["rows"]] == [None] * len(written["rows"])
+    parts = {row["part"]: row["values"].keys() for row in written["rows"]}
+    assert parts["finetune"] >= {"ms/step", "stock ms/step", "planner GiB", "samples/s"}
+    assert parts["attention"] >= {"ms", "largest error"}
+    assert parts["generate"] >= {"tokens/s", "graphs tokens/s", "stock tokens/s"}
+    assert parts["evaluate"] >= {"answers/s"}
+    errors = [row["values"].get("largest error", 0) for row in written["rows"]]
+    assert max(errors) < 1e-4
+    assert file.with_suffix(".md").read_text().count("|---") >= 4
+
+
+def test_the_benchmark_of_a_gpu_says_that_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / "gpu.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert "no GPU is visible to torch. Add --dry" in capsys.readouterr().err
 
 
 def step(loss: float, gradient: float) -> Any:

@@ -5,11 +5,11 @@ import re
 from dataclasses import dataclass
 from typing import NoReturn
 
+from palitune.codec.parsing import has_lone_surrogate
 from palitune.config.aliases import suggest_key
 from palitune.config.recipes import GROUPS
+from palitune.distributed.terminal import escape_unprintable
 from palitune.errors import ConfigError, did_you_mean
-from palitune.parsing import has_lone_surrogate
-from palitune.terminal import escape_unprintable
 
 FLAGS = {
     "--cfg job": "print the composed configuration and exit",

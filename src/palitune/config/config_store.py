@@ -10,10 +10,10 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from palitune.codec.parsing import check_yaml
 from palitune.config.recipes import GROUPS, RecipeConfig
 from palitune.errors import ConfigError
 from palitune.models.adapters.config import Full
-from palitune.parsing import check_yaml
 from palitune.paths import resource_dir
 from palitune.training.reference_hparams import ReferenceHparams
 

@@ -112,7 +112,10 @@ class ExperimentMerge:
         if old_schema is None or new_schema is None:
             return set()
         shared = {(f.name, f.type) for f in fields(new_schema)}
-        return {f.name for f in fields(old_schema) if (f.name, f.type) not in shared}
+        unshared = {f.name for f in fields(old_schema) if (f.name, f.type) not in shared}
+        if getattr(old_schema, "value_is_text", None) != getattr(new_schema, "value_is_text", None):
+            unshared.add("metrics")  # metrics of texts do not score objects, nor the reverse
+        return unshared
 
     def _choices_of(self, experiment: DictConfig, name: str) -> GroupChoices:
         """Return the choices of an experiment and of its base experiments."""

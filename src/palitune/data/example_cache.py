@@ -25,15 +25,15 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from palitune import __version__
+from palitune.codec.parsing import has_lone_surrogate
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
+from palitune.distributed.terminal import escape_markup, escape_unprintable
 from palitune.errors import DataError, LeftOut
-from palitune.parsing import has_lone_surrogate
 from palitune.paths import cache_root, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
-from palitune.terminal import escape_markup, escape_unprintable
 
 T = TypeVar("T")
 

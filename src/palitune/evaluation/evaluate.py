@@ -9,6 +9,7 @@ from rich.progress import Progress
 from palitune.data.collator import Collator
 from palitune.data.dataset import TaskDataset
 from palitune.distributed import collectives
+from palitune.distributed.terminal import escape_markup
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.inference import (
@@ -20,7 +21,6 @@ from palitune.evaluation.inference import (
 from palitune.evaluation.partial_predictions import PredictionCache
 from palitune.evaluation.scoring import Results, score_predictions
 from palitune.records import Prediction
-from palitune.terminal import escape_markup
 
 
 def evaluate(

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune import __version__
+from palitune.codec.parsing import parse_json
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
-from palitune.parsing import parse_json
 from palitune.records import Example, Prediction, prediction_from_json, prediction_to_json
 
 if TYPE_CHECKING:

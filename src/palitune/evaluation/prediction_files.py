@@ -16,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.codec.parsing import parse_json
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.partial_predictions import PREDICTIONS_FILE
-from palitune.parsing import parse_json
 from palitune.records import (
     Example,
     Instance,

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from palitune.codec.parsing import check_yaml, parse_json
 from palitune.errors import DataError
-from palitune.parsing import check_yaml, parse_json
 from palitune.records import (
     Example,
     Instance,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.distributed import collectives
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
+from palitune.distributed.terminal import print_line
 from palitune.paths import write_atomically
 from palitune.report.environment import environment
 from palitune.report.metrics_table import metric_values, metrics_table
@@ -18,7 +19,6 @@ from palitune.report.predictions_csv import FieldTable
 from palitune.report.run_reader import read_config
 from palitune.report.trackers.config import NullTracker, TrackerConfig
 from palitune.report.trackers.fail_safe import FailSafeTracker
-from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from palitune.data.dataset import TaskDataset

@@ -1,6 +1,6 @@
 """Text for pages, plots and the terminal: escaping and truncation."""
 
-from palitune.terminal import escape_unprintable
+from palitune.distributed.terminal import escape_unprintable
 
 __all__ = ["escape_unprintable", "truncate"]
 

@@ -17,9 +17,9 @@ from palitune.data.images.file_cache import FileCache, format_bytes
 from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
 from palitune.data.training_set import TrainingSet
 from palitune.distributed import collectives
+from palitune.distributed.terminal import print_line
 from palitune.errors import TrainingError
 from palitune.models.paligemma import PaliGemmaPrefixModel
-from palitune.terminal import print_line
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 

@@ -40,6 +40,8 @@ def example_of(task: Task) -> Example:
     row = ROW
     if task.name == "text":
         row = replace(row, prefix="count", suffix="two")
+    if task.name == "json":
+        row = replace(row, json='{"boats": 2}')
     if task.name == "science_qa":
         row = replace(row, answers=("two",))
     return task.example(row)
@@ -47,7 +49,7 @@ def example_of(task: Task) -> Example:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_target_has_the_highest_reward_and_none_is_negative(name: str) -> None:
-    task = TASKS[name]()
+    task = TASKS[name](fields={"boats": "number"}) if name == "json" else TASKS[name]()
     example = example_of(task)
     other = replace(example, reference=("a dog sleeps on the warm sofa",))
     examples = [example, other] if isinstance(example.reference[0], str) else [example]

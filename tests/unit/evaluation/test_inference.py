@@ -74,9 +74,12 @@ def test_processes_wait_for_each_other_once_in_sixteen_batches(
     numbers = list(range(40))
     monkeypatch.setattr(collectives, "world_size", lambda: world_size)
     monkeypatch.setattr(collectives, "broadcast_from_main", lambda value: value)
-    monkeypatch.setattr(inference, "_load_batch", lambda *arguments: arguments[-1])
-    monkeypatch.setattr(inference, "_predict_batch", lambda *arguments: arguments[-2])
+    monkeypatch.setattr(inference, "_load_batch", lambda *told: loaded(told[-1]))
+    monkeypatch.setattr(inference, "_predict_batch", lambda *told: told[-2].examples)
     gathered: list[list[Any]] = []
+
+    def loaded(examples: list[int]) -> SimpleNamespace:
+        return SimpleNamespace(examples=examples, errors=[])
 
     def gather(own: list[Any]) -> list[list[Any]]:
         """Return what the processes send: each has every `world_size`-th batch."""

@@ -49,7 +49,7 @@ def test_ranks_take_batches_in_turn_and_the_main_process_yields_all_predictions(
     sent: list[Any] = []
     monkeypatch.setattr(collectives, "gather_to_main", lambda value: sent.append(value) or [])
     assert streamed() == []
-    assert [len(batch) for batch in sent] == [2, 0]
+    assert [[len(batch) for batch in rounds] for rounds in sent] == [[2, 0]]
 
     second = iter(sent)
     monkeypatch.setattr(collectives, "rank", lambda: 0)

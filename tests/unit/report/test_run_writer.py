@@ -37,7 +37,7 @@ def test_nothing_left_out_is_no_file(tmp_path: Path) -> None:
 
 
 def test_the_environment_holds_versions_and_a_fingerprint_of_each_part(tmp_path: Path) -> None:
-    examples = SimpleNamespace(fingerprint=lambda: "9f86d081884c7d65")
+    examples = SimpleNamespace(fingerprint=lambda: "9f86d081884c7d65", skipped=[], dropped=[])
     boats: Any = SimpleNamespace(name="boats", examples=examples)
     folder = create_run_folder(str(tmp_path / "run"), "seed: 0\n", train=[boats], validation=[])
     written = json.loads((folder / "environment.json").read_text())

@@ -7,11 +7,11 @@ from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from palitune.codec.parsing import parse_json
 from palitune.data.benchmarks.layout import Record, RecordReaderFn
 from palitune.data.images.extracted import extract_to_cache
 from palitune.data.sources.validation import read_json
 from palitune.errors import DataError
-from palitune.parsing import parse_json
 
 _BULK_KEYS = """image_classes flickr_original_url flickr_300k_url question_tokens caption_tokens
     reference_tokens reference_strs lecture solution rationales tokens"""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+from palitune.codec.parsing import parse_json
 from palitune.data.benchmarks import readers as read
 from palitune.data.benchmarks.derived_images import pad_to_square
 from palitune.data.benchmarks.layout import (
@@ -18,7 +19,6 @@ from palitune.data.benchmarks.layout import (
     by_split,
     in_one_file,
 )
-from palitune.parsing import parse_json
 from palitune.records import Instance, Size
 
 _CELL_START_TOKENS = ("<td>", ">")

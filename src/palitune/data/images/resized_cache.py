@@ -13,9 +13,9 @@ from palitune import __version__
 from palitune.data.images.file_cache import FileCache, format_bytes
 from palitune.data.images.resize import ResizeBackend
 from palitune.distributed import collectives
+from palitune.distributed.terminal import print_line
 from palitune.errors import DataError
 from palitune.records import Example, Size
-from palitune.terminal import print_line
 
 
 class ResizedImageCache:

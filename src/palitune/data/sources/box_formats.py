@@ -71,7 +71,8 @@ class BoxReader:
         """Return whether the numbers of x, y, width, height are the corners of a box."""
         corners = BoxReader(BoxFormat.xyxy, self.normalized).to_xyxy(numbers, size)
         is_preset = self.format is BoxFormat.xywh and not self.is_user_setting
-        return is_preset and fits_image(corners, size)
+        are_pixels = max(numbers) > 1  # fractions have an error of their own
+        return is_preset and are_pixels and fits_image(corners, size)
 
     def to_xyxy(self, numbers: Box, size: Size) -> Box:
         """Return x0, y0, x1, y1 in pixels, unchecked."""

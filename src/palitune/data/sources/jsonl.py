@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from palitune.codec.parsing import parse_json
 from palitune.data.sources.columns.records import RecordReader, RecordSource
 from palitune.data.sources.validation import rows_or_errors, short_repr
 from palitune.errors import DataError
-from palitune.parsing import parse_json
 from palitune.records import Row
 
 

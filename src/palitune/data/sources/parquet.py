@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from palitune.codec.parsing import parse_json
 from palitune.data.sources.columns.sharded import ShardedSource, TableReader
 from palitune.errors import DataError
-from palitune.parsing import parse_json
 from palitune.records import Row
 
 _BATCH_ROWS = 64

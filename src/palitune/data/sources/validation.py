@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from palitune.codec.parsing import parse_json
 from palitune.errors import DataError
-from palitune.parsing import parse_json
 from palitune.records import Row, Size
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, ClassVar
 
+from palitune.codec.parsing import parse_json
 from palitune.data.sources.columns.sharded import ArchiveReader, ShardedSource
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
 from palitune.data.sources.validation import rows_or_errors, short_repr
 from palitune.errors import DataError
-from palitune.parsing import parse_json
 from palitune.records import Row
 
 MAX_MEMBER_BYTES = 1 << 28

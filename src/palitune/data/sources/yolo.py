@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from palitune.codec.parsing import check_yaml
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat, BoxReader
 from palitune.data.sources.folders import iterate_images
@@ -27,7 +28,6 @@ from palitune.data.sources.validation import (
     utf8_lines,
 )
 from palitune.errors import DataError
-from palitune.parsing import check_yaml
 from palitune.records import Instance, Row, Size
 
 _BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from palitune.codec.run_lengths import to_compressed_rle
 from palitune.metrics.base import FloatArray, ResampleCounts, mean_of_defined
 from palitune.metrics.objects.average_precision import (
     AREA_RANGES,
@@ -26,7 +27,6 @@ from palitune.metrics.objects.average_precision import (
     StatusArray,
     class_stats,
 )
-from palitune.run_lengths import to_compressed_rle
 
 IouType = Literal["bbox", "segm"]
 CocoAnnotations = list[dict[str, Any]]

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palitune import __version__
+from palitune.codec.parsing import parse_json
 from palitune.distributed import collectives
 from palitune.errors import ModelError
 from palitune.models.adapters.config import Full, module_group
@@ -45,7 +46,6 @@ from palitune.models.released_names import (
     released_module,
     released_tensor,
 )
-from palitune.parsing import parse_json
 
 METADATA_FILE = "palitune.json"
 LORA_WEIGHTS_FILE = "adapter_model.safetensors"

@@ -11,8 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.codec.parsing import parse_json
 from palitune.errors import ModelError
-from palitune.parsing import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palitune.distributed.terminal import print_line
 from palitune.report.comparison.compare import Comparison, ComparisonRow, ComparisonTable
 from palitune.report.comparison.formatting import (
     INTERVAL_NOTE,
@@ -18,7 +19,6 @@ from palitune.report.comparison.gains import TrainingGains, collect_gains
 from palitune.report.comparison.page import write_comparison_page
 from palitune.report.metrics_table import EMPTY_CELL
 from palitune.report.tables import Cell, TextTable, escape_markdown
-from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -6,6 +6,7 @@ from typing import Any
 
 from palitune.data.inspection.scan import InspectionReport, SplitReport
 from palitune.data.inspection.warnings import InspectionWarning
+from palitune.distributed.terminal import print_line
 from palitune.metrics.objects.codec_upper_bound import ALL
 from palitune.models.config import ModelConfig
 from palitune.records import Example, Instance
@@ -17,7 +18,6 @@ from palitune.report.pages.cards import ExampleCard, plain_text
 from palitune.report.rendering import write_page
 from palitune.report.run_writer import write_json
 from palitune.report.tables import TextTable, relative_to_max
-from palitune.terminal import print_line
 
 MAX_CLASSES = 100
 """Maximum number of classes in a table, the most frequent ones; `inspection.json` has all."""

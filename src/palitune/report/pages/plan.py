@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from palitune.distributed.terminal import print_line
 from palitune.planning.alternatives import TrainingEstimate
 from palitune.planning.plan import CalibrationResult, PlanReport
 from palitune.report.run_writer import write_json
 from palitune.report.tables import Cell, TextTable
-from palitune.terminal import print_line
 
 GIB, MIB = 2**30, 2**20
 DEVICE_NAMES = {"cuda": "GPU", "cpu": "CPU"}

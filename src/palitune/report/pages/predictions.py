@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune.distributed import collectives
+from palitune.distributed.terminal import print_line
 from palitune.errors import DataError
 from palitune.records import Example, Instance, Prediction, value_to_json
 from palitune.report.coco_results import CocoResults
@@ -21,7 +22,6 @@ from palitune.report.tables import TextTable, relative_to_max
 from palitune.tasks.base import TextTask
 from palitune.tasks.detection import Detection
 from palitune.tasks.infer_task import TaskPrompt
-from palitune.terminal import print_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,20 +17,19 @@ from palitune.metrics.captions.meteor_spice import (
     require_pycocoevalcap,
     require_spice_models,
 )
-from palitune.tasks.caption import Caption
 
 from support.caption_corpus import random_caption
 
 JAVA = shutil.which("java") is not None
 
 
-def test_without_java_the_task_is_refused_before_anything_runs(
+def test_without_java_the_metric_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     for name in ("meteor", "spice"):
         with pytest.raises(MetricError, match=f"metric {name} requires Java, .*Install a Java"):
-            Caption(metrics=[name])
+            METRICS[name]()
 
 
 def test_without_the_package_the_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

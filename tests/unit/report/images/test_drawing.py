@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
+from palitune.metrics.objects.matching import intersection_area
 from palitune.records import Box, Instance
 from palitune.report.images import drawing
 from palitune.report.images.drawing import (
@@ -185,7 +186,7 @@ def test_labels_of_crowded_objects_do_not_overlap() -> None:
     labels = label_positions(blank(), crowd)
     assert len(labels) == 8
     for number, label in enumerate(labels):
-        assert all(drawing._intersection_area(label, other) == 0 for other in labels[:number])
+        assert all(intersection_area(label, other) == 0 for other in labels[:number])
 
 
 @pytest.fixture

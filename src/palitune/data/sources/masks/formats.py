@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
+from palitune.codec.run_lengths import decode_run_lengths
 from palitune.data.sources.box_formats import SWAPPED_HINT
 from palitune.data.sources.validation import are_numbers, short_repr
 from palitune.errors import DataError
 from palitune.metrics.objects.matching import box_area, intersection_area
 from palitune.records import Box, Mask, Size
-from palitune.run_lengths import decode_run_lengths
 
 MASK_DESCRIPTION = (
     "polygons [[x0, y0, x1, y1, x2, y2, ...], ...] or run lengths {'size': [h, w], 'counts': ...}"

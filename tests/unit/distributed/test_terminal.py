@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress
 
-from palitune.terminal import escape_markup, escape_unprintable, print_line
+from palitune.distributed.terminal import escape_markup, escape_unprintable, print_line
 
 MARKUP = st.lists(
     st.sampled_from(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
+from palitune.codec.run_lengths import decode_run_lengths, to_compressed_rle
 from palitune.records import mask_to_json
-from palitune.run_lengths import decode_run_lengths, to_compressed_rle
 
 MASKS = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays(bool, shape))
 
