@@ -112,7 +112,9 @@ class ExperimentMerge:
         if old_schema is None or new_schema is None:
             return set()
         shared = {(f.name, f.type) for f in fields(new_schema)}
-        unshared = {f.name for f in fields(old_schema) if (f.name, f.type) not in shared}
+        unshared: set[object] = {
+            f.name for f in fields(old_schema) if (f.name, f.type) not in shared
+        }
         if getattr(old_schema, "value_is_text", None) != getattr(new_schema, "value_is_text", None):
             unshared.add("metrics")  # metrics of texts do not score objects, nor the reverse
         return unshared

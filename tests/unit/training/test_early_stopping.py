@@ -83,7 +83,8 @@ def test_an_early_stop_is_described_with_its_reason() -> None:
 def test_the_direction_of_every_metric_follows_from_its_name() -> None:
     for metric in METRICS.keys() - {"meteor", "spice"}:  # these require Java
         for name in METRICS[metric]().compute():
-            is_error = name.endswith("error_rate") or name in ("malformed_objects", "json_malformed")
+            malformed = name in ("malformed_objects", "json_malformed")
+            is_error = malformed or name.endswith("error_rate")
             assert higher_is_better(name) != is_error, metric
     for name in ("minival/loss", "minival/ocr/perplexity", "ocr/malformed", "ocr/unfinished"):
         assert not higher_is_better(name)
