@@ -66,6 +66,9 @@ class Json(TextTask):
             return None
         return canonical_json(values.compared)
 
+    def count_malformed(self, text: str) -> int:
+        return int(self.parse(text, (1, 1)) is None)
+
     def repairs(self, text: str) -> tuple[str, ...]:
         values = self._read(text)
         if values is None:
