@@ -1,5 +1,6 @@
 """Every task parses the suffixes it writes to the reference."""
 
+import json
 from typing import Any
 
 import pytest
@@ -73,6 +74,8 @@ def detections(draw: st.DrawFn) -> Task:
 
 
 def settings(name: str) -> st.SearchStrategy[Task]:
+    if name == "json":
+        return st.just(TASKS[name](fields={"total": "number", "name": "text"}))  # type: ignore[call-arg]
     return detections() if name == "detection" else st.builds(TASKS[name])
 
 
@@ -110,6 +113,9 @@ def test_a_task_reads_its_own_suffixes_as_the_reference(
         row = Row(**{**vars(row), "instances": (data.draw(one_instance(*row.size)),)})
     if name == "text":
         row = Row(**{**vars(row), "suffix": data.draw(FILLED)})
+    if name == "json":
+        values = {"name": data.draw(FILLED), "total": data.draw(st.integers(-999, 999))}
+        row = Row(**{**vars(row), "json": json.dumps(values)})
     example = task.example(row)
     assert (example.id, example.location, example.size) == (row.id, row.location, row.size)
     assert example.prefix == row.prefix
