@@ -171,9 +171,9 @@ def test_a_training_that_learns_lowers_the_loss_of_its_examples(
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [
-        (Schedule.linear, [1 / 3, 2 / 3, 1.0, 0.75, 0.5, 0.25]),
-        (Schedule.cosine, [1 / 3, 2 / 3, 1.0, 0.8536, 0.5, 0.1464]),
-        (Schedule.constant, [1 / 3, 2 / 3, 1.0, 1.0, 1.0, 1.0]),
+        (Schedule.linear, [1 / 3, 0.5, 1.0, 0.75, 0.5, 0.25]),
+        (Schedule.cosine, [1 / 3, 0.5, 1.0, 0.8536, 0.5, 0.1464]),
+        (Schedule.constant, [1 / 3, 0.5, 1.0, 1.0, 1.0, 1.0]),
     ],
 )
 def test_the_learning_rate_warms_up_and_then_follows_its_schedule(
