@@ -65,7 +65,8 @@ class TrainingConfig:
     """Learning rate after warm-up (transformers: lr_scheduler_type); cosine and linear decay to
     zero."""
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.05
-    """Share of all steps during which the learning rate rises linearly from zero."""
+    """Share of all steps during which the learning rate rises linearly from zero; the first step is
+    above it."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Global norm to which gradients are clipped (transformers' max_grad_norm)."""
     label_smoothing: Annotated[float, Ge(0), Le(0.999)] = 0.0

@@ -186,10 +186,10 @@ def test_an_export_that_does_not_fit_on_the_gpu_runs_on_the_cpu(
     )
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2 * free))
     assert export_settings(model, Dtype.fp32).device is Device.auto
-    assert not caplog.messages
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free - 2, 2 * free))
     assert export_settings(model, Dtype.fp32).device is Device.cpu
-    [message] = caplog.messages
+    [message] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert "the export needs about" in message
     assert "so it runs on the CPU" in message
     with pytest.raises(ModelError, match=r"model\.device=cuda: .* Set model\.device=cpu"):
