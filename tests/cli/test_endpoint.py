@@ -14,8 +14,16 @@ import pytest
 from PIL import Image
 
 from palitune import __main__ as program
+from palitune.data.sources.embedded import Handwriting
+from palitune.errors import EndpointError
+from palitune.evaluation import endpoint
 
 DATA = ["task=ocr", "data=handwriting", "evaluation.num_workers=0", "evaluation.max_samples=24"]
+
+
+PNG = base64.b64encode(
+    (Handwriting().resolved_path() / "images/test-0001.png").read_bytes()
+).decode()
 
 
 class Server(ThreadingHTTPServer):
@@ -23,6 +31,8 @@ class Server(ThreadingHTTPServer):
 
     answers: dict[tuple[bytes, str], str]
     status = 200
+    refusals = 0
+    """Requests that are still refused with status 503."""
     seen: list[dict[str, Any]]
     authorization: set[str | None]
 
@@ -40,7 +50,9 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.server.answers.get((key, text["text"]), "?")
         choice = {"message": {"content": answer + "<eos>"}, "finish_reason": "stop"}
         content = json.dumps({"choices": [choice]} if self.path == "/v1/chat/completions" else {})
-        self.send_response(self.server.status)
+        busy = self.server.refusals > 0
+        self.server.refusals -= busy
+        self.send_response(503 if busy else self.server.status)
         self.end_headers()
         self.wfile.write(content.encode())
 
@@ -169,3 +181,15 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     assert program.run(["evaluate", *DATA, *settings]) == 2
     assert message in capfd.readouterr().err
+
+
+def test_a_busy_server_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_PAUSES", (0.0, 0.0, 0.0))
+    body = {"messages": [{"content": [{"image_url": {"url": f"data:,{PNG}"}}, {"text": "x"}]}]}
+    url = f"http://127.0.0.1:{server.server_port}/v1/chat/completions"
+    server.refusals = 3
+    assert "choices" in endpoint._post(url, body)
+    assert len(server.seen) == 4
+    server.refusals = 4
+    with pytest.raises(EndpointError, match="status 503"):
+        endpoint._post(url, body)

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 API_KEY_VARIABLE = "OPENAI_API_KEY"
 TIMEOUT_SECONDS = 600
+_BUSY = (429, 503)
+"""Statuses of a server that has too much to do."""
+_PAUSES = (0.2, 1.0, 5.0)
+"""Seconds before each further attempt, if the server is busy or closed the connection."""
 _EOS = "<eos>"
 _SHOWN_DIFFERENCES = 3
 _MAX_ANSWER_LENGTH = 60
@@ -107,20 +112,35 @@ def _post(url: str, body: dict[str, Any]) -> Any:
     if key := os.environ.get(API_KEY_VARIABLE):
         headers["Authorization"] = f"Bearer {key}"
     request = Request(url, json.dumps(body).encode(), headers)
-    try:
-        with urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            return json.load(response)
-    except HTTPError as error:
+    for pause in (*_PAUSES, None):
+        try:
+            with urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+                return json.load(response)
+        except (HTTPError, URLError, OSError, ValueError) as error:
+            if pause is None or not _is_temporary(error):
+                raise _endpoint_error(url, error) from error
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Return whether a server may answer the same request a little later."""
+    if isinstance(error, HTTPError):
+        return error.code in _BUSY
+    return isinstance(getattr(error, "reason", error), ConnectionResetError)
+
+
+def _endpoint_error(url: str, error: Exception) -> EndpointError:
+    if isinstance(error, HTTPError):
         detail = error.read(300).decode("utf-8", "replace")
-        raise EndpointError(
+        return EndpointError(
             f"{url} refused a request with status {error.code} ({detail}). Check endpoint_model, "
             f"the server's log, and the API key in {API_KEY_VARIABLE}."
-        ) from error
-    except (URLError, OSError, ValueError) as error:
-        raise EndpointError(
-            f"{url} cannot be reached or gives no JSON ({error}). Start the server, or set "
-            "endpoint to its address up to /v1."
-        ) from error
+        )
+    return EndpointError(
+        f"{url} cannot be reached or gives no JSON ({error}). Start the server, or set endpoint to "
+        "its address up to /v1."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

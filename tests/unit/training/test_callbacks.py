@@ -68,10 +68,10 @@ def test_a_training_of_few_steps_is_warned_about(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     start(tmp_path, 99)
-    assert "the training has only 99 steps" in caplog.text
+    assert "the training has only 99 steps, which rarely suffices" in caplog.text
     caplog.clear()
     start(tmp_path, 100)
-    assert caplog.text == ""
+    assert "which rarely suffices" not in caplog.text
 
 
 def test_the_loss_stays_beside_the_bar_after_a_validation() -> None:
