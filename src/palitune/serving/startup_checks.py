@@ -1,13 +1,14 @@
 """Checks of a loaded model before it serves: tokens and mask, and its stored predictions."""
 
 import io
-import json
+import os
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
+from palitune.codec.parsing import parse_json
 from palitune.data.collator import Collator
 from palitune.data.images.io import EncodedImage
 from palitune.data.training_set import TrainingSample
@@ -55,12 +56,15 @@ def replay_predictions(
     """
     expected: list[str] = []
     questions: list[Question] = []
-    with file.open(encoding="utf-8") as lines:
-        for line in islice(lines, count):
-            record = json.loads(line)
-            if record["part"] in tasks and all(Path(path).is_file() for path in record["images"]):
-                expected.append(record["text"])
-                questions.append(_stored_question(record, tasks[record["part"]], settings))
+    try:
+        with file.open("rb") as lines:
+            for line in islice(lines, count):
+                record = parse_json(line)
+                if record["part"] in tasks and all(map(os.path.isfile, record["images"])):
+                    expected.append(record["text"])
+                    questions.append(_stored_question(record, tasks[record["part"]], settings))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        return f"stored predictions: not compared ({file} is damaged: {error})"
     if not questions:
         return f"stored predictions: none of {file} can be generated again (images are elsewhere)"
     try:

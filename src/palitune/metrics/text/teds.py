@@ -21,6 +21,7 @@ from palitune.metrics.base import (
     SeveralMeansMetric,
     check_references,
 )
+from palitune.metrics.text.tree_edit_distance import PostOrder, post_order, post_order_distance
 
 log = logging.getLogger(__name__)
 
@@ -142,77 +143,33 @@ def _parse_table(html: str) -> tuple[TableNode | None, int]:
 
 
 def _tree_edit_distance(first: TableNode, second: TableNode, structure_only: bool) -> float:
-    """Return the edit distance of two trees, keyroot by keyroot (Zhang and Shasha's names)."""
-    nodes_1, left_1, keyroots_1 = _post_order(first)
-    nodes_2, left_2, keyroots_2 = _post_order(second)
-    _check_steps((nodes_1, left_1, keyroots_1), (nodes_2, left_2, keyroots_2))
-    costs = [[_relabel_cost(a, b, structure_only) for b in nodes_2] for a in nodes_1]
-    # A leaf is deleted and inserted, or relabeled; other entries are overwritten.
-    trees = [[min(cost, 2.0) for cost in row] for row in costs]
-    for i in keyroots_1:
-        for j in keyroots_2:
-            start, other = left_1[i], left_2[j]
-            if start == i and other == j:
-                continue
-            # forest[x][y]: distance of the first x and the first y nodes of the two subtrees
-            width = j - other + 2
-            forest = [[float(y) for y in range(width)]]
-            for x in range(1, i - start + 2):
-                a = start + x - 1
-                above, row = forest[x - 1], [float(x)] * width
-                ends_left, first_row = left_1[a] == start, forest[left_1[a] - start]
-                tree_row, cost_row = trees[a], costs[a]
-                last = row[0]
-                for y in range(1, width):
-                    b = other + y - 1
-                    last = min(above[y], last) + 1
-                    if ends_left and left_2[b] == other:
-                        last = min(last, above[y - 1] + cost_row[b])
-                        tree_row[b] = last
-                    else:
-                        last = min(last, first_row[left_2[b] - other] + tree_row[b])
-                    row[y] = last
-                forest.append(row)
-    return trees[-1][-1]
+    """Return the edit distance of two tables; every deletion and insertion costs 1."""
+    one, two = post_order(first), post_order(second)
+    _check_steps(one, two)
+    return post_order_distance(
+        one,
+        two,
+        deletions=[1.0] * len(one.nodes),
+        insertions=[1.0] * len(two.nodes),
+        relabelings=[[_relabel_cost(a, b, structure_only) for b in two.nodes] for a in one.nodes],
+    )
 
 
-def _post_order(root: TableNode) -> tuple[list[TableNode], list[int], list[int]]:
-    """Return nodes in post-order, the leftmost leaf below each, and the keyroots."""
-    nodes: list[TableNode] = []
-    left: list[int] = []
-    stack: list[tuple[TableNode, int]] = [(root, -1)]  # a node, and the index of its first leaf
-    while stack:
-        node, leaf = stack.pop()
-        if leaf < 0 and node.children:
-            # All leaves below come after the nodes so far.
-            stack.append((node, len(nodes)))
-            stack += [(child, -1) for child in reversed(node.children)]
-            continue
-        left.append(len(nodes) if leaf < 0 else leaf)
-        nodes.append(node)
-    keyroots = {leaf: index for index, leaf in enumerate(left)}
-    return nodes, left, sorted(keyroots.values())
-
-
-def _check_steps(
-    first: tuple[list[TableNode], list[int], list[int]],
-    second: tuple[list[TableNode], list[int], list[int]],
-) -> None:
+def _check_steps(one: PostOrder[TableNode], two: PostOrder[TableNode]) -> None:
     """Raise TableTooLargeError if the comparison of two trees has too many steps.
 
     Every pair of subtrees below keyroots fills a table of their sizes, and comparing two cells
     reads the content of both.
     """
-    (nodes_1, left_1, keyroots_1), (nodes_2, left_2, keyroots_2) = first, second
-    cells_1 = sum(root - left_1[root] + 1 for root in keyroots_1)
-    cells_2 = sum(root - left_2[root] + 1 for root in keyroots_2)
-    content_1 = sum(len(node.content) for node in nodes_1)
-    content_2 = sum(len(node.content) for node in nodes_2)
-    steps = cells_1 * cells_2 + len(nodes_1) * content_2 + len(nodes_2) * content_1
+    cells_1 = sum(root - one.leftmost[root] + 1 for root in one.keyroots)
+    cells_2 = sum(root - two.leftmost[root] + 1 for root in two.keyroots)
+    content_1 = sum(len(node.content) for node in one.nodes)
+    content_2 = sum(len(node.content) for node in two.nodes)
+    steps = cells_1 * cells_2 + len(one.nodes) * content_2 + len(two.nodes) * content_1
     if steps > MAX_STEPS:
         raise TableTooLargeError(
-            f"tables of {len(nodes_1)} and {len(nodes_2)} elements take {steps} steps to compare, "
-            f"more than {MAX_STEPS}"
+            f"tables of {len(one.nodes)} and {len(two.nodes)} elements take {steps} steps to "
+            f"compare, more than {MAX_STEPS}"
         )
 
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from palitune.errors import ModelError
 from palitune.models.adapters.peft_layers import PEFT_PREFIX
+from palitune.models.adapters.stored_lora import CONFIG_FILE, read_adapter_config
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _log = logging.getLogger(__name__)
-
-CONFIG_FILE = "adapter_config.json"
 
 # transformers 4.52 moved the parts of PaliGemma below `model`.
 _FORMER_PARTS = (
@@ -37,13 +36,11 @@ def read_plain_config(folder: Path) -> dict[str, Any] | None:
     file = folder / CONFIG_FILE
     if not file.is_file():
         return None
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON ({error}). Copy the adapter again.") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise ModelError(f"{file}: peft_type must be LORA, got {kind}. Use a LoRA adapter.")
+    config = read_adapter_config(file)
+    if config.get("peft_type") != "LORA":
+        raise ModelError(
+            f"{file}: peft_type must be LORA, got {config.get('peft_type')}. Use a LoRA adapter."
+        )
     for key, accepted in {"modules_to_save": (None, []), "bias": (None, "none")}.items():
         if config.get(key) not in accepted:
             raise ModelError(

@@ -53,7 +53,7 @@ def read_lora_config(
     from peft import LoraConfig
 
     file = folder / CONFIG_FILE
-    settings = _read_json(file)
+    settings = read_adapter_config(file)
     supported = {field.name for field in fields(LoraConfig)}
     defaults = LoraConfig().to_dict() | {"init_lora_weights": True}
     for name, value in settings.items():
@@ -74,7 +74,8 @@ def read_lora_config(
     return LoraConfig(**config)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_adapter_config(file: Path) -> dict[str, Any]:
+    """Return the fields of adapter_config.json. Raises ModelError if it is no JSON object."""
     try:
         if not file.is_file() or file.stat().st_size > _MAX_BYTES:
             raise ValueError(f"not a file of at most {_MAX_BYTES} bytes")
