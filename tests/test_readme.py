@@ -1,4 +1,4 @@
-"""Every command of the README runs, with the embedded sizes where it would need a download."""
+"""Every command of README and site runs, with the embedded sizes where it would need a download."""
 
 import re
 import shlex
@@ -15,17 +15,19 @@ from palitune.sweeps.runner import Outcome
 from support.toy_data import write_toy_coco, write_toy_jsonl
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+IN_ORDER = ["README.md", "docs/start/*.md", "docs/guides/*.md", "docs/[bmr]*/*.md"]
+PAGES = [page for pattern in IN_ORDER for page in sorted(ROOT.glob(pattern))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 SHORT = ["training.max_steps=2", "training.global_batch_size=2", "training.micro_batch_size=2"]
 SHORT += ["training.eval_max_samples=2"]
 FEW = ["evaluation.max_samples=2", "training.num_workers=0", "evaluation.num_workers=0"]
 
 
 def commands() -> list[str]:
-    """Every command line in a bash block, continuation lines joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    """Every command line in a bash block once, continuation lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line]
+    return list(dict.fromkeys(" ".join(line.split()) for line in lines if line))
 
 
 @pytest.fixture(scope="module")

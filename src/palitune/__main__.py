@@ -50,12 +50,18 @@ def run(argv: list[str]) -> int:
                 print(help.list_command(arguments, GROUPS))
             case ["copy", *arguments]:
                 print(help.copy_command(arguments))
+            case ["schema", *arguments]:
+                print(help.schema_command(arguments))
+            case ["completion", *arguments]:
+                from palitune.cli.completion import completion_command
+
+                print(completion_command(arguments))
             case [name, *arguments] if name in catalog.recipes():
                 return _launch_recipe(name, arguments)
             case [name, *_]:
                 from palitune.config.aliases import RECIPE_ALIASES
 
-                names = [*catalog.recipes(), "list", "copy"]
+                names = [*catalog.recipes(), "list", "copy", "schema", "completion"]
                 raise ConfigError(
                     unknown_choice("recipe", name, names, RECIPE_ALIASES.get(name.lower()))
                 )

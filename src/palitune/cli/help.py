@@ -1,5 +1,6 @@
-"""Help texts of the program and the commands `palitune list` and `palitune copy`."""
+"""Help texts of the program and the commands `palitune list`, `copy` and `schema`."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,7 +29,9 @@ palitune RECIPE key=value ...
 
 palitune RECIPE --help             options and settings of a recipe
 palitune list [GROUP [OPTION]]     option groups, options of a group, settings of an option
-palitune copy RECIPE FILE          copy a recipe to a file of your own and edit it"""
+palitune copy RECIPE FILE          copy a recipe to a file of your own and edit it
+palitune schema RECIPE             JSON schema of its configuration, for editors
+palitune completion SHELL          completion for bash, zsh or fish"""
 
 
 def recipe_help(
@@ -114,6 +117,17 @@ def _format_field_doc(group: str, doc: FieldDoc) -> str:
 
 def _format_description(doc: FieldDoc) -> str:
     return f"{doc.description} ({doc.range})".lstrip() if doc.range else doc.description
+
+
+def schema_command(argv: list[str]) -> str:
+    """Return the JSON schema of a recipe's configuration."""
+    from palitune.config.schema import recipe_schema
+
+    if len(argv) != 1:
+        raise ConfigError("palitune schema needs a recipe, e.g. palitune schema finetune")
+    if argv[0] not in recipes():
+        raise ConfigError(unknown_choice("recipe", argv[0], recipes()))
+    return json.dumps(recipe_schema(argv[0]), indent=2)
 
 
 def copy_command(argv: list[str]) -> str:
