@@ -271,8 +271,8 @@ def test_unlimited_nesting_is_an_error(tmp_path: Path) -> None:
             f"box must be four numbers, got [1, 2, 3]. Boxes are {BOX_DESCRIPTION}.",
         ),
         (
-            {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 42, 4]}]},
-            f"box must lie inside the image (40x30 px), got x1=42. Boxes are {BOX_DESCRIPTION}.",
+            {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 43, 4]}]},
+            f"box must lie inside the image (40x30 px), got x1=43. Boxes are {BOX_DESCRIPTION}.",
         ),
     ],
 )
