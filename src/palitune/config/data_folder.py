@@ -10,7 +10,6 @@ from palitune.config.recipes import DataRecipeConfig, RecipeConfig
 from palitune.data.recognition.resolve import RecognizedFolder, recognize_folder
 from palitune.errors import ConfigError
 
-
 _PLAIN = re.compile(r"[\w./-]+")
 """Values that need no quotes on the command line."""
 
@@ -18,7 +17,7 @@ _PLAIN = re.compile(r"[\w./-]+")
 def split_folder(
     schema: type[RecipeConfig], arguments: Sequence[str]
 ) -> tuple[str | None, list[str]]:
-    """Return the folder among the arguments of a recipe with data, and the other arguments.
+    """Return the folder among the arguments, and the other arguments.
 
     A folder is an argument without `=` that exists or has a slash.
 
@@ -30,8 +29,8 @@ def split_folder(
     folders = [text for text in arguments if _is_folder(text)]
     if len(folders) > 1:
         raise ConfigError(
-            f"{schema.name} takes one folder of data, got {', '.join(folders)}. To train on each of "
-            "them, write --multirun 'data.path=glob(PATTERN)'; on all together, data=mixture."
+            f"{schema.name} takes one folder of data, got {', '.join(folders)}. To train on each "
+            "of them, write --multirun 'data.path=glob(PATTERN)'; on all together, data=mixture."
         )
     return next(iter(folders), None), [text for text in arguments if text not in folders]
 

@@ -51,12 +51,14 @@ def recognize_folder(
     splits = _splits(path, layout, chosen)
     settings += [f"data.splits.{split}={file}" for split, file in splits.items() if file]
     settings += [text for text in layout.settings if text.startswith("data.")]
+    names = ", ".join(splits) or "those of the folder"
     if layout.data != "hub" and not {"validation", "test"} & splits.keys():
-        settings.append(f"data.validation_fraction={_validation_fraction(len(listing.images))}")
+        fraction = _validation_fraction(len(listing.images))
+        settings.append(f"data.validation_fraction={fraction}")
+        names += f", validation ({fraction:.0%} of its images)"
     settings.append(f"task={chosen}")
     if layout.tasks and chosen == layout.tasks[0]:
         settings += [text for text in layout.settings if text.startswith("task.")]
-    names = ", ".join(splits) or "the split train"
     description = f"{folder}: {layout.describe()}, splits: {names}, task: {chosen}"
     if layout.also and task is None:
         description += f" (the outlines fit task={layout.also}, too)"
@@ -149,8 +151,8 @@ def with_format_hint(error: DataError, source: Source) -> DataError:
     path = source.resolved_path()
     if source.name not in FORMAT_NAMES or not path.exists():
         return error
-    others = [x for x in recognize(list_folder(path)) if x.data != source.name]
-    if not others:
+    others = recognize(list_folder(path))
+    if not others or source.name in {layout.data for layout in others}:
         return error
     found = " and ".join(layout.describe() for layout in others[:2])
     settings = " or ".join(f"data={layout.data}" for layout in others[:2])
