@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from palitune.config.overrides import quote_value
+from palitune.config.overrides import parse_override, quote_value
 from palitune.config.recipes import DataRecipeConfig, RecipeConfig
 from palitune.data.recognition.resolve import RecognizedFolder, recognize_folder
 from palitune.errors import ConfigError
@@ -62,6 +62,23 @@ def folder_settings(
     pairs = (text.split("=", 1) for text in recognized.settings)
     settings = [f"{key}={_quoted(value)}" for key, value in pairs if key not in values]
     return [*settings, *overrides], recognized
+
+
+def recognize_data_path(
+    schema: type[RecipeConfig], overrides: Sequence[str], run_folder: str | None = None
+) -> list[str]:
+    """Return overrides with the settings that read `data.path`, if nothing else names the data.
+
+    Raises:
+        DataError: The folder fits no format, or several.
+    """
+    path = next((text for text in overrides if text.startswith("data.path=")), None)
+    others = [text for text in overrides if text != path]
+    names_data = any(text.startswith(("data=", "experiment=")) for text in others)
+    if path is None or names_data or run_folder or not issubclass(schema, DataRecipeConfig):
+        return list(overrides)
+    folder = str(parse_override(path).value())
+    return folder_settings(folder, others, has_other_config=False)[0]
 
 
 def equivalent_command(recipe: str, settings: Sequence[str], flags: Sequence[str] = ()) -> str:

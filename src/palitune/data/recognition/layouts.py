@@ -93,24 +93,26 @@ def _json_layouts(listing: Listing) -> Iterator[Layout]:
     if instances := by_kind.get("coco"):
         texts = "".join(map(listing.text, instances))
         has_masks = re.search(r'"segmentation"\s*:\s*(\{|\[\s*\[)', texts) is not None
-        tasks = ("detection", "caption") if "coco_captions" in by_kind else ("detection",)
-        files = (*instances, *by_kind.get("coco_captions", ()))
+        captions = by_kind.get("coco_captions", [])
+        tasks: tuple[str, ...] = ("detection", "caption") if captions else ("detection",)
+        files = (*instances, *captions)
         also = "segmentation" if has_masks else None
         yield Layout(data="coco", files=files, tasks=tasks, also=also)
-    elif captions := by_kind.get("coco_captions"):
+    elif captions := by_kind.get("coco_captions", []):
         yield Layout(data="coco", files=tuple(captions), tasks=("caption",))
     if exports := by_kind.get("label_studio"):
         yield _label_studio(listing, exports)
     if exports := by_kind.get("label_studio_min"):
         missing = "Export the project as JSON, not as JSON-MIN."
         yield Layout(data="label_studio", files=tuple(exports), tasks=(), missing=missing)
-    if files := by_kind.get("labelme"):
-        shapes = "".join(map(listing.text, files))
-        also = "segmentation" if re.search(r'"(polygon|mask|circle)"', shapes) else None
-        tasks = ("detection",)
-        yield Layout(data="labelme", files=tuple(files), tasks=tasks, also=also, split_files=False)
-    if files := by_kind.get("records"):
-        yield _record_layout(listing, files)
+    if shapes := by_kind.get("labelme"):
+        text = "".join(map(listing.text, shapes))
+        also = "segmentation" if re.search(r'"(polygon|mask|circle)"', text) else None
+        yield Layout(
+            data="labelme", files=tuple(shapes), tasks=("detection",), also=also, split_files=False
+        )
+    if records := by_kind.get("records"):
+        yield _record_layout(listing, records)
 
 
 def json_kind(text: str) -> str | None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
@@ -56,13 +57,17 @@ def list_folder(path: Path) -> Listing:
     """Return the listing of a folder, or of the folder of a file with this file only."""
     if path.is_file():
         return Listing((path.name,), lambda name: _read_ends(path.parent / name))
-    files = tuple(_walk(path, "", _MAX_DEPTH))[:_MAX_FILES]
+    files = tuple(islice(_walk(path, "", _MAX_DEPTH), _MAX_FILES))
     return Listing(files, lambda name: _read_ends(path / name))
 
 
 def _walk(root: Path, inside: str, depth: int) -> Iterator[str]:
     folders: list[str] = []
-    for entry in sorted(os.scandir(root / inside), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(root / inside), key=lambda entry: entry.name)
+    except OSError:  # a folder of another user; the annotations are elsewhere
+        entries = []
+    for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
         if entry.is_dir():

@@ -85,6 +85,8 @@ def choose_layout(
     if task is not None:
         fitting = [x for x in fitting if task in x.tasks or task == x.also] or fitting
     fitting = [layout for layout in fitting if not layout.missing] or fitting
+    if not fitting and layouts and data in FORMAT_NAMES:
+        raise DataError(_other_format_message(folder, str(data), layouts))
     if not fitting:
         raise DataError(_unrecognized_message(folder, listing, data))
     if len(fitting) > 1:
@@ -154,11 +156,13 @@ def with_format_hint(error: DataError, source: Source) -> DataError:
     others = recognize(list_folder(path))
     if not others or source.name in {layout.data for layout in others}:
         return error
+    return DataError(_other_format_message(str(path), source.name, others))
+
+
+def _other_format_message(folder: str, data: str, others: Sequence[Layout]) -> str:
     found = " and ".join(layout.describe() for layout in others[:2])
     settings = " or ".join(f"data={layout.data}" for layout in others[:2])
-    return DataError(
-        f"{path} is not {FORMAT_NAMES[source.name]}: it holds {found}. Set {settings}."
-    )
+    return f"{folder} is not {FORMAT_NAMES[data]}: it holds {found}. Set {settings}."
 
 
 def check_format(file: Path, source: Source) -> None:

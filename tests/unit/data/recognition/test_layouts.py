@@ -187,6 +187,12 @@ def test_what_is_missing_is_one_sentence(files: Files, why: str) -> None:
     assert why in str(caught.value)
 
 
+def test_a_chosen_format_that_the_folder_has_not_is_named_with_the_one_it_has() -> None:
+    with pytest.raises(DataError) as caught:
+        choose(LAYOUTS["LabelMe"][0], data="yolo")
+    assert str(caught.value) == "boats is not YOLO: it holds LabelMe (a.json). Set data=labelme."
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [("annotations/instances_train2017.json", "train"), ("valid/_annotations.coco.json",

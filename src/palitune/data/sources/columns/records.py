@@ -38,6 +38,7 @@ from palitune.data.sources.columns.objects import ObjectReader
 from palitune.data.sources.validation import (
     Faults,
     cached_header_reader,
+    collect,
     image_path,
     image_size,
     rows_or_errors,
@@ -163,15 +164,16 @@ class RecordReader:
             for column, parse in _CELL_PARSERS.items()
         }
         row_id = faults.catch(self._id, cells["id"], number, location)
-        attributes = {
-            name: faults.catch(_attribute_value, record, name, location) for name in self.attributes
-        }
+        attributes = faults.catch(self._attribute_values, record, location)
         images, size = faults.catch(self._image_paths_and_size, cells, location) or ((), None)
         if size is not None:
             values["instances"] = faults.catch(
                 self.object_reader.instances, cells["instances"], size, location
             )
         faults.raise_all()
+        assert row_id is not None
+        assert attributes is not None
+        assert size is not None
         return Row(
             id=row_id,
             images=images,
@@ -182,6 +184,10 @@ class RecordReader:
             attributes=attributes,
             **values,
         )
+
+    def _attribute_values(self, record: dict[str, Any], location: str) -> dict[str, str]:
+        values = collect(lambda name: _attribute_value(record, name, location), self.attributes)
+        return dict(zip(self.attributes, values, strict=True))
 
     def resolve_image(self, cell: Any, location: str) -> str | None:
         """Return the path of one image; None if the cell does not hold an image."""
