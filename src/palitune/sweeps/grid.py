@@ -26,7 +26,7 @@ class Grid:
         combinations = list(expand_sweep(request.overrides, request.config_dir))
         names = _job_folder_names([swept for _, swept in combinations])
         self.folder = Path(first_run.output_dir)
-        earlier = read_sweep_file(self.folder)
+        earlier = {_without_folder(job): job for job in read_sweep_file(self.folder)}
         for (overrides, swept), name in zip(combinations, names, strict=True):
             job = Job(overrides=overrides, label=",".join(swept), folder=self.folder / name)
             self.all_jobs.append(job)
@@ -36,11 +36,11 @@ class Grid:
                 job.state, job.error = "failed", str(error)
                 continue
             run = request.compose(recognized)
-            run.output_dir = str(self.folder / name)
-            output_dir = f"output_dir={quote_value(run.output_dir)}"
-            job.overrides = [*recognized, output_dir]
+            job.overrides = recognized
+            self._continue_job(job, earlier.get(_without_folder(job)), run)
+            run.output_dir = str(job.folder)
+            job.overrides = [*recognized, f"output_dir={quote_value(run.output_dir)}"]
             self.run_configs.append(run)
-            self._continue_job(job, earlier.get(name), run)
         self.num_jobs = sum(job.state == "waiting" for job in self.all_jobs)
 
     def jobs(self) -> Iterator[Job]:
@@ -48,8 +48,9 @@ class Grid:
 
     def _continue_job(self, job: Job, earlier: Job | None, run: RecipeConfig) -> None:
         """Skip a job that an earlier call has finished, and resume one that it has started."""
-        if earlier is None or list(earlier.overrides) != list(job.overrides):
+        if earlier is None:
             return
+        job.folder = earlier.folder
         if earlier.state == "done":
             job.state = "done"
         elif isinstance(run, Finetune) and run.training.resume is None:
@@ -60,6 +61,11 @@ class Grid:
 
     def finish(self) -> int:
         return print_summary(self.folder, self.all_jobs)
+
+
+def _without_folder(job: Job) -> tuple[str, ...]:
+    """Return the overrides of a job that do not depend on the other jobs."""
+    return tuple(text for text in job.overrides if not text.startswith("output_dir="))
 
 
 def _job_folder_names(swept: Sequence[Sequence[str]]) -> list[str]:

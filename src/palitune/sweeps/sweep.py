@@ -106,19 +106,19 @@ def write_sweep_file(folder: Path, recipe: str, jobs: Sequence[Job]) -> None:
     (folder / SWEEP_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def read_sweep_file(folder: Path) -> dict[str, Job]:
-    """Return the jobs of an earlier call by the name of their folder; none if there was none."""
+def read_sweep_file(folder: Path) -> list[Job]:
+    """Return the jobs of an earlier call; none if there was none."""
     try:
         records = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
-        return {
-            record["folder"]: Job(
+        return [
+            Job(
                 overrides=record["overrides"], label=record["label"],
                 folder=folder / record["folder"], state=record["state"], error=record["error"],
             )
             for record in records
-        }  # fmt: skip
+        ]  # fmt: skip
     except FileNotFoundError:
-        return {}
+        return []
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder / SWEEP_FILE} is damaged ({error}). Set another output_dir."
