@@ -96,7 +96,7 @@ class TimeLimitCallback(TrainerCallback):  # type: ignore[misc]
             return
         # The clocks of the processes differ, but they must stop at the same step.
         if collectives.any_rank(time.monotonic() - self._start >= self.max_seconds):
-            control.should_evaluate = True
+            control.should_evaluate = args.eval_strategy != "no"
             control.should_save = True
             control.should_training_stop = True
 

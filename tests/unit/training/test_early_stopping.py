@@ -103,11 +103,14 @@ def test_a_training_validates_saves_and_ends_after_its_hours(
     control = SimpleNamespace(should_evaluate=False, should_save=False, should_training_stop=False)
     state = SimpleNamespace(global_step=step, max_steps=40)
     callback = TimeLimitCallback(TrainingConfig(max_hours=max_hours))
-    clock = iter([1000.0, *[1000 + 60 * minutes] * 3])
+    clock = iter([0.0, 1000.0, *[1000 + 60 * minutes] * 3])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     callback.on_train_begin(None, state, control)
-    callback.on_step_end(None, state, control)
+    callback.on_step_end(SimpleNamespace(eval_strategy="epoch"), state, control)
     assert set(vars(control).values()) == {stops}
+    without_validation = SimpleNamespace(eval_strategy="no")
+    callback.on_step_end(without_validation, state, control)
+    assert (control.should_evaluate, control.should_save) == (False, stops)
 
 
 def test_an_end_by_time_is_described() -> None:

@@ -83,6 +83,9 @@ class CocoFile:
                     f"{self.annotation_location(annotation)}: image_id must be an image of the "
                     f"file, got {short_repr(image)}. Drop the annotation, or add its image."
                 )
+        for key, name in self.repeated_categories():
+            location = f"{self.file}, category id {key}"
+            yield LeftOut(f"categories named {name!r} like an earlier one, now one class", location)
         has_captions = any("caption" in annotation for annotation in self.annotations)
         image_folder = os.path.abspath(folder)
         yield from rows_or_errors(
@@ -90,6 +93,14 @@ class CocoFile:
             self.images,
             self.limits.left_out,
         )
+
+    def repeated_categories(self) -> Iterator[tuple[int | str, str]]:
+        """Yield id and name of each category that has the name of an earlier one."""
+        seen: set[str] = set()
+        for key, name in self.categories.items():
+            if name in seen:
+                yield key, name
+            seen.add(name)
 
     def image(self, entry: dict[str, Any], folder: str) -> tuple[str, Size, str]:
         """Return path, size and location of an image. Raises DataError if its size differs."""

@@ -1,6 +1,7 @@
 """Checks of images and annotation files that all formats share."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ HeaderReader = Callable[[str], "Header"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _MAX_COORDINATE = 1e9
 """Pixels that no image has; integers too long for a float stay out of the arithmetic."""
 _MAX_LISTED_FAULTS = 5
@@ -38,7 +40,17 @@ def image_size(read_header: HeaderReader, path: str, location: str) -> Size:
     try:
         return read_header(path).size
     except DataError as error:
-        raise DataError(f"{location}: {error}") from error
+        raise DataError(f"{location}: {error}{_other_case_hint(path)}") from error
+
+
+def _other_case_hint(path: str) -> str:
+    """Return a sentence about a file that differs from a missing one only in case."""
+    folder, name = os.path.split(path)
+    if os.path.exists(path) or not os.path.isdir(folder):
+        return ""
+    names = (entry for entry in os.listdir(folder) if entry.casefold() == name.casefold())
+    found = next(names, None)
+    return f". There is {found}, which differs in case; use one spelling." if found else ""
 
 
 def image_path(folder: str, name: str, location: str) -> str:
@@ -48,6 +60,13 @@ def image_path(folder: str, name: str, location: str) -> str:
             f"{location}: image must be a path relative to the data, got the URL {name!r}. "
             "Download the images."
         )
+    if _WINDOWS_DRIVE.match(name):
+        raise DataError(
+            f"{location}: image must be a path relative to the data, got the Windows path "
+            f"{name!r}. Write the part below the folder of the data."
+        )
+    if "\\" in name and not os.path.exists(os.path.join(folder, name)):
+        name = name.replace("\\", "/")  # a relative path that was written on Windows
     return os.path.normpath(os.path.join(folder, name))
 
 

@@ -22,12 +22,14 @@ from palitune.report.tables import TextTable
 ALL_DOMAINS = "all"
 _MIN_DATA_SETS = 3
 """Number of data sets from which the mean gets an interval."""
+_DETAILS = 2
+"""Level of metrics that are details; see `MetricValue.detail_level`."""
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class DomainSummary:
-    """One headline metric over the data sets of a domain."""
+    """One main metric over the data sets of a domain."""
 
     domain: str
     metric: str
@@ -54,7 +56,7 @@ class DomainSummary:
 
 
 def compare_domains(folders: Sequence[str], file: Path, *, samples: int) -> list[DomainSummary]:
-    """Summarize the headline metrics of runs by domain, all data sets together first.
+    """Summarize the main metrics of runs by domain, all data sets together first.
 
     Args:
         folders: Run folders and folders of sweeps, one run for each data set.
@@ -83,7 +85,7 @@ def compare_domains(folders: Sequence[str], file: Path, *, samples: int) -> list
     grouped: dict[tuple[str, str], list[tuple[str, MetricValue]]] = {}
     for name, run in by_data_set.items():
         for metric in metric_values(run.metrics):
-            if metric.detail_level == 0:
+            if metric.detail_level < _DETAILS:
                 for domain in (ALL_DOMAINS, domains[name]):
                     grouped.setdefault((domain, metric.name), []).append((name, metric))
     return [

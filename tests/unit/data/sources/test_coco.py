@@ -373,3 +373,14 @@ def test_an_invalid_segmentation_is_an_error_with_masks_only(
     [bad] = rows_of(tmp_path, content, masks=True)
     assert isinstance(bad, DataError)
     assert str(bad).startswith(f"{tmp_path}/train.json, annotation id 5: {why}")
+
+
+def test_categories_of_one_name_are_one_class_and_counted(tmp_path: Path, content: Content) -> None:
+    content["categories"].append({"id": 9, "name": "buoy"})
+    record, row = rows_of(tmp_path, content)
+    assert isinstance(record, LeftOut)
+    assert str(record).endswith(
+        "category id 9: categories named 'buoy' like an earlier one, now one class"
+    )
+    assert isinstance(row, Row)
+    assert row.classes == ("buoy", "boat")
