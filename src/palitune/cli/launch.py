@@ -18,6 +18,7 @@ from palitune.config.overrides import expand_positional
 from palitune.config.preflight import check_run, judge_on_validation
 from palitune.config.recipes import (
     Align,
+    DataRecipeConfig,
     Evaluate,
     Finetune,
     ModelRecipeConfig,
@@ -71,7 +72,13 @@ def launch(
         if arguments.help:
             defaults, config_dir = default_options(schema), arguments.config_dir
             positional = schema.positional_field
-            print(recipe_help(prog, schema.name, schema, defaults, positional, config_dir))
+            takes_folder = issubclass(schema, DataRecipeConfig)
+            print(
+                recipe_help(
+                    prog, schema.name, schema, defaults, positional, config_dir,
+                    takes_folder=takes_folder,
+                )
+            )  # fmt: skip
             return 0
         overrides = _expand_folder(
             schema, expand_positional(schema, arguments.overrides), arguments

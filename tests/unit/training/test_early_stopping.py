@@ -103,7 +103,7 @@ def test_a_training_validates_saves_and_ends_after_its_hours(
     control = SimpleNamespace(should_evaluate=False, should_save=False, should_training_stop=False)
     state = SimpleNamespace(global_step=step, max_steps=40)
     callback = TimeLimitCallback(TrainingConfig(max_hours=max_hours))
-    clock = iter([0.0, 1000.0, *[1000 + 60 * minutes] * 3])
+    clock = iter([1000.0, *[1000 + 60 * minutes] * 3])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     callback.on_train_begin(None, state, control)
     callback.on_step_end(SimpleNamespace(eval_strategy="epoch"), state, control)
