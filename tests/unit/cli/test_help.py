@@ -25,7 +25,7 @@ def test_the_help_of_a_recipe_marks_defaults_and_describes_settings() -> None:
     text = help.recipe_help("palitune finetune", "finetune", Finetune, default_options(Finetune))
     assert "full [lora] qlora" in text
     assert re.search(r"  search_space +\[lora\] optimizer\n", text)
-    assert re.search(r"coco handwriting .*\(required\)", text)
+    assert re.search(r"coco csv cvat handwriting .*\(required\)", text)
     assert "  seed=0 " in text
     assert "--multirun" in text
 

@@ -210,19 +210,16 @@ def test_a_sweep_over_folders_recognizes_each_and_a_failed_one_does_not_stop_the
     assert "sweep: 2 of 3 jobs done" in capsys.readouterr().out
 
 
-def test_the_same_sweep_again_runs_only_the_jobs_that_did_not_finish(
-    domains: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert run_domains(monkeypatch, FakeRunner([(1, "palitune: no memory")])) == FAILED
-    (domains / "notes" / "a.txt").unlink()
-    (domains / "notes").rmdir()
+def test_the_same_sweep_again_runs_only_the_jobs_that_did_not_finish(sweep: Any) -> None:
+    overrides = ["adapter.rank=4,8", "output_dir=all"]
+    assert sweep(FakeRunner([(1, "palitune: no memory")]), *overrides) == FAILED
     runner = FakeRunner()
-    assert run_domains(monkeypatch, runner) == 0
-    [command] = runner.commands
-    assert settings(command)["data.path"] == "domains/boats"
-    assert settings(command)["training.resume"] == "auto"
+    assert sweep(runner, "adapter.rank=2,4,8", "output_dir=all") == 0
+    first, second = map(settings, runner.commands)
+    assert (first["adapter.rank"], first.get("training.resume")) == ("2", None)
+    assert (second["adapter.rank"], second["training.resume"]) == ("4", "auto")
     runner = FakeRunner()
-    assert run_domains(monkeypatch, runner) == 0
+    assert sweep(runner, *overrides) == 0
     assert runner.commands == []
 
 

@@ -11,6 +11,8 @@ from palitune.data.sources.folders import IMAGE_EXTENSIONS
 
 _MAX_FILES = 500_000
 """Names that are listed; recognition needs only some of each kind."""
+_MAX_PROBES = 20
+"""Files of one kind that are read in a folder; COCO has eight annotation files in one."""
 _MAX_DEPTH = 6
 _HEAD_BYTES, _TAIL_BYTES = 1 << 16, 1 << 17
 
@@ -37,7 +39,7 @@ class Listing:
         return self.with_suffix(*IMAGE_EXTENSIONS)
 
     def probes(self, *suffixes: str) -> Iterator[str]:
-        """Yield the files with one of the extensions, but at most three of each folder.
+        """Yield the files with one of the extensions, but only the first of each folder.
 
         Folders with a file per image have thousands of one kind.
         """
@@ -45,7 +47,7 @@ class Listing:
         for name in self.with_suffix(*suffixes):
             folder = name.rpartition("/")[0]
             count[folder] = count.get(folder, 0) + 1
-            if count[folder] <= 3:
+            if count[folder] <= _MAX_PROBES:
                 yield name
 
     def count_in(self, folder: str, *suffixes: str) -> int:

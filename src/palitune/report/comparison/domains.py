@@ -127,10 +127,10 @@ def domain_table(summaries: Sequence[DomainSummary]) -> TextTable:
         rows.append([
             entry.domain, entry.metric, str(len(entry.values)),
             _mean(entry, entry.values), _mean(entry, entry.changes, "+"),
-            f"{format_number(entry.metric, worst_value)} ({entry.worst})",
+            format_number(entry.metric, worst_value), entry.worst,
         ])  # fmt: skip
-    columns = ["domain", "metric", "data sets", "mean", "mean change", "worst"]
-    note = "in brackets: 95 % confidence interval of the mean over data sets"
+    columns = ["domain", "metric", "n", "mean", "change", "worst", "data set"]
+    note = "n data sets; in brackets: 95 % confidence interval of the mean over data sets"
     return TextTable(columns, rows, note, "By domain")
 
 

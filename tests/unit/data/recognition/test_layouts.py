@@ -124,7 +124,11 @@ AMBIGUOUS: dict[str, tuple[Files, str, dict[str, str]]] = {
         {"data": "yolo"},
     ),
     "objects and captions": (
-        {"annotations/instances_val.json": COCO, "annotations/captions_val.json": CAPTIONS},
+        {
+            f"annotations/{kind}_{split}.json": text
+            for kind, text in (("captions", CAPTIONS), ("instances", COCO))
+            for split in ("test", "train", "val")
+        },
         "but its task is not clear. Add task=detection or task=caption.",
         {"task": "caption"},
     ),
