@@ -354,6 +354,9 @@ class Compare(RecipeConfig):
     """Folder or label of the run that the others are compared to; null: the first."""
     bootstrap_samples: Annotated[int, Ge(0)] = 1000
     """Bootstrap samples for the 95 % confidence interval of each difference; 0: no intervals."""
+    domains: str | None = None
+    """CSV file of data sets and their domains, `boats,sea` in each line, by the name of the folder
+    of the data: the runs are summarized by domain instead of compared one by one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -253,6 +253,7 @@ def iterate_examples(
             if isinstance(row, DataError):
                 raise row
             _check_id(row, location_by_id)
+            _check_labels(row)
             example = _make_example(row, task, allow_missing_references and not has_references)
             _check_encodable(example)
             if has_references is None:
@@ -290,6 +291,16 @@ def _check_id(row: Row, location_by_id: dict[str, str]) -> None:
         raise DuplicateIdError(
             f"{row.location}: id {row.id!r} is already used at {first}; ids must be unique, change "
             "it or leave the column out"
+        )
+
+
+def _check_labels(row: Row) -> None:
+    """Raise DataError for a line break in a class name: it would end the prompt."""
+    names = (*(row.classes or ()), *(instance.label for instance in row.instances or ()))
+    if "\n" in "".join(names):
+        [name, *_] = (name for name in names if "\n" in name)
+        raise DataError(
+            f"{row.location}: class name {name!r} must be one line, got a line break. Rename it."
         )
 
 

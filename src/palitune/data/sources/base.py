@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Interval
 
+from palitune.data.sources.box_formats import BoxClipping
 from palitune.data.sources.split_files import (
     SPLITS,
     canonical_split,
@@ -64,6 +65,10 @@ class Source(Data):
     """Fraction of `train` that becomes `validation`; rows of one image stay together."""
     max_bad_rows: Annotated[int, Ge(0)] = 0
     """Number of invalid rows per split to skip and list; more than this stops the run."""
+
+    clip_boxes: BoxClipping = BoxClipping.edge
+    """Boxes beyond the edge of the image that are clipped and counted: edge (those up to 2 px or
+    1 % of the side beyond it) | all | none. Other boxes beyond the edge are invalid."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data")

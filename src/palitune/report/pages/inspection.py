@@ -15,6 +15,7 @@ from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import encode_image
 from palitune.report.naming import model_display_name
 from palitune.report.pages.cards import ExampleCard, plain_text
+from palitune.report.plots.density_map import DensityMap, draw_density_map
 from palitune.report.rendering import write_page
 from palitune.report.run_writer import write_json
 from palitune.report.tables import TextTable, relative_to_max
@@ -78,7 +79,11 @@ def _write_page(
         ],
         "warnings": warnings,
         "overview": overview_table(splits),
-        "parts": [(part, list(_part_tables(of_part))) for part, of_part in by_part.items()],
+        "bad_rows": _bad_row_table(splits),
+        "parts": [
+            (part, list(_part_tables(of_part)), list(_density_maps(of_part)))
+            for part, of_part in by_part.items()
+        ],
         "cards": cards,
     }
     return write_page(file, "inspection.html", content, script="page.js")
@@ -106,6 +111,29 @@ def _overview_cells(statistics: dict[str, Any]) -> tuple[str, ...]:
         f"{tokens['example']['median']:.0f}…{tokens['example']['max']:.0f}" if tokens else "",
         f"{tokens['over_max_length']:.1%}" if tokens else "",
     )
+
+
+def _bad_row_table(splits: Sequence[SplitReport]) -> TextTable | None:
+    """Return the bad rows of all splits by cause; None if there are none."""
+    rows = [
+        (group.cause, f"{split.component}, {split.split}", f"{group.count:,}", group.messages[0])
+        for split in splits
+        for group in split.bad_row_groups[:MAX_CLASSES]
+    ]
+    columns = ("cause", "split", "rows", "the first")
+    return TextTable(columns, rows, title="Bad rows by cause") if rows else None
+
+
+def _density_maps(splits: Sequence[SplitReport]) -> Iterator[DensityMap]:
+    """Yield maps of the centers and sizes of the objects of each split."""
+    for split in splits:
+        objects = split.stats["objects"]
+        if objects and objects["objects"]:
+            yield draw_density_map(f"Centers of boxes, {split.split}", objects["centers"], "x", "y")
+            yield draw_density_map(
+                f"Sizes of boxes, {split.split}", objects["widths_and_heights"],
+                "width / image width", "height / image height",
+            )  # fmt: skip
 
 
 def _part_tables(splits: list[SplitReport]) -> Iterator[TextTable]:
