@@ -13,8 +13,7 @@ from palitune.errors import DataError
 from palitune.records import Example, Instance, Prediction, value_to_json
 from palitune.report.coco_results import CocoResults
 from palitune.report.images.drawing import draw_instances, upscaled_size
-from palitune.report.images.image_grid import load_image_grid
-from palitune.report.images.inline import encode_image
+from palitune.report.images.example_images import encode_objects
 from palitune.report.pages.cards import ExampleCard, format_instances, plain_text
 from palitune.report.predictions_csv import FieldTable, format_confidences
 from palitune.report.rendering import write_page
@@ -30,8 +29,6 @@ DRAWN_FOLDER = "drawn"
 """Folder of the drawn images."""
 MAX_LISTED = 20
 """Maximum number of labels or answers in the table, the most frequent ones."""
-_MAX_SHORT_SIDE = 560
-"""Maximum pixels of the shorter side of an image on the page."""
 _JPEG_QUALITY = 92
 
 
@@ -102,10 +99,8 @@ class PredictionWriter:
             image = open_image(example.images[0])
             _save_image(_draw_upscaled(image, instances), self.folder / DRAWN_FOLDER / example.id)
         if on_page:
-            image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
-            if instances:
-                image = draw_instances(image, instances, size=example.size)
-            self.cards.append(_prediction_card(example, prediction, image, instances, status))
+            card = _prediction_card(example, prediction, instances, status, self.folder)
+            self.cards.append(card)
 
     def write_outputs(self, facts: Iterable[tuple[str, str]]) -> Path:
         """Write COCO results, skipped images and the page, after all predictions.
@@ -249,9 +244,9 @@ def _save_image(image: "Image", file: Path) -> None:
 def _prediction_card(
     example: Example,
     prediction: Prediction,
-    image: "Image",
     instances: tuple[Instance, ...],
     status: str,
+    folder: Path,
 ) -> ExampleCard:
     labels = tuple(dict.fromkeys(instance.label for instance in instances))
     count = f"{len(instances)} object{'s' * (len(instances) != 1)}"
@@ -269,7 +264,8 @@ def _prediction_card(
         grade={"malformed": "malformed", "cut off": "partial"}.get(status, ""),
         badge=count if status == "with objects" else status,
         labels=labels,
-        images=(encode_image(image, alt),),
+        file_name=Path(example.images[0]).name,
+        images=(encode_objects(example, instances, alt, folder),),
         prefix=example.prefix,
         texts=(plain_text("answer", str(prediction.value)),) if is_text else (),
         details=tuple(entry for entry in details if entry[1]),

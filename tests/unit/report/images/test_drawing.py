@@ -149,14 +149,14 @@ def test_a_small_image_is_enlarged(tmp_path: Path) -> None:
 def label_positions(image: Image.Image, instances: list[Instance]) -> list[Box]:
     """Draw instances and return the positions of their labels."""
     positions: list[Box] = []
-    place_label = drawing._place_label
+    place_label = drawing.place_label
 
-    def recording_place_label(*args: Any) -> Box:
+    def recordingplace_label(*args: Any) -> Box:
         positions.append(place_label(*args))
         return positions[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_place_label", recording_place_label)
+        patch.setattr(drawing, "place_label", recordingplace_label)
         draw_instances(image, instances)
     return positions
 
