@@ -3,7 +3,6 @@
 Format: https://labelstud.io/guide/predictions. Positions are percents of the image.
 """
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from palitune.codec.outlines import mask_outlines
+from palitune.codec.parsing import format_json
 from palitune.paths import write_atomically
 from palitune.records import Example, Instance, Size, Value
 
@@ -29,8 +29,7 @@ def write_label_studio(
     """
     tasks = [_task(number, *entry, model) for number, entry in enumerate(predictions, 1)]
     with write_atomically(folder / "tasks.json") as temporary:
-        text = json.dumps(tasks, ensure_ascii=False, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(format_json(tasks, indent=1) + "\n", encoding="utf-8")
     has_text = any(isinstance(value, str) for _, value in predictions)
     ET.ElementTree(_interface(classes, has_text)).write(folder / "config.xml", encoding="utf-8")
 

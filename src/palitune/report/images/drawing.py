@@ -203,7 +203,7 @@ def _draw_label(
     canvas: "ImageDraw", instance: Instance, box: Box, size: Size, occupied: list[Box]
 ) -> None:
     """Write label and score next to the box, where they overlap other labels least."""
-    font = _load_font(max(13, round(min(max(size) / 48, min(size) / 12))))
+    font = load_font(max(13, round(min(max(size) / 48, min(size) / 12))))
     text = _replace_missing_glyphs(label_text(instance), font)
     text = _truncate_to_width(text, size[0], canvas, font)
     if not text:
@@ -268,7 +268,7 @@ def _clamp_box(box: Box, size: Size) -> Box:
 
 
 @cache
-def _load_font(pixels: int) -> "FreeTypeFont":
+def load_font(pixels: int) -> "FreeTypeFont":
     """Return the first installed font of `FONTS`, or the ASCII font that Pillow includes."""
     from PIL import ImageFont
 
@@ -298,7 +298,7 @@ def _draw_placeholder(message: str, path: str, size: Size) -> "Image":
     canvas = ImageDraw.Draw(blank)
     canvas.rectangle((0, 0, blank.width - 1, blank.height - 1), outline=(120, 128, 140), width=2)
     center = (blank.width / 2, blank.height / 2)
-    font = _load_font(15)
+    font = load_font(15)
     name = _replace_missing_glyphs(escape_unprintable(Path(path).name)[-32:], font)
     text = f"{message}\n{name}"
     canvas.text(center, text, fill=(60, 66, 76), font=font, anchor="mm", align="center")

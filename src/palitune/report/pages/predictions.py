@@ -1,12 +1,12 @@
 """Write predictions on new images: JSON lines, COCO results, drawn images and a page."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.codec.parsing import format_json
 from palitune.distributed import collectives
 from palitune.distributed.terminal import print_line
 from palitune.errors import DataError
@@ -202,7 +202,7 @@ def write_prediction_report(
                 writer.skipped.append(str(output))
                 continue
             kept += [output] * keep
-            file.write(json.dumps(writer.add(*output), ensure_ascii=False) + "\n")
+            file.write(format_json(writer.add(*output)) + "\n")
             file.flush()
     task = f"{task_prompt.task.name} ({task_prompt.reason})"
     page = writer.write_outputs([*facts, ("prompt", task_prompt.prompt), ("task", task)])

@@ -15,6 +15,7 @@ from palitune.report.pages import confusion_tables, example_selection, sampled_a
 from palitune.report.pages.cards import ExampleCard
 from palitune.report.pages.example_cards import build_example_card
 from palitune.report.plots import score_plots, training_curves
+from palitune.report.plots.results_image import write_results_image
 from palitune.report.rendering import write_page
 from palitune.report.run_reader import RunFolder, read_run_folder
 
@@ -41,7 +42,7 @@ class PartReport:
 
 
 def write_run_report(folder: Path) -> Path:
-    """Write `report.html` into a run folder from the files of that folder; return its path.
+    """Write `report.html` and `results.png` from the files of a run folder; return the page's path.
 
     Raises:
         DataError: `metrics.json` is missing or a file cannot be read.
@@ -51,6 +52,8 @@ def write_run_report(folder: Path) -> Path:
     run = read_run_folder(folder)
     values = metric_values(_add_malformed_rates(run))
     parts = _build_parts(run, values)
+    charts = training_curves.training_charts(run.history)
+    write_results_image(folder / "results.png", _page_title(run, values), values, charts)
     content: dict[str, Any] = {
         "run": run,
         "title": _page_title(run, values),
@@ -61,10 +64,7 @@ def write_run_report(folder: Path) -> Path:
         "bar_length": _bar_length,
         "has_intervals": any(interval for metric in values for interval in metric.intervals),
         "has_before": run.metrics.get("before") is not None,
-        "charts": [
-            (chart, Markup(training_curves.draw_chart(chart)))
-            for chart in training_curves.training_charts(run.history)
-        ],
+        "charts": [(chart, Markup(training_curves.draw_chart(chart))) for chart in charts],
         "sampled": sampled_answers.cards_by_step(run.samples),
         "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
         "confusions": [part.confusion for part in parts if part.confusion],

@@ -99,12 +99,18 @@ def _titles_by_line(lines: Iterable[tuple[str, str]]) -> list[list[str]]:
     return list(parts.values())
 
 
+def chart_area(chart: Chart) -> PlotArea:
+    """Return the plot area of a chart, with round limits of its vertical axis."""
+    points = [point for series in chart.series for point in series.points]
+    values = axis_ticks(*_axis_range([y for _, y in points]), 4)
+    steps = [x for x, _ in points]
+    return PlotArea((min(steps), max(steps)), (values[0], values[-1]))
+
+
 def draw_chart(chart: Chart) -> str:
     """Draw a chart as an `<svg>` element; its colors are the CSS classes `line-0`, `line-1`, ..."""
-    points = [point for series in chart.series for point in series.points]
-    span = min(x for x, _ in points), max(x for x, _ in points)
-    values = axis_ticks(*_axis_range([y for _, y in points]), 4)
-    area = PlotArea(span, (values[0], values[-1]))
+    area = chart_area(chart)
+    span, values = area.x_range, axis_ticks(*area.y_range, 4)
     lines = [_draw_line(chart, series, index, area) for index, series in enumerate(chart.series)]
     steps = axis_ticks(*span, 5, inside=True)
     return svg_element(
