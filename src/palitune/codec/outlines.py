@@ -103,4 +103,6 @@ def _distances(points: "Polygon", start: "Polygon", end: "Polygon") -> "npt.NDAr
     length = float(np.hypot(*direction))
     if length == 0:
         return np.hypot(offset[:, 0], offset[:, 1])
-    return np.abs(offset[:, 0] * direction[1] - offset[:, 1] * direction[0]) / length
+    cross = offset[:, 0] * direction[1] - offset[:, 1] * direction[0]
+    distances: npt.NDArray[np.float64] = np.abs(cross) / length
+    return distances

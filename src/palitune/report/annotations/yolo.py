@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from palitune.codec.outlines import mask_outlines
 from palitune.records import Example, Instance, Size, Value
