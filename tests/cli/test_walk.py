@@ -54,8 +54,7 @@ def test_a_coco_folder_is_trained_on_and_evaluated_from_an_installed_wheel(
     assert written == {
         "adapter", "checkpoints", "config.yaml", "environment.json", "history.jsonl",
         "metrics.csv", "metrics.json", "predictions.jsonl", "predictions_before.jsonl",
-        "report.html",
-        "training.json",
+        "report.html", "results.png", "training.json",
     }  # fmt: skip
     assert "report.html" in said
     assert "mask: suffix tokens attend neither to later ones" in " ".join(said.split())

@@ -1,12 +1,12 @@
 """Jobs of a sweep: the interface of grid and search, `sweep.json`, and the printed summary."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from palitune.codec.parsing import format_json
 from palitune.config.compose import compose
 from palitune.config.data_folder import recognize_data_path
 from palitune.config.overrides import expand_sweep
@@ -102,7 +102,7 @@ def write_sweep_file(folder: Path, recipe: str, jobs: Sequence[Job]) -> None:
         }
         for job in jobs
     ]
-    text = json.dumps({"recipe": recipe, "jobs": records}, indent=2, ensure_ascii=False)
+    text = format_json({"recipe": recipe, "jobs": records}, indent=2)
     (folder / SWEEP_FILE).write_text(text + "\n", encoding="utf-8")
 
 

@@ -10,9 +10,7 @@ from palitune.distributed.terminal import print_line
 from palitune.metrics.objects.codec_upper_bound import ALL
 from palitune.models.config import ModelConfig
 from palitune.records import Example, Instance
-from palitune.report.images.drawing import draw_instances
-from palitune.report.images.image_grid import load_image_grid
-from palitune.report.images.inline import encode_image
+from palitune.report.images.example_images import encode_objects
 from palitune.report.naming import model_display_name
 from palitune.report.pages.cards import ExampleCard, plain_text
 from palitune.report.plots.density_map import DensityMap, draw_density_map
@@ -22,8 +20,6 @@ from palitune.report.tables import TextTable, relative_to_max
 
 MAX_CLASSES = 100
 """Maximum number of classes in a table, the most frequent ones; `inspection.json` has all."""
-_MAX_SHORT_SIDE = 560
-"""Maximum pixels of the shorter side of a sample image."""
 _NO_DATA = "–"
 
 
@@ -63,7 +59,7 @@ def write_inspection_report(
 def _write_page(
     file: Path, splits: Sequence[SplitReport], warnings: Sequence[InspectionWarning], model: str
 ) -> Path:
-    cards = [_sample_card(split, example) for split in splits for example in split.samples]
+    cards = [_sample_card(split, e, file.parent) for split in splits for e in split.samples]
     by_part: dict[str, list[SplitReport]] = {}
     for split in splits:
         by_part.setdefault(split.component, []).append(split)
@@ -260,19 +256,18 @@ def _codec_upper_bound_table(split: SplitReport) -> TextTable:
     return TextTable(("class", *extents), rows, note, f"Upper bound of the codec, {split.split}")
 
 
-def _sample_card(split: SplitReport, example: Example) -> ExampleCard:
+def _sample_card(split: SplitReport, example: Example, folder: Path) -> ExampleCard:
     instances = [item for item in example.reference if isinstance(item, Instance)]
     labels = list(dict.fromkeys(filter(None, (instance.label for instance in instances))))
-    image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
-    if instances:
-        image = draw_instances(image, instances, size=example.size)
+    alt = f"{example.id}: {', '.join(labels) or 'no objects'}"
     part = f"{split.component}, {split.split}"
     return ExampleCard(
         id=example.id,
         part=part,
         badge=part,
         labels=tuple(labels),
-        images=(encode_image(image, f"{example.id}: {', '.join(labels) or 'no objects'}"),),
+        file_name=Path(example.images[0]).name if example.images else "",
+        images=(encode_objects(example, instances, alt, folder),),
         prefix=example.prefix,
         texts=(plain_text("Target text", *example.suffixes),),
         details=(("Source", example.location),),
