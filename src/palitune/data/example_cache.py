@@ -8,6 +8,7 @@ message for each reason why the task dropped something in `dropped.json`. `check
 and checksum of these files; a damaged entry is written again.
 """
 
+import gc
 import importlib.util
 import json
 import logging
@@ -16,6 +17,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
 from itertools import islice
@@ -42,6 +44,9 @@ _log = logging.getLogger(__name__)
 ENTRY_FILES = ("examples.arrow", "skipped.json", "dropped.json")
 CHECKSUM_FILE = "checksum.txt"
 _CHECKSUM_BLOCK_BYTES = 1 << 22
+
+_RARE_THRESHOLDS = 200_000, 50, 100
+"""New objects between searches of the youngest generation, and searches between older ones."""
 
 RECORD_BATCH_SIZE = 1000
 """Examples per Arrow record batch."""
@@ -108,7 +113,8 @@ def ensure_cached(
         try:
             with write_atomically(folder) as temporary:
                 temporary.mkdir()
-                _write_entry(source, task, split, temporary, allow_missing_references)
+                with rare_garbage_collection():
+                    _write_entry(source, task, split, temporary, allow_missing_references)
                 (temporary / CHECKSUM_FILE).write_text(_checksum(temporary), encoding="ascii")
         except OSError as error:
             raise DataError(
@@ -300,6 +306,21 @@ def _make_example(row: Row, task: Task, allow_missing_references: bool) -> Examp
         if not allow_missing_references:
             raise
         return task.prompt_only_example(row)
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Search rarely for reference cycles while rows are read.
+
+    Rows have none, but every search visits all objects of the process, such as those of a parsed
+    annotation file: with Python's thresholds a third of the time.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*_RARE_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def with_progress(items: Iterable[T], description: str) -> Iterator[T]:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from palitune.cli.launch import launch
 from palitune.config.recipes import Align, Finetune, ModelRecipeConfig
 from palitune.distributed import preemption
+from palitune.distributed.loader_failures import describe_killed_worker
 from palitune.errors import DataError, ModelError
 from palitune.planning import out_of_memory
 
@@ -165,6 +167,44 @@ def test_an_error_after_sigterm_is_reported_as_preemption(
 
     assert launch_finetune(recipe, *QUICKSTART) == 75
     assert capsys.readouterr().err.startswith("palitune: ended by SIGTERM; DataLoader worker")
+
+
+class KilledWorker(torch.utils.data.Dataset[int]):
+    """A data set that ends the process that reads it."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_killed_data_loader_worker_is_reported_as_such(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def recipe(run: ModelRecipeConfig) -> None:
+        list(torch.utils.data.DataLoader(KilledWorker(), num_workers=1))
+
+    assert launch_finetune(recipe, *QUICKSTART) == 1
+    error = capsys.readouterr().err
+    assert re.match(r"palitune: data loader worker [0-9]+ was killed \(Killed\): the machine", error)
+    assert "training.num_workers" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. ", "7 was killed (Bus error):"),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "7, 8 ended unexpectedly:"),
+    ],
+)
+def test_a_failed_worker_is_found_behind_other_errors(text: str, expected: str) -> None:
+    wrapped = RuntimeError("the step failed")
+    wrapped.__cause__ = RuntimeError(text)
+    assert str(describe_killed_worker(wrapped)).startswith(f"data loader worker {expected}")
+    assert describe_killed_worker(RuntimeError("something else")) is None
 
 
 def test_a_configuration_error_is_found_before_the_recipe_is_loaded(
