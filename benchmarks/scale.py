@@ -17,6 +17,7 @@ import json
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.options import build_parser
 from PIL import Image, ImageDraw
+
+from harness.options import build_parser
 
 SOURCE = Path(__file__).parents[1] / "src"
 JSONL_ROWS, JSONL_IMAGES, COCO_IMAGES, COCO_BOXES = 1_000_000, 100_000, 200_000, 1_000_000
@@ -126,15 +128,26 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         write_data(folder, QUICK_DIVISOR if args.quick else 1)
-        lines = [measure_case(name, folder, args.before) for name in args.only]
+        lines = [measure_case(name, folder, args.before, args.rounds) for name in args.only]
     return finish(lines, args)
 
 
-def measure_case(name: str, folder: Path, before: Path | None) -> Line:
+def measure_case(name: str, folder: Path, before: Path | None, rounds: int) -> Line:
     """Run a command with this version and, if given, with the other one."""
     case = CASES[name]
-    other = None if before is None else measure(case, folder, before.resolve(), "cache_before")
-    return Line(case.name, case.limit, measure(case, folder, SOURCE, "cache"), other)
+    now, other = [], []
+    for _ in range(rounds):
+        if before is not None:
+            other.append(measure(case, folder, before.resolve(), "cache_before"))
+        now.append(measure(case, folder, SOURCE, "cache"))
+    return Line(case.name, case.limit, summarize(now), summarize(other) if other else None)
+
+
+def summarize(rounds: list[Measurement]) -> Measurement:
+    """Return the median of the CPU times and the largest memory."""
+    return Measurement(
+        statistics.median(one.cpu_seconds for one in rounds), max(one.gib for one in rounds)
+    )
 
 
 def measure(case: Case, folder: Path, source: Path, cache: str) -> Measurement:

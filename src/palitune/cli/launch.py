@@ -24,8 +24,8 @@ from palitune.config.recipes import (
 )
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
-from palitune.distributed.loader_failures import describe_killed_worker
 from palitune.distributed.launcher import launch_processes
+from palitune.distributed.loader_failures import describe_killed_worker
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
 from palitune.errors import (
     FAILED,

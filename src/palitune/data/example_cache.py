@@ -32,7 +32,7 @@ from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
 from palitune.distributed.terminal import escape_markup, escape_unprintable
 from palitune.errors import DataError, LeftOut
-from palitune.paths import cache_root, write_atomically
+from palitune.paths import cache_root, delete_leftovers, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
@@ -110,6 +110,7 @@ def ensure_cached(
         _log.warning("%s is damaged; the examples of %s are written again", folder, file)
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
+        delete_leftovers(folder.parent)
         try:
             with write_atomically(folder) as temporary:
                 temporary.mkdir()

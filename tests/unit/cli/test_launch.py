@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from palitune import __main__ as program
 from palitune.cli.launch import launch
 from palitune.config.recipes import Align, Finetune, ModelRecipeConfig
 from palitune.distributed import preemption
@@ -188,7 +189,9 @@ def test_a_killed_data_loader_worker_is_reported_as_such(
 
     assert launch_finetune(recipe, *QUICKSTART) == 1
     error = capsys.readouterr().err
-    assert re.match(r"palitune: data loader worker [0-9]+ was killed \(Killed\): the machine", error)
+    assert re.match(
+        r"palitune: data loader worker [0-9]+ was killed \(Killed\): the machine", error
+    )
     assert "training.num_workers" in error
     assert error.count("\n") == 1
 
@@ -303,3 +306,17 @@ def test_segments_of_gpu_memory_are_expandable_unless_configured_otherwise(
 
     assert launch_finetune(recipe, *QUICKSTART) == 0
     assert values == [expected]
+
+
+def test_sigterm_before_the_recipe_starts_has_its_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "run", lambda argv: os.kill(os.getpid(), signal.SIGTERM))
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert ended.value.code == 75
+    assert capfd.readouterr().err == "palitune: ended by SIGTERM; nothing was saved\n"

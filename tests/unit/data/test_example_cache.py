@@ -1,5 +1,6 @@
 """The example cache depends on the code that writes examples."""
 
+import gc
 import json
 import random
 from dataclasses import replace
@@ -17,6 +18,7 @@ from palitune.data.example_cache import (
     _check_encodable,
     code_files,
     ensure_cached,
+    rare_garbage_collection,
 )
 from palitune.data.sources.jsonl import Jsonl
 from palitune.errors import DataError
@@ -94,3 +96,11 @@ def test_a_file_name_that_is_not_utf_8_is_a_bad_row(
         with pytest.raises(DataError, match=r"must be UTF-8") as raised:
             _check_encodable(replace(example, **{name: value}))
         assert str(raised.value).startswith(example.location)
+
+
+def test_the_thresholds_of_garbage_collection_are_restored() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(ValueError, match="bad row"), rare_garbage_collection():
+        assert gc.get_threshold()[0] > before[0]
+        raise ValueError("bad row")
+    assert gc.get_threshold() == before

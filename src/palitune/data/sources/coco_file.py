@@ -171,7 +171,8 @@ def _is_crowd(annotation: dict[str, Any], location: str) -> bool:
     if value is None or (isinstance(value, int | float) and value in (0, 1)):
         return bool(value)
     raise DataError(
-        f"{location}: iscrowd must be 0 or 1, got {short_repr(value)}. Export the annotations again."
+        f"{location}: iscrowd must be 0 or 1, got {short_repr(value)}. Export the annotations "
+        "again."
     )
 
 
