@@ -90,15 +90,20 @@ QUICK = {
 
 
 @pytest.mark.parametrize(("arguments", "code"), QUICK.values(), ids=QUICK)
-def test_an_answer_takes_less_than_a_second(
+def test_an_answer_takes_little_more_than_hydra_itself(
     arguments: list[str], code: int, tmp_path: Path
 ) -> None:
-    seconds = []
-    for _ in range(3):  # a busy machine makes it longer, never shorter
+    # In turns, and the least of each: machines differ in speed, and load makes both longer.
+    importing_hydra, answering = [], []
+    for _ in range(3):
         before = _seconds_of_children()
+        assert python("-c", "import hydra.utils", folder=tmp_path).returncode == 0
+        between = _seconds_of_children()
         done = palitune(*arguments, folder=tmp_path)
-        seconds.append(_seconds_of_children() - before)
-    assert min(seconds) < 1
+        importing_hydra.append(between - before)
+        answering.append(_seconds_of_children() - between)
+    # Composing a configuration measured 4 to 5 times the import; torch alone takes more than 9.
+    assert min(answering) < 8 * min(importing_hydra)
     assert done.returncode == code, done.stderr
     assert bool(done.stdout) == (code == 0)
     assert done.stderr.count("\n") == (0 if code == 0 else 1)
