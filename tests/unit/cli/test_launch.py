@@ -189,9 +189,7 @@ def test_a_killed_data_loader_worker_is_reported_as_such(
 
     assert launch_finetune(recipe, *QUICKSTART) == 1
     error = capsys.readouterr().err
-    assert re.match(
-        r"palitune: data loader worker [0-9]+ was killed \(Killed\): the machine", error
-    )
+    assert re.match(r"palitune: data loader worker [0-9]+ was killed \(Killed\): the ", error)
     assert "training.num_workers" in error
     assert error.count("\n") == 1
 

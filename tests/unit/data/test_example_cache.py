@@ -3,6 +3,7 @@
 import gc
 import json
 import random
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_a_file_name_that_is_not_utf_8_is_a_bad_row(
 
 def test_the_thresholds_of_garbage_collection_are_restored() -> None:
     before = gc.get_threshold()
-    with pytest.raises(ValueError, match="bad row"), rare_garbage_collection():
+    with suppress(ValueError), rare_garbage_collection():
         assert gc.get_threshold()[0] > before[0]
-        raise ValueError("bad row")
+        int("no number")
     assert gc.get_threshold() == before
