@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from palitune.config import catalog
 from palitune.errors import (
     CLOSED_PIPE,
     INTERRUPTED,
+    PREEMPTED,
     USAGE_ERROR,
     ConfigError,
     print_error,
@@ -22,6 +24,7 @@ from palitune.errors import (
 
 def main() -> None:
     """Run the command line and exit with its exit code."""
+    signal.signal(signal.SIGTERM, _end_early)
     try:
         exit_code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -32,6 +35,13 @@ def main() -> None:
         # The reader of the output has ended, as in `palitune list | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED_PIPE)
+
+
+def _end_early(signum: int, frame: object) -> None:
+    """End at SIGTERM before a recipe handles the signal itself."""
+    # A signal handler must not use buffered streams, which may be in use.
+    os.write(2, b"palitune: ended by SIGTERM; nothing was saved\n")
+    sys.exit(PREEMPTED)
 
 
 def run(argv: list[str]) -> int:

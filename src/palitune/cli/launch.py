@@ -28,6 +28,7 @@ from palitune.config.recipes import (
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
+from palitune.distributed.loader_failures import describe_killed_worker
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
 from palitune.errors import (
     FAILED,
@@ -153,6 +154,9 @@ def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
                 return _report_preemption(str(error), run)
             if _is_out_of_memory(error) and isinstance(run, ModelRecipeConfig):
                 print_error(_describe_out_of_memory(run))
+                return FAILED
+            if message := describe_killed_worker(error):
+                print_error("; ".join(filter(None, [message, _resume(run)])))
                 return FAILED
             if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
                 raise

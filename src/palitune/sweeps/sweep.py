@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from palitune.codec.parsing import format_json
+from palitune.codec.parsing import format_json, parse_json
 from palitune.config.compose import compose
 from palitune.config.data_folder import recognize_data_path
 from palitune.config.overrides import expand_sweep
@@ -109,7 +109,7 @@ def write_sweep_file(folder: Path, recipe: str, jobs: Sequence[Job]) -> None:
 def read_sweep_file(folder: Path) -> list[Job]:
     """Return the jobs of an earlier call; none if there was none."""
     try:
-        records = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
+        records = parse_json((folder / SWEEP_FILE).read_bytes())["jobs"]
         return [
             Job(
                 overrides=record["overrides"], label=record["label"],

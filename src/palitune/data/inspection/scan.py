@@ -8,7 +8,12 @@ from typing import Any
 
 from palitune.codec.masks import load_codec
 from palitune.codec.text_tokens import RoundTripCheck
-from palitune.data.example_cache import DuplicateIdError, iterate_examples, with_progress
+from palitune.data.example_cache import (
+    DuplicateIdError,
+    iterate_examples,
+    rare_garbage_collection,
+    with_progress,
+)
 from palitune.data.inspection.bad_rows import BadRowGroup, BadRowGroups
 from palitune.data.inspection.duplicate_images import DuplicateImages, find_duplicates
 from palitune.data.inspection.object_stats import ObjectStats
@@ -156,13 +161,14 @@ class Inspector:
             allow_missing_references=True,
         )  # fmt: skip
         pairs = islice(pairs, source.max_samples)
-        for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
-            try:
-                self._check_suffixes(example)
-            except DataError as error:
-                self._add_bad_row(error)
-            else:
-                self._update(row, example)
+        with rare_garbage_collection():
+            for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
+                try:
+                    self._check_suffixes(example)
+                except DataError as error:
+                    self._add_bad_row(error)
+                else:
+                    self._update(row, example)
         upper_bounds = self._codec_upper_bounds()
         return SplitReport(
             component=self.spec.name,

@@ -169,6 +169,11 @@ class Source(Data):
         if len(candidates) > 1:
             raise DataError(self._ambiguous_split_message(split, candidates))
         [file] = candidates
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise DataError(
+                f"{file} must be a file, got a pipe or a device, which can block or never end. "
+                "Copy its content to a file."
+            )
         try:
             next(os.scandir(file), None) if file.is_dir() else file.open("rb").close()
         except OSError as error:

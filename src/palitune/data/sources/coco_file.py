@@ -60,7 +60,7 @@ class CocoFile:
                     f"{file}: a COCO annotation file must have a list of objects '{name}', got "
                     f"{short_repr(entries)}. Set the right file in data.splits."
                 )
-        names = _categories(file, content.get("categories", []))
+        names = _categories(file, content.get("categories") or [])
         annotations = content.get("annotations")
         return cls(
             file, content["images"], annotations or [], names, annotations is not None, load_masks,
@@ -138,7 +138,7 @@ class CocoFile:
             label=self.categories[category],
             box=box,
             mask=mask,
-            crowd=annotation.get("iscrowd") in (1, True),
+            crowd=_is_crowd(annotation, location),
         )
 
     def annotation_location(self, annotation: dict[str, Any]) -> str:
@@ -180,6 +180,17 @@ class CocoFile:
                 f"{short_repr(caption)}."
             )
         return caption
+
+
+def _is_crowd(annotation: dict[str, Any], location: str) -> bool:
+    """Return COCO's `iscrowd`, which is 0 or 1; an absent one is 0."""
+    value = annotation.get("iscrowd")
+    if value is None or (isinstance(value, int | float) and value in (0, 1)):
+        return bool(value)
+    raise DataError(
+        f"{location}: iscrowd must be 0 or 1, got {short_repr(value)}. Export the annotations "
+        "again."
+    )
 
 
 def _has_no_area(annotation: dict[str, Any]) -> bool:
@@ -226,5 +237,9 @@ def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int | str,
             raise DataError(
                 f"{file}: category must have an id and a name, got {short_repr(category)}."
             )
-        names[key] = name
+        if names.setdefault(key, name) != name:
+            raise DataError(
+                f"{file}: category ids must be unique, got id {short_repr(key)} for "
+                f"{short_repr(names[key])} and {short_repr(name)}. Give one of them another id."
+            )
     return names

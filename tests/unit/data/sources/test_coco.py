@@ -192,6 +192,8 @@ def test_one_bad_image_names_all_its_faults(tmp_path: Path, content: Content) ->
             {"bbox": [30, 2, 60, 20]},
             f"box must lie inside the image (40x30 px), got x1=90. Boxes are {BOX_DESCRIPTION}.",
         ),
+        ({"iscrowd": "1"}, "iscrowd must be 0 or 1, got '1'. Export the annotations again."),
+        ({"iscrowd": 2}, "iscrowd must be 0 or 1, got 2. Export the annotations again."),
         ({"bbox": None}, f"box must be four numbers, got None. Boxes are {BOX_DESCRIPTION}."),
         (
             {"bbox": [0.1, 0.1, 0.5, 0.5]},
@@ -268,6 +270,17 @@ def test_a_file_without_annotations_gives_rows_without_references(
 def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) -> None:
     (tmp_path / "train.json").write_text(json.dumps(content))
     assert Coco(path=str(tmp_path)).class_ids("train") == {"buoy": 3, "boat": 1}
+
+
+def test_two_categories_with_one_id_are_an_error(tmp_path: Path, content: Content) -> None:
+    content["categories"].append({"id": 3, "name": "ship"})
+    assert file_error(tmp_path, content) == (
+        "category ids must be unique, got id 3 for 'buoy' and 'ship'. Give one of them another id."
+    )
+
+
+def test_categories_may_be_null(tmp_path: Path, content: Content) -> None:
+    assert row_of(tmp_path, content | {"categories": None}).instances is None
 
 
 def test_another_json_file_is_an_error(tmp_path: Path, content: Content) -> None:

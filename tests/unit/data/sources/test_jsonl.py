@@ -1,6 +1,7 @@
 """JSON Lines: every column is read, and an invalid row gives an error with file and line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -444,3 +445,10 @@ def test_names_of_donut_are_read_unless_there_are_ours(tmp_path: Path) -> None:
     assert row_of(tmp_path, both).json == '{"é": [1]}'
     assert row_of(tmp_path, {"image": "a.png", "ground_truth": "a text"}).json == "a text"
     assert row_of(tmp_path, {"image": "a.png", "json": None}).json is None
+
+
+def test_a_pipe_as_annotation_file_is_refused_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("pipe", "/dev/zero"):
+        with pytest.raises(DataError, match="must be a file, got a pipe or a device"):
+            Jsonl(path=str(tmp_path), splits={"train": file}).annotation_file("train")

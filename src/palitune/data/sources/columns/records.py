@@ -127,6 +127,10 @@ class RecordReader:
             or ours
             for column, ours in COLUMN_ALIASES.items()
         }
+        self.columns_by_name: dict[str, list[str]] = {}
+        for column, names in self.column_names.items():
+            for name in names:
+                self.columns_by_name.setdefault(name, []).append(column)
 
     def rows(self, records: Iterable[dict[str, Any]], location: str) -> Iterator[Row | DataError]:
         """Yield the row of each record, or its DataError.
@@ -201,16 +205,16 @@ class RecordReader:
                     f"{location}: column {theirs!r} (data.columns.{ours}) must be present, got "
                     f"{_column_list(record)}. Set the right name."
                 )
-        cells = {}
-        for column, names in self.column_names.items():
-            present = [name for name in names if record.get(name) is not None]
-            present = [name for name in present if name not in _FALLBACK_NAMES] or present
-            if len(present) > 1:
-                raise DataError(
-                    f"{location}: row must have one of {present[0]!r} and {present[1]!r}, "
-                    f"got both. Remove one, or set data.columns.{column}={present[0]}."
-                )
-            cells[column] = record[present[0]] if present else None
+        cells = dict.fromkeys(self.column_names)
+        names_by_column: dict[str, list[str]] = {}
+        for name, value in record.items():
+            if value is not None:
+                for column in self.columns_by_name.get(name, ()):
+                    names_by_column.setdefault(column, []).append(name)
+                    cells[column] = value
+        for column, names in names_by_column.items():
+            if len(names) > 1:
+                cells[column] = record[self._only_name(column, names, location)]
         if (cells["images"] is None) == (cells["video"] is None):
             if cells["video"] is not None:
                 raise DataError(
@@ -221,6 +225,17 @@ class RecordReader:
                 "data.columns.image=COLUMN."
             )
         return cells
+
+    def _only_name(self, column: str, names: list[str], location: str) -> str:
+        """Return which of several present names of a column is read."""
+        ordered = [name for name in self.column_names[column] if name in names]
+        present = [name for name in ordered if name not in _FALLBACK_NAMES] or ordered
+        if len(present) > 1:
+            raise DataError(
+                f"{location}: row must have one of {present[0]!r} and {present[1]!r}, "
+                f"got both. Remove one, or set data.columns.{column}={present[0]}."
+            )
+        return present[0]
 
     def _id(self, value: Any, number: int, location: str) -> str:
         if value is None:
