@@ -6,6 +6,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
+import notebook_page  # noqa: E402
 import reference_pages  # noqa: E402
 
 from palitune import __version__  # noqa: E402
@@ -15,9 +16,11 @@ release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
+html_extra_path = ["llms.txt"]
 html_theme = "furo"
 html_title = f"Palitune {__version__}"
 html_copy_source = False
+html_show_copyright = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 autodoc_typehints = "description"
@@ -25,3 +28,6 @@ autodoc_member_order = "bysource"
 nitpicky = False
 
 reference_pages.write_all(HERE / "reference" / "generated")
+notebook_page.write_page(
+    HERE / "notebooks" / "quickstart.ipynb", HERE / "notebooks" / "generated" / "quickstart.md"
+)

@@ -141,15 +141,16 @@ def _exit_codes() -> str:
 
 
 def _settings_table(prefix: str, docs: Iterable[catalog.FieldDoc]) -> str:
-    lines = [
-        f"| `{prefix}{doc.name}` | {_code(doc.type)} | {_code(doc.default) or 'required'} | "
-        f"{_cell(f'{doc.description} ({doc.range})' if doc.range else doc.description)} |"
-        for doc in docs
-    ]
+    """Two columns, because a phone shows no more."""
+    lines = []
+    for doc in docs:
+        text = f"{doc.description} ({doc.range})" if doc.range else doc.description
+        default = f"default {_code(doc.default)}" if doc.default else "required"
+        name = f"`{prefix}{doc.name}`<br>{_code(doc.type)}, {default}"
+        lines.append(f"| {name} | {_cell(text)} |")
     if not lines:
         return "No settings.\n"
-    head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([*head, *lines]) + "\n"
+    return "\n".join(["| setting | meaning |", "|---|---|", *lines]) + "\n"
 
 
 def _code(text: str) -> str:

@@ -140,7 +140,7 @@ def test_a_recipe_that_does_not_exist_is_answered_with_those_that_do(tmp_path: P
     assert palitune("finetun", folder=tmp_path).stderr == (
         "palitune: there is no recipe 'finetun' (did you mean 'finetune'?); "
         "valid are align, check, compare, evaluate, export, finetune, inspect, plan, predict, "
-        "serve, list, copy\n"
+        "serve, list, copy, schema, completion\n"
     )
 
 
@@ -152,7 +152,7 @@ def test_a_copied_recipe_is_a_program_of_its_own(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "\nseed: 3\n" in shown.stdout
     assert python("my_finetune.py", "--help", folder=tmp_path).stdout.startswith(
-        "python my_finetune.py key=value ...\n"
+        "python my_finetune.py [FOLDER] key=value ...\n"
     )
     again = palitune("copy", "finetune", "my_finetune.py", folder=tmp_path)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
