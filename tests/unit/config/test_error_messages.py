@@ -39,7 +39,7 @@ ERRORS = {
     ),
     "no data": (
         [],
-        "data is missing: choose one of benchmark, coco, handwriting, hub, ",
+        "data is missing: choose one of benchmark, coco, csv, cvat, handwriting, hub, ",
     ),
     "no task": (["data=handwriting"], "task is missing: choose one of "),
     "a task beside a mixture": ([*QUICKSTART, "task=ocr"], "task must not be set for a mixture"),

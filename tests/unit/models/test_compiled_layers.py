@@ -75,7 +75,8 @@ def test_ten_lengths_take_at_most_three_graphs_per_layer_type_and_no_break(
         expected, actual = (losses_and_gradients(net, length) for net in (plain, compiled))
         assert torch.equal(actual[0], expected[0])
         # Compiled, autograd derives the norms; otherwise their gradient is one formula.
-        torch.testing.assert_close(actual[1:], expected[1:], rtol=1e-4, atol=1e-6)
+        for gradient, other in zip(actual[1:], expected[1:], strict=True):
+            assert (gradient - other).norm() <= 1e-5 * other.norm() + 1e-6
     kinds = set(decoder_layers.layer_types(body)[:-1])
     assert 1 <= len(graphs) <= 3 * len(kinds)
     assert not counters["graph_break"]

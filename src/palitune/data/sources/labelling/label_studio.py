@@ -174,7 +174,8 @@ class _TaskReader:
             answers=(", ".join(answers),) if answers else None,
             captions=texts or None,
             text="\n".join(texts) if texts else None,
-            instances=instances if self.classes is not None else None,
+            # An empty annotation means that nothing is there.
+            instances=instances if self.classes is not None or not results else None,
             classes=self.classes,
         )
 

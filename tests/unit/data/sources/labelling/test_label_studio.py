@@ -65,6 +65,11 @@ def test_objects_come_back_from_percent_as_they_were_drawn(tmp_path: Path) -> No
     )
 
 
+def test_an_export_without_any_object_has_images_without_objects(tmp_path: Path) -> None:
+    row = row_of(tmp_path, task())
+    assert (row.instances, row.classes) == ((), None)
+
+
 def test_a_brush_stroke_of_the_official_encoder_is_its_mask(tmp_path: Path) -> None:
     assert (decode_brush(BRUSH, (7, 5)) == BRUSH_MASK).all()
     for damaged in (BRUSH[:-4], BRUSH[:3], [0, 0, 0, 141, *BRUSH[4:]], [300, *BRUSH]):
