@@ -4,7 +4,8 @@ PEFT scales and adds the update in separate passes, and casts the input to float
 16 bits. Here the second matrix product adds the update, in the precision of the base (as under
 autocast), and so does that of the input's gradient. At real sizes this saves memory traffic in
 every adapted layer of every training step, and on a GPU launches.
-All other cases (dropout, DoRA, disabled, merged or several adapters) use PEFT's implementation.
+A layer may have several adapters, of which one is active. All other cases (dropout, DoRA, disabled,
+merged or several active adapters) use PEFT's implementation.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 ForwardFn = Callable[..., Tensor]
 LoraWeights = tuple[Tensor, Tensor]
 """A, (rank, inputs), and the scaled B, (outputs, rank), in the precision of the base."""
+CastWeights = dict[tuple[str, torch.dtype], LoraWeights]
+"""Weights by adapter and precision."""
 
 
 def _fast_forward(layer: Any, fallback: ForwardFn, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -34,15 +37,16 @@ def _fast_forward(layer: Any, fallback: ForwardFn, x: Tensor, *args: Any, **kwar
         lora_a, lora_b = _cast_weights(layer, output.dtype)
         output.addmm_(F.linear(rows.to(output.dtype), lora_a), lora_b.t())
     else:
-        trained = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        scaling = layer.scaling["default"]
+        lora_a, lora_b, scaling = _active_weights(layer)
         if type(base) is nn.Linear and not base.weight.requires_grad and base.bias is None:
-            output = _LinearWithUpdate.apply(rows, base.weight, *trained, scaling)
+            output = _LinearWithUpdate.apply(rows, base.weight, lora_a, lora_b, scaling)
         else:
             output = base(rows)
             if isinstance(layer, bnb.Linear8bitLt):
                 output = output.clone()  # it may be a view, which autograd does not let change
-            output = _Update.apply(output, rows, *trained, scaling)  # type: ignore[no-untyped-call]
+            output = _Update.apply(  # type: ignore[no-untyped-call]
+                output, rows, lora_a, lora_b, scaling
+            )
     return output.view(*x.shape[:-1], output.shape[-1])
 
 
@@ -119,19 +123,21 @@ def _scaled_weights(
     return lora_a.to(dtype), scaled_b
 
 
+def _active_weights(layer: Any) -> tuple[Tensor, Tensor, float]:
+    """Return A, B and the scaling of the active adapter."""
+    [name] = layer.active_adapters
+    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+
+
 def _cast_weights(layer: Any, dtype: torch.dtype) -> LoraWeights:
     """Return the weights from the cache of `cached_lora_weights`, if it is active."""
-    cache: dict[torch.dtype, LoraWeights] | None = layer.cast_weights
-    if cache is not None and dtype in cache:
-        return cache[dtype]
-    weights = _scaled_weights(
-        layer.lora_A["default"].weight,
-        layer.lora_B["default"].weight,
-        layer.scaling["default"],
-        dtype,
-    )
+    cache: CastWeights | None = layer.cast_weights
+    key = layer.active_adapters[0], dtype
+    if cache is not None and key in cache:
+        return cache[key]
+    weights = _scaled_weights(*_active_weights(layer), dtype)
     if cache is not None:
-        cache[dtype] = weights
+        cache[key] = weights
     return weights
 
 
@@ -151,7 +157,7 @@ def cached_lora_weights(network: nn.Module) -> Iterator[None]:
 class FastLoraLinear(Linear):  # type: ignore[misc]
     """LoRA on a linear layer."""
 
-    cast_weights: dict[torch.dtype, LoraWeights] | None = None
+    cast_weights: CastWeights | None = None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return _fast_forward(self, Linear.forward, x, *args, **kwargs)
@@ -160,7 +166,7 @@ class FastLoraLinear(Linear):  # type: ignore[misc]
 class FastLoraLinear4bit(bnb.Linear4bit):  # type: ignore[misc]
     """LoRA on an NF4 layer."""
 
-    cast_weights: dict[torch.dtype, LoraWeights] | None = None
+    cast_weights: CastWeights | None = None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return _fast_forward(self, bnb.Linear4bit.forward, x, *args, **kwargs)
@@ -169,7 +175,7 @@ class FastLoraLinear4bit(bnb.Linear4bit):  # type: ignore[misc]
 class FastLoraLinear8bit(bnb.Linear8bitLt):  # type: ignore[misc]
     """LoRA on an int8 layer."""
 
-    cast_weights: dict[torch.dtype, LoraWeights] | None = None
+    cast_weights: CastWeights | None = None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return _fast_forward(self, bnb.Linear8bitLt.forward, x, *args, **kwargs)
@@ -188,10 +194,11 @@ def use_fast_lora(network: nn.Module) -> None:
 
 
 def _supports_fast_path(layer: Any) -> bool:
+    if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
+        return False
+    [name] = layer.active_adapters
     return (
-        not layer.disable_adapters
-        and not layer.merged
-        and layer.active_adapters == ["default"]
-        and not layer.lora_variant
-        and (not layer.training or type(layer.lora_dropout["default"]) is nn.Identity)
+        name in layer.lora_A
+        and name not in layer.lora_variant
+        and (not layer.training or type(layer.lora_dropout[name]) is nn.Identity)
     )

@@ -141,10 +141,10 @@ def test_weights_are_cast_once_inside_the_cache_with_the_same_results() -> None:
         expected = ours(x)
         with cached_lora_weights(ours):
             assert torch.equal(ours(x), expected)
-            cast = [layer.cast_weights[torch.bfloat16] for layer in layers]
+            cast = [layer.cast_weights["default", torch.bfloat16] for layer in layers]
             assert torch.equal(ours(x), expected)
             assert all(
-                layer.cast_weights[torch.bfloat16] is pair
+                layer.cast_weights["default", torch.bfloat16] is pair
                 for layer, pair in zip(layers, cast, strict=True)
             )
         assert all(layer.cast_weights is None for layer in layers)
@@ -169,3 +169,46 @@ def test_gradients_are_the_same_when_the_layers_are_recomputed() -> None:
     for name, parameter in ours.named_parameters():
         if parameter.requires_grad:
             assert torch.equal(parameter.grad, expected[name]), name
+
+
+def test_every_adapter_of_several_equals_peft_without_its_forward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    peft = with_lora(TwoLayers())
+    peft.add_adapter("small", LoraConfig(r=2, lora_alpha=3, target_modules=["narrow"]))
+    peft.add_adapter("both", LoraConfig(r=5, lora_alpha=9, target_modules=["narrow", "wide"]))
+    for name, weight in peft.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.1)
+    ours, x, outputs = fast(peft), torch.randn(3, 64), []
+    for name in ("default", "small", "both", "default"):
+        for network in (peft, ours):
+            network.set_adapter(name)
+        assert_same(ours, peft, x)
+        with torch.inference_mode(), cached_lora_weights(ours):
+            outputs.append(ours(x))
+            assert torch.allclose(ours(x), peft(x), atol=1e-5), name
+    assert torch.equal(outputs[0], outputs[3])
+    assert len({float(output.sum()) for output in outputs}) == 3
+
+    def fail(*args: object) -> None:
+        raise AssertionError("the layer used PEFT's forward pass")
+
+    monkeypatch.setattr("peft.tuners.lora.layer.Linear.forward", fail)
+    ours.set_adapter("both")
+    assert ours(x).shape == (3, 512)
+
+
+def test_a_change_of_adapters_inside_the_cache_uses_the_weights_of_each() -> None:
+    torch.manual_seed(0)
+    ours, x = fast(with_lora(TwoLayers())), torch.randn(3, 64)
+    ours.add_adapter("other", LoraConfig(r=2, target_modules=["narrow", "wide"]))
+    use_fast_lora(ours)
+    with torch.inference_mode(), cached_lora_weights(ours):
+        default = ours(x)
+        ours.set_adapter("other")
+        other = ours(x)
+        ours.set_adapter("default")
+        assert torch.equal(ours(x), default)
+        assert not torch.equal(other, default)
