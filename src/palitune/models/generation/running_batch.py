@@ -23,7 +23,7 @@ from palitune.models.generation.constraints import (
 )
 from palitune.models.generation.generate import Generation, to_generation
 from palitune.models.generation.kv_cache import BLOCK_SIZE, KVCacheDecoder
-from palitune.models.modes import inference_mode
+from palitune.models.modes import training_mode
 from palitune.models.paligemma import PaliGemmaPrefixLM
 
 
@@ -134,6 +134,7 @@ class RunningBatch:
     def __enter__(self) -> "RunningBatch":
         from palitune.models.adapters.fast_lora import cached_lora_weights
 
+        self._stack.enter_context(training_mode(self._network, False))
         self._stack.enter_context(cached_lora_weights(self._network))
         return self
 
@@ -153,7 +154,7 @@ class RunningBatch:
         limits = [prompt.max_new_tokens for prompt in prompts]
         grammars = [prompt.grammar for prompt in prompts]
         automata = build_logits_processor(self._tokenizer, grammars, limits).automata
-        with inference_mode(self._network), self._model.autocast():
+        with torch.inference_mode(), self._model.autocast():
             inputs = {key: value.to(self._model.device) for key, value in batch.items()}
             cache = JoinableKVCache(self._model, inputs)
             logits = cache.prefill(inputs)
@@ -169,7 +170,7 @@ class RunningBatch:
 
     def step(self) -> Step:
         """Generate one token of every prompt; there must be one."""
-        with inference_mode(self._network), self._model.autocast():
+        with torch.inference_mode(), self._model.autocast():
             logits = self._next_logits()
             numbers = list(self._search.open_prompts)
             self._next = self._search.select(logits)

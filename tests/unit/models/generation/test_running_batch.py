@@ -19,7 +19,6 @@ from palitune.models.generation.generate import Generation, generate
 from palitune.models.generation.running_batch import Prompt, RunningBatch
 from palitune.models.loading import load
 from palitune.records import Example
-
 from unit.models.generation.test_kv_cache import randomized, with_window
 
 LIMITS = (1, 3, 9, 14, 20)
