@@ -1,4 +1,4 @@
-"""Every command of the README runs, with the embedded sizes where it would need a download."""
+"""Every command of README and site runs, with the embedded sizes where it would need a download."""
 
 import re
 import shlex
@@ -15,17 +15,25 @@ from palitune.sweeps.runner import Outcome
 from support.toy_data import write_toy_coco, write_toy_jsonl
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+IN_ORDER = ["README.md", "docs/start/*.md", "docs/guides/*.md", "docs/[bmr]*/*.md"]
+PAGES = [page for pattern in IN_ORDER for page in sorted(ROOT.glob(pattern))]
 SHORT = ["training.max_steps=2", "training.global_batch_size=2", "training.micro_batch_size=2"]
 SHORT += ["training.eval_max_samples=2"]
 FEW = ["evaluation.max_samples=2", "training.num_workers=0", "evaluation.num_workers=0"]
 
 
-def commands() -> list[str]:
-    """Every command line in a bash block, continuation lines joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line]
+def steps() -> list[str]:
+    """Every command line in a bash block once, continuation lines joined, and the Python blocks
+    that prepare a following command."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        for kind, block in re.findall(r"```(bash|python)\n(.*?)```", page.read_text("utf-8"), re.S):
+            if kind == "bash":
+                lines = block.replace("\\\n", " ").splitlines()
+                found |= dict.fromkeys(" ".join(line.split()) for line in lines if line)
+            elif page.name == "label_loop.md":
+                found[block] = None
+    return list(found)
 
 
 @pytest.fixture(scope="module")
@@ -55,42 +63,48 @@ class InThisProcess:
     def terminate(self) -> None: ...
 
 
-@pytest.mark.parametrize("line", commands())
-def test_a_command_of_the_readme_runs(
-    line: str,
+def test_the_steps_of_all_pages_run_in_order(
     home: Path,
     tiny: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """One test, because later pages use the runs of earlier ones."""
     monkeypatch.chdir(home)
     monkeypatch.setattr(launch_sweep, "make_runner", lambda settings, folder: InThisProcess())
     served: list[list[str]] = []
     monkeypatch.setattr(
         "palitune.serving.run.serve_http", lambda engine, *options: served.append(engine.names)
     )
-    name, *arguments = shlex.split(line)
+    failed = {}
+    for step in steps():
+        if step.startswith("import "):
+            exec(compile(step, "a page", "exec"), {})
+        elif program.run(arguments_of(step, tiny("paligemma2"))) != 0:
+            failed[step] = capfd.readouterr().err[-500:]
+    assert failed == {}
+    assert served == [["invoices", "base"]]
+
+
+def arguments_of(step: str, tiny: Path) -> list[str]:
+    """Return the shortened arguments of a command line."""
+    name, *arguments = shlex.split(step)
     if name.startswith("scripts/"):
-        script = (ROOT / name).read_text()
         assert (ROOT / name).stat().st_mode & 0o100
-        if name == "scripts/test":
-            assert ".venv-test/bin/python -m pytest" in script
-            return
-        line = re.search(r"palitune (finetune .*) \"\$@\"", script)[1]  # type: ignore[index]
-        arguments = shlex.split(line)
+        found = re.search(r"palitune (finetune .*) \"\$@\"", (ROOT / name).read_text())
+        assert found
+        arguments = shlex.split(found[1])
     else:
         assert name == "palitune"
     if arguments[:2] != ["finetune", "--multirun"]:
-        arguments = substituted(arguments, tiny("paligemma2"), home)
-    else:
-        arguments += [*SHORT, *FEW, "data.parts.detection.task.max_new_tokens=16"]
-        if "search=optuna" in arguments:
-            arguments.append("search.n_trials=1")
-    assert program.run(arguments) == 0, capfd.readouterr().err[-2000:]
-    assert served == ([["invoices", "base"]] if "serve" in arguments else [])
+        return substituted(arguments, tiny)
+    arguments += [*SHORT, *FEW]
+    if "experiment=quickstart" in arguments:
+        arguments.append("data.parts.detection.task.max_new_tokens=16")
+    return [*arguments, "search.n_trials=1"] if "search=optuna" in arguments else arguments
 
 
-def substituted(arguments: list[str], tiny: Path, home: Path) -> list[str]:
+def substituted(arguments: list[str], tiny: Path) -> list[str]:
     """Put the random model for a released one, and few steps for many."""
     if "model=paligemma2" in arguments:
         arguments = [a for a in arguments if not a.startswith("model")]

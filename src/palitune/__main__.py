@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from palitune.config import catalog
 from palitune.errors import (
     CLOSED_PIPE,
     INTERRUPTED,
+    PREEMPTED,
     USAGE_ERROR,
     ConfigError,
     print_error,
@@ -22,6 +24,7 @@ from palitune.errors import (
 
 def main() -> None:
     """Run the command line and exit with its exit code."""
+    signal.signal(signal.SIGTERM, _end_early)
     try:
         exit_code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -32,6 +35,13 @@ def main() -> None:
         # The reader of the output has ended, as in `palitune list | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED_PIPE)
+
+
+def _end_early(signum: int, frame: object) -> None:
+    """End at SIGTERM before a recipe handles the signal itself."""
+    # A signal handler must not use buffered streams, which may be in use.
+    os.write(2, b"palitune: ended by SIGTERM; nothing was saved\n")
+    sys.exit(PREEMPTED)
 
 
 def run(argv: list[str]) -> int:
@@ -50,12 +60,18 @@ def run(argv: list[str]) -> int:
                 print(help.list_command(arguments, GROUPS))
             case ["copy", *arguments]:
                 print(help.copy_command(arguments))
+            case ["schema", *arguments]:
+                print(help.schema_command(arguments))
+            case ["completion", *arguments]:
+                from palitune.cli.completion import completion_command
+
+                print(completion_command(arguments))
             case [name, *arguments] if name in catalog.recipes():
                 return _launch_recipe(name, arguments)
             case [name, *_]:
                 from palitune.config.aliases import RECIPE_ALIASES
 
-                names = [*catalog.recipes(), "list", "copy"]
+                names = [*catalog.recipes(), "list", "copy", "schema", "completion"]
                 raise ConfigError(
                     unknown_choice("recipe", name, names, RECIPE_ALIASES.get(name.lower()))
                 )

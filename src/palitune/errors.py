@@ -16,6 +16,8 @@ CLOSED_PIPE = 141
 
 _LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _MAX_PRINTED_CHARACTERS = 500
+_MAX_STORED_CHARACTERS = 1500
+"""Characters of an error's text, which may list valid names; one that is printed is shorter."""
 
 
 def one_line(text: str) -> str:
@@ -23,11 +25,19 @@ def one_line(text: str) -> str:
     return _LINE_BREAKS.sub(" ", text)
 
 
+def shorten(text: str, max_characters: int) -> str:
+    """Return a text without its middle if it is longer."""
+    if len(text) <= max_characters:
+        return text
+    half = max_characters // 2 - 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
 class _OneLineError(Exception):
-    """An error whose text is one line, whatever it quotes."""
+    """An error whose text is one line of bounded length, whatever it quotes."""
 
     def __init__(self, text: str = "") -> None:
-        super().__init__(one_line(text))
+        super().__init__(shorten(one_line(text), _MAX_STORED_CHARACTERS))
 
 
 class ConfigError(_OneLineError, ValueError):
@@ -154,8 +164,5 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 def print_error(message: str) -> None:
     """Print an error to stderr, as one line of at most 500 characters; the middle is left out."""
-    line = one_line(message)
-    if len(line) > _MAX_PRINTED_CHARACTERS:
-        half = _MAX_PRINTED_CHARACTERS // 2 - 2
-        line = f"{line[:half]}...{line[-half:]}"
+    line = shorten(one_line(message), _MAX_PRINTED_CHARACTERS)
     print(f"palitune: {line}", file=sys.stderr)

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_LEFTOVER_AGE_SECONDS = 24 * 3600
+"""Age after which a temporary folder belongs to no process that still writes to it."""
 
 
 def cache_root() -> Path:
@@ -43,3 +47,14 @@ def write_atomically(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Delete temporary folders in `folder` that killed processes left more than a day ago."""
+    for temporary in folder.glob(f".*-{'[0-9a-f]' * 32}"):
+        try:
+            is_old = time.time() - temporary.stat().st_mtime > _LEFTOVER_AGE_SECONDS
+        except OSError:  # renamed or deleted by its process
+            continue
+        if is_old and temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -71,7 +71,7 @@ class Row:
     size: Size
     """(width, height) in pixels of the first image, upright."""
     location: str
-    """`file:line` (or `file, image id 17`) of the record, for error messages."""
+    """Place of the record for error messages, as a file and line or a file and image id."""
     prefix: str | None = None
     suffix: str | None = None
     question: str | None = None

@@ -41,7 +41,7 @@ def texts(level: str) -> list[str]:
 def test_a_coco_folder_is_counted_split_by_split(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.run(["inspect", *BOXES]) == 0
+    assert program.run(["inspect", "boxes", *BOXES[:1], *BOXES[3:]]) == 0
     files = {path.name for path in Path("out").iterdir()}
     assert files == {"config.yaml", "environment.json", "inspection.html", "inspection.json"}
     assert [one["split"] for one in inspected()["splits"]] == ["train", "validation", "test"]
@@ -59,7 +59,11 @@ def test_a_coco_folder_is_counted_split_by_split(
     sides = sorted(min(a["bbox"][2:]) for a in annotated["annotations"])
     assert sides[0] <= train["objects"]["shorter_side"]["median"] <= sides[-1]
     assert train["tokens"]["over_max_length"] == 0
-    assert "too long" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert "too long" in printed
+    assert "boxes: COCO (annotations/instances_test.json" in printed
+    command = "palitune inspect data=coco data.path=boxes task=detection model=tiny output_dir=out"
+    assert f"the same: {command}" in printed
     assert inspected()["copies"] == {"within": {}, "across": {}}
 
 
@@ -87,6 +91,9 @@ def test_what_harms_is_found(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert "1 image of train is also there under another name" in odd_ones
     assert "classes without objects: yellow" in odd_ones
     assert split("train")["bad_rows"] == 1
+    page = Path("out/inspection.html").read_text()
+    assert "Bad rows by cause" in page
+    assert "Centers of boxes, train" in page
     said = " ".join(capfd.readouterr().out.split())
     assert "✗ 1 image of test is also in train" in said
 

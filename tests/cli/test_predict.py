@@ -1,5 +1,6 @@
 """`palitune predict` on a user's own images, by command line, and its page in a browser."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -244,9 +245,10 @@ def test_the_page_shows_finds_and_enlarges_by_keyboard(
         page.select_option("[name=label]", "")
         page.fill("[name=text]", "MORE/")
         assert visible.count() == 1
-        page.keyboard.press("Tab")  # from the search field to the first button
-        focused = page.evaluate("document.activeElement.className")
-        assert focused == "enlarge"
+        for _ in range(6):  # from the search field past the controls of the drawing
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.className") == "enlarge":
+                break
         page.keyboard.press("Enter")
         assert page.locator("article.large").count() == 1
         assert page.locator("article.large .enlarge").get_attribute("aria-pressed") == "true"
@@ -283,3 +285,37 @@ def test_the_page_holds_so_many_images_and_says_where_the_others_are(photos: Pat
     assert page.count('<article class="card') == 2
     assert "Showing 2 of 5 images; all are in predictions.jsonl and drawn/." in page
     assert len(predictions()) == 5
+
+
+def test_images_are_ranked_and_saved_for_labeling_tools(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save = "save=[coco,yolo,label_studio,voc]"
+    assert (
+        program.run(["predict", *DETECT, save, "rank=both", "rank_count=3", "output_dir=out"]) == 0
+    )
+    assert "pre-annotations: out/annotations/yolo" in capfd.readouterr().out
+    tasks = json.loads(Path("out/annotations/label_studio/tasks.json").read_text())
+    counts = [len(task["predictions"][0]["result"]) for task in tasks]
+    assert counts == [len(record["value"] or ()) for record in predictions()]
+    assert sum(counts) > 0
+    with Path("out/to_label.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "3"]
+    assert {row["image"] for row in rows} <= {record["id"] for record in predictions()}
+    assert float(rows[1]["distance"]) >= float(rows[2]["distance"]) / 2 > 0
+    with open_page(Path("out/to_label.html"), PHONE) as visit:
+        shown = visit.page.locator("article.card:visible h3").all_inner_texts()
+        assert shown == [row["image"] for row in rows]
+        assert visit.overflow() <= 0
+        assert visit.errors == []
+
+
+def test_a_text_has_no_place_in_a_format_of_boxes(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run(["predict", "images=photos", "prompt=ocr", *TINY, "save=[yolo]"]) != 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert (
+        "`save` must be label_studio for the task ocr, whose answers are texts, got yolo." in said
+    )

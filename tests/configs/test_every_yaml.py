@@ -1,6 +1,7 @@
 """Every YAML file composes, has a header line, and has the name of its dataclass."""
 
 import re
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,9 @@ WITH_OPTIONS = [
     recipe for recipe, schema in RECIPE_CONFIGS.items() if issubclass(schema, ModelRecipeConfig)
 ]
 # A plan ignores data with a missing value; a test below compares its groups to the others.
-OTHERS = [recipe for recipe in WITH_OPTIONS if recipe not in ("finetune", "plan")]
-IN_TURN = [
-    (file, recipe)
-    for number, file in enumerate(OPTIONS)
-    for recipe in ("finetune", OTHERS[number % len(OTHERS)])
-]
-"""Every option with `finetune` and with one of the other recipes in turn."""
+WITHOUT_PLAN = [recipe for recipe in WITH_OPTIONS if recipe != "plan"]
+IN_TURN = list(zip(OPTIONS, cycle(WITHOUT_PLAN), strict=False))
+"""Every option with one of the recipes in turn."""
 
 
 def composed(recipe: str, overrides: list[str]) -> RecipeConfig:

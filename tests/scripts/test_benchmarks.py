@@ -54,7 +54,7 @@ def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     assert all(row["line"] in table for row in written["rows"])
 
 
-@pytest.mark.parametrize("name", ["generate", "images", "memory", "metrics", "step"])
+@pytest.mark.parametrize("name", ["generate", "images", "memory", "metrics", "scale", "step"])
 def test_a_benchmark_that_is_asked_for_help_runs_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

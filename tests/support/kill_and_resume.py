@@ -30,7 +30,7 @@ from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 from palitune.training.train import train
 
-STEPS = 48
+STEPS = 24
 """More steps than the killed attempts can complete: each saves at most one checkpoint."""
 MAX_KILL_DELAY = 0.1
 """Maximum seconds between the last permitted step of a process and its kill; a step and the writing

@@ -16,7 +16,11 @@ from pycocotools import mask as coco_mask
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxFormat
 from palitune.data.sources.coco import Coco
+from palitune.data.sources.columns.csv_file import Csv
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.labelling.cvat import Cvat
+from palitune.data.sources.labelling.label_studio import LabelStudio
+from palitune.data.sources.labelling.labelme import LabelMe
 from palitune.data.sources.masks.instance import InstanceMasks, MaskLayout
 from palitune.data.sources.masks.semantic import InstanceDefinition, SemanticMasks
 from palitune.data.sources.parquet import Parquet
@@ -26,6 +30,7 @@ from palitune.data.sources.webdataset import WebDataset
 from palitune.data.sources.yolo import Yolo
 
 from support.toy_data import COLORS, SIZE, SPLITS, draw_toy_image, toy_objects
+from support.toy_labelling import write_csv, write_cvat, write_label_studio, write_labelme
 
 CLASSES = sorted(COLORS)
 CLASS_INDEX = {name: number for number, name in enumerate(CLASSES)}
@@ -393,5 +398,9 @@ FORMATS = [
         InstanceMasks,
         {"layout": MaskLayout.files},
     ),
+    ToyFormat("label studio", write_label_studio, LabelStudio),
+    ToyFormat("labelme", write_labelme, LabelMe),
+    ToyFormat("cvat", write_cvat, Cvat),
+    ToyFormat("csv, boxes", write_csv, Csv, carries_masks=False, carries_classes=False),
     ToyFormat("refcoco", write_refcoco, RefCoco),  # a row per object, not per image
 ]

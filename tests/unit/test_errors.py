@@ -56,6 +56,13 @@ def test_a_message_is_one_line_whatever_it_quotes(kind: type[Exception]) -> None
     assert str(pickle.loads(pickle.dumps(kind("a\nb")))) == "a b"
 
 
+def test_an_error_that_quotes_a_long_text_keeps_its_start_and_end() -> None:
+    text = str(DataError("a.json:3: got " + "x" * 10_000 + ". Fix it."))
+    assert text.startswith("a.json:3: got x")
+    assert text.endswith("x. Fix it.")
+    assert len(text) <= 1500
+
+
 def test_a_long_message_is_printed_without_its_middle(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("a.json:3: got " + "x" * 10_000 + "\n. Fix it.")
     printed = capsys.readouterr().err

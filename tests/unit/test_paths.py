@@ -1,10 +1,11 @@
 """Cache and resource folders, and atomic writes."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from palitune.paths import cache_root, resource_dir, write_atomically
+from palitune.paths import cache_root, delete_leftovers, resource_dir, write_atomically
 
 
 def test_the_cache_root_is_the_environment_variable_or_in_the_home_folder(
@@ -64,3 +65,15 @@ def test_a_file_cannot_take_the_place_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"), write_atomically(tmp_path / "a") as temporary:
         temporary.write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_old_temporary_folders_are_deleted_and_those_in_use_are_kept(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with write_atomically(tmp_path / name) as temporary:
+            temporary.mkdir()
+            (tmp_path / f".{name}-{'0' * 31}{len(name)}").mkdir()
+    [old] = tmp_path.glob(".old-*")
+    os.utime(old, (0, 0))
+    delete_leftovers(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f".new-{'0' * 31}3", "new", "old"]
+    delete_leftovers(tmp_path / "missing")

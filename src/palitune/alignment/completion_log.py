@@ -1,6 +1,5 @@
 """`samples.jsonl`: generations at a few steps of a run, for the report."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from palitune.alignment.reward_scoring import CompletionGroup, group_to_json
+from palitune.codec.parsing import format_json
 from palitune.distributed import collectives
 from palitune.training.callbacks import truncate_history
 
@@ -43,7 +43,7 @@ def append_completions(path: Path, groups: Sequence[CompletionGroup], step: int)
     """Append one line per prompt."""
     with path.open("a", encoding="utf-8") as file:
         for group in groups:
-            file.write(json.dumps(group_to_json(group, step)) + "\n")
+            file.write(format_json(group_to_json(group, step)) + "\n")
 
 
 def steps_to_log(max_steps: int) -> set[int]:

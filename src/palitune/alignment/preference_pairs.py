@@ -3,13 +3,13 @@
 A file contains JSON Lines with `image` (or `images`), `prefix`, `chosen` and `rejected`.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palitune.alignment.reward_scoring import CompletionGroup, ScoredCompletion
+from palitune.codec.parsing import format_json
 from palitune.data.collator import Batch, Collator, expand_image_index
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.training_set import TrainingSample
@@ -61,7 +61,7 @@ def read_pairs(file: Path) -> list[PreferencePair]:
 
 def write_pairs(file: Path, pairs: Sequence[tuple[ScoredCompletion, ScoredCompletion]]) -> None:
     """Write sampled pairs (chosen, rejected) in the form that `read_pairs` reads."""
-    lines = [json.dumps(_to_json(*pair)) + "\n" for pair in pairs]
+    lines = [format_json(_to_json(*pair)) + "\n" for pair in pairs]
     with write_atomically(file) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
 

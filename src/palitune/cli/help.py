@@ -1,5 +1,6 @@
-"""Help texts of the program and the commands `palitune list` and `palitune copy`."""
+"""Help texts of the program and the commands `palitune list`, `copy` and `schema`."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from palitune.config.catalog import (
 from palitune.errors import ConfigError, unknown_choice
 from palitune.paths import resource_dir
 
+_EMBEDDED_DATA = ("handwriting", "print")
+
 
 def overview() -> str:
     """Return the help of the program: all recipes and commands, one line each."""
@@ -28,7 +31,10 @@ palitune RECIPE key=value ...
 
 palitune RECIPE --help             options and settings of a recipe
 palitune list [GROUP [OPTION]]     option groups, options of a group, settings of an option
-palitune copy RECIPE FILE          copy a recipe to a file of your own and edit it"""
+palitune copy RECIPE FILE          copy a recipe to a file of your own and edit it
+palitune copy handwriting FOLDER   copy the embedded data set as a folder of files
+palitune schema RECIPE             JSON schema of its configuration, for editors
+palitune completion SHELL          completion for bash, zsh or fish"""
 
 
 def recipe_help(
@@ -38,6 +44,8 @@ def recipe_help(
     default_options: Mapping[str, str],
     positional_field: str | None = None,
     config_dir: str | None = None,
+    *,
+    takes_folder: bool = False,
 ) -> str:
     """Return the help of a recipe.
 
@@ -48,6 +56,7 @@ def recipe_help(
         default_options: Default option of each group; `???` is required.
         positional_field: Setting that takes the positional arguments, if any.
         config_dir: The user's configuration folder.
+        takes_folder: Whether a folder of data may be given.
     """
     option_lines = {
         group: _format_options(options(group, config_dir), default)
@@ -65,6 +74,8 @@ def recipe_help(
     nested_settings = """
   GROUP.KEY=VALUE: see `palitune list GROUP OPTION`, e.g. `palitune list training default`"""
     positional = f"{positional_field.upper()} ... " if positional_field else ""
+    if takes_folder:
+        positional = "[FOLDER] "
     return f"""\
 {prog} {positional}key=value ...
 
@@ -116,6 +127,17 @@ def _format_description(doc: FieldDoc) -> str:
     return f"{doc.description} ({doc.range})".lstrip() if doc.range else doc.description
 
 
+def schema_command(argv: list[str]) -> str:
+    """Return the JSON schema of a recipe's configuration."""
+    from palitune.config.schema import recipe_schema
+
+    if len(argv) != 1:
+        raise ConfigError("palitune schema needs a recipe, e.g. palitune schema finetune")
+    if argv[0] not in recipes():
+        raise ConfigError(unknown_choice("recipe", argv[0], recipes()))
+    return json.dumps(recipe_schema(argv[0]), indent=2)
+
+
 def copy_command(argv: list[str]) -> str:
     """Copy a recipe to a new file. Raises ConfigError if the file exists."""
     if len(argv) != 2:
@@ -123,6 +145,8 @@ def copy_command(argv: list[str]) -> str:
             "palitune copy needs a recipe and a file, e.g. palitune copy finetune my.py"
         )
     recipe, file = argv[0], Path(argv[1])
+    if recipe in _EMBEDDED_DATA:
+        return _copy_data(recipe, file)
     if recipe not in recipes():
         raise ConfigError(unknown_choice("recipe", recipe, recipes()))
     if file.suffix != ".py":
@@ -133,3 +157,13 @@ def copy_command(argv: list[str]) -> str:
         raise ConfigError(f"{file.parent} is not a folder; create it first")
     shutil.copyfile(resource_dir("recipes") / f"{recipe}.py", file)
     return f"Copied. Run it like `palitune {recipe}`: python {file} key=value ..."
+
+
+def _copy_data(name: str, folder: Path) -> str:
+    """Copy an embedded data set to a new folder. Raises ConfigError if the folder exists."""
+    from palitune.data.sources.embedded import copy_as_coco
+
+    if folder.exists():
+        raise ConfigError(f"{folder} already exists; choose another folder name")
+    copy_as_coco(name, folder)
+    return f"Copied. Look at it with: palitune inspect {folder} model=tiny"

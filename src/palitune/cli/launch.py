@@ -3,19 +3,22 @@
 import errno
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from palitune.cli.arguments import parse_arguments
+from palitune.cli.arguments import CliArguments, parse_arguments
 from palitune.cli.help import recipe_help
 from palitune.config.compose import compose
 from palitune.config.config_store import default_options
+from palitune.config.data_folder import equivalent_command, folder_settings, split_folder
 from palitune.config.overrides import expand_positional
 from palitune.config.preflight import check_run, judge_on_validation
 from palitune.config.recipes import (
     Align,
+    DataRecipeConfig,
     Evaluate,
     Finetune,
     ModelRecipeConfig,
@@ -25,6 +28,7 @@ from palitune.config.recipes import (
 from palitune.config.to_yaml import to_yaml
 from palitune.distributed import collectives, preemption
 from palitune.distributed.launcher import launch_processes
+from palitune.distributed.loader_failures import describe_killed_worker
 from palitune.distributed.strategies import DeepSpeed, Fsdp, MultiProcess, Strategy
 from palitune.errors import (
     FAILED,
@@ -69,9 +73,17 @@ def launch(
         if arguments.help:
             defaults, config_dir = default_options(schema), arguments.config_dir
             positional = schema.positional_field
-            print(recipe_help(prog, schema.name, schema, defaults, positional, config_dir))
+            takes_folder = issubclass(schema, DataRecipeConfig)
+            print(
+                recipe_help(
+                    prog, schema.name, schema, defaults, positional, config_dir,
+                    takes_folder=takes_folder,
+                )
+            )  # fmt: skip
             return 0
-        overrides = expand_positional(schema, arguments.overrides)
+        overrides = _expand_folder(
+            schema, expand_positional(schema, arguments.overrides), arguments
+        )
         command = [*python_args, *arguments.config_flags]
         if arguments.multirun:
             request = SweepRequest(
@@ -95,6 +107,26 @@ def launch(
     if isinstance(run, Finetune | Evaluate | Predict):
         return _run_distributed(run.launch, [*command, *overrides], load_recipe, run)
     return run_recipe(load_recipe, run)
+
+
+def _expand_folder(
+    schema: type[RecipeConfig], overrides: list[str], arguments: CliArguments
+) -> list[str]:
+    """Replace a folder among the overrides by the settings that read it, and print them."""
+    folder, others = split_folder(schema, overrides)
+    if folder is None:
+        return overrides
+    has_other_config = arguments.run_folder is not None or any(
+        text.startswith("experiment=") for text in others
+    )
+    settings, recognized = folder_settings(folder, others, has_other_config=has_other_config)
+    if recognized is not None and collectives.is_main_process():
+        stream = sys.stderr if arguments.show_config else sys.stdout
+        flags = [*arguments.config_flags, *(["--multirun"] if arguments.multirun else [])]
+        print(recognized.description, file=stream)
+        print(f"the same: {equivalent_command(schema.name, settings, flags)}", file=stream)
+        stream.flush()
+    return settings
 
 
 def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
@@ -122,6 +154,9 @@ def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
                 return _report_preemption(str(error), run)
             if _is_out_of_memory(error) and isinstance(run, ModelRecipeConfig):
                 print_error(_describe_out_of_memory(run))
+                return FAILED
+            if message := describe_killed_worker(error):
+                print_error("; ".join(filter(None, [message, _resume(run)])))
                 return FAILED
             if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
                 raise

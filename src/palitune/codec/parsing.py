@@ -1,7 +1,8 @@
-"""Strict JSON and YAML from files: every fault is a ValueError whose text is one line."""
+"""Strict JSON and YAML: every fault of a file is a ValueError whose text is one line."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_YAML_CHARACTERS = 1_000_000
@@ -43,6 +44,22 @@ def check_yaml(text: str) -> list[str]:
     if any(map(has_lone_surrogate, scalars)):
         raise ValueError("a text has half of a surrogate pair (\\ud800 to \\udfff)")
     return scalars
+
+
+def format_json(content: Any, indent: int | None = None) -> str:
+    """Return strict JSON; NaN and infinities, which JSON does not have, become null."""
+    finite = _replace_non_finite(content)
+    return json.dumps(finite, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _replace_non_finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _replace_non_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_non_finite(inner) for inner in value]
+    return value
 
 
 def parse_json(

@@ -1,8 +1,10 @@
 """Overrides of the command line: parsing, setting values, and the expansion of a sweep."""
 
+import glob
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from palitune.config.aliases import suggest_key
 from palitune.config.catalog import options
 from palitune.config.error_messages import describe_type_error
-from palitune.config.recipes import RecipeConfig
+from palitune.config.recipes import GROUPS, RecipeConfig
 from palitune.config.search_space import Categorical, Domain, NumericRange
 from palitune.errors import ConfigError, missing_choice, unknown_key
 
@@ -153,7 +155,21 @@ def _expand_values(override: Override, config_dir: str | None) -> Iterator[str]:
         raise ConfigError(f"{override.input_line}: a sweep cannot run an interval; list the values")
     value = override.value()
     if isinstance(value, Glob):
-        values = value.filter(list(options(override.key_or_group, config_dir)))
+        values = _glob_values(override, value, config_dir)
     else:
         values = list(override.sweep_string_iterator())
     return (f"{override.get_key_element()}={value}" for value in values)
+
+
+def _glob_values(override: Override, pattern: Glob, config_dir: str | None) -> list[str]:
+    """Return the options of a group that match a pattern, or the matching paths for a setting."""
+    group = override.key_or_group
+    if group in GROUPS or "." not in group:
+        return list(pattern.filter(list(options(group, config_dir))))
+    paths = sorted({path for text in pattern.include for path in glob.glob(text)})
+    paths = [path for path in paths if not any(fnmatch(path, e) for e in pattern.exclude)]
+    # Folders of data may lie next to files about them.
+    paths = [path for path in paths if Path(path).is_dir()] or paths
+    if not paths:
+        raise ConfigError(f"{override.input_line}: the pattern matches no folder or file")
+    return [quote_value(path) for path in paths]

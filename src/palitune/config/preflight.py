@@ -16,11 +16,12 @@ from palitune.config.recipes import (
     Predict,
     RecipeConfig,
 )
-from palitune.data.sources.base import DatasetSpec
+from palitune.data.recognition.resolve import check_format, with_format_hint
+from palitune.data.sources.base import DatasetSpec, Source
 from palitune.data.sources.hub import Hub
 from palitune.data.unlabeled import list_images
 from palitune.distributed import collectives
-from palitune.errors import ModelError
+from palitune.errors import DataError, ModelError
 from palitune.metrics import METRICS, METRICS_WITH_EXTRAS
 from palitune.models.adapters.config import SAVED_ADAPTER_FILES
 from palitune.models.config import Local
@@ -53,7 +54,16 @@ def check_run(run: RecipeConfig) -> None:
         list_images(run.images)
     for spec, split in _splits(run):
         if not isinstance(spec.source, Hub):
-            spec.source.annotation_file(split)
+            _check_split(spec.source, split)
+
+
+def _check_split(source: Source, split: str) -> None:
+    """Raise DataError if a split has no file, or one of another format."""
+    try:
+        file = source.annotation_file(split)
+    except DataError as error:
+        raise with_format_hint(error, source) from error
+    check_format(file, source)
 
 
 def judge_on_validation(run: RecipeConfig) -> None:
@@ -119,6 +129,12 @@ def _splits(run: ModelRecipeConfig) -> Iterator[tuple[DatasetSpec, str]]:
         names.append(evaluation.split)
     if isinstance(run, Inspect):
         names += run.splits
+        specs = [] if run.splits else _specs(run)
+        yield from (
+            (spec, "train")
+            for spec in specs
+            if not isinstance(spec.source, Hub) and not spec.source.available_splits()
+        )
     for spec in _specs(run) if names else ():
         for split in filter(None, names):
             yield spec, split

@@ -16,11 +16,13 @@ from palitune.data.registry import SOURCES
 from palitune.data.sources.base import Data
 from palitune.data.sources.mixture import Mixture
 from palitune.distributed.strategies import STRATEGIES, Strategy
-from palitune.errors import check_ranges
+from palitune.errors import DataError, check_ranges
+from palitune.evaluation.active_learning.ranking import RankBy
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
+from palitune.report.annotations.config import AnnotationFormat
 from palitune.report.naming import folder_names, shorten_to_differences
 from palitune.report.trackers.config import TRACKER_CONFIGS, TrackerConfig
 from palitune.serving.config import ServerConfig
@@ -275,6 +277,14 @@ class Predict(ModelRecipeConfig):
     """Skip and list images that cannot be read, instead of stopping at the first."""
     max_shown: Annotated[int, Ge(0)] = 300
     """Maximum number of images on the page; the files hold all of them."""
+    save: list[AnnotationFormat] = field(default_factory=list)
+    """Pre-annotations to write for labeling tools: coco, yolo, label_studio, voc. They are written
+    into the folder `annotations` of the run, with the scores of the objects."""
+    rank: RankBy | None = None
+    """Order the images by the value of a label and write `to_label.csv` and `to_label.html`:
+    uncertainty | diversity | both."""
+    rank_count: Annotated[int, Ge(1)] = 200
+    """Maximum number of images in `to_label.csv`."""
     data: Data | None = None
     """Ignored; accepted so that a training configuration can be reused."""
 
@@ -289,6 +299,16 @@ class Predict(ModelRecipeConfig):
             raise ValueError(
                 "prompt is missing: write prompt='detect boat', or choose a task with a prompt, "
                 "e.g. task=detection 'task.classes=[boat]'"
+            )
+
+    def check_formats(self, task: Task) -> None:
+        """Raise DataError if a format in `save` cannot hold the answers of a task."""
+        for_objects = [f.value for f in self.save if f is not AnnotationFormat.label_studio]
+        if task.value_is_text and for_objects:
+            raise DataError(
+                f"`save` must be label_studio for the task {task.name}, whose answers are texts, "
+                f"got {', '.join(for_objects)}. Set save=[label_studio], or a prompt such as "
+                "'detect boat'."
             )
 
     def mixture_tasks(self) -> list[Task]:
@@ -354,6 +374,9 @@ class Compare(RecipeConfig):
     """Folder or label of the run that the others are compared to; null: the first."""
     bootstrap_samples: Annotated[int, Ge(0)] = 1000
     """Bootstrap samples for the 95 % confidence interval of each difference; 0: no intervals."""
+    domains: str | None = None
+    """CSV file of data sets and their domains, `boats,sea` in each line, by the name of the folder
+    of the data: the runs are summarized by domain instead of compared one by one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,6 +8,7 @@ message for each reason why the task dropped something in `dropped.json`. `check
 and checksum of these files; a damaged entry is written again.
 """
 
+import gc
 import importlib.util
 import json
 import logging
@@ -16,6 +17,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
 from itertools import islice
@@ -30,7 +32,7 @@ from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
 from palitune.distributed.terminal import escape_markup, escape_unprintable
 from palitune.errors import DataError, LeftOut
-from palitune.paths import cache_root, write_atomically
+from palitune.paths import cache_root, delete_leftovers, write_atomically
 from palitune.records import Example, Row, row_to_json, value_to_json
 from palitune.tasks import Task
 from palitune.tasks.base import MissingColumnError
@@ -42,6 +44,9 @@ _log = logging.getLogger(__name__)
 ENTRY_FILES = ("examples.arrow", "skipped.json", "dropped.json")
 CHECKSUM_FILE = "checksum.txt"
 _CHECKSUM_BLOCK_BYTES = 1 << 22
+
+_RARE_THRESHOLDS = 200_000, 50, 100
+"""New objects between searches of the youngest generation, and searches between older ones."""
 
 RECORD_BATCH_SIZE = 1000
 """Examples per Arrow record batch."""
@@ -105,10 +110,12 @@ def ensure_cached(
         _log.warning("%s is damaged; the examples of %s are written again", folder, file)
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
+        delete_leftovers(folder.parent)
         try:
             with write_atomically(folder) as temporary:
                 temporary.mkdir()
-                _write_entry(source, task, split, temporary, allow_missing_references)
+                with rare_garbage_collection():
+                    _write_entry(source, task, split, temporary, allow_missing_references)
                 (temporary / CHECKSUM_FILE).write_text(_checksum(temporary), encoding="ascii")
         except OSError as error:
             raise DataError(
@@ -253,6 +260,7 @@ def iterate_examples(
             if isinstance(row, DataError):
                 raise row
             _check_id(row, location_by_id)
+            _check_labels(row)
             example = _make_example(row, task, allow_missing_references and not has_references)
             _check_encodable(example)
             if has_references is None:
@@ -293,6 +301,16 @@ def _check_id(row: Row, location_by_id: dict[str, str]) -> None:
         )
 
 
+def _check_labels(row: Row) -> None:
+    """Raise DataError for a line break in a class name: it would end the prompt."""
+    names = (*(row.classes or ()), *(instance.label for instance in row.instances or ()))
+    if "\n" in "".join(names):
+        [name, *_] = (name for name in names if "\n" in name)
+        raise DataError(
+            f"{row.location}: class name {name!r} must be one line, got a line break. Rename it."
+        )
+
+
 def _make_example(row: Row, task: Task, allow_missing_references: bool) -> Example:
     try:
         return task.example(row)
@@ -300,6 +318,21 @@ def _make_example(row: Row, task: Task, allow_missing_references: bool) -> Examp
         if not allow_missing_references:
             raise
         return task.prompt_only_example(row)
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Search rarely for reference cycles while rows are read.
+
+    Rows have none, but every search visits all objects of the process, such as those of a parsed
+    annotation file: with Python's thresholds a third of the time.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*_RARE_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def with_progress(items: Iterable[T], description: str) -> Iterator[T]:

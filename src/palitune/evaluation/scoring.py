@@ -1,11 +1,11 @@
 """Scoring: metrics, confidence intervals, slices and per-example scores of predictions."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from palitune.codec.parsing import format_json
 from palitune.data.dataset import TaskDataset
 from palitune.distributed import collectives
 from palitune.evaluation.bootstrap import ConfidenceInterval, confidence_interval
@@ -65,7 +65,7 @@ class Results:
     def write_predictions(self, path: Path) -> None:
         """Write `predictions.jsonl` atomically, replacing the partial file of the evaluation."""
         with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(r, ensure_ascii=False)}\n" for r in self.predictions)
+            file.writelines(f"{format_json(r)}\n" for r in self.predictions)
 
 
 def score_predictions(

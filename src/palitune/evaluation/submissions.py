@@ -17,13 +17,13 @@ Ids are those of the dataset: the `id` column of records, COCO's image and categ
 `ref_id` and `sent_id` of referring expressions.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.codec.parsing import format_json
 from palitune.errors import DataError
 from palitune.evaluation.config import Submission
 from palitune.records import Example, Instance, Prediction, mask_to_json
@@ -81,7 +81,7 @@ def write_submission(
         for entry in entry_writer(dataset.examples[index], prediction)
     ]
     file = folder / SUBMISSION_FILE
-    file.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    file.write_text(format_json(entries), encoding="utf-8")
     log.info("submission for %s: %s", kind.value, file)
     if len(predictions) < len(dataset.examples):
         log.warning(

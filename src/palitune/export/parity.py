@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoProcessor
 
 from palitune.data.collator import Batch, Collator
+from palitune.distributed.terminal import print_line
 from palitune.errors import ModelError
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.merging import load_with_transformers
@@ -76,7 +77,19 @@ class ParityReport:
                 f"export against base in {self.bits} bits + adapter, as trained: "
                 f"{_format_distance(self.as_trained)}"
             )
+        if self.prompts:
+            identical = len(self.prompts) - len(self.differing_answers())
+            lines.append(f"{identical} of {len(self.prompts)} answers identical")
         return lines
+
+    def differing_answers(self) -> list[str]:
+        """Return a line for each prompt whose generations differ."""
+        return [
+            f"{entry['prompt']!r}: base + adapter {entry['trained']!r}, export "
+            f"{entry['exported']!r}"
+            for entry in self.prompts
+            if entry["trained"] != entry["exported"]
+        ]
 
 
 def greedy_outputs(
@@ -228,6 +241,22 @@ def max_pixel_difference(
         Collator(trained_processor).collate_prompts([example])["pixel_values"]
     )
     return float((exported - trained).abs().max())
+
+
+def report_parity(parity: ParityReport, folder: Path) -> None:
+    """Print the comparison, with the answers that differ.
+
+    Raises:
+        ModelError: The logit difference exceeds its limit.
+    """
+    assert_parity(parity, folder)
+    *lines, answers = parity.summary_lines()
+    for line in lines:
+        print_line(line, "✓", "green")
+    differing = parity.differing_answers()
+    print_line(answers, *(("·", "yellow") if differing else ("✓", "green")))
+    for line in differing:
+        print_line(f"  {line}")
 
 
 def assert_parity(parity: ParityReport, folder: Path) -> None:

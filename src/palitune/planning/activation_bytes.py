@@ -46,6 +46,8 @@ class Precision:
     """Additional float32 copies of each LoRA input that PEFT saves with dropout."""
     extra_output_copies: int = 0
     """Additional float32 copies of each LoRA output that PEFT saves with DoRA."""
+    autocast: bool = False
+    """Whether products of float32 weights are computed in bf16 (`resolve_autocast_dtype`)."""
 
 
 def decoder_layer_bytes(
@@ -84,7 +86,7 @@ def attention_block_bytes(
     saves_input = saves_input_for_backward(linears, "language.attention", precision)
     return (
         num_tokens * width * precision.bytes_per_element * saves_input
-        + _norms_per_block(model_shape) * norm_bytes(model_shape, num_tokens)
+        + _norms_per_block(model_shape) * norm_bytes(model_shape, num_tokens, precision)
         + attention_bytes(model_shape, num_tokens, num_keys, precision.bytes_per_element)
         + lora_bytes(_in_block(linears, "attention"), num_tokens, precision)
     )
@@ -105,19 +107,21 @@ def mlp_block_bytes(
     per_token += (tower.hidden_size + tower.intermediate_size) * saves_input
     return (
         num_tokens * per_token * precision.bytes_per_element
-        + _norms_per_block(model_shape) * norm_bytes(model_shape, num_tokens)
+        + _norms_per_block(model_shape) * norm_bytes(model_shape, num_tokens, precision)
         + lora_bytes(_in_block(linears, "mlp"), num_tokens, precision)
     )
 
 
-def norm_bytes(model_shape: ModelShape, num_tokens: int) -> int:
-    """Return the bytes that a GemmaRMSNorm saves.
+def norm_bytes(model_shape: ModelShape, num_tokens: int, precision: Precision) -> int:
+    """Return the bytes that a norm of Gemma saves.
 
-    Its input in float32, tokens x width, and one number per token. A trained norm also saves the
-    normalized input.
+    Its input, tokens x width, and one number per token. A trained norm saves the input in float32,
+    and the normalized input.
     """
-    copies = 1 + model_shape.trains("language.rest")
-    return num_tokens * FLOAT32_BYTES * (1 + model_shape.language.hidden_size * copies)
+    width = model_shape.language.hidden_size
+    if model_shape.trains("language.rest"):
+        return num_tokens * FLOAT32_BYTES * (1 + 2 * width)
+    return num_tokens * (FLOAT32_BYTES + width * precision.bytes_per_element)
 
 
 def _in_block(linears: list[Linear], block: str) -> list[Linear]:

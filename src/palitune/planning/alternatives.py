@@ -109,6 +109,7 @@ def make_memory_context(
         adapter.quantization_bits(),
         extra_input_copies=int(lora.dropout > 0),
         extra_output_copies=2 * lora.dora,
+        autocast=isinstance(adapter, Full) and model.dtype is Dtype.auto and device == "cuda",
     )
     accumulates = training.global_batch_size > training.micro_batch_size
     return MemoryContext(model_shape, precision, training, device, accumulates)

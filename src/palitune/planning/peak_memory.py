@@ -19,6 +19,7 @@ from palitune.planning.activation_bytes import (
     linears_of_one_layer,
     mlp_backward_bytes,
     mlp_block_bytes,
+    norm_bytes,
 )
 from palitune.planning.model_shapes import ModelShape
 from palitune.planning.static_memory import (
@@ -108,7 +109,9 @@ def _memory_by_phase(context: MemoryContext, batch: BatchShape) -> dict[str, Mem
     initial_gradients = gradients if context.accumulates_gradients else embedding_gradient
     num_embeddings = batch.num_tokens + batch.num_images * model_shape.num_patches
     embeddings = num_embeddings * model_shape.language.hidden_size * element_bytes
+    copies = autocast_copy_bytes(context)
     forward = saved | {"language activations": sum(layer_bytes), "gradients": initial_gradients}
+    forward |= {"bf16 copies of weights": copies} if copies else {}
     phases = {
         "vision tower": {
             "vision tower": vision_forward_bytes(context, batch),
@@ -164,6 +167,7 @@ def _decoder_backward_phases(
     )
     mlp_working = mlp_backward_bytes(model_shape.language, num_tokens, precision.bytes_per_element)
     dequantized = dequantized_weight_bytes(context)
+    copies = autocast_copy_bytes(context)
     phases = {}
     for layer, own_bytes in enumerate(layer_bytes[:-1]):
         below = sum(layer_bytes[:layer])
@@ -181,7 +185,21 @@ def _decoder_backward_phases(
                 "gradients": layer_gradients,
                 "working memory": working + dequantized,
             }
+            if copies:  # the backward pass of a layer is the last use of its own
+                kept = int((layer + 1) / num_layers * copies)
+                phases[f"backward pass of {block} {layer + 1}"]["bf16 copies of weights"] = kept
     return phases
+
+
+def autocast_copy_bytes(context: MemoryContext) -> int:
+    """Return the bytes of the bf16 copies of trained weights that autocast makes.
+
+    It casts the weight of a linear layer once in a forward pass; the backward pass needs the copy.
+    """
+    if not context.precision.autocast:
+        return 0
+    trained = (linear for linear in context.model_shape.linears if linear.trainable)
+    return 2 * sum(linear.num_weights for linear in trained)
 
 
 def _vision_backward_phase(
@@ -227,7 +245,7 @@ def _decoder_activation_bytes(context: MemoryContext, batch: BatchShape) -> list
     ]
     trains_below = model_shape.trains("vision", "projector") or model_shape.is_full_finetuning
     if layer_bytes and not trains_below and not settings.gradient_checkpointing:
-        layer_bytes[0] -= batch.num_tokens * FLOAT32_BYTES * (width + 1)
+        layer_bytes[0] -= norm_bytes(model_shape, batch.num_tokens, precision)
     return [*layer_bytes, last_decoder_layer_bytes(model_shape, linears, batch, precision)]
 
 

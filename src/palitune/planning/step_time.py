@@ -12,7 +12,7 @@ from palitune.planning.static_memory import MemoryContext, base_weight_bytes
 
 SECONDS_PER_LAUNCH = 6e-6
 """Host time of a kernel launch by PyTorch's eager mode: 5 to 9 microseconds on current CPUs."""
-LAYER_LAUNCHES = {"paligemma": 78, "paligemma2": 130}
+LAYER_LAUNCHES = {"paligemma": 58, "paligemma2": 94}
 """Launches of a decoder layer, forward and backward, without LoRA and without attention scores."""
 LORA_LAUNCHES = 14
 """Launches that LoRA adds to a linear layer, forward and backward."""

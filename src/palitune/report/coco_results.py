@@ -1,11 +1,11 @@
 """Predictions as COCO result files, with their image and category ids."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palitune.codec.parsing import format_json
 from palitune.records import Example, Instance, mask_to_json
 
 RESULTS_FILE = "coco_results.json"
@@ -46,7 +46,7 @@ class CocoResults:
         categories = [{"id": number, "name": name} for name, number in self.categories.items()]
         annotations = {"images": self.images, "categories": categories, "annotations": []}
         for name, content in ((RESULTS_FILE, self.results), (IMAGES_FILE, annotations)):
-            text = json.dumps(content, ensure_ascii=False)
+            text = format_json(content)
             (folder / name).write_text(text, encoding="utf-8")
 
 

@@ -2,11 +2,66 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from palitune.errors import MetricError
 from palitune.metrics import METRICS
+from palitune.report.metrics_table import MetricValue
+
+_COCO = {
+    "AP": "Average precision of COCO: the area below precision over recall, mean over classes and "
+    "over the IoU thresholds .5, .55, ..., .95.",
+    "AP50": "Average precision of COCO at IoU .5, mean over classes.",
+    "AP75": "Average precision of COCO at IoU .75, mean over classes.",
+    "APs": "AP of objects with an area up to 32² pixels.",
+    "APm": "AP of objects with an area from 32² to 96² pixels.",
+    "APl": "AP of objects with an area above 96² pixels.",
+    "AR1": "Recall with one object per image, mean over classes and IoU thresholds.",
+    "AR10": "Recall with 10 objects per image, mean over classes and IoU thresholds.",
+    "AR100": "Recall with 100 objects per image, mean over classes and IoU thresholds.",
+    "precision@.5": "Share of predicted objects that match a reference object of their class with "
+    "IoU of at least .5. It does not depend on scores.",
+    "recall@.5": "Share of reference objects that a predicted object of their class matches with "
+    "IoU of at least .5. It does not depend on scores.",
+    "f1@.5": "Harmonic mean of precision and recall at IoU .5 over all objects. It does not depend "
+    "on scores.",
+}
+_DEFINITIONS = {
+    **_COCO,
+    **{f"mask_{name}": f"Of masks: {text}" for name, text in _COCO.items()},
+    "mask_iou": "Mean IoU of the masks of matched objects.",
+    "mean_iou": "Mean of the IoU over examples.",
+    "cumulative_iou": "Sum of all intersections divided by the sum of all unions.",
+    "malformed": "Share of generated texts that could not be parsed. They are scored as empty.",
+    "unfinished": "Share of generated texts that reached task.max_new_tokens without an end token.",
+    "malformed_fragments": "Share of the pieces of generated texts that are no object.",
+    "duplicates": "Share of predicted objects that repeat another one of the same image.",
+    "unknown_label": "Share of predicted objects with a label that is not in task.classes.",
+}
+"""Definitions of reported numbers that are not metrics by name."""
+
+
+def define_values(
+    values: Iterable[MetricValue], metrics_by_part: Mapping[str, Iterable[str]]
+) -> dict[str, str]:
+    """Return the definition of each reported number by its name.
+
+    Args:
+        values: Reported numbers.
+        metrics_by_part: Names of the metrics of each part. The only metric of a part defines its
+            numbers that have no definition of their own.
+    """
+    definitions: dict[str, str] = {}
+    for value in values:
+        named = [name for name in metrics_by_part.get(value.part) or () if name in METRICS]
+        if value.name in _DEFINITIONS:
+            definitions[value.name] = _DEFINITIONS[value.name]
+        elif value.name in METRICS:
+            definitions[value.name] = describe_metric(value.name)
+        elif len(named) == 1:
+            definitions.setdefault(value.name, describe_metric(named[0]))
+    return definitions
 
 
 def describe_metrics(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palitune.report.images.overlay import palette_css
 from palitune.report.text import escape_unprintable
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -30,6 +31,7 @@ def write_page(
         script: JavaScript file; empty: none.
     """
     frame = {"folder": file.resolve().parent.name, "facts": (), "sections": ()}
+    frame["palette"] = palette_css()
     page = render_template(template, {**frame, **content}, ("page.css", *styles), script)
     file.write_bytes(page.encode("utf-8", "replace"))
     return file

@@ -1,13 +1,12 @@
 """Write a run folder: configuration, environment, metrics, predictions and report."""
 
 import csv
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.codec.parsing import format_json
 from palitune.distributed import collectives
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
 from palitune.distributed.terminal import print_line
@@ -204,16 +203,5 @@ def write_metrics_csv(file: Path, metrics: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write strict JSON atomically; NaN, which JSON does not have, becomes null."""
-    text = json.dumps(_replace_nan(content), indent=2, ensure_ascii=False, allow_nan=False)
     with write_atomically(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _replace_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _replace_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_nan(inner) for inner in value]
-    return value
+        temporary.write_text(format_json(content, indent=2) + "\n", encoding="utf-8")

@@ -4,38 +4,68 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from palitune.config.overrides import expand_sweep, quote_value
-from palitune.config.recipes import RecipeConfig
+from palitune.config.recipes import Finetune, RecipeConfig
+from palitune.errors import DataError
 from palitune.report.naming import folder_names, shorten_to_differences
-from palitune.sweeps.sweep import Job, SweepRequest, print_summary, write_sweep_file
+from palitune.sweeps.sweep import (
+    Job,
+    SweepRequest,
+    print_summary,
+    read_sweep_file,
+    write_sweep_file,
+)
 
 
 class Grid:
     """Every combination of the values on the command line."""
 
-    def __init__(self, request: SweepRequest) -> None:
+    def __init__(self, request: SweepRequest, first_run: RecipeConfig) -> None:
         self.recipe = request.schema.name
         self.all_jobs: list[Job] = []
         self.run_configs: list[RecipeConfig] = []
         combinations = list(expand_sweep(request.overrides, request.config_dir))
         names = _job_folder_names([swept for _, swept in combinations])
+        self.folder = Path(first_run.output_dir)
+        earlier = {_without_folder(job): job for job in read_sweep_file(self.folder)}
         for (overrides, swept), name in zip(combinations, names, strict=True):
-            run = request.compose(overrides)
-            self.folder = self.all_jobs[0].folder.parent if self.all_jobs else Path(run.output_dir)
-            run.output_dir = str(self.folder / name)
-            job_overrides = [*overrides, f"output_dir={quote_value(run.output_dir)}"]
-            job = Job(overrides=job_overrides, label=",".join(swept), folder=self.folder / name)
+            job = Job(overrides=overrides, label=",".join(swept), folder=self.folder / name)
             self.all_jobs.append(job)
+            try:
+                recognized = request.recognized(overrides)
+            except DataError as error:  # of one folder among many
+                job.state, job.error = "failed", str(error)
+                continue
+            run = request.compose(recognized)
+            job.overrides = recognized
+            self._continue_job(job, earlier.get(_without_folder(job)), run)
+            run.output_dir = str(job.folder)
+            job.overrides = [*recognized, f"output_dir={quote_value(run.output_dir)}"]
             self.run_configs.append(run)
-        self.num_jobs = len(self.all_jobs)
+        self.num_jobs = sum(job.state == "waiting" for job in self.all_jobs)
 
     def jobs(self) -> Iterator[Job]:
-        return iter(self.all_jobs)
+        return (job for job in self.all_jobs if job.state == "waiting")
+
+    def _continue_job(self, job: Job, earlier: Job | None, run: RecipeConfig) -> None:
+        """Skip a job that an earlier call has finished, and resume one that it has started."""
+        if earlier is None:
+            return
+        job.folder = earlier.folder
+        if earlier.state == "done":
+            job.state = "done"
+        elif isinstance(run, Finetune) and run.training.resume is None:
+            job.arguments = ("training.resume=auto",)
 
     def on_job_update(self, job: Job) -> None:
         write_sweep_file(self.folder, self.recipe, self.all_jobs)
 
     def finish(self) -> int:
         return print_summary(self.folder, self.all_jobs)
+
+
+def _without_folder(job: Job) -> tuple[str, ...]:
+    """Return the overrides of a job that do not depend on the other jobs."""
+    return tuple(text for text in job.overrides if not text.startswith("output_dir="))
 
 
 def _job_folder_names(swept: Sequence[Sequence[str]]) -> list[str]:

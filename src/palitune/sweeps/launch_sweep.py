@@ -29,14 +29,17 @@ def launch_sweep(request: SweepRequest, *, show_config: bool) -> int:
     overrides = [quote_text(text, request.schema, sweep=True) for text in request.overrides]
     request = replace(request, overrides=overrides)
     single, domains = parse_search_space(request.overrides, request.config_dir)
-    first_run = request.compose([*single, *bound_overrides(domains)[0]])
+    first = [*single, *bound_overrides(domains)[0]]
+    if "data.path" in domains:  # some of the folders may be of no known format
+        first = request.first_recognized()
+    first_run = request.compose(first)
     sweep: Sweep
     if isinstance(first_run, ModelRecipeConfig) and isinstance(first_run.search, OptunaSearch):
         from palitune.sweeps.optuna_search import OptunaSweep
 
         sweep = OptunaSweep(request, single, domains, first_run)
     else:
-        sweep = Grid(request)
+        sweep = Grid(request, first_run)
     if show_config:
         runs = sweep.run_configs if isinstance(sweep, Grid) else [first_run]
         print("---\n".join(map(to_yaml, runs)), end="")
@@ -88,7 +91,7 @@ def _run_jobs(
                     job.state = "interrupted"  # until its outcome is known
                     sweep.on_job_update(job)
                     log_file = sweep.folder / "logs" / f"{job.folder.name}.txt"
-                    job_command = [*command, *job.overrides]
+                    job_command = [*command, *job.overrides, *job.arguments]
                     running[threads.submit(runner.run, job_command, resume_args, log_file)] = job
                 if not running:
                     return sweep.finish()

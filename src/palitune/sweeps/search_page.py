@@ -219,7 +219,11 @@ def _history_plot(metric: str, trials: Sequence[TrialResult]) -> str:
         for number, value in points
     ]
     x_ticks = [value for value in axis_ticks(*x_range, 5, inside=True) if value % 1 == 0]
-    content = [area.draw_axes(x_ticks, y_ticks), f'<path class="line-0" d="{start}{line}"/>', *dots]
+    content = [
+        area.draw_axes(x_ticks, y_ticks, "trial", metric),
+        f'<path class="line-0" d="{start}{line}"/>',
+        *dots,
+    ]
     return svg_element(f"{metric} by trial", "".join(content))
 
 

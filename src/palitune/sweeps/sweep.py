@@ -1,16 +1,18 @@
 """Jobs of a sweep: the interface of grid and search, `sweep.json`, and the printed summary."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from palitune.codec.parsing import format_json, parse_json
 from palitune.config.compose import compose
+from palitune.config.data_folder import recognize_data_path
+from palitune.config.overrides import expand_sweep
 from palitune.config.recipes import RecipeConfig
 from palitune.config.search_space import Domain
-from palitune.errors import FAILED, print_error
+from palitune.errors import FAILED, DataError, print_error
 
 SWEEP_FILE = "sweep.json"
 
@@ -30,6 +32,25 @@ class SweepRequest:
         """Compose the run of a job."""
         return compose(self.schema, overrides, self.config_dir, self.run_folder)
 
+    def recognized(self, overrides: Sequence[str]) -> list[str]:
+        """Return the overrides of a job with the format of its `data.path`, if none is named."""
+        return recognize_data_path(self.schema, overrides, self.run_folder)
+
+    def first_recognized(self) -> list[str]:
+        """Return the overrides of the first job whose folder of data is recognized.
+
+        Raises:
+            DataError: No folder is; the error is that of the first.
+        """
+        first_error: DataError | None = None
+        for overrides, _ in expand_sweep(self.overrides, self.config_dir):
+            try:
+                return self.recognized(overrides)
+            except DataError as error:
+                first_error = first_error or error
+        assert first_error is not None
+        raise first_error
+
 
 @dataclass(kw_only=True)
 class Job:
@@ -39,6 +60,8 @@ class Job:
     label: str
     """Overrides that vary between jobs, e.g. `adapter.rank=8`."""
     folder: Path
+    arguments: Sequence[str] = ()
+    """Further overrides of this call, which are no part of the job."""
     state: str = "waiting"
     """waiting | done | failed | interrupted."""
     error: str = ""
@@ -79,14 +102,34 @@ def write_sweep_file(folder: Path, recipe: str, jobs: Sequence[Job]) -> None:
         }
         for job in jobs
     ]
-    text = json.dumps({"recipe": recipe, "jobs": records}, indent=2, ensure_ascii=False)
+    text = format_json({"recipe": recipe, "jobs": records}, indent=2)
     (folder / SWEEP_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_sweep_file(folder: Path) -> list[Job]:
+    """Return the jobs of an earlier call; none if there was none."""
+    try:
+        records = parse_json((folder / SWEEP_FILE).read_bytes())["jobs"]
+        return [
+            Job(
+                overrides=record["overrides"], label=record["label"],
+                folder=folder / record["folder"], state=record["state"], error=record["error"],
+            )
+            for record in records
+        ]  # fmt: skip
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder / SWEEP_FILE} is damaged ({error}). Set another output_dir."
+        ) from error
 
 
 def print_summary(folder: Path, jobs: Sequence[Job]) -> int:
     """Print the number of finished jobs, a command to compare them, and the failures."""
     failed = [job for job in jobs if job.state == "failed"]
-    print(f"sweep: {len(jobs) - len(failed)} of {len(jobs)} jobs done, in {folder}")
+    done = sum(job.state == "done" for job in jobs)
+    print(f"sweep: {done} of {len(jobs)} jobs done, in {folder}")
     if any((job.folder / "metrics.json").is_file() for job in jobs):
         print(f"compare: palitune compare {shlex.quote(str(folder))}")
     if failed:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Annotated, ClassVar, TypeVar
@@ -231,14 +232,15 @@ def referring_expression(row: Row) -> str:
     return require_texts(row, "expression", None if text is None else (text,))[0]
 
 
-def placeholders(template: str) -> set[str]:
+@cache
+def placeholders(template: str) -> frozenset[str]:
     """Return the placeholders of a template, including conversions and format specifications."""
     fields = string.Formatter().parse(template)
-    return {
+    return frozenset(
         name + (f"!{conversion}" if conversion else "") + (f":{style}" if style else "")
         for _, name, style, conversion in fields
         if name is not None
-    }
+    )
 
 
 def check_template(setting: str, template: str, allowed: set[str]) -> None:

@@ -240,14 +240,15 @@ class Detection(Task):
         classes = self._available_classes(row)
         if self.prompt_classes is PromptClasses.all:
             return classes
-        rng = Random(f"ask {row.id}")
         if self.prompt_classes is PromptClasses.some:
+            rng = Random(f"ask {row.id}")
             sample = set(rng.sample(classes, rng.randint(1, len(classes))))
             return [name for name in classes if name in sample]
         labels = {instance.label for instance in require(row, "instances", row.instances)}
         present = [name for name in classes if name in labels]
         if self.prompt_classes is PromptClasses.present:
             return present or classes
+        rng = Random(f"ask {row.id}")
         absent = [name for name in classes if name not in labels]
         first, second = (present, absent) if rng.random() < 0.5 else (absent, present)
         return [rng.choice(first or second)]
@@ -272,6 +273,8 @@ class Detection(Task):
 
     def _mark_small_as_crowd(self, instance: Instance) -> Instance:
         x0, y0, x1, y1 = instance.box
+        if not self.min_box_side:
+            return instance
         is_small = 0 <= min(x1 - x0, y1 - y0) < self.min_box_side
         return dataclasses.replace(instance, crowd=True) if is_small else instance
 

@@ -52,6 +52,9 @@ class TrainingConfig:
     """Passes over the training examples (num_train_epochs); ignored if max_steps is set."""
     max_steps: Annotated[int | None, Ge(1)] = None
     """Optimizer steps (transformers' max_steps); null: determined by epochs."""
+    max_hours: Annotated[float | None, Gt(0)] = None
+    """Hours after which this call validates, saves and ends, with the adapter of best_metric or of
+    the last step; null: no limit."""
     learning_rate: Annotated[float, Ge(0)] = 2e-4
     """Peak learning rate (transformers' learning_rate); full fine-tuning needs about 1e-5."""
     optimizer: Optimizer = Optimizer.adamw

@@ -5,12 +5,14 @@ training decides as an uninterrupted one would.
 """
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import TrainerCallback
 
+from palitune.distributed import collectives
 from palitune.training.config import TrainingConfig
 
 EVAL_PREFIX = "eval_"
@@ -76,23 +78,55 @@ class EarlyStoppingCallback(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
+class TimeLimitCallback(TrainerCallback):  # type: ignore[misc]
+    """Validate, save and stop when the hours of this call are used up.
+
+    The limit holds for a call: a resumed training has all hours again.
+    """
+
+    def __init__(self, settings: TrainingConfig) -> None:
+        self.max_seconds = (settings.max_hours or math.inf) * 3600
+        self._start = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._start = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.max_seconds == math.inf or state.global_step >= state.max_steps:
+            return
+        # The clocks of the processes differ, but they must stop at the same step.
+        if collectives.any_rank(time.monotonic() - self._start >= self.max_seconds):
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = True
+            control.should_training_stop = True
+
+
 def summary_messages(
     log_history: list[dict[str, float]], settings: TrainingConfig, steps: int, planned_steps: int
 ) -> list[str]:
     """Describe which step `best_metric` selected, and an early stop."""
+    stopped_early = patience_exhausted(log_history, settings)
+    time_limit = []
+    if settings.max_hours is not None and steps < planned_steps and not stopped_early:
+        time_limit = [
+            f"training ended at step {steps} of {planned_steps} after "
+            f"training.max_hours={settings.max_hours:g}"
+        ]
     if settings.best_metric is None:
-        return []
+        return time_limit
     name = settings.best_metric
     best = best_evaluation(log_history, name, greater_is_better=settings.greater_is_better)
     if best.step is None:
         return [
-            f"{name} was NaN in every validation: the adapter is that of the last step, {steps}"
+            *time_limit,
+            f"{name} was NaN in every validation: the adapter is that of the last step, {steps}",
         ]
     messages = [
+        *time_limit,
         f"the adapter is that of step {best.step}, the best of {best.num_evaluations} validations "
-        f"by {name} ({best.value:.4g})"
+        f"by {name} ({best.value:.4g})",
     ]
-    if steps < planned_steps and patience_exhausted(log_history, settings):
+    if steps < planned_steps and stopped_early:
         messages.append(
             f"training stopped early at step {steps} of {planned_steps}: "
             f"{best.num_evaluations_since} validations in a row did not improve "

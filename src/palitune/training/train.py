@@ -1,6 +1,5 @@
 """Supervised training of an adapter from start or checkpoint to its end."""
 
-import json
 import logging
 import math
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any
 
 from transformers.trainer_callback import TrainerState
 
+from palitune.codec.parsing import format_json
 from palitune.data.dataset import TaskDataset
 from palitune.distributed import collectives, preemption
 from palitune.distributed.strategies import SINGLE_PROCESS, Strategy
@@ -173,5 +173,5 @@ def _write_summary(trainer: EvaluatingTrainer) -> None:
     for remark in remarks:
         _log.info(remark)
     summary = {"steps": state.global_step, "planned_steps": state.max_steps, "remarks": remarks}
-    text = json.dumps(summary, indent=2) + "\n"
+    text = format_json(summary, indent=2) + "\n"
     (trainer.folder / "training.json").write_text(text, encoding="utf-8")

@@ -27,7 +27,7 @@ from palitune.training.activation_memory import (
 from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingCollator, TrainingData
-from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback
+from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback, TimeLimitCallback
 from palitune.training.loader_monitor import LoaderMonitor
 from palitune.training.loss_scaling import make_grad_scaler
 from palitune.training.state.checkpoints import CheckpointManager
@@ -72,6 +72,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
             callbacks=[
                 self.progress,
                 EarlyStoppingCallback(settings),
+                TimeLimitCallback(settings),
                 ActivationMemoryCallback(settings),
                 PreemptionCallback(),
             ],

@@ -9,6 +9,7 @@ from palitune.cli import help
 from palitune.config.catalog import options, summary_line
 from palitune.config.config_store import default_options
 from palitune.config.recipes import GROUPS, Compare, Finetune, Inspect
+from palitune.data.recognition.resolve import recognize_folder
 from palitune.errors import ConfigError
 from palitune.paths import resource_dir
 
@@ -24,7 +25,7 @@ def test_the_help_of_a_recipe_marks_defaults_and_describes_settings() -> None:
     text = help.recipe_help("palitune finetune", "finetune", Finetune, default_options(Finetune))
     assert "full [lora] qlora" in text
     assert re.search(r"  search_space +\[lora\] optimizer\n", text)
-    assert re.search(r"coco handwriting .*\(required\)", text)
+    assert re.search(r"coco csv cvat handwriting .*\(required\)", text)
     assert "  seed=0 " in text
     assert "--multirun" in text
 
@@ -91,3 +92,13 @@ def test_copy_never_overwrites_a_file(
     assert end in str(error.value)
     assert [file.name for file in tmp_path.iterdir()] == ["there.py"]
     assert Path("there.py").read_text() == "precious"
+
+
+def test_copy_writes_the_embedded_data_as_a_folder_that_is_recognized(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    assert f"palitune inspect {folder}" in help.copy_command(["handwriting", str(folder)])
+    recognized = recognize_folder(str(folder))
+    assert "data=coco" in recognized.settings
+    assert "splits: train, validation, test, task: detection" in recognized.description
+    with pytest.raises(ConfigError, match="already exists; choose another folder name"):
+        help.copy_command(["handwriting", str(folder)])

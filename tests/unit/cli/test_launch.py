@@ -3,15 +3,18 @@
 import errno
 import logging
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+from palitune import __main__ as program
 from palitune.cli.launch import launch
 from palitune.config.recipes import Align, Finetune, ModelRecipeConfig
 from palitune.distributed import preemption
+from palitune.distributed.loader_failures import describe_killed_worker
 from palitune.errors import DataError, ModelError
 from palitune.planning import out_of_memory
 
@@ -167,6 +170,44 @@ def test_an_error_after_sigterm_is_reported_as_preemption(
     assert capsys.readouterr().err.startswith("palitune: ended by SIGTERM; DataLoader worker")
 
 
+class KilledWorker(torch.utils.data.Dataset[int]):
+    """A data set that ends the process that reads it."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_killed_data_loader_worker_is_reported_as_such(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def recipe(run: ModelRecipeConfig) -> None:
+        list(torch.utils.data.DataLoader(KilledWorker(), num_workers=1))
+
+    assert launch_finetune(recipe, *QUICKSTART) == 1
+    error = capsys.readouterr().err
+    assert re.match(r"palitune: data loader worker [0-9]+ was killed \(Killed\): the ", error)
+    assert "training.num_workers" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. ", "7 was killed (Bus error):"),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "7, 8 ended unexpectedly:"),
+    ],
+)
+def test_a_failed_worker_is_found_behind_other_errors(text: str, expected: str) -> None:
+    wrapped = RuntimeError("the step failed")
+    wrapped.__cause__ = RuntimeError(text)
+    assert str(describe_killed_worker(wrapped)).startswith(f"data loader worker {expected}")
+    assert describe_killed_worker(RuntimeError("something else")) is None
+
+
 def test_a_configuration_error_is_found_before_the_recipe_is_loaded(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -263,3 +304,17 @@ def test_segments_of_gpu_memory_are_expandable_unless_configured_otherwise(
 
     assert launch_finetune(recipe, *QUICKSTART) == 0
     assert values == [expected]
+
+
+def test_sigterm_before_the_recipe_starts_has_its_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "run", lambda argv: os.kill(os.getpid(), signal.SIGTERM))
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert ended.value.code == 75
+    assert capfd.readouterr().err == "palitune: ended by SIGTERM; nothing was saved\n"

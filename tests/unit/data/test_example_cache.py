@@ -1,7 +1,9 @@
 """The example cache depends on the code that writes examples."""
 
+import gc
 import json
 import random
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from palitune.data.example_cache import (
     _check_encodable,
     code_files,
     ensure_cached,
+    rare_garbage_collection,
 )
 from palitune.data.sources.jsonl import Jsonl
 from palitune.errors import DataError
+from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
 
 
@@ -94,3 +98,19 @@ def test_a_file_name_that_is_not_utf_8_is_a_bad_row(
         with pytest.raises(DataError, match=r"must be UTF-8") as raised:
             _check_encodable(replace(example, **{name: value}))
         assert str(raised.value).startswith(example.location)
+
+
+def test_a_class_name_with_a_line_break_is_a_bad_row(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    line = {"image": "a.png", "objects": [{"label": "a\nboat", "box": [1, 2, 3, 4]}]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(line))
+    with pytest.raises(DataError, match="must be one line, got a line break"):
+        ensure_cached(Jsonl(path=str(tmp_path)), Detection(), "train")
+
+
+def test_the_thresholds_of_garbage_collection_are_restored() -> None:
+    before = gc.get_threshold()
+    with suppress(ValueError), rare_garbage_collection():
+        assert gc.get_threshold()[0] > before[0]
+        int("no number")
+    assert gc.get_threshold() == before

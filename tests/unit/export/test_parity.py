@@ -14,6 +14,7 @@ from palitune.export.parity import (
     ParityReport,
     assert_parity,
     logit_distance,
+    report_parity,
 )
 
 NEAR = LogitDistance(
@@ -67,3 +68,20 @@ def test_the_difference_to_the_quantized_base_has_its_own_line() -> None:
     assert quantized_line.startswith(
         "export against base in 4 bits + adapter, as trained: logits differ"
     )
+
+
+def test_differing_answers_are_listed_without_a_tick(capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = [
+        {"prompt": "ocr", "trained": str(i), "exported": "8" if i == 3 else str(i)}
+        for i in range(8)
+    ]
+    report_parity(replace(PARITY, prompts=prompts), Path("out"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("✓ export against base + adapter")
+    assert lines[-2:] == ["· 7 of 8 answers identical", "  'ocr': base + adapter '3', export '8'"]
+
+
+def test_an_export_beyond_its_limit_gets_no_tick(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError):
+        report_parity(replace(PARITY, largest=1.0), Path("out"))
+    assert capsys.readouterr().out == ""

@@ -73,7 +73,9 @@ def test_ten_lengths_take_at_most_three_graphs_per_layer_type_and_no_break(
     decoder_layers.compile_layers(body)
     for length in LENGTHS:
         expected, actual = (losses_and_gradients(net, length) for net in (plain, compiled))
-        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+        assert torch.equal(actual[0], expected[0])
+        # Compiled, autograd derives the norms; otherwise their gradient is one formula.
+        torch.testing.assert_close(actual[1:], expected[1:], rtol=1e-4, atol=1e-6)
     kinds = set(decoder_layers.layer_types(body)[:-1])
     assert 1 <= len(graphs) <= 3 * len(kinds)
     assert not counters["graph_break"]

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from palitune.models import lm_head
 from palitune.models.adapters.config import AdapterConfig, Full, Lora, Qlora
@@ -12,7 +14,12 @@ from palitune.models.config import Dtype, Local
 from palitune.models.loading import load_for_training
 from palitune.planning.activation_bytes import BatchShape
 from palitune.planning.calibration import prepare_for_training, random_batch, training_step
-from palitune.planning.peak_memory import is_checkpointed, logits_and_loss_bytes, peak_memory
+from palitune.planning.peak_memory import (
+    autocast_copy_bytes,
+    is_checkpointed,
+    logits_and_loss_bytes,
+    peak_memory,
+)
 from palitune.planning.static_memory import MemoryContext
 from palitune.training.config import TrainingConfig
 
@@ -85,3 +92,33 @@ def test_the_last_layer_is_never_checkpointed_and_others_by_the_ratio() -> None:
     checkpointed = [is_checkpointed(settings, layer, 6) for layer in range(6)]
     assert checkpointed == [False, True, False, True, False, False]
     assert not is_checkpointed(TrainingConfig(), 1, 6)
+
+
+def test_autocast_keeps_a_bf16_copy_of_each_trained_weight(
+    small: Callable[..., tuple[Local, MemoryContext]],
+) -> None:
+    model, context = small("paligemma2", Full())
+    assert autocast_copy_bytes(context) == 0
+    network: Any = load_for_training(model, Full())
+    network.autocast_dtype = torch.bfloat16
+    weights = {weight.untyped_storage()._cdata for weight in network.parameters()}
+    copies: list[int] = []
+
+    class NoteCopies(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten._to_copy.default and result.dtype is torch.bfloat16:
+                is_weight = args[0].ndim == 2 and args[0].untyped_storage()._cdata in weights
+                copies.extend([result.nbytes] * is_weight)
+            return result
+
+    seq_len = context.model_shape.num_patches + 9
+    batch = random_batch(context.model_shape, BatchShape(1, seq_len, 5, 1), network.device)
+    with NoteCopies():
+        network(**batch)
+    autocast = replace(context, precision=replace(context.precision, autocast=True))
+    patches = network.model.vision_tower.embeddings.patch_embedding.weight
+    # The patch embedding, one MB at real size, is no linear layer.
+    assert autocast_copy_bytes(autocast) == sum(copies) - 2 * patches.numel()

@@ -1,7 +1,8 @@
 import pytest
 
 from palitune.metrics import METRICS
-from palitune.report.metric_descriptions import describe_metric, describe_metrics
+from palitune.report.metric_descriptions import define_values, describe_metric, describe_metrics
+from palitune.report.metrics_table import metric_values
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
@@ -33,3 +34,15 @@ def test_the_metrics_of_a_run_are_those_of_its_tasks() -> None:
 @pytest.mark.parametrize("settings", [{}, {"task": "ocr"}, {"task": {}, "data": {"parts": 3}}])
 def test_a_configuration_without_metrics_has_none(settings: dict[str, object]) -> None:
     assert describe_metrics(settings) == {}
+
+
+def test_every_reported_number_of_a_run_has_a_definition() -> None:
+    names = ("f1@.5", "AP", "AP50", "mask_AP50", "malformed", "unfinished")
+    values = metric_values(
+        {"after": {**{f"a/{name}": 0.5 for name in names}, "b/exact_match": 0.5, "b/share": 0.1}}
+    )
+    parts = {"a": ["detection", "segmentation"], "b": ["exact_match"]}
+    definitions = define_values(values, parts)
+    assert set(definitions) == {*names, "exact_match", "share"}
+    assert definitions["share"] == describe_metric("exact_match")
+    assert definitions["mask_AP50"].startswith("Of masks: ")

@@ -1,6 +1,8 @@
 """The report in a browser, at the size of a phone and of a desktop, by mouse and keyboard."""
 
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ def count_visible(page: Page) -> int:
 
 
 def count_text(page: Page) -> str:
-    return page.locator("#filter output").inner_text()
+    return page.locator("#filter output[name=count]").inner_text()
 
 
 def choose_gallery(page: Page, name: str) -> None:
@@ -92,7 +94,9 @@ def test_examples_are_found_by_part_score_and_text(page: Page) -> None:
     assert count_visible(page) == 0
     assert page.locator("#none").is_visible()
     page.locator("button[type=reset]").click()
-    page.wait_for_function("document.querySelector('#filter output').value.includes('of 40')")
+    page.wait_for_function(
+        "document.querySelector('#filter output[name=count]').value.includes('of 40')"
+    )
 
 
 def test_examples_are_found_by_class_and_by_confusion(page: Page) -> None:
@@ -140,7 +144,8 @@ def test_everything_can_be_reached_and_used_by_keyboard(page: Page) -> None:
         visited.append(stop)
     assert all(stop["outlined"] for stop in visited)
     order = [stop["name"] for stop in visited if stop["in"] == "filter" and stop["name"]]
-    assert order == ["text", "part", "grade", "label", "pair", "sort"]
+    fields = ["text", "part", "grade", "label", "pair", "sort"]
+    assert order == [*fields, "layer-reference", "layer-after", "layer-before", "score"]
     kinds = [stop["kind"] for stop in visited]
     assert kinds.count("enlarge") == 24
     assert {"scroll", "show"} <= set(kinds)
@@ -236,14 +241,145 @@ def test_masks_of_many_classes_fit_and_are_visible(tmp_path: Path, window: tuple
         assert_no_errors(visit)
         assert visit.page.locator(".scroll tbody tr").count() == 17  # 16 classes, and the others
         assert visit.page.locator("#scores svg").count() == 2
-        tinted = visit.page.evaluate(
-            "async () => { const image = document.querySelector('.pictures img');"
-            " await image.decode(); const canvas = document.createElement('canvas');"
-            " canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;"
-            " const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);"
-            " return [...context.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data]; }"
+        card = visit.page.locator("article.card:visible").first
+        shot = Image.open(io.BytesIO(card.locator(".photo").screenshot()))
+        assert min(shot.convert("RGB").getpixel((shot.width // 2, shot.height // 2))) < 200
+
+
+@pytest.fixture(scope="module")
+def photo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a detection on three photos of 2,000 pixels."""
+    folder = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(0).integers(0, 256, (75, 100, 3), np.uint8)
+    records = []
+    for index in range(3):
+        file = folder / f"photo {index}.jpg"
+        Image.fromarray(noise).resize((2000, 1500)).save(file)
+        reference = [instance_to_json(Instance("gull", (200, 300, 800, 900)))]
+        predicted = [
+            instance_to_json(Instance("gull", (220, 300, 800, 900), score=0.9)),
+            instance_to_json(Instance("boat", (1200, 900, 1900, 1400), score=0.3)),
+        ]
+        records.append(
+            {
+                "id": f"p{index}",
+                "images": [str(file)],
+                "size": [2000, 1500],
+                "text": "<loc0000>",
+                "prediction": predicted,
+                "reference": reference,
+                "scores": {"f1@.5": 0.5},
+            }
         )
-        assert min(tinted[:3]) < 200
+    return write_run_report(make_small_run(folder / "run", "detection", records, {"AP50": 0.5}))
+
+
+def visible_labels(page: Page) -> list[str]:
+    texts: list[str] = (
+        page.locator("article.card:visible").first.locator(".tag:visible").all_inner_texts()
+    )
+    return texts
+
+
+def test_layers_classes_and_low_scores_can_be_hidden(photo_report: Path) -> None:
+    with open_page(photo_report) as visit:
+        page = visit.page
+        assert visible_labels(page) == ["gull 0.90", "boat 0.30"]
+        page.locator("input[name=score]").fill("0.5")
+        assert visible_labels(page) == ["gull 0.90"]
+        page.locator("#drawing summary").click()
+        page.locator('input[name="class-gull"]').uncheck()
+        assert visible_labels(page) == []
+        page.locator('input[name="class-gull"]').check()
+        page.locator('input[name="layer-prediction"]').uncheck()
+        assert visible_labels(page) == ["gull"]  # the reference gets its labels
+        page.locator('input[name="layer-reference"]').uncheck()
+        assert page.locator(".overlay g.layer:visible").count() == 0
+        assert visit.errors == []
+
+
+def test_an_enlarged_card_shows_the_photo_itself_with_letters_of_one_size(
+    photo_report: Path,
+) -> None:
+    with open_page(photo_report) as visit:
+        page = visit.page
+        card = page.locator("article.card:visible").first
+        box = card.locator(".overlay .prediction path").last
+
+        def measure() -> tuple[float, float, float]:
+            tag, drawn, photo = (
+                part.bounding_box()
+                for part in (card.locator(".tag:visible").first, box, card.locator(".photo"))
+            )
+            assert tag
+            assert drawn
+            assert photo
+            return tag["height"], photo["width"], (drawn["x"] - photo["x"]) / photo["width"]
+
+        small = measure()
+        card.locator(".enlarge").click()
+        card.locator("img").evaluate(
+            "img => new Promise(done => img.naturalWidth === 2000 ? done() : (img.onload = done))"
+        )
+        large = measure()
+        assert card.locator("img").evaluate("img => img.naturalWidth") == 2000
+        assert large[0] == small[0]
+        assert large[1] > 2 * small[1]
+        assert large[2] == pytest.approx(1200 / 2000, abs=0.015)
+        assert small[2] == pytest.approx(1200 / 2000, abs=0.015)
+        page.keyboard.press("ArrowRight")
+        assert page.locator("article.card.large h3").inner_text() == "p1"
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Escape")
+        assert page.locator("article.card.large").count() == 0
+        assert visit.errors == []
+
+
+def test_the_address_holds_the_filter(report: Path) -> None:
+    with open_page(report) as visit:
+        choose_gallery(visit.page, "worst")
+        visit.page.locator("select[name=part]").select_option("detection")
+        visit.page.locator('input[name="layer-before"]').check()
+        visit.page.locator("input[name=score]").fill("0.6")
+        shown = visit.page.locator("article.card:visible h3").all_inner_texts()
+        address = visit.page.url
+    with open_page(address) as visit:
+        pressed = visit.page.locator('#filter [aria-pressed="true"]')
+        assert pressed.inner_text().startswith("Worst")
+        assert visit.page.locator("article.card:visible h3").all_inner_texts() == shown
+        assert visit.page.locator('input[name="layer-before"]').is_checked()
+        assert visit.page.locator("input[name=score]").input_value() == "0.6"
+        assert visible_labels(visit.page)
+        visit.page.locator("button[type=reset]").click()
+        visit.page.wait_for_timeout(50)
+        assert visit.page.evaluate("location.hash") == "#?gallery="
+        assert not visit.page.locator('input[name="layer-before"]').is_checked()
+
+
+def test_charts_show_values_at_the_pointer_and_can_be_saved(page: Page) -> None:
+    chart = page.locator("figure.chart").first
+    chart.scroll_into_view_if_needed()
+    box = chart.locator("svg").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert re.fullmatch(r"step \d+: training [\d.]+", chart.locator(".readout").inner_text())
+    for kind, start in (("PNG", b"\x89PNG"), ("CSV", b"step,training\n10,")):
+        with page.expect_download() as download:
+            chart.get_by_role("button", name=kind).click()
+        assert download.value.suggested_filename == f"loss.{kind.lower()}"
+        assert Path(download.value.path()).read_bytes().startswith(start)
+
+
+def test_a_question_mark_beside_a_number_opens_its_definition(page: Page) -> None:
+    page.get_by_role("button", name="Definition of AP50").click()
+    assert "at IoU .5" in page.locator(".definition:popover-open").inner_text()
+
+
+def test_the_confusion_matrix_can_show_shares_of_the_row(page: Page) -> None:
+    cell = page.locator(".confusion td.right").first
+    assert cell.inner_text().isdigit()
+    page.locator(".normalize input").first.check()
+    assert re.fullmatch(r"\d+ %", cell.inner_text())
 
 
 @pytest.mark.parametrize("window", WINDOWS)

@@ -171,3 +171,59 @@ def test_no_job_starts_if_one_is_invalid(
     assert ["rank: 8" in shown[0], "rank: 16" in shown[1], len(shown)] == [True, True, 2]
     assert runner.commands == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> Path:
+    """Three folders: two of data in different formats, and one of notes."""
+    for name in ("boats", "cells", "notes"):
+        (tmp_path / "domains" / name).mkdir(parents=True)
+    line = json.dumps({"image": "a.png", "caption": "a boat"})
+    for split in ("train", "test"):
+        (tmp_path / "domains" / "boats" / f"{split}.jsonl").write_text(line)
+        (tmp_path / "domains" / "cells" / f"{split}.csv").write_text("image,text\na.png,abc\n")
+    (tmp_path / "domains" / "notes" / "a.txt").write_text("hello")
+    (tmp_path / "domains" / "domains.csv").write_text("boats,sea\n")
+    return tmp_path / "domains"
+
+
+def run_domains(monkeypatch: pytest.MonkeyPatch, runner: FakeRunner) -> int:
+    monkeypatch.setattr(launch_sweep, "make_runner", lambda settings, folder: runner)
+    argv = ["--multirun", "data.path=glob(domains/*)", "model=tiny", "output_dir=all"]
+    schema = RECIPE_CONFIGS["finetune"]
+    return launch(schema, lambda: lambda run: None, ["-m", "palitune", "finetune"], "", argv)
+
+
+def test_a_sweep_over_folders_recognizes_each_and_a_failed_one_does_not_stop_the_rest(
+    domains: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = FakeRunner()
+    assert run_domains(monkeypatch, runner) == FAILED
+    commands = [settings(command) for command in runner.commands]
+    assert [(c["data"], c["task"], c["data.path"]) for c in commands] == [
+        ("jsonl", "caption", "domains/boats"),
+        ("csv", "ocr", "domains/cells"),
+    ]
+    jobs = json.loads(Path("all/sweep.json").read_text())["jobs"]
+    assert [job["state"] for job in jobs] == ["done", "done", "failed"]
+    assert "domains/notes does not look like any known format" in jobs[2]["error"]
+    assert "sweep: 2 of 3 jobs done" in capsys.readouterr().out
+
+
+def test_the_same_sweep_again_runs_only_the_jobs_that_did_not_finish(sweep: Any) -> None:
+    overrides = ["adapter.rank=4,8", "output_dir=all"]
+    assert sweep(FakeRunner([(1, "palitune: no memory")]), *overrides) == FAILED
+    runner = FakeRunner()
+    assert sweep(runner, "adapter.rank=2,4,8", "output_dir=all") == 0
+    first, second = map(settings, runner.commands)
+    assert (first["adapter.rank"], first.get("training.resume")) == ("2", None)
+    assert (second["adapter.rank"], second["training.resume"]) == ("4", "auto")
+    runner = FakeRunner()
+    assert sweep(runner, *overrides) == 0
+    assert runner.commands == []
+
+
+def test_a_pattern_without_a_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--multirun", "data.path=glob(nowhere/*)", "model=tiny"]
+    assert launch(RECIPE_CONFIGS["finetune"], lambda: lambda run: None, [], "", argv) == USAGE_ERROR
+    assert "the pattern matches no folder or file" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """The best validation depends on the direction of the metric, and patience counts from it."""
 
 import math
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from palitune.metrics import METRICS, higher_is_better
 from palitune.training.config import TrainingConfig
 from palitune.training.early_stopping import (
     Best,
+    TimeLimitCallback,
     best_evaluation,
     patience_exhausted,
     summary_messages,
@@ -88,3 +91,31 @@ def test_the_direction_of_every_metric_follows_from_its_name() -> None:
             assert higher_is_better(name) != is_error, metric
     for name in ("minival/loss", "minival/ocr/perplexity", "ocr/malformed", "ocr/unfinished"):
         assert not higher_is_better(name)
+
+
+@pytest.mark.parametrize(
+    ("max_hours", "minutes", "step", "stops"),
+    [(0.5, 29, 7, False), (0.5, 30, 7, True), (0.5, 30, 40, False), (None, 999, 7, False)],
+)
+def test_a_training_validates_saves_and_ends_after_its_hours(
+    monkeypatch: pytest.MonkeyPatch, max_hours: float | None, minutes: float, step: int, stops: bool
+) -> None:
+    control = SimpleNamespace(should_evaluate=False, should_save=False, should_training_stop=False)
+    state = SimpleNamespace(global_step=step, max_steps=40)
+    callback = TimeLimitCallback(TrainingConfig(max_hours=max_hours))
+    clock = iter([1000.0, *[1000 + 60 * minutes] * 3])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    callback.on_train_begin(None, state, control)
+    callback.on_step_end(SimpleNamespace(eval_strategy="epoch"), state, control)
+    assert set(vars(control).values()) == {stops}
+    without_validation = SimpleNamespace(eval_strategy="no")
+    callback.on_step_end(without_validation, state, control)
+    assert (control.should_evaluate, control.should_save) == (False, stops)
+
+
+def test_an_end_by_time_is_described() -> None:
+    settings = TrainingConfig(max_hours=0.5)
+    assert summary_messages([], settings, 7, 40) == [
+        "training ended at step 7 of 40 after training.max_hours=0.5"
+    ]
+    assert summary_messages([], settings, 40, 40) == []

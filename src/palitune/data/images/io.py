@@ -13,6 +13,8 @@ This module imports Pillow and the decoders; import it lazily.
 
 import hashlib
 import io
+import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +46,11 @@ _ORIENTATION_TRANSPOSES = {
 _TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 _JPEG_TAIL = 4096
 """Bytes at the end of a JPEG in which its end marker is searched before the file is decoded."""
+_PILLOW_ERRORS = (
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError,
+    struct.error,
+)  # fmt: skip
+"""Errors that Pillow raises for damaged files, e.g. TypeError for a TIFF tag of another type."""
 _CHANNELS = {"RGB": "RGBX", "L": "GRAY"}
 """libjpeg-turbo's names for the memory layouts of Pillow's modes."""
 
@@ -171,7 +178,12 @@ def zero_copy_image(pixels: np.ndarray) -> Image.Image:
 
 
 def _open_binary(path: ImagePath) -> BinaryIO:
-    return io.BytesIO(path.data) if isinstance(path, EncodedImage) else Path(path).open("rb")
+    if isinstance(path, EncodedImage):
+        return io.BytesIO(path.data)
+    # Opening a pipe waits for a writer, and a device such as /dev/zero has no end.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise DataError(f"image {path} cannot be read: it is a folder, a pipe or a device")
+    return Path(path).open("rb")
 
 
 @contextmanager
@@ -198,7 +210,7 @@ def _open_image_file(path: ImagePath) -> Iterator[Image.Image]:
         ) from None
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+    except _PILLOW_ERRORS as error:
         raise DataError(f"image {path} cannot be read ({error}); save it again") from error
 
 

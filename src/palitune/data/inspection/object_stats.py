@@ -11,6 +11,8 @@ import numpy as np
 from palitune.metrics.objects.codec_upper_bound import MEDIUM_AREA, SMALL_AREA
 from palitune.records import Box, Instance, Size
 
+GRID = 24
+"""Cells on each side of the maps of centers and sizes."""
 PERCENTILES = {"p5": 5, "median": 50, "p95": 95}
 
 
@@ -36,6 +38,10 @@ class ObjectStats:
         self.area_fractions = array("f")
         """Area of each box as a fraction of the image."""
         self.size_counts: Counter[str] = Counter()
+        self.centers = np.zeros((GRID, GRID), np.int64)
+        """Objects by the center of their box, from the upper left corner of the image."""
+        self.extents = np.zeros((GRID, GRID), np.int64)
+        """Objects by height (rows, the highest first) and width (columns) of their box."""
 
     def add(self, instances: Iterable[Instance], size: Size) -> None:
         """Add the objects of one image of (width, height) pixels."""
@@ -54,6 +60,9 @@ class ObjectStats:
         side = min(width / size[0], height / size[1]) * self.input_size
         self.input_sides.append(side)
         self.area_fractions.append(width * height / (size[0] * size[1]))
+        x, y = (box[0] + box[2]) / 2 / size[0], (box[1] + box[3]) / 2 / size[1]
+        self.centers[_cell(y), _cell(x)] += 1
+        self.extents[GRID - 1 - _cell(height / size[1]), _cell(width / size[0])] += 1
         area = width * height
         extent = "small" if area <= SMALL_AREA else "medium" if area <= MEDIUM_AREA else "large"
         self.size_counts[extent] += 1
@@ -81,6 +90,8 @@ class ObjectStats:
             "share_of_image": percentiles(self.area_fractions),
             "extents": {name: self.size_counts[name] for name in ("small", "medium", "large")},
             "below_a_patch": below / total if total else 0.0,
+            "centers": self.centers.tolist(),
+            "widths_and_heights": self.extents.tolist(),
         }
 
     def _class_stats(self, name: str) -> dict[str, Any]:
@@ -89,6 +100,11 @@ class ObjectStats:
             "images": self.images_per_class[name],
             "shorter_side": percentiles(self.sides_by_class[name]),
         }
+
+
+def _cell(fraction: float) -> int:
+    """Return the cell of a fraction of the image's side."""
+    return min(max(int(fraction * GRID), 0), GRID - 1)
 
 
 def percentiles(

@@ -8,7 +8,13 @@ from typing import Any
 
 from palitune.codec.masks import load_codec
 from palitune.codec.text_tokens import RoundTripCheck
-from palitune.data.example_cache import DuplicateIdError, iterate_examples, with_progress
+from palitune.data.example_cache import (
+    DuplicateIdError,
+    iterate_examples,
+    rare_garbage_collection,
+    with_progress,
+)
+from palitune.data.inspection.bad_rows import BadRowGroup, BadRowGroups
 from palitune.data.inspection.duplicate_images import DuplicateImages, find_duplicates
 from palitune.data.inspection.object_stats import ObjectStats
 from palitune.data.inspection.reservoir import Reservoir
@@ -55,6 +61,8 @@ class SplitReport:
     samples: list[Example]
     skipped: list[str]
     """Messages for the first bad rows."""
+    bad_row_groups: list[BadRowGroup]
+    """All bad rows by cause, the most frequent first."""
     label_counts: Counter[str]
     """Number of objects by label, also of labels that the task does not use."""
     classes: tuple[str, ...]
@@ -125,6 +133,7 @@ class Inspector:
     num_control_words: int = 0
     """Examples with a text such as `<eos>`, which is tokenized as plain characters."""
     skipped: list[str] = field(default_factory=list)
+    bad_row_groups: BadRowGroups = field(default_factory=BadRowGroups)
     prompt_counts: Counter[tuple[tuple[str, ...], str]] = field(default_factory=Counter)
     """Number of examples by (images, prompt)."""
     image_sizes: Counter[Size] = field(default_factory=Counter)
@@ -152,13 +161,14 @@ class Inspector:
             allow_missing_references=True,
         )  # fmt: skip
         pairs = islice(pairs, source.max_samples)
-        for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
-            try:
-                self._check_suffixes(example)
-            except DataError as error:
-                self._add_bad_row(error)
-            else:
-                self._update(row, example)
+        with rare_garbage_collection():
+            for row, example in with_progress(pairs, f"inspecting {self.spec.name}, {self.split}"):
+                try:
+                    self._check_suffixes(example)
+                except DataError as error:
+                    self._add_bad_row(error)
+                else:
+                    self._update(row, example)
         upper_bounds = self._codec_upper_bounds()
         return SplitReport(
             component=self.spec.name,
@@ -167,6 +177,7 @@ class Inspector:
             stats=self._stats(upper_bounds),
             samples=self.sample_reservoir.samples(),
             skipped=self.skipped,
+            bad_row_groups=self.bad_row_groups.most_frequent(),
             label_counts=self.object_stats.objects_per_class,
             classes=tuple(self.classes),
             images=list({path: None for images, _ in self.prompt_counts for path in images}),
@@ -176,6 +187,7 @@ class Inspector:
     def _add_bad_row(self, error: DataError) -> None:
         self.num_bad_rows += 1
         self.duplicate_ids += isinstance(error, DuplicateIdError)
+        self.bad_row_groups.add(str(error))
         if len(self.skipped) < MAX_LISTED_BAD_ROWS:
             self.skipped.append(str(error))
 
@@ -251,4 +263,8 @@ class Inspector:
             "codec_ceiling": {"images": len(self.mask_reservoir.samples()), "iou": codec},
             "left_out": self.skip_counter.messages(),
             "bad": self.skipped,
+            "bad_by_cause": [
+                {"cause": group.cause, "rows": group.count, "first": group.messages}
+                for group in self.bad_row_groups.most_frequent()
+            ],
         }

@@ -15,6 +15,8 @@ MIN_CLASS_OBJECTS = 10
 """Objects per class below which training hardly learns the class."""
 MIN_CODEC_IOU = 0.8
 """Mean IoU of encoded and decoded masks below which the codec limits the results."""
+MAX_BAD_ROW_GROUPS = 10
+"""Causes of bad rows with a warning of their own, the most frequent ones."""
 MAX_TINY_FRACTION = 0.1
 """Fraction of objects smaller than a patch above which a warning is given."""
 
@@ -65,10 +67,12 @@ def _duplicate_warnings(duplicates: DuplicateImages) -> Iterator[InspectionWarni
 
 def _split_warnings(report: SplitReport, config: InspectionConfig) -> Iterator[InspectionWarning]:
     stats = report.stats
-    if bad := stats["bad_rows"]:
-        yield InspectionWarning(
-            "bad", f"{_pluralize(bad, 'bad row')}, the first: {report.skipped[0]}"
-        )
+    groups = report.bad_row_groups
+    for group in groups[:MAX_BAD_ROW_GROUPS]:
+        count = _pluralize(group.count, "bad row")
+        yield InspectionWarning("bad", f"{count}, the first: {group.messages[0]}")
+    if rest := sum(group.count for group in groups[MAX_BAD_ROW_GROUPS:]):
+        yield InspectionWarning("bad", f"{_pluralize(rest, 'bad row')} of other causes")
     tokens = stats["tokens"]
     if tokens and tokens["over_max_length"] and report.split == config.train_split:
         longest = int(tokens["example"]["max"])

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Interval
 
+from palitune.data.sources.box_formats import BoxClipping
 from palitune.data.sources.split_files import (
     SPLITS,
     canonical_split,
@@ -64,6 +65,10 @@ class Source(Data):
     """Fraction of `train` that becomes `validation`; rows of one image stay together."""
     max_bad_rows: Annotated[int, Ge(0)] = 0
     """Number of invalid rows per split to skip and list; more than this stops the run."""
+
+    clip_boxes: BoxClipping = BoxClipping.edge
+    """Boxes beyond the edge of the image that are clipped and counted: edge (those up to 2 px or
+    1 % of the side beyond it) | all | none. Other boxes beyond the edge are invalid."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data")
@@ -164,6 +169,11 @@ class Source(Data):
         if len(candidates) > 1:
             raise DataError(self._ambiguous_split_message(split, candidates))
         [file] = candidates
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise DataError(
+                f"{file} must be a file, got a pipe or a device, which can block or never end. "
+                "Copy its content to a file."
+            )
         try:
             next(os.scandir(file), None) if file.is_dir() else file.open("rb").close()
         except OSError as error:

@@ -1,21 +1,58 @@
 """Formats of boxes: parsing, conversion to pixels, and the check against the image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Any
 
 from palitune.data.sources.validation import are_numbers, short_repr
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.records import Box, Size
 
 _CORNER_NAMES = ("x0", "y0", "x1", "y1")
 _DECIMALS = 2
 """Fractions are written with six decimals: rounding to .01 pixel restores whole pixels."""
+_ROUNDING = 0.5
+"""Pixels by which rounding moves a corner."""
 SWAPPED_HINT = " With x and y swapped it lies inside; check whether y is written first."
 
 CORNERS_HINT = (
     " As corners x0, y0, x1, y1 the numbers lie inside; write the width and the height instead."
 )
+
+
+class BoxClipping(Enum):
+    """Boxes that are clipped to the image; others beyond its edge are an error."""
+
+    edge = "edge"
+    """Those up to 2 px or 1 % of the side beyond the edge."""
+    all = "all"
+    """All that overlap the image."""
+    none = "none"
+    """None, except for one pixel of rounding."""
+
+
+@dataclass(frozen=True)
+class BoxLimits:
+    """How far boxes may lie beyond the edge of the image, and the boxes that were clipped."""
+
+    clipping: BoxClipping = BoxClipping.edge
+    left_out: list[LeftOut] = field(default_factory=list)
+    """A record of each box that was clipped by more than half a pixel."""
+
+    def slack(self, side: int) -> float:
+        """Return the pixels that a box may lie beyond the edge of a side."""
+        slacks = {BoxClipping.edge: max(2.0, 0.01 * side), BoxClipping.all: inf}
+        return slacks.get(self.clipping, 1.0)
+
+    def clip(self, corners: Box, size: Size, location: str) -> Box:
+        """Return the part of a box inside the image, and record the part that is left out."""
+        x0, y0, x1, y1 = corners
+        width, height = float(size[0]), float(size[1])
+        clipped = (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))
+        if max(abs(a - b) for a, b in zip(corners, clipped, strict=True)) > _ROUNDING:
+            self.left_out.append(LeftOut("parts of boxes beyond the edge of the image", location))
+        return clipped
 
 
 class BoxFormat(Enum):
@@ -45,6 +82,8 @@ class BoxReader:
     """Coordinates are fractions of the image's sides instead of pixels."""
     is_user_setting: bool = False
     """The user chose the format with data.box_format and data.normalized."""
+    limits: BoxLimits = field(default_factory=BoxLimits)
+    """How far boxes may lie beyond the edge of the image."""
 
     @property
     def description(self) -> str:
@@ -60,7 +99,8 @@ class BoxReader:
                     f"{location}: box must be in fractions, got {list(numbers)}. "
                     f"Boxes are {self.description}."
                 )
-            return validate_box(self.to_xyxy(numbers, size), size, location, self.description)
+            corners = self.to_xyxy(numbers, size)
+            return validate_box(corners, size, location, self.description, self.limits)
         except DataError as error:
             message = str(error)
             if self._are_corners(numbers, size):
@@ -116,17 +156,20 @@ def parse_four_numbers(
     return float(a), float(b), float(c), float(d)
 
 
-def validate_box(corners: Box, size: Size, location: str, expected: str) -> Box:
+def validate_box(
+    corners: Box, size: Size, location: str, expected: str, limits: BoxLimits | None = None
+) -> Box:
     """Return a box clipped to the image.
 
     Args:
-        corners: x0, y0, x1, y1 in pixels; up to one pixel outside the image, as rounding gives.
+        corners: x0, y0, x1, y1 in pixels.
         size: (width, height) of the image in pixels.
         location: Place of the box, for the message.
         expected: Description of the box format, for the message.
+        limits: How far the box may lie beyond the edge of the image; None: the default.
 
     Raises:
-        DataError: The box has no area, lies outside the image or is in fractions.
+        DataError: The box has no area, lies further outside the image or is in fractions.
     """
     width, height = size
     x0, y0, x1, y1 = corners
@@ -137,19 +180,20 @@ def validate_box(corners: Box, size: Size, location: str, expected: str) -> Box:
             f"{location}: box must be in pixels, got fractions {list(corners)}. "
             f"Boxes are {expected}."
         )
+    limits = limits or BoxLimits()
     for name, value, side in zip(_CORNER_NAMES, corners, (width, height) * 2, strict=True):
-        if not -1 <= value <= side + 1:
+        slack = limits.slack(side)
+        if not -slack <= value <= side + slack:
             swapped = SWAPPED_HINT if fits_image((y0, x0, y1, x1), size) else ""
             raise DataError(
                 f"{location}: box must lie inside the image ({width}x{height} px), "
                 f"got {name}={value:g}. Boxes are {expected}.{swapped}"
             )
-    clipped = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+    if min(x1, width) <= max(x0, 0) or min(y1, height) <= max(y0, 0):
         raise DataError(
             f"{location}: box must have an area, got {list(corners)}. Boxes are {expected}."
         )
-    return clipped
+    return limits.clip(corners, size, location)
 
 
 def fits_image(corners: Box, size: Size) -> bool:

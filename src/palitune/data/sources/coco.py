@@ -55,7 +55,7 @@ class Coco(Source):
     """Read segmentations: polygons and run lengths."""
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        content = CocoFile.load(file, load_masks=self.masks)
+        content = CocoFile.load(file, load_masks=self.masks, clip_boxes=self.clip_boxes)
         yield from content.rows(find_image_folder(content, self.images, self.folder(), split))
 
     def for_task(self, task: Task) -> Source:

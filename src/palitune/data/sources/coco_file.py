@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palitune.data.sources.box_formats import BoxFormat, BoxReader
+from palitune.data.sources.box_formats import BoxClipping, BoxFormat, BoxLimits, BoxReader
 from palitune.data.sources.masks.formats import check_mask_in_box, parse_segmentation
 from palitune.data.sources.validation import (
     are_numbers,
     cached_header_reader,
     check_size,
+    collect,
     image_path,
     image_size,
     read_json,
@@ -21,8 +22,6 @@ from palitune.data.sources.validation import (
 )
 from palitune.errors import DataError, LeftOut
 from palitune.records import Instance, Row, Size
-
-_BOX_READER = BoxReader(BoxFormat.xywh)
 
 
 @dataclass
@@ -38,12 +37,17 @@ class CocoFile:
     """Whether the file has a list of annotations; files of test sets have none."""
     load_masks: bool
     """Read the `segmentation` of annotations."""
+    limits: BoxLimits = field(default_factory=BoxLimits)
+    """How far boxes may lie beyond the edge, and what the latest row leaves out."""
     read_header: Any = field(default_factory=cached_header_reader)
-    _left_out: list[LeftOut] = field(default_factory=list)
-    """Objects of the latest row that were left out."""
+
+    def __post_init__(self) -> None:
+        self._box_reader = BoxReader(BoxFormat.xywh, limits=self.limits)
 
     @classmethod
-    def load(cls, file: Path, *, load_masks: bool) -> "CocoFile":
+    def load(
+        cls, file: Path, *, load_masks: bool, clip_boxes: BoxClipping = BoxClipping.edge
+    ) -> "CocoFile":
         """Parse a file. Raises DataError if it is not in COCO format."""
         hook = _pack_polygons if load_masks else _drop_segmentation
         content = read_json(file, "Export the annotations again.", hook)
@@ -56,11 +60,12 @@ class CocoFile:
                     f"{file}: a COCO annotation file must have a list of objects '{name}', got "
                     f"{short_repr(entries)}. Set the right file in data.splits."
                 )
-        names = _categories(file, content.get("categories", []))
+        names = _categories(file, content.get("categories") or [])
         annotations = content.get("annotations")
         return cls(
-            file, content["images"], annotations or [], names, annotations is not None, load_masks
-        )
+            file, content["images"], annotations or [], names, annotations is not None, load_masks,
+            BoxLimits(clip_boxes),
+        )  # fmt: skip
 
     def rows(self, folder: Path) -> Iterator[Row | DataError]:
         """Yield an error for each annotation without image, then a row for each image."""
@@ -78,14 +83,24 @@ class CocoFile:
                     f"{self.annotation_location(annotation)}: image_id must be an image of the "
                     f"file, got {short_repr(image)}. Drop the annotation, or add its image."
                 )
+        for key, name in self.repeated_categories():
+            location = f"{self.file}, category id {key}"
+            yield LeftOut(f"categories named {name!r} like an earlier one, now one class", location)
         has_captions = any("caption" in annotation for annotation in self.annotations)
         image_folder = os.path.abspath(folder)
-        for entry in self.images:
-            yield from rows_or_errors(
-                lambda entry: self._row(entry, by_image, image_folder, has_captions), [entry]
-            )
-            yield from self._left_out
-            self._left_out.clear()
+        yield from rows_or_errors(
+            lambda entry: self._row(entry, by_image, image_folder, has_captions),
+            self.images,
+            self.limits.left_out,
+        )
+
+    def repeated_categories(self) -> Iterator[tuple[int | str, str]]:
+        """Yield id and name of each category that has the name of an earlier one."""
+        seen: set[str] = set()
+        for key, name in self.categories.items():
+            if name in seen:
+                yield key, name
+            seen.add(name)
 
     def image(self, entry: dict[str, Any], folder: str) -> tuple[str, Size, str]:
         """Return path, size and location of an image. Raises DataError if its size differs."""
@@ -113,7 +128,7 @@ class CocoFile:
                 f"{location}: category_id must be a category of the file, got "
                 f"{short_repr(category)}. Drop the annotation, or add its category."
             )
-        box = _BOX_READER.read(annotation.get("bbox"), size, location)
+        box = self._box_reader.read(annotation.get("bbox"), size, location)
         mask = None
         if self.load_masks and annotation.get("segmentation"):
             segmentation = _unpack_polygons(annotation["segmentation"])
@@ -123,7 +138,7 @@ class CocoFile:
             label=self.categories[category],
             box=box,
             mask=mask,
-            crowd=annotation.get("iscrowd") in (1, True),
+            crowd=_is_crowd(annotation, location),
         )
 
     def annotation_location(self, annotation: dict[str, Any]) -> str:
@@ -141,19 +156,21 @@ class CocoFile:
             size=size,
             location=location,
             captions=tuple(map(self._caption, annotations)) if has_captions else None,
-            instances=tuple(self._instances(annotations, size)) if has_boxes else None,
+            instances=self._instances(annotations, size) if has_boxes else None,
             classes=tuple(dict.fromkeys(self.categories.values())) or None,
         )
 
-    def _instances(self, annotations: list[dict[str, Any]], size: Size) -> Iterator[Instance]:
-        """Yield the objects of an image, without those whose mask has no pixel."""
-        for annotation in annotations:
-            instance = self.instance(annotation, size, allow_empty_mask=True)
+    def _instances(self, annotations: list[dict[str, Any]], size: Size) -> tuple[Instance, ...]:
+        """Return the objects of an image, without those whose mask has no pixel."""
+        instances = []
+        read = collect(lambda a: self.instance(a, size, allow_empty_mask=True), annotations)
+        for annotation, instance in zip(annotations, read, strict=True):
             if instance.mask is None or instance.mask.any():
-                yield instance
+                instances.append(instance)
             else:
                 location = self.annotation_location(annotation)
-                self._left_out.append(LeftOut("masks without pixels", location))
+                self.limits.left_out.append(LeftOut("masks without pixels", location))
+        return tuple(instances)
 
     def _caption(self, annotation: dict[str, Any]) -> str:
         caption = annotation.get("caption")
@@ -163,6 +180,17 @@ class CocoFile:
                 f"{short_repr(caption)}."
             )
         return caption
+
+
+def _is_crowd(annotation: dict[str, Any], location: str) -> bool:
+    """Return COCO's `iscrowd`, which is 0 or 1; an absent one is 0."""
+    value = annotation.get("iscrowd")
+    if value is None or (isinstance(value, int | float) and value in (0, 1)):
+        return bool(value)
+    raise DataError(
+        f"{location}: iscrowd must be 0 or 1, got {short_repr(value)}. Export the annotations "
+        "again."
+    )
 
 
 def _has_no_area(annotation: dict[str, Any]) -> bool:
@@ -209,5 +237,9 @@ def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int | str,
             raise DataError(
                 f"{file}: category must have an id and a name, got {short_repr(category)}."
             )
-        names[key] = name
+        if names.setdefault(key, name) != name:
+            raise DataError(
+                f"{file}: category ids must be unique, got id {short_repr(key)} for "
+                f"{short_repr(names[key])} and {short_repr(name)}. Give one of them another id."
+            )
     return names

@@ -4,6 +4,7 @@ The handwriting consists of the UCI optical digits; a notice in its folder names
 license. The embedded model was trained on the print, which therefore shows what it forgets.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import ClassVar
 from palitune.data.sources.base import DatasetSpec, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
+from palitune.data.sources.split_files import SPLITS
 from palitune.errors import DataError
 from palitune.records import Row
 from palitune.tasks import Task
@@ -80,6 +82,16 @@ class EmbeddedPages(Source):
                 yield from Coco(path=folder, masks=True).read(file, split)
             case _:
                 yield from Jsonl(path=folder).read(file, split)
+
+
+def copy_as_coco(name: str, folder: Path) -> None:
+    """Write an embedded data set as a folder of files in COCO layout, as an example of such."""
+    source = EMBEDDED_FOLDER / name
+    (folder / "annotations").mkdir(parents=True)
+    shutil.copytree(source / "images", folder / "images")
+    for split in SPLITS:
+        file = source / f"{split}_instances.json"
+        shutil.copyfile(file, folder / "annotations" / f"instances_{split}.json")
 
 
 @dataclass(kw_only=True)

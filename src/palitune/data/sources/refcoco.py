@@ -99,7 +99,9 @@ class RefCoco(Source):
                         yield error
 
     def _make_reader(self, file: Path, split: str) -> "_RefReader":
-        content = CocoFile.load(self._instances_file(file), load_masks=self.masks)
+        content = CocoFile.load(
+            self._instances_file(file), load_masks=self.masks, clip_boxes=self.clip_boxes
+        )
         folder = str(find_image_folder(content, self.images, self.folder(), split).absolute())
         prefix = f"{file.parent.name}/" if self.sets else ""
         return _RefReader(file, content, folder, self.sentences, prefix)

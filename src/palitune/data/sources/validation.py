@@ -1,13 +1,15 @@
 """Checks of images and annotation files that all formats share."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from xml.etree import ElementTree
 
 from palitune.codec.parsing import parse_json
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.records import Row, Size
 
 if TYPE_CHECKING:
@@ -15,9 +17,13 @@ if TYPE_CHECKING:
 
 HeaderReader = Callable[[str], "Header"]
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _MAX_COORDINATE = 1e9
 """Pixels that no image has; integers too long for a float stay out of the arithmetic."""
+_MAX_LISTED_FAULTS = 5
+"""Faults of one row that a message names."""
 _HEADER_CACHE_SIZE = 1 << 18
 """Image headers kept in memory while a file is read: about 80 MB."""
 
@@ -34,7 +40,17 @@ def image_size(read_header: HeaderReader, path: str, location: str) -> Size:
     try:
         return read_header(path).size
     except DataError as error:
-        raise DataError(f"{location}: {error}") from error
+        raise DataError(f"{location}: {error}{_other_case_hint(path)}") from error
+
+
+def _other_case_hint(path: str) -> str:
+    """Return a sentence about a file that differs from a missing one only in case."""
+    folder, name = os.path.split(path)
+    if os.path.exists(path) or not os.path.isdir(folder):
+        return ""
+    names = (entry for entry in os.listdir(folder) if entry.casefold() == name.casefold())
+    found = next(names, None)
+    return f". There is {found}, which differs in case; use one spelling." if found else ""
 
 
 def image_path(folder: str, name: str, location: str) -> str:
@@ -44,6 +60,13 @@ def image_path(folder: str, name: str, location: str) -> str:
             f"{location}: image must be a path relative to the data, got the URL {name!r}. "
             "Download the images."
         )
+    if _WINDOWS_DRIVE.match(name):
+        raise DataError(
+            f"{location}: image must be a path relative to the data, got the Windows path "
+            f"{name!r}. Write the part below the folder of the data."
+        )
+    if "\\" in name and not os.path.exists(os.path.join(folder, name)):
+        name = name.replace("\\", "/")  # a relative path that was written on Windows
     return os.path.normpath(os.path.join(folder, name))
 
 
@@ -78,14 +101,51 @@ def are_numbers(values: Sequence[Any]) -> bool:
 
 
 def rows_or_errors(
-    make_row: Callable[[Item], Row], items: Iterable[Item]
+    make_row: Callable[[Item], Row], items: Iterable[Item], left_out: list[LeftOut] | None = None
 ) -> Iterator[Row | DataError]:
-    """Yield the row of each item, or the DataError raised while the row was made."""
+    """Yield the row of each item, or the DataError raised while the row was made.
+
+    `left_out` collects what `make_row` leaves out of a row; it is yielded after the row.
+    """
     for item in items:
         try:
             yield make_row(item)
         except DataError as error:
             yield error
+        if left_out:
+            yield from left_out
+            left_out.clear()
+
+
+class Faults:
+    """The faults of one row, which are raised together."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+
+    def catch(self, function: Callable[..., Result], *arguments: Any) -> Result | None:
+        """Return the result of a function; None if it raised a DataError, which is collected."""
+        try:
+            return function(*arguments)
+        except DataError as error:
+            self._messages.append(str(error))
+            return None
+
+    def raise_all(self) -> None:
+        """Raise one DataError with the collected faults, if there are any."""
+        listed = self._messages[:_MAX_LISTED_FAULTS]
+        if rest := len(self._messages) - len(listed):
+            listed.append(f"{rest} more in this row.")
+        if listed:
+            raise DataError(" Also ".join(listed))
+
+
+def collect(make: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
+    """Return the result of every item. Raises one DataError with the faults of all items."""
+    faults = Faults()
+    results = [faults.catch(make, item) for item in items]
+    faults.raise_all()
+    return tuple(cast(list[Result], results))
 
 
 def with_location(error: Exception, location: str) -> DataError:
@@ -111,6 +171,38 @@ def read_json(
         return parse_json(file.read_bytes(), object_hook)
     except ValueError as error:
         raise DataError(f"{file}: file must be JSON ({error}). {way_out}") from error
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """XML builder that rejects document types, and with them entity expansion attacks."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
+        raise DataError("got a document type")
+
+
+def parse_xml(file: Path, root_tag: str, way_out: str) -> ElementTree.Element:
+    """Return the root of an XML file.
+
+    Args:
+        file: The file.
+        root_tag: Tag that the root must have.
+        way_out: Sentence for the error message about another tag.
+
+    Raises:
+        DataError: The file is not XML, has a document type, or another root.
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        root = ElementTree.fromstring(
+            file.read_bytes(), parser=ElementTree.XMLParser(target=_NoDoctype())
+        )
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise DataError(
+            f"{file}: file must be XML without a document type ({error}). Export it again."
+        ) from error
+    if root.tag != root_tag:
+        raise DataError(f"{file}: root element must be <{root_tag}>, got <{root.tag}>. {way_out}")
+    return root
 
 
 def utf8_lines(content: bytes, file: object) -> list[str]:

@@ -10,18 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 from xml.etree import ElementTree
 
 from palitune.data.sources.base import Source
-from palitune.data.sources.box_formats import validate_box
+from palitune.data.sources.box_formats import BoxLimits, validate_box
 from palitune.data.sources.folders import IMAGE_EXTENSIONS, walk_files
 from palitune.data.sources.split_files import canonical_split
 from palitune.data.sources.validation import (
     HeaderReader,
     cached_header_reader,
     check_size,
+    collect,
     image_size,
+    parse_xml,
     rows_or_errors,
     short_repr,
     utf8_lines,
@@ -76,8 +78,9 @@ class Voc(Source):
             yield from (xml for xml in self._annotation_files(file) if xml.is_file())
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
-        reader = _VocReader(self, self.folder(), tuple(self._class_names(split)))
-        yield from rows_or_errors(reader.row, self._annotation_files(file))
+        limits = BoxLimits(self.clip_boxes)
+        reader = _VocReader(self, self.folder(), tuple(self._class_names(split)), limits)
+        yield from rows_or_errors(reader.row, self._annotation_files(file), limits.left_out)
 
     def _class_names(self, split: str) -> list[str]:
         """Return the names of the objects of all splits, in alphabetical order."""
@@ -106,6 +109,7 @@ class _VocReader:
     settings: Voc
     root: Path
     classes: tuple[str, ...]
+    limits: BoxLimits
     read_header: HeaderReader = field(default_factory=cached_header_reader)
 
     def row(self, xml: Path) -> Row:
@@ -113,17 +117,16 @@ class _VocReader:
         path = os.path.abspath(self._image(tree, xml))
         size = image_size(self.read_header, path, str(xml))
         check_size(_declared_size(tree), self.read_header(path), path, str(xml))
-        instances = tuple(
-            instance
-            for number, element in enumerate(tree.iterfind("object"), 1)
-            if (instance := self._instance(element, size, f"{xml}, object {number}")) is not None
+        instances = collect(
+            lambda numbered: self._instance(numbered[1], size, f"{xml}, object {numbered[0]}"),
+            enumerate(tree.iterfind("object"), 1),
         )
         return Row(
             id=xml.stem,
             images=(path,),
             size=size,
             location=str(xml),
-            instances=instances,
+            instances=tuple(instance for instance in instances if instance is not None),
             classes=self.classes or None,
         )
 
@@ -169,36 +172,18 @@ class _VocReader:
             x0, y0 = x0 - 1, y0 - 1
         return Instance(
             label=label,
-            box=validate_box((x0, y0, x1, y1), size, location, _BOX_DESCRIPTION),
+            box=validate_box((x0, y0, x1, y1), size, location, _BOX_DESCRIPTION, self.limits),
             crowd=is_difficult and self.settings.difficult is DifficultObjects.ignore,
         )
 
 
-class _NoDoctype(ElementTree.TreeBuilder):
-    """XML builder that rejects document types, and with them entity expansion attacks."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        raise DataError("got a document type")
-
-
 def _parse_xml(xml: Path) -> ElementTree.Element:
     try:
-        root = ElementTree.fromstring(
-            xml.read_bytes(), parser=ElementTree.XMLParser(target=_NoDoctype())
-        )
+        return parse_xml(xml, "annotation", "Use Pascal VOC files.")
     except FileNotFoundError:
         raise DataError(
             f"{xml} does not exist. Add the file, or remove it from the list of its split."
         ) from None
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise DataError(
-            f"{xml}: file must be XML without a document type ({error}). Export it again."
-        ) from error
-    if root.tag != "annotation":
-        raise DataError(
-            f"{xml}: root element must be <annotation>, got <{root.tag}>. Use Pascal VOC files."
-        )
-    return root
 
 
 def _declared_size(tree: ElementTree.Element) -> tuple[int | None, int | None]:

@@ -52,7 +52,8 @@ class WebDataset(ShardedSource):
             location = f"{shard}, {key}"
             return reader.row(_build_record(key, contents, location), number, location)
 
-        return rows_or_errors(make_row, enumerate(_iterate_samples(shard), 1))
+        samples = enumerate(_iterate_samples(shard), 1)
+        return rows_or_errors(make_row, samples, reader.limits.left_out)
 
 
 def _iterate_samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 
 from palitune.codec.parsing import check_yaml
 from palitune.data.sources.base import Source
-from palitune.data.sources.box_formats import BoxFormat, BoxReader
+from palitune.data.sources.box_formats import BoxFormat, BoxLimits, BoxReader
 from palitune.data.sources.folders import iterate_images
 from palitune.data.sources.masks.formats import parse_segmentation, polygon_to_box
 from palitune.data.sources.split_files import canonical_split, split_aliases
 from palitune.data.sources.validation import (
     HeaderReader,
     cached_header_reader,
+    collect,
     image_size,
     rows_or_errors,
     short_repr,
@@ -30,8 +31,6 @@ from palitune.data.sources.validation import (
 from palitune.errors import DataError
 from palitune.records import Instance, Row, Size
 
-_BOX_READER = BoxReader(BoxFormat.cxcywh, normalized=True)
-_CORNER_BOX_READER = BoxReader(BoxFormat.xyxy, normalized=True)
 _DESCRIPTION_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -73,7 +72,8 @@ class Yolo(Source):
                 f"{' or '.join(_DESCRIPTION_FILES[:2])} with the classes, got none. Set data.path "
                 "to its folder."
             )
-        reader = _YoloReader(description, _load_class_names(description), self.masks)
+        limits = BoxLimits(self.clip_boxes)
+        reader = _YoloReader(description, _load_class_names(description), self.masks, limits)
         images = self._split_images(file, split)
         if images and not any(_label_file(image).is_file() for image in images):
             raise DataError(
@@ -81,7 +81,7 @@ class Yolo(Source):
                 f"{_label_file(images[0])}, got none. Move the label files there."
             )
         root = Path(os.path.commonpath([str(image.parent) for image in images] or ["."]))
-        yield from rows_or_errors(lambda image: reader.row(image, root), images)
+        yield from rows_or_errors(lambda image: reader.row(image, root), images, limits.left_out)
 
     def _description_file(self) -> Path | None:
         location = self.resolved_path()
@@ -113,7 +113,12 @@ class _YoloReader:
     description: Path
     classes: dict[int, str]
     masks: bool
+    limits: BoxLimits
     read_header: HeaderReader = field(default_factory=cached_header_reader)
+
+    def __post_init__(self) -> None:
+        self._boxes = BoxReader(BoxFormat.cxcywh, normalized=True, limits=self.limits)
+        self._corner_boxes = BoxReader(BoxFormat.xyxy, normalized=True, limits=self.limits)
 
     def row(self, image: Path, root: Path) -> Row:
         labels = _label_file(image)
@@ -124,10 +129,11 @@ class _YoloReader:
             images=(str(image),),
             size=size,
             location=str(labels),
-            instances=tuple(
-                self._instance(line.split(), size, f"{labels}:{number}")
-                for number, line in enumerate(lines, 1)
-                if line.strip()
+            instances=collect(
+                lambda numbered: self._instance(
+                    numbered[1].split(), size, f"{labels}:{numbered[0]}"
+                ),
+                ((number, line) for number, line in enumerate(lines, 1) if line.strip()),
             ),
             classes=tuple(self.classes.values()),
         )
@@ -150,7 +156,7 @@ class _YoloReader:
             )
         coordinates = numbers[1:]
         if len(coordinates) == 4:
-            return Instance(label=label, box=_BOX_READER.read(coordinates, size, location))
+            return Instance(label=label, box=self._boxes.read(coordinates, size, location))
         if len(coordinates) < 6 or len(coordinates) % 2:
             raise DataError(
                 f"{location}: coordinates must be 4 numbers for a box or at least 6, in pairs, for "
@@ -159,7 +165,7 @@ class _YoloReader:
         mask = (
             parse_segmentation(coordinates, size, location, normalized=True) if self.masks else None
         )
-        box = _CORNER_BOX_READER.read(list(polygon_to_box(coordinates)), size, location)
+        box = self._corner_boxes.read(list(polygon_to_box(coordinates)), size, location)
         return Instance(label=label, box=box, mask=mask)
 
 

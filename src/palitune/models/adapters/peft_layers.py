@@ -20,11 +20,13 @@ def inject_lora(network: Network, config: Any) -> Network:
     from peft import get_peft_model
 
     from palitune.models.adapters.fast_lora import use_fast_lora
+    from palitune.models.adapters.frozen_norms import use_frozen_norms
     from palitune.models.adapters.lora_network import as_lora_network
 
     with _suppress_known_warnings():
         adapted = get_peft_model(network, config)
     use_fast_lora(adapted)
+    use_frozen_norms(adapted)
     return as_lora_network(adapted)
 
 

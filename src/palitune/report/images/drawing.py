@@ -32,8 +32,7 @@ REFERENCE_COLOR: Color = (22, 163, 74)
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 """Fonts of the system, in order of preference: those with more alphabets come first."""
 
-# Strong, distinct, each dark enough for white text (contrast >= 4.5).
-_PALETTE: tuple[Color, ...] = (
+PALETTE: tuple[Color, ...] = (
     (214, 39, 40),
     (31, 100, 200),
     (190, 80, 0),
@@ -51,11 +50,17 @@ _PALETTE: tuple[Color, ...] = (
     (20, 55, 120),
     (30, 110, 40),
 )
+"""Strong, distinct colors, each dark enough for white text (contrast >= 4.5)."""
 
 
 def label_color(label: str) -> Color:
     """Return the color of a label, the same in every image, run and process."""
-    return _PALETTE[zlib.crc32(label.encode("utf-8", "replace")) % len(_PALETTE)]
+    return PALETTE[color_index(label)]
+
+
+def color_index(label: str) -> int:
+    """Return the position of the color of a label in `PALETTE`."""
+    return zlib.crc32(label.encode("utf-8", "replace")) % len(PALETTE)
 
 
 def display_size(size: Size, max_short_side: int = MAX_SHORT_SIDE) -> Size:
@@ -198,8 +203,8 @@ def _draw_label(
     canvas: "ImageDraw", instance: Instance, box: Box, size: Size, occupied: list[Box]
 ) -> None:
     """Write label and score next to the box, where they overlap other labels least."""
-    font = _load_font(max(13, round(min(max(size) / 48, min(size) / 12))))
-    text = _replace_missing_glyphs(_label_text(instance), font)
+    font = load_font(max(13, round(min(max(size) / 48, min(size) / 12))))
+    text = _replace_missing_glyphs(label_text(instance), font)
     text = _truncate_to_width(text, size[0], canvas, font)
     if not text:
         return
@@ -208,14 +213,14 @@ def _draw_label(
     top, bottom = canvas.textbbox((0, 0), "Ág", font=font)[1::2]
     margin = max(3, font.size // 5)
     width, height = right - left + 2 * margin, bottom - top + 2 * margin
-    position = _place_label(box, (width, height), size, occupied)
+    position = place_label(box, (width, height), size, occupied)
     occupied.append(position)
     canvas.rectangle(position, fill=label_color(instance.label))
     start = position[0] + margin - left, position[1] + margin - top
     canvas.text(start, text, fill="white", font=font)
 
 
-def _place_label(
+def place_label(
     box: Box, label_size: tuple[float, float], size: Size, occupied: Sequence[Box]
 ) -> Box:
     """Choose the position of a label of (width, height): above, below, inside or beside its box.
@@ -242,7 +247,8 @@ def _truncate_to_width(text: str, width: int, canvas: "ImageDraw", font: "FreeTy
     return text
 
 
-def _label_text(instance: Instance) -> str:
+def label_text(instance: Instance) -> str:
+    """Return label and score in one line."""
     label = escape_unprintable(" ".join(instance.label.split()))
     label = truncate(label, MAX_LABEL_LENGTH)
     return label if instance.score is None else f"{label} {instance.score:.2f}".lstrip()
@@ -262,7 +268,7 @@ def _clamp_box(box: Box, size: Size) -> Box:
 
 
 @cache
-def _load_font(pixels: int) -> "FreeTypeFont":
+def load_font(pixels: int) -> "FreeTypeFont":
     """Return the first installed font of `FONTS`, or the ASCII font that Pillow includes."""
     from PIL import ImageFont
 
@@ -292,7 +298,7 @@ def _draw_placeholder(message: str, path: str, size: Size) -> "Image":
     canvas = ImageDraw.Draw(blank)
     canvas.rectangle((0, 0, blank.width - 1, blank.height - 1), outline=(120, 128, 140), width=2)
     center = (blank.width / 2, blank.height / 2)
-    font = _load_font(15)
+    font = load_font(15)
     name = _replace_missing_glyphs(escape_unprintable(Path(path).name)[-32:], font)
     text = f"{message}\n{name}"
     canvas.text(center, text, fill=(60, 66, 76), font=font, anchor="mm", align="center")

@@ -1,14 +1,19 @@
-"""Images of an evaluated example on a page: the inputs, or the boxes drawn side by side."""
+"""The image of an evaluated example on a page, with its boxes and masks as a drawing over it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from palitune.report.images.drawing import MAX_SHORT_SIDE, draw_instances, load_for_display
+from palitune.records import Example, Instance
+from palitune.report.images.drawing import MAX_SHORT_SIDE, load_for_display
 from palitune.report.images.image_grid import load_image_grid
-from palitune.report.images.inline import InlineImage, encode_image, join_labels
+from palitune.report.images.inline import InlineImage, encode_image, join_labels, photo_address
+from palitune.report.images.overlay import MAX_INSTANCES, REFERENCE, Layer, draw_overlay
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, get_instances
 
 _MAX_SHORT_SIDE = 700
 """Shorter side in pixels of an image without boxes: its text must be legible when enlarged."""
+_OBJECTS_SHORT_SIDE, _OBJECTS_MAX_BYTES = 560, 40_000
+"""Maximum pixels of the shorter side, and bytes, of an image with objects of one layer."""
 _THUMBNAIL_SHORT_SIDE = 180
 
 
@@ -19,58 +24,71 @@ def captioned_predictions(example: EvaluatedExample) -> list[tuple[str, ScoredPr
     return [("after", example.after), ("before", example.before)]
 
 
-def count_images(example: EvaluatedExample, *, thumbnail: bool) -> int:
-    """Return the number of images that `draw_example` returns."""
-    if not example.images:
-        return 0
-    if thumbnail:
-        return 1
-    return 1 + len(captioned_predictions(example)) if example.draws_boxes else 1
-
-
 def draw_example(
-    example: EvaluatedExample, max_bytes: int, *, thumbnail: bool
+    example: EvaluatedExample, max_bytes: int, folder: Path, *, thumbnail: bool
 ) -> tuple[InlineImage, ...]:
-    """Draw an example in images of at most `max_bytes` each.
+    """Return the image of an example, of at most `max_bytes`; empty without images.
 
-    A thumbnail is one small image; for boxes, it shows the prediction over the reference.
+    Args:
+        example: The example.
+        max_bytes: Maximum bytes of the image before base64 encoding.
+        folder: Folder of the page.
+        thumbnail: Encode a small image.
     """
     if not example.images:
         return ()
     if not example.draws_boxes:
-        return (_draw_inputs(example, max_bytes, thumbnail),)
-    image = load_for_display(
-        example.images[0],
-        example.size,
-        max_short_side=_THUMBNAIL_SHORT_SIDE if thumbnail else MAX_SHORT_SIDE,
+        return (_encode_inputs(example, max_bytes, folder, thumbnail),)
+    path = example.images[0]
+    layers = [Layer(REFERENCE, get_instances(example.reference))]
+    layers += [Layer(k, get_instances(s.value)) for k, s in captioned_predictions(example)]
+    side = _THUMBNAIL_SHORT_SIDE if thumbnail else MAX_SHORT_SIDE
+    image = encode_image(
+        load_for_display(path, example.size, side),
+        f"{Path(path).name}: " + "; ".join(f"{x.name}: {join_labels(x.instances)}" for x in layers),
+        note=", ".join(f"{layer.name}: {_count_objects(layer)}" for layer in layers),
+        max_bytes=max_bytes,
+        overlay=draw_overlay(example.size, layers, 20 if thumbnail else MAX_INSTANCES),
+        photo=photo_address(path, folder),
     )
-    name = Path(example.images[0]).name
-    references = get_instances(example.reference)
-    sides = [(key, get_instances(side.value)) for key, side in captioned_predictions(example)]
-    sides = sides[:1] if thumbnail else [("reference", references), *sides]
-    return tuple(
-        encode_image(
-            draw_instances(
-                image,
-                instances,
-                size=example.size,
-                references=references if caption != "reference" else (),
-            ),
-            f"{caption} on {name}: {join_labels(instances)}",
-            caption=caption,
-            note="1 object" if len(instances) == 1 else f"{len(instances) or 'no'} objects",
-            max_bytes=max_bytes,
-        )
-        for caption, instances in sides
+    return (image,)
+
+
+def encode_objects(
+    example: Example, instances: Sequence[Instance], alt: str, folder: Path
+) -> InlineImage:
+    """Return the images of an example with the objects of one layer drawn over them.
+
+    Args:
+        example: Example with at least one image.
+        instances: Objects in the first image.
+        alt: Alternative text.
+        folder: Folder of the page.
+    """
+    single = len(example.images) == 1
+    return encode_image(
+        load_image_grid(example.images, example.size, _OBJECTS_SHORT_SIDE),
+        alt,
+        overlay=draw_overlay(example.size, [Layer("objects", instances)]) if instances else "",
+        photo=photo_address(example.images[0], folder) if single else "",
+        max_bytes=_OBJECTS_MAX_BYTES,
     )
 
 
-def _draw_inputs(example: EvaluatedExample, max_bytes: int, thumbnail: bool) -> InlineImage:
-    """Return the input of the model; several images are placed in a grid."""
+def _count_objects(layer: Layer) -> str:
+    count = len(layer.instances)
+    return "1 object" if count == 1 else f"{count or 'no'} objects"
+
+
+def _encode_inputs(
+    example: EvaluatedExample, max_bytes: int, folder: Path, thumbnail: bool
+) -> InlineImage:
+    """Encode the input of the model; several images are placed in a grid."""
     count, name = len(example.images), Path(example.images[0]).name
     side = _THUMBNAIL_SHORT_SIDE if thumbnail else _MAX_SHORT_SIDE
     return encode_image(
         load_image_grid(example.images, example.size, side),
         f"Input image {name}" if count == 1 else f"{count} input images, the first {name}",
         max_bytes=max_bytes,
+        photo=photo_address(example.images[0], folder) if count == 1 else "",
     )

@@ -41,8 +41,8 @@ class ExampleCard:
     """(caption, text) of what is folded."""
     labels: tuple[str, ...] = ()
     """Labels for the filter."""
-    wide: bool = False
-    """Whether images with boxes stand side by side over the whole width."""
+    file_name: str = ""
+    """Names of the image files."""
     small: bool = False
     """Whether the card is in no gallery and shows a thumbnail."""
     normalized_score: float = math.nan

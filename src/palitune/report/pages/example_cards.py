@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from pathlib import Path
 
 from palitune.metrics.objects.confusion_matrix import LabelPair
 from palitune.report.images.example_images import captioned_predictions
@@ -54,7 +55,7 @@ def build_example_card(
         score_gain=score_gain(example),
         change=change,
         improved=improved,
-        wide=example.draws_boxes and not small,
+        file_name=", ".join(dict.fromkeys(Path(path).name for path in example.images[:4])),
         small=small,
         images=images,
         texts=build_texts(example, max_length),

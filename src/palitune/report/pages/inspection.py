@@ -10,19 +10,16 @@ from palitune.distributed.terminal import print_line
 from palitune.metrics.objects.codec_upper_bound import ALL
 from palitune.models.config import ModelConfig
 from palitune.records import Example, Instance
-from palitune.report.images.drawing import draw_instances
-from palitune.report.images.image_grid import load_image_grid
-from palitune.report.images.inline import encode_image
+from palitune.report.images.example_images import encode_objects
 from palitune.report.naming import model_display_name
 from palitune.report.pages.cards import ExampleCard, plain_text
+from palitune.report.plots.density_map import DensityMap, draw_density_map
 from palitune.report.rendering import write_page
 from palitune.report.run_writer import write_json
 from palitune.report.tables import TextTable, relative_to_max
 
 MAX_CLASSES = 100
 """Maximum number of classes in a table, the most frequent ones; `inspection.json` has all."""
-_MAX_SHORT_SIDE = 560
-"""Maximum pixels of the shorter side of a sample image."""
 _NO_DATA = "–"
 
 
@@ -62,7 +59,7 @@ def write_inspection_report(
 def _write_page(
     file: Path, splits: Sequence[SplitReport], warnings: Sequence[InspectionWarning], model: str
 ) -> Path:
-    cards = [_sample_card(split, example) for split in splits for example in split.samples]
+    cards = [_sample_card(split, e, file.parent) for split in splits for e in split.samples]
     by_part: dict[str, list[SplitReport]] = {}
     for split in splits:
         by_part.setdefault(split.component, []).append(split)
@@ -78,7 +75,11 @@ def _write_page(
         ],
         "warnings": warnings,
         "overview": overview_table(splits),
-        "parts": [(part, list(_part_tables(of_part))) for part, of_part in by_part.items()],
+        "bad_rows": _bad_row_table(splits),
+        "parts": [
+            (part, list(_part_tables(of_part)), list(_density_maps(of_part)))
+            for part, of_part in by_part.items()
+        ],
         "cards": cards,
     }
     return write_page(file, "inspection.html", content, script="page.js")
@@ -106,6 +107,29 @@ def _overview_cells(statistics: dict[str, Any]) -> tuple[str, ...]:
         f"{tokens['example']['median']:.0f}…{tokens['example']['max']:.0f}" if tokens else "",
         f"{tokens['over_max_length']:.1%}" if tokens else "",
     )
+
+
+def _bad_row_table(splits: Sequence[SplitReport]) -> TextTable | None:
+    """Return the bad rows of all splits by cause; None if there are none."""
+    rows = [
+        (group.cause, f"{split.component}, {split.split}", f"{group.count:,}", group.messages[0])
+        for split in splits
+        for group in split.bad_row_groups[:MAX_CLASSES]
+    ]
+    columns = ("cause", "split", "rows", "the first")
+    return TextTable(columns, rows, title="Bad rows by cause") if rows else None
+
+
+def _density_maps(splits: Sequence[SplitReport]) -> Iterator[DensityMap]:
+    """Yield maps of the centers and sizes of the objects of each split."""
+    for split in splits:
+        objects = split.stats["objects"]
+        if objects and objects["objects"]:
+            yield draw_density_map(f"Centers of boxes, {split.split}", objects["centers"], "x", "y")
+            yield draw_density_map(
+                f"Sizes of boxes, {split.split}", objects["widths_and_heights"],
+                "width / image width", "height / image height",
+            )  # fmt: skip
 
 
 def _part_tables(splits: list[SplitReport]) -> Iterator[TextTable]:
@@ -232,19 +256,18 @@ def _codec_upper_bound_table(split: SplitReport) -> TextTable:
     return TextTable(("class", *extents), rows, note, f"Upper bound of the codec, {split.split}")
 
 
-def _sample_card(split: SplitReport, example: Example) -> ExampleCard:
+def _sample_card(split: SplitReport, example: Example, folder: Path) -> ExampleCard:
     instances = [item for item in example.reference if isinstance(item, Instance)]
     labels = list(dict.fromkeys(filter(None, (instance.label for instance in instances))))
-    image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
-    if instances:
-        image = draw_instances(image, instances, size=example.size)
+    alt = f"{example.id}: {', '.join(labels) or 'no objects'}"
     part = f"{split.component}, {split.split}"
     return ExampleCard(
         id=example.id,
         part=part,
         badge=part,
         labels=tuple(labels),
-        images=(encode_image(image, f"{example.id}: {', '.join(labels) or 'no objects'}"),),
+        file_name=Path(example.images[0]).name if example.images else "",
+        images=(encode_objects(example, instances, alt, folder),),
         prefix=example.prefix,
         texts=(plain_text("Target text", *example.suffixes),),
         details=(("Source", example.location),),

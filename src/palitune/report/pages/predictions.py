@@ -1,20 +1,21 @@
 """Write predictions on new images: JSON lines, COCO results, drawn images and a page."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palitune.codec.parsing import format_json
 from palitune.distributed import collectives
 from palitune.distributed.terminal import print_line
 from palitune.errors import DataError
 from palitune.records import Example, Instance, Prediction, value_to_json
+from palitune.report.annotations.config import AnnotationFormat
+from palitune.report.annotations.formats import PreAnnotations
 from palitune.report.coco_results import CocoResults
 from palitune.report.images.drawing import draw_instances, upscaled_size
-from palitune.report.images.image_grid import load_image_grid
-from palitune.report.images.inline import encode_image
+from palitune.report.images.example_images import encode_objects
 from palitune.report.pages.cards import ExampleCard, format_instances, plain_text
 from palitune.report.predictions_csv import FieldTable, format_confidences
 from palitune.report.rendering import write_page
@@ -30,8 +31,6 @@ DRAWN_FOLDER = "drawn"
 """Folder of the drawn images."""
 MAX_LISTED = 20
 """Maximum number of labels or answers in the table, the most frequent ones."""
-_MAX_SHORT_SIDE = 560
-"""Maximum pixels of the shorter side of an image on the page."""
 _JPEG_QUALITY = 92
 
 
@@ -43,6 +42,7 @@ class PredictionWriter:
     task_prompt: TaskPrompt
     max_cards: int
     coco_results: CocoResults
+    annotations: PreAnnotations
     cards: list[ExampleCard] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     status_counts: Counter[str] = field(default_factory=Counter)
@@ -60,8 +60,8 @@ class PredictionWriter:
     def add(self, example: Example, prediction: Prediction) -> dict[str, Any]:
         """Draw and count one answer; return its record."""
         value = prediction.value
-        instances = () if value is None or isinstance(value, str) else value
-        status = self._status(prediction)
+        instances = predicted_instances(prediction)
+        status = answer_status(prediction, self.predicts_objects)
         self.status_counts[status] += 1
         self.object_counts.update(instance.label for instance in instances)
         self.image_counts.update(
@@ -72,18 +72,9 @@ class PredictionWriter:
         self.field_table.add(
             example.id, example.images, value, prediction.field_confidences, prediction.repairs
         )
+        self.annotations.add(example, prediction)
         self._draw_images(example, prediction, instances, status)
         return to_record(self.task_prompt, example, prediction)
-
-    def _status(self, prediction: Prediction) -> str:
-        value = prediction.value
-        if value is None:
-            return "malformed"
-        if not prediction.finished:
-            return "cut off"
-        if not value:
-            return "nothing found" if self.predicts_objects else "empty"
-        return "with objects" if self.predicts_objects else "answered"
 
     def _draw_images(
         self,
@@ -102,10 +93,8 @@ class PredictionWriter:
             image = open_image(example.images[0])
             _save_image(_draw_upscaled(image, instances), self.folder / DRAWN_FOLDER / example.id)
         if on_page:
-            image = load_image_grid(example.images, example.size, _MAX_SHORT_SIDE)
-            if instances:
-                image = draw_instances(image, instances, size=example.size)
-            self.cards.append(_prediction_card(example, prediction, image, instances, status))
+            card = prediction_card(example, prediction, instances, status, self.folder)
+            self.cards.append(card)
 
     def write_outputs(self, facts: Iterable[tuple[str, str]]) -> Path:
         """Write COCO results, skipped images and the page, after all predictions.
@@ -115,6 +104,8 @@ class PredictionWriter:
         if self.predicts_objects:
             self.coco_results.write(self.folder)
         self.field_table.write(self.folder)
+        for written in self.annotations.write(self.folder):
+            print_line(f"pre-annotations: {written}")
         if self.skipped:
             text = "\n".join(self.skipped) + "\n"
             (self.folder / "skipped.txt").write_text(text, encoding="utf-8")
@@ -169,7 +160,9 @@ def write_prediction_report(
     facts: Iterable[tuple[str, str]] = (),
     skipped: Iterable[str] = (),
     max_cards: int = 300,
-) -> None:
+    save: Sequence[AnnotationFormat] = (),
+    keep: bool = False,
+) -> list[tuple[Example, Prediction]]:
     """Write predictions one by one, then the page, and print a summary.
 
     Only the main process writes.
@@ -181,30 +174,42 @@ def write_prediction_report(
         facts: (name, text) about the model for the header of the page.
         skipped: Sentences about images that were skipped before.
         max_cards: Maximum number of images on the page.
+        save: Formats of pre-annotations to write.
+        keep: Return the predictions.
+
+    Returns:
+        Examples with their predictions if `keep` is set, else nothing.
     """
     from rich import print as print_rich
 
     if not collectives.is_main_process():
         for _ in outputs:
             pass
-        return
+        return []
+    kept = []
     by_label = isinstance(task_prompt.task, Detection)
     results = CocoResults(category=None if by_label else task_prompt.task.name)
     if isinstance(task_prompt.task, Detection):
         results.add_categories(task_prompt.task.classes)
-    writer = PredictionWriter(folder, task_prompt, max_cards, results, skipped=list(skipped))
+    facts = list(facts)
+    annotations = PreAnnotations(save, ", ".join(text for _, text in facts), task_prompt.task)
+    writer = PredictionWriter(
+        folder, task_prompt, max_cards, results, annotations, skipped=list(skipped)
+    )
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for output in outputs:
             if isinstance(output, DataError):
                 writer.skipped.append(str(output))
                 continue
-            file.write(json.dumps(writer.add(*output), ensure_ascii=False) + "\n")
+            kept += [output] * keep
+            file.write(format_json(writer.add(*output)) + "\n")
             file.flush()
     task = f"{task_prompt.task.name} ({task_prompt.reason})"
     page = writer.write_outputs([*facts, ("prompt", task_prompt.prompt), ("task", task)])
     print_rich(writer.count_table().to_rich())
     print_line(f"images: {writer.summary()}")
     print_line(f"page: {page}")
+    return kept
 
 
 def to_record(task_prompt: TaskPrompt, example: Example, prediction: Prediction) -> dict[str, Any]:
@@ -246,13 +251,40 @@ def _save_image(image: "Image", file: Path) -> None:
         image.save(file.with_name(f"{file.name}.png"), "PNG")
 
 
-def _prediction_card(
+def predicted_instances(prediction: Prediction) -> tuple[Instance, ...]:
+    """Return the objects of a prediction; a malformed one or a text has none."""
+    value = prediction.value
+    return () if value is None or isinstance(value, str) else value
+
+
+def answer_status(prediction: Prediction, predicts_objects: bool) -> str:
+    """Return the status by which the page filters predictions."""
+    value = prediction.value
+    if value is None:
+        return "malformed"
+    if not prediction.finished:
+        return "cut off"
+    if not value:
+        return "nothing found" if predicts_objects else "empty"
+    return "with objects" if predicts_objects else "answered"
+
+
+def prediction_card(
     example: Example,
     prediction: Prediction,
-    image: "Image",
     instances: tuple[Instance, ...],
     status: str,
+    folder: Path,
 ) -> ExampleCard:
+    """Return the card of a prediction.
+
+    Args:
+        example: The prompt with its image.
+        prediction: The prediction.
+        instances: Its objects.
+        status: Its status, from `answer_status`.
+        folder: Folder of the page.
+    """
     labels = tuple(dict.fromkeys(instance.label for instance in instances))
     count = f"{len(instances)} object{'s' * (len(instances) != 1)}"
     is_text = isinstance(prediction.value, str)
@@ -269,7 +301,8 @@ def _prediction_card(
         grade={"malformed": "malformed", "cut off": "partial"}.get(status, ""),
         badge=count if status == "with objects" else status,
         labels=labels,
-        images=(encode_image(image, alt),),
+        file_name=Path(example.images[0]).name,
+        images=(encode_objects(example, instances, alt, folder),),
         prefix=example.prefix,
         texts=(plain_text("answer", str(prediction.value)),) if is_text else (),
         details=tuple(entry for entry in details if entry[1]),

@@ -9,18 +9,19 @@ from typing import Any
 from palitune.metrics import higher_is_better, perfect_value
 from palitune.metrics.objects.confusion_matrix import LabelPair
 from palitune.report.images import example_images
-from palitune.report.metric_descriptions import describe_metrics
+from palitune.report.metric_descriptions import define_values, describe_metrics
 from palitune.report.metrics_table import MetricValue, metric_values, slice_values
 from palitune.report.pages import confusion_tables, example_selection, sampled_answers
 from palitune.report.pages.cards import ExampleCard
 from palitune.report.pages.example_cards import build_example_card
 from palitune.report.plots import score_plots, training_curves
+from palitune.report.plots.results_image import write_results_image
 from palitune.report.rendering import write_page
 from palitune.report.run_reader import RunFolder, read_run_folder
 
-MAX_EXAMPLES = 1000
+MAX_EXAMPLES = 300
 """Maximum number of examples on a page, including the galleries."""
-MAX_GALLERY_BYTES, MAX_THUMBNAIL_BYTES = 7_000_000, 4_000_000
+MAX_GALLERY_BYTES, MAX_THUMBNAIL_BYTES = 800_000, 600_000
 """Maximum bytes of all images of the galleries, and of all thumbnails, before base64 encoding."""
 
 _METHOD_TITLES = {"grpo": "Reward tuning", "rloo": "Reward tuning", "dpo": "Preference tuning"}
@@ -41,7 +42,7 @@ class PartReport:
 
 
 def write_run_report(folder: Path) -> Path:
-    """Write `report.html` into a run folder from the files of that folder; return its path.
+    """Write `report.html` and `results.png` from the files of a run folder; return the page's path.
 
     Raises:
         DataError: `metrics.json` is missing or a file cannot be read.
@@ -51,6 +52,8 @@ def write_run_report(folder: Path) -> Path:
     run = read_run_folder(folder)
     values = metric_values(_add_malformed_rates(run))
     parts = _build_parts(run, values)
+    charts = training_curves.training_charts(run.history)
+    write_results_image(folder / "results.png", _page_title(run, values), values, charts)
     content: dict[str, Any] = {
         "run": run,
         "title": _page_title(run, values),
@@ -61,18 +64,17 @@ def write_run_report(folder: Path) -> Path:
         "bar_length": _bar_length,
         "has_intervals": any(interval for metric in values for interval in metric.intervals),
         "has_before": run.metrics.get("before") is not None,
-        "charts": [
-            (chart, Markup(training_curves.draw_chart(chart)))
-            for chart in training_curves.training_charts(run.history)
-        ],
+        "charts": [(chart, Markup(training_curves.draw_chart(chart))) for chart in charts],
         "sampled": sampled_answers.cards_by_step(run.samples),
         "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
         "confusions": [part.confusion for part in parts if part.confusion],
         "part_names": [part.name for part in parts],
         "num_examples": len(run.examples),
-        "cards": _build_cards(parts),
+        "cards": _build_cards(parts, folder),
         "galleries": _nonempty_galleries(parts),
         "metrics": describe_metrics(run.config),
+        "definitions": define_values(values, run.metrics.get("metrics") or {}),
+        "draws_objects": any(example.draws_boxes for example in run.examples),
         "versions": {k: v for k, v in run.environment.items() if not isinstance(v, dict)},
         "data": run.environment.get("data") or {},
         "has_setup": bool(run.skipped or run.config_yaml or run.environment),
@@ -110,21 +112,20 @@ def _build_parts(run: RunFolder, metric_values: Sequence[MetricValue]) -> list[P
     return parts
 
 
-def _build_cards(parts: Iterable[PartReport]) -> list[ExampleCard]:
+def _build_cards(parts: Iterable[PartReport], folder: Path) -> list[ExampleCard]:
     """Draw every selected example; the images share the maximum number of bytes."""
     selected = [(part, entry) for part in parts for entry in part.selected]
-    counts = {True: 0, False: 0}
-    for _, entry in selected:
-        small = not entry.gallery_positions
-        counts[small] += example_images.count_images(entry.example, thumbnail=small)
+    num_small = sum(not entry.gallery_positions for _, entry in selected)
     max_bytes = {
-        True: MAX_THUMBNAIL_BYTES // max(1, counts[True]),
-        False: MAX_GALLERY_BYTES // max(1, counts[False]),
+        True: MAX_THUMBNAIL_BYTES // max(1, num_small),
+        False: MAX_GALLERY_BYTES // max(1, len(selected) - num_small),
     }
     cards = []
     for part, entry in selected:
         small = not entry.gallery_positions
-        images = example_images.draw_example(entry.example, max_bytes[small], thumbnail=small)
+        images = example_images.draw_example(
+            entry.example, max_bytes[small], folder, thumbnail=small
+        )
         cards.append(build_example_card(entry, images, part.confusion_pairs[id(entry.example)]))
     return cards
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from palitune.data.images.io import open_image
 from palitune.data.images.transforms import ImageTransform
 from palitune.records import Size, value_from_json
-from palitune.report.images.drawing import display_size, draw_instances, load_for_display
+from palitune.report.images.drawing import display_size, load_for_display
 from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import InlineImage, encode_image, join_labels
+from palitune.report.images.overlay import REFERENCE, Layer, draw_overlay
 from palitune.report.pages.cards import CardText, ExampleCard, plain_text
 from palitune.report.run_reader import get_instances
 
@@ -88,7 +89,7 @@ def _draw_answers(
     drawn = []
     for caption, answer in sides.items():
         instances = get_instances(value_from_json(answer["prediction"], size))
-        boxes = draw_instances(image, instances, size=size, references=reference)
+        overlay = draw_overlay(size, [Layer(REFERENCE, reference), Layer(caption, instances)])
         alt = f"{caption} answer on {name}: {join_labels(instances)}"
-        drawn.append(encode_image(boxes, alt, caption=caption))
+        drawn.append(encode_image(image, alt, caption=caption, overlay=overlay))
     return tuple(drawn)

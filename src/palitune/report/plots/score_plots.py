@@ -17,7 +17,14 @@ from palitune.metrics.objects.detection import DetectionAP, to_coco
 from palitune.metrics.objects.matching import Overlaps
 from palitune.metrics.objects.segmentation import Segmentation, mask_overlaps
 from palitune.report.metrics_table import format_number
-from palitune.report.plots.svg import MARGIN_TOP, PlotArea, Point, svg_element, svg_text
+from palitune.report.plots.svg import (
+    MARGIN_TOP,
+    PlotArea,
+    Point,
+    points_to_csv,
+    svg_element,
+    svg_text,
+)
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, get_instances
 
 _IOU_TYPES: dict[str, IouType] = {"mask_AP50": "segm", "AP50": "bbox"}
@@ -32,6 +39,8 @@ class ScorePlot:
     """(name, value) of each line."""
     svg: str
     note: str
+    csv: str
+    """The drawn points."""
 
 
 def draw_score_plots(
@@ -85,10 +94,13 @@ def _precision_recall_plot(
             for name, points in lines
         ),
         svg=svg_element(
-            f"precision over recall of {part}", area.draw_axes(_TICKS, _TICKS) + "".join(paths)
+            f"precision over recall of {part}",
+            area.draw_axes(_TICKS, _TICKS, "recall", "precision") + "".join(paths),
+            x_range=(0, 1),
         ),
         note=f"{'Masks' if kind == 'segm' else 'Boxes'} at IoU .5, mean over classes as in COCO; "
         "AP50 is the mean of the curve.",
+        csv=points_to_csv("recall", dict(lines)),
     )
 
 
@@ -118,15 +130,18 @@ def _reliability_plot(part: str, examples: Sequence[EvaluatedExample]) -> ScoreP
         part=part,
         title="precision over score",
         legend=(("calibration error", format_number("gap", calibration_error(bins))),),
-        svg=svg_element(f"precision over score of {part}", _draw_reliability(bins)),
+        svg=svg_element(f"precision over score of {part}", _draw_reliability(bins), x_range=(0, 1)),
         note="Bars: precision of the objects with this score (IoU .5), and their number. Perfectly "
         "calibrated scores lie on the dashed line.",
+        csv=points_to_csv(
+            "score", {"precision": [(b.score, b.precision) for b in bins if b.count]}
+        ),
     )
 
 
 def _draw_reliability(bins: Sequence[Reliability]) -> str:
     area = PlotArea((0, 1), (0, 1))
-    parts = [area.draw_axes(_TICKS, _TICKS)]
+    parts = [area.draw_axes(_TICKS, _TICKS, "score", "precision")]
     for score_bin in (score_bin for score_bin in bins if score_bin.count):
         left, right = area.x(score_bin.low) + 1.5, area.x(score_bin.high) - 1.5
         top, bottom = area.y(score_bin.precision), area.y(0)

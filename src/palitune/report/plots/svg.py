@@ -1,14 +1,16 @@
 """Building blocks of inline SVG plots: plot area, axes, round ticks."""
 
+import csv
+import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 380, 210
-MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 50, 10, 12, 30
+WIDTH, HEIGHT = 380, 228
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 62, 10, 12, 48
 """Pixels around the plot area."""
 
 _FLAT_RANGE = 1e-12
@@ -41,9 +43,21 @@ class PlotArea:
     def to_path(self, points: Iterable[Point]) -> str:
         return "M" + "L".join(f"{self.x(x)} {self.y(y)}" for x, y in points)
 
-    def draw_axes(self, x_ticks: Iterable[float], y_ticks: Iterable[float]) -> str:
-        """Draw the ticks of both axes, and grid lines at the vertical ones."""
-        parts: list[str] = []
+    def draw_axes(
+        self,
+        x_ticks: Iterable[float],
+        y_ticks: Iterable[float],
+        x_title: str = "",
+        y_title: str = "",
+    ) -> str:
+        """Draw ticks and titles of both axes, and grid lines at the vertical ticks."""
+        middle = (MARGIN_TOP + HEIGHT - MARGIN_BOTTOM) / 2
+        parts = [svg_text((MARGIN_LEFT + WIDTH) / 2, HEIGHT - 7, x_title)] if x_title else []
+        if y_title:
+            parts.append(
+                f'<text class="tick" transform="translate(13 {middle:g}) rotate(-90)" '
+                f'text-anchor="middle">{escape(y_title)}</text>'
+            )
         for value in y_ticks:
             y = self.y(value)
             parts.append(f'<path class="grid" d="M{MARGIN_LEFT} {y}H{WIDTH - MARGIN_RIGHT}"/>')
@@ -55,12 +69,17 @@ class PlotArea:
         """Draw a tick label below a horizontal position, inside the drawing."""
         x = self.x(position)
         return svg_text(
-            x, HEIGHT - 10, format_tick(value), "end" if x > WIDTH - 2 * MARGIN_RIGHT else "middle"
+            x, HEIGHT - 28, format_tick(value), "end" if x > WIDTH - 2 * MARGIN_RIGHT else "middle"
         )
 
 
 def svg_element(
-    label: str, content: str, width: int = WIDTH, height: int = HEIGHT, style: str = ""
+    label: str,
+    content: str,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    style: str = "",
+    x_range: Point | None = None,
 ) -> str:
     """Return an `<svg>` element.
 
@@ -70,8 +89,11 @@ def svg_element(
         width: Width in pixels of its coordinates.
         height: Height in pixels.
         style: CSS of the element.
+        x_range: Horizontal values at the edges of the plot area, to show values at the pointer.
     """
     css = f' style="{style}"' if style else ""
+    if x_range:
+        css += f' data-low="{x_range[0]:.6g}" data-high="{x_range[1]:.6g}"'
     return (
         f'<svg viewBox="0 0 {width} {height}"{css} role="img" aria-label="{escape(label)}">'
         f"{content}</svg>"
@@ -95,6 +117,18 @@ def axis_ticks(low: float, high: float, num_ticks: int, *, inside: bool = False)
     start = math.ceil(first - 1e-9) if inside else math.floor(first + 1e-9)
     end = math.floor(last + 1e-9) if inside else math.ceil(last - 1e-9)
     return [float(f"{index * step:.12g}") for index in range(start, end + 1)]
+
+
+def points_to_csv(x_name: str, lines: Mapping[str, Sequence[Point]]) -> str:
+    """Return the points of lines as CSV with a column per line; no value is an empty cell."""
+    columns = [{x: y for x, y in points if math.isfinite(y)} for points in lines.values()]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([x_name, *lines])
+    for x in sorted({x for column in columns for x in column}):
+        values = (f"{column[x]:.5g}" if x in column else "" for column in columns)
+        writer.writerow([f"{x:.6g}", *values])
+    return file.getvalue()
 
 
 def format_tick(value: float) -> str:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from html import escape
 
 from palitune.report.metrics_table import detail_levels
-from palitune.report.plots.svg import PlotArea, Point, axis_ticks, format_tick, svg_element
+from palitune.report.plots.svg import (
+    PlotArea,
+    Point,
+    axis_ticks,
+    format_tick,
+    points_to_csv,
+    svg_element,
+)
 
 # A curve with more points is averaged in buckets, which keeps the page small.
 _MAX_POINTS = 300
@@ -46,6 +53,11 @@ class Chart:
             )
             for s in self.series
         ]
+
+    @property
+    def csv(self) -> str:
+        """The drawn points: a row per step, a column per line."""
+        return points_to_csv("step", {s.name: _display_points(self, s) for s in self.series})
 
 
 def training_charts(history: Iterable[dict[str, float]]) -> list[Chart]:
@@ -87,16 +99,24 @@ def _titles_by_line(lines: Iterable[tuple[str, str]]) -> list[list[str]]:
     return list(parts.values())
 
 
+def chart_area(chart: Chart) -> PlotArea:
+    """Return the plot area of a chart, with round limits of its vertical axis."""
+    points = [point for series in chart.series for point in series.points]
+    values = axis_ticks(*_axis_range([y for _, y in points]), 4)
+    steps = [x for x, _ in points]
+    return PlotArea((min(steps), max(steps)), (values[0], values[-1]))
+
+
 def draw_chart(chart: Chart) -> str:
     """Draw a chart as an `<svg>` element; its colors are the CSS classes `line-0`, `line-1`, ..."""
-    points = [point for series in chart.series for point in series.points]
-    span = min(x for x, _ in points), max(x for x, _ in points)
-    values = axis_ticks(*_axis_range([y for _, y in points]), 4)
-    area = PlotArea(span, (values[0], values[-1]))
+    area = chart_area(chart)
+    span, values = area.x_range, axis_ticks(*area.y_range, 4)
     lines = [_draw_line(chart, series, index, area) for index, series in enumerate(chart.series)]
     steps = axis_ticks(*span, 5, inside=True)
     return svg_element(
-        f"{chart.title} over training steps", area.draw_axes(steps, values) + "".join(lines)
+        f"{chart.title} over training steps",
+        area.draw_axes(steps, values, "step", chart.title.replace("_", " ")) + "".join(lines),
+        x_range=span,
     )
 
 

@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 MANIFEST = "checkpoint.json"
 """Time of writing and checksum of every other file of a checkpoint; written last."""
 
+_STATE_SUFFIXES = (".json", ".safetensors")
+"""Files that are read when a run is resumed; others in the folder are ignored."""
+
 
 class CheckpointManager:
     """The checkpoints of one run, in folders `checkpoint-STEP`."""
@@ -119,6 +122,12 @@ def validate_checkpoint(checkpoint: Path) -> str | None:
     """Describe the damage of a checkpoint; None if every file has its checksum."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        existing = {file.name for file in checkpoint.iterdir() if file.is_file()}
+        if missing := sorted(files.keys() - existing):
+            return f"{checkpoint / Path(missing[0]).name} is missing"
+        unlisted = existing - files.keys() - {MANIFEST}
+        if extra := sorted(name for name in unlisted if Path(name).suffix in _STATE_SUFFIXES):
+            return f"{checkpoint / extra[0]} has no checksum"
         for name, checksum in files.items():
             if _sha256(checkpoint / name) != checksum:
                 return f"{checkpoint / name} is damaged (wrong checksum)"

@@ -1,5 +1,6 @@
 """Images are decoded upright, in RGB, with the size in the header and the pixels of Pillow."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -179,6 +180,28 @@ def test_a_file_that_is_no_image_raises_one_sentence(tmp_path: Path, read: objec
         assert str(caught.value) == f"image {tmp_path / name} {reason}"
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path)
+
+
+def test_a_pipe_or_a_device_is_refused_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
+        with pytest.raises(DataError, match="cannot be read: it is a folder, a pipe or a device"):
+            read_header(str(path))
+
+
+@pytest.mark.parametrize("kind", [2, 7, 10, 12])
+def test_a_tiff_tag_of_an_odd_type_raises_one_sentence(tmp_path: Path, kind: int) -> None:
+    file = tmp_path / "a.tif"
+    Image.new("RGB", (4, 3)).save(file)
+    content = bytearray(file.read_bytes())
+    [start] = struct.unpack_from("<I", content, 4)
+    [count] = struct.unpack_from("<H", content, start)
+    entries = [start + 2 + 12 * number for number in range(count)]
+    [strip_offsets] = [e for e in entries if struct.unpack_from("<H", content, e) == (273,)]
+    struct.pack_into("<H", content, strip_offsets + 2, kind)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        decode_image(str(file))
 
 
 def test_an_image_with_too_many_pixels_raises_one_sentence(

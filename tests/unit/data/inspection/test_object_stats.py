@@ -53,3 +53,13 @@ def test_labels_that_differ_in_spelling_only_are_grouped() -> None:
         ["Boat", "boat"],
         ["fishing boat", "fishing-boat", "fishing_boat "],
     ]
+
+
+def test_the_grids_count_centers_and_sizes() -> None:
+    summary = stats().summary()
+    centers, extents = summary["centers"], summary["widths_and_heights"]
+    # (5, 10) and (100, 50) of 400 x 200 px, and (30, 35) of 100 x 100 px.
+    assert (centers[1][0], centers[6][6], centers[8][7]) == (1, 1, 1)
+    # Heights of 20 and 100 of 200 px, and of 50 of 100 px; rows count from the top.
+    assert (extents[21][0], extents[11][12], extents[11][9]) == (1, 1, 1)
+    assert sum(map(sum, centers)) == sum(map(sum, extents)) == 3

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from palitune.data.inspection.bad_rows import BadRowGroup
 from palitune.data.inspection.duplicate_images import DuplicateImages
 from palitune.data.inspection.scan import InspectionConfig, InspectionReport, SplitReport
 from palitune.data.inspection.warnings import inspection_warnings
@@ -36,6 +37,7 @@ def split(
     task: Task | None = None,
     classes: Sequence[str] = (),
     upper_bound: float | None = None,
+    bad: Mapping[str, int] = {},
     **numbers: Any,
 ) -> SplitReport:
     return SplitReport(
@@ -45,6 +47,9 @@ def split(
         stats=VALID | numbers,
         samples=[],
         skipped=["a.json:3: no box"],
+        bad_row_groups=[
+            BadRowGroup(cause, count, [f"a.json:3: {cause}"]) for cause, count in bad.items()
+        ],
         label_counts=Counter(labels),
         classes=tuple(classes),
         images=[],
@@ -66,7 +71,7 @@ def test_valid_data_has_no_warnings() -> None:
 @pytest.mark.parametrize(
     ("report", "start"),
     [
-        (split(bad_rows=1), "bad: boats, train: 1 bad row, the first: a.json:3: no box"),
+        (split(bad={"no box": 1}), "bad: boats, train: 1 bad row, the first: a.json:3: no box"),
         (
             split(tokens=TOKENS | {"over_max_length": 0.25}),
             "bad: boats, train: 25.0% of the examples exceed training.max_length=100 and "
@@ -148,3 +153,11 @@ def test_examples_with_control_tokens_are_reported() -> None:
     [warning] = inspection_warnings(report, CONFIG)
     assert warning.level == "odd"
     assert warning.text.startswith("boats, train: 2 examples with a control token such as <eos>")
+
+
+def test_bad_rows_of_each_cause_have_a_warning() -> None:
+    many = {f"cause {number}": 20 - number for number in range(12)}
+    texts = warnings(split(bad={"no box": 2} | many))
+    assert texts[0] == "bad: boats, train: 2 bad rows, the first: a.json:3: no box"
+    assert texts[10] == "bad: boats, train: 30 bad rows of other causes"
+    assert len(texts) == 11

@@ -97,7 +97,7 @@ side = st.floats(-3, 120, allow_nan=False)
 
 
 @given(x0=side, y0=side, x1=side, y1=side)
-def test_a_box_comes_out_inside_the_image_and_moved_by_at_most_a_pixel(
+def test_a_box_comes_out_inside_the_image_and_moved_by_at_most_two_pixels(
     x0: float, y0: float, x1: float, y1: float
 ) -> None:
     try:
@@ -107,7 +107,7 @@ def test_a_box_comes_out_inside_the_image_and_moved_by_at_most_a_pixel(
     assert 0 <= left < right <= 100
     assert 0 <= top < bottom <= 60
     moved = zip((left, top, right, bottom), (x0, y0, x1, y1), strict=True)
-    assert all(abs(now - before) <= 1 for now, before in moved)
+    assert all(abs(now - before) <= 2 for now, before in moved)
 
 
 @given(
@@ -135,9 +135,9 @@ def test_an_overshoot_of_up_to_a_pixel_is_cut(box: Any, cut: Any) -> None:
 @pytest.mark.parametrize(
     ("box", "why"),
     [
-        ((0, 0, 101.5, 60), "lie inside the image (100x60 px), got x1=101.5"),
-        ((-2, 0, 50, 60), "lie inside the image (100x60 px), got x0=-2"),
-        ((0, -2, 50, 60), "lie inside the image (100x60 px), got y0=-2"),
+        ((0, 0, 102.5, 60), "lie inside the image (100x60 px), got x1=102.5"),
+        ((-2.1, 0, 50, 60), "lie inside the image (100x60 px), got x0=-2.1"),
+        ((0, -3, 50, 60), "lie inside the image (100x60 px), got y0=-3"),
         ((5, 5, 5, 9), "have an area, got [5, 5, 5, 9]"),
         ((9, 5, 5, 9), "have an area, got [9, 5, 5, 9]"),
         ((-1, 5, 0, 9), "have an area, got [-1, 5, 0, 9]"),

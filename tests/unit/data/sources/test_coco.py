@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from palitune.data.sources.base import Source
+from palitune.data.sources.box_formats import BoxClipping
 from palitune.data.sources.coco import Coco, CocoAnnotationKind
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.sources.masks.formats import MASK_DESCRIPTION
-from palitune.errors import DataError
+from palitune.errors import DataError, LeftOut
 from palitune.records import Instance, Row
 
 from support.toy_data import COLORS, SPLITS
@@ -120,8 +121,54 @@ def test_the_size_may_be_left_to_the_image(tmp_path: Path, content: Content) -> 
 
 
 def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> None:
-    content["annotations"] = [annotation(5, [-0.6, 0, 41, 30.5])]
+    content["annotations"] = [annotation(5, [-0.4, 0, 40.8, 30.5])]
     assert row_of(tmp_path, content).instances == (Instance("buoy", (0, 0, 40, 30)),)
+
+
+@pytest.mark.parametrize(
+    ("clipping", "outcome"),
+    [
+        (BoxClipping.edge, "clipped"),
+        (BoxClipping.all, "clipped"),
+        (BoxClipping.none, "x1=42"),
+    ],
+)
+def test_a_box_two_pixels_beyond_the_edge_is_clipped_and_counted(
+    tmp_path: Path, content: Content, clipping: BoxClipping, outcome: str
+) -> None:
+    content["annotations"] = [annotation(5, [10, 0, 32, 30])]
+    rows = rows_of(tmp_path, content, clip_boxes=clipping)
+    if outcome != "clipped":
+        assert outcome in str(rows[0])
+        return
+    row, record = rows
+    assert isinstance(row, Row)
+    assert row.instances == (Instance("buoy", (10, 0, 40, 30)),)
+    assert isinstance(record, LeftOut)
+    assert record.reason == "parts of boxes beyond the edge of the image"
+
+
+def test_all_clips_a_box_far_beyond_the_edge_and_refuses_one_outside(
+    tmp_path: Path, content: Content
+) -> None:
+    content["annotations"] = [annotation(5, [10, 0, 300, 30])]
+    row, _ = rows_of(tmp_path, content, clip_boxes=BoxClipping.all)
+    assert isinstance(row, Row)
+    assert row.instances == (Instance("buoy", (10, 0, 40, 30)),)
+    content["annotations"] = [annotation(5, [50, 0, 300, 30])]
+    [bad] = rows_of(tmp_path, content, clip_boxes=BoxClipping.all)
+    assert "must have an area" in str(bad)
+
+
+def test_one_bad_image_names_all_its_faults(tmp_path: Path, content: Content) -> None:
+    content["annotations"] = [
+        annotation(5, [10, 0, 300, 30]),
+        {**annotation(5, [1, 1, 3, 3]), "id": 8, "category_id": 99},
+    ]
+    [bad] = rows_of(tmp_path, content)
+    assert "got x1=310" in str(bad)
+    assert "Also" in str(bad)
+    assert "got 99" in str(bad)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +192,8 @@ def test_a_box_may_overshoot_by_a_pixel(tmp_path: Path, content: Content) -> Non
             {"bbox": [30, 2, 60, 20]},
             f"box must lie inside the image (40x30 px), got x1=90. Boxes are {BOX_DESCRIPTION}.",
         ),
+        ({"iscrowd": "1"}, "iscrowd must be 0 or 1, got '1'. Export the annotations again."),
+        ({"iscrowd": 2}, "iscrowd must be 0 or 1, got 2. Export the annotations again."),
         ({"bbox": None}, f"box must be four numbers, got None. Boxes are {BOX_DESCRIPTION}."),
         (
             {"bbox": [0.1, 0.1, 0.5, 0.5]},
@@ -221,6 +270,17 @@ def test_a_file_without_annotations_gives_rows_without_references(
 def test_classes_have_the_numbers_of_the_file(tmp_path: Path, content: Content) -> None:
     (tmp_path / "train.json").write_text(json.dumps(content))
     assert Coco(path=str(tmp_path)).class_ids("train") == {"buoy": 3, "boat": 1}
+
+
+def test_two_categories_with_one_id_are_an_error(tmp_path: Path, content: Content) -> None:
+    content["categories"].append({"id": 3, "name": "ship"})
+    assert file_error(tmp_path, content) == (
+        "category ids must be unique, got id 3 for 'buoy' and 'ship'. Give one of them another id."
+    )
+
+
+def test_categories_may_be_null(tmp_path: Path, content: Content) -> None:
+    assert row_of(tmp_path, content | {"categories": None}).instances is None
 
 
 def test_another_json_file_is_an_error(tmp_path: Path, content: Content) -> None:
@@ -326,3 +386,14 @@ def test_an_invalid_segmentation_is_an_error_with_masks_only(
     [bad] = rows_of(tmp_path, content, masks=True)
     assert isinstance(bad, DataError)
     assert str(bad).startswith(f"{tmp_path}/train.json, annotation id 5: {why}")
+
+
+def test_categories_of_one_name_are_one_class_and_counted(tmp_path: Path, content: Content) -> None:
+    content["categories"].append({"id": 9, "name": "buoy"})
+    record, row = rows_of(tmp_path, content)
+    assert isinstance(record, LeftOut)
+    assert str(record).endswith(
+        "category id 9: categories named 'buoy' like an earlier one, now one class"
+    )
+    assert isinstance(row, Row)
+    assert row.classes == ("buoy", "boat")

@@ -1,6 +1,7 @@
 """JSON Lines: every column is read, and an invalid row gives an error with file and line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,52 @@ def error_of(folder: Path, line: Any, **columns: str) -> str:
     assert str(row).startswith(start)
     assert "\n" not in str(row)
     return str(row).removeprefix(start)
+
+
+def test_numbers_in_text_columns_are_texts(tmp_path: Path) -> None:
+    row = row_of(tmp_path, {"image": "a.png", "question": "how many?", "answers": [4, 2.5, "x"]})
+    assert row.answers == ("4", "2.5", "x")
+    assert row_of(tmp_path, {"image": "a.png", "answer": 0}).answers == ("0",)
+
+
+def test_one_bad_line_names_all_its_faults(tmp_path: Path) -> None:
+    line = {"image": "a.png", "question": ["q"], "objects": [{"label": 1}, {"label": "boat"}]}
+    why = error_of(tmp_path, line)
+    assert "column 'question' must be a text" in why
+    assert "label must be a name, got 1" in why
+    assert "instance must be" in why
+
+
+CONVERSATION = [
+    {"from": "human", "value": "<image>\nwhat is it?"}, {"from": "gpt", "value": "a boat"},
+    {"from": "human", "value": "color?"}, {"from": "gpt", "value": "red"},
+]  # fmt: skip
+
+
+def test_a_conversation_of_llava_is_a_row_per_answer(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    entries = [{"id": "c7", "image": "a.png", "conversations": CONVERSATION}, "no record"]
+    (tmp_path / "train.json").write_text(json.dumps(entries))
+    first, second, bad = Jsonl(path=str(tmp_path)).rows("train")
+    assert isinstance(first, Row)
+    assert isinstance(second, Row)
+    assert (first.id, first.prefix, first.suffix) == ("c7-1", "what is it?", "a boat")
+    assert (second.id, second.prefix, second.suffix) == ("c7-2", "color?", "red")
+    assert str(bad).startswith(f"{tmp_path}/train.json, record 2: line must be a JSON object")
+
+
+def test_messages_hold_their_image_and_a_system_text(tmp_path: Path) -> None:
+    content = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "what?"}]
+    messages = [
+        {"role": "system", "content": "be short"}, {"role": "user", "content": content},
+        {"role": "assistant", "content": [{"type": "text", "text": "boat"}]},
+    ]  # fmt: skip
+    row = row_of(tmp_path, {"messages": messages})
+    assert (row.prefix, row.suffix) == ("be short what?", "boat")
+    assert row.images == (str(tmp_path / "a.png"),)
+    assert "must have a message of the user and its answer, got roles system, user" in error_of(
+        tmp_path, {"messages": messages[:2]}
+    )
 
 
 def test_a_row_is_read_in_full(tmp_path: Path) -> None:
@@ -227,8 +274,8 @@ def test_unlimited_nesting_is_an_error(tmp_path: Path) -> None:
             "data.columns.question=COLUMN.",
         ),
         (
-            {"image": "a.png", "answer": 4},
-            "column 'answers' must be a text or a list of texts, got 4. Correct it, or set "
+            {"image": "a.png", "answer": True},
+            "column 'answers' must be a text or a list of texts, got True. Correct it, or set "
             "data.columns.answers=COLUMN.",
         ),
         (
@@ -271,8 +318,8 @@ def test_unlimited_nesting_is_an_error(tmp_path: Path) -> None:
             f"box must be four numbers, got [1, 2, 3]. Boxes are {BOX_DESCRIPTION}.",
         ),
         (
-            {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 42, 4]}]},
-            f"box must lie inside the image (40x30 px), got x1=42. Boxes are {BOX_DESCRIPTION}.",
+            {"image": "a.png", "objects": [{"label": "boat", "box": [1, 2, 43, 4]}]},
+            f"box must lie inside the image (40x30 px), got x1=43. Boxes are {BOX_DESCRIPTION}.",
         ),
     ],
 )
@@ -398,3 +445,10 @@ def test_names_of_donut_are_read_unless_there_are_ours(tmp_path: Path) -> None:
     assert row_of(tmp_path, both).json == '{"é": [1]}'
     assert row_of(tmp_path, {"image": "a.png", "ground_truth": "a text"}).json == "a text"
     assert row_of(tmp_path, {"image": "a.png", "json": None}).json is None
+
+
+def test_a_pipe_as_annotation_file_is_refused_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("pipe", "/dev/zero"):
+        with pytest.raises(DataError, match="must be a file, got a pipe or a device"):
+            Jsonl(path=str(tmp_path), splits={"train": file}).annotation_file("train")

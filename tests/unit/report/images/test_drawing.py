@@ -149,14 +149,14 @@ def test_a_small_image_is_enlarged(tmp_path: Path) -> None:
 def label_positions(image: Image.Image, instances: list[Instance]) -> list[Box]:
     """Draw instances and return the positions of their labels."""
     positions: list[Box] = []
-    place_label = drawing._place_label
+    place_label = drawing.place_label
 
-    def recording_place_label(*args: Any) -> Box:
+    def recordingplace_label(*args: Any) -> Box:
         positions.append(place_label(*args))
         return positions[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_place_label", recording_place_label)
+        patch.setattr(drawing, "place_label", recordingplace_label)
         draw_instances(image, instances)
     return positions
 
@@ -193,9 +193,9 @@ def test_labels_of_crowded_objects_do_not_overlap() -> None:
 def built_in_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No font is installed, so that Pillow's own one is used."""
     monkeypatch.setattr(drawing, "FONTS", ("no-such-font.ttf",))
-    drawing._load_font.cache_clear()
+    drawing.load_font.cache_clear()
     yield
-    drawing._load_font.cache_clear()
+    drawing.load_font.cache_clear()
 
 
 def drawn_labels(*labels: str) -> list[bytes]:
@@ -216,7 +216,7 @@ def test_letters_that_the_font_lacks_become_question_marks() -> None:
         "лодка", "boat лодка", "?????", "boat ?????"
     )
     assert (replaced, mixed) == (expected, expected_mixed)
-    assert drawing._load_font(20).getname()[0] == "Aileron"
+    assert drawing.load_font(20).getname()[0] == "Aileron"
 
 
 def test_letters_without_a_glyph_in_any_font_become_question_marks() -> None:

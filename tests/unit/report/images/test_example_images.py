@@ -1,5 +1,6 @@
 import base64
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,9 @@ from PIL import Image
 from palitune.records import Instance
 from palitune.report.images.example_images import (
     captioned_predictions,
-    count_images,
     draw_example,
 )
-from palitune.report.images.inline import InlineImage
+from palitune.report.images.inline import InlineImage, photo_address
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction
 
 BOAT = Instance("boat", (10, 10, 60, 60))
@@ -46,55 +46,66 @@ def encoded(image: InlineImage) -> bytes:
     return base64.b64decode(image.data_uri.removeprefix("data:image/webp;base64,"))
 
 
-def test_boxes_are_drawn_for_each_side() -> None:
-    drawn = draw_example(
-        evaluated("missing.png", boxes=True, before=True), UNLIMITED, thumbnail=False
-    )
-    assert [(p.caption, p.note) for p in drawn] == [
-        ("reference", "2 objects"),
-        ("after", "1 object"),
-        ("before", "1 object"),
+def draw(example: EvaluatedExample, most: int = UNLIMITED, **kwargs: bool) -> InlineImage:
+    (image,) = draw_example(example, most, Path.cwd(), **kwargs)
+    return image
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_one_image_carries_a_layer_for_each_side(thumbnail: bool) -> None:
+    example = evaluated("missing.png", boxes=True, before=True)
+    image = draw(example, thumbnail=thumbnail)
+    assert image.note == "reference: 2 objects, after: 1 object, before: 1 object"
+    assert image.alt == "missing.png: reference: boat, boat; after: boat; before: boat"
+    layers = re.findall(r'<g class="layer (\w+)">(.*?</g>)</g>', image.overlay)
+    assert [(name, shapes.count("data-label")) for name, shapes in layers] == [
+        ("reference", 2),
+        ("after", 1),
+        ("before", 1),
     ]
-    assert drawn[1].alt == "after on missing.png: boat"
+    assert image.photo == ""
     assert [name for name, _ in captioned_predictions(evaluated(boxes=True))] == ["prediction"]
+
+
+def test_the_address_of_the_photo_is_relative_to_the_page(tmp_path: Path) -> None:
+    photo = tmp_path / "my photos" / "a#1.jpg"
+    photo.parent.mkdir()
+    Image.new("RGB", (40, 30)).save(photo)
+    (tmp_path / "scan.tif").touch()
+    assert photo_address(str(photo), tmp_path / "run") == "../my%20photos/a%231.jpg"
+    assert photo_address(str(tmp_path / "scan.tif"), tmp_path) == ""  # browsers do not show it
+    assert photo_address(str(tmp_path / "missing.jpg"), tmp_path) == ""
 
 
 @pytest.mark.parametrize("thumbnail", [False, True])
 def test_every_image_of_an_example_of_text_is_shown_in_one_row(thumbnail: bool) -> None:
     two = evaluated("a.png", "b.png", boxes=False)
-    [image] = draw_example(two, UNLIMITED, thumbnail=thumbnail)
+    image = draw(two, thumbnail=thumbnail)
     assert image.alt == "2 input images, the first a.png"
     assert image.width > 2 * image.height
 
 
-@pytest.mark.parametrize("thumbnail", [False, True])
-@pytest.mark.parametrize("boxes", [False, True])
-@pytest.mark.parametrize("images", [(), ("a.png",), ("a.png", "b.png")])
-def test_the_number_of_images_is_known_in_advance(
-    images: tuple[str, ...], boxes: bool, thumbnail: bool
-) -> None:
-    example = evaluated(*images, boxes=boxes, before=True)
-    drawn = draw_example(example, UNLIMITED, thumbnail=thumbnail)
-    assert len(drawn) == count_images(example, thumbnail=thumbnail)
+def test_an_example_without_images_has_none() -> None:
+    assert draw_example(evaluated(boxes=True), UNLIMITED, Path(), thumbnail=False) == ()
 
 
 @pytest.mark.parametrize("most", [60_000, 9_000, 1_500])
 def test_an_image_does_not_exceed_its_bytes(noise: str, most: int) -> None:
     for boxes in (False, True):
-        for image in draw_example(evaluated(noise, boxes=boxes), most, thumbnail=False):
-            assert len(encoded(image)) <= most
-            size = Image.open(io.BytesIO(encoded(image))).size
-            assert size == (image.width, image.height)
-            assert size[0] / size[1] == pytest.approx(4 / 3, rel=0.05)
+        image = draw(evaluated(noise, boxes=boxes), most, thumbnail=False)
+        assert len(encoded(image)) <= most
+        size = Image.open(io.BytesIO(encoded(image))).size
+        assert size == (image.width, image.height)
+        assert size[0] / size[1] == pytest.approx(4 / 3, rel=0.05)
 
 
 def test_a_thumbnail_is_small(noise: str) -> None:
-    (image,) = draw_example(evaluated(noise, boxes=True, before=True), UNLIMITED, thumbnail=True)
-    assert (image.caption, min(image.width, image.height)) == ("after", 180)
+    image = draw(evaluated(noise, boxes=True, before=True), thumbnail=True)
+    assert min(image.width, image.height) == 180
 
 
 def test_an_image_in_one_line_is_not_reduced_to_nothing(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1), "red").save(tmp_path / "line.png")
     example = evaluated(str(tmp_path / "line.png"), boxes=False)
-    (image,) = draw_example(example, 1, thumbnail=True)
+    image = draw(example, 1, thumbnail=True)
     assert image.height == 1

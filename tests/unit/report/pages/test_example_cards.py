@@ -95,7 +95,6 @@ def test_a_box_card_compares_before_and_after() -> None:
     answer = ScoredPrediction(text="<loc…> boat", value=(BOAT,), scores={"f1@.5": 1.0})
     before = ScoredPrediction(text="?", value=None, scores={"f1@.5": 0.0})
     card = gallery_card(dataclasses.replace(example((BOAT,), answer), before=before))
-    assert card.wide
     assert (card.change, card.improved) == ("+1.000", True)
     assert (card.normalized_score, card.score_gain) == (1.0, 1.0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palitune.report.pages.run_report import write_run_report
+from palitune.report.pages.run_report import MAX_EXAMPLES, write_run_report
 
 from support.run_folders import make_noisy_run
 
@@ -63,7 +63,8 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
 def test_the_page_forbids_itself_to_load_anything(page: Page) -> None:
     policies = [m["content"] for m in page.all("meta") if "http-equiv" in m]
     assert len(policies) == 1
-    assert policies[0].startswith("default-src 'none'; img-src data:;")
+    # Photos beside the page may be shown; no scheme of a network is allowed.
+    assert policies[0].startswith("default-src 'none'; img-src data: 'self' file:; style-src")
 
 
 def test_generated_text_is_escaped(page: Page, finished_run: Path) -> None:
@@ -76,7 +77,7 @@ def test_generated_text_is_escaped(page: Page, finished_run: Path) -> None:
 
 
 def test_every_image_has_a_text_and_a_size(page: Page) -> None:
-    assert len(page.all("img")) > 60
+    assert len(page.all("img")) == 40
     for image in page.all("img"):
         assert image["alt"]
         assert int(image["width"]) >= 100
@@ -139,7 +140,7 @@ def test_links_of_the_page_have_targets(page: Page) -> None:
 
 
 def test_curves_settings_and_skipped_rows_are_shown(page: Page) -> None:
-    assert [s["aria-label"] for s in page.all("svg")] == [
+    assert [s["aria-label"] for s in page.all("svg") if "aria-label" in s] == [
         "loss over training steps",
         "learning_rate over training steps",
         "exact_match over training steps",
@@ -236,9 +237,7 @@ def test_input_and_target_text_are_shown_with_their_newlines(page: Page) -> None
     assert "Target text" in page.text
 
 
-def test_a_thousand_examples_make_a_page_of_less_than_twenty_megabytes(
-    tmp_path: Path,
-) -> None:
+def test_a_thousand_examples_make_a_page_of_less_than_three_megabytes(tmp_path: Path) -> None:
     page = write_run_report(make_noisy_run(tmp_path / "run", 1000)).read_bytes()
-    assert 4_000_000 < len(page) < 20_000_000
-    assert page.count(b'<article class="card ') == 1000
+    assert 2_000_000 < len(page) < 3_000_000
+    assert page.count(b'<article class="card ') == MAX_EXAMPLES

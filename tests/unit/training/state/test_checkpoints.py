@@ -98,6 +98,11 @@ def truncate(file: Path) -> None:
     [
         (lambda folder: truncate(folder / "a"), "a is damaged (wrong checksum)"),
         (lambda folder: (folder / "b").unlink(), "b is missing"),
+        (lambda folder: (folder / "state.json").write_text("{}"), "state.json has no checksum"),
+        (
+            lambda folder: (folder / MANIFEST).write_text('{"files": {"../../../etc/passwd": ""}}'),
+            "passwd is missing",
+        ),
         (lambda folder: truncate(folder / MANIFEST), "checkpoint-4 cannot be read"),
         (lambda folder: (folder / MANIFEST).write_text("[]"), "checkpoint-4 cannot be read"),
     ],

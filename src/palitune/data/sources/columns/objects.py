@@ -6,12 +6,12 @@ be named `category`, and may be a number if the classes are known. A mask is a p
 polygons or COCO's run lengths; `crowd` marks a region of many objects.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from palitune.data.sources.box_formats import BoxFormat, BoxReader
+from palitune.data.sources.box_formats import BoxFormat, BoxLimits, BoxReader
 from palitune.data.sources.masks.formats import check_mask_in_box, parse_segmentation
-from palitune.data.sources.validation import short_repr
+from palitune.data.sources.validation import collect, short_repr
 from palitune.errors import DataError
 from palitune.records import Instance, Size
 
@@ -27,6 +27,7 @@ class ObjectReader:
     normalized: bool
     masks: bool
     classes: tuple[str, ...]
+    limits: BoxLimits = field(default_factory=BoxLimits)
 
     def instances(self, value: Any, size: Size, location: str) -> tuple[Instance, ...] | None:
         """Return the objects of a cell, None if it is empty. Raises DataError."""
@@ -38,7 +39,7 @@ class ObjectReader:
                 f"{location}: column 'instances' must be a list of "
                 f'{{"label": ..., "box": {self._box_description()}}}, got {short_repr(value)}.'
             )
-        return tuple(self._instance(annotation, size, location) for annotation in objects)
+        return collect(lambda entry: self._instance(entry, size, location), objects)
 
     def _instance(self, annotation: Any, size: Size, location: str) -> Instance:
         fields = annotation if isinstance(annotation, dict) else {}
@@ -74,7 +75,8 @@ class ObjectReader:
                 f"{location}: the format of 'bbox' is ambiguous. Set data.box_format=xywh (COCO), "
                 "xyxy or cxcywh, and data.normalized=true for fractions."
             )
-        return BoxReader(self.box_format or BoxFormat.xyxy, self.normalized, is_user_setting=True)
+        box_format = self.box_format or BoxFormat.xyxy
+        return BoxReader(box_format, self.normalized, is_user_setting=True, limits=self.limits)
 
     def _box_description(self) -> str:
         return BoxReader(self.box_format or BoxFormat.xyxy, self.normalized).description

@@ -33,10 +33,12 @@ from typing import Any
 
 from palitune.data.images.video import VideoSampling
 from palitune.data.sources.base import Source
-from palitune.data.sources.box_formats import BoxFormat
+from palitune.data.sources.box_formats import BoxFormat, BoxLimits
 from palitune.data.sources.columns.objects import ObjectReader
 from palitune.data.sources.validation import (
+    Faults,
     cached_header_reader,
+    collect,
     image_path,
     image_size,
     rows_or_errors,
@@ -65,6 +67,8 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Accepted names of each column in a file."""
 
+_MAX_NUMBER = 1e300
+"""Numbers that are texts: not infinite, not NaN, and not too long to be written."""
 _FALLBACK_NAMES = ("file_name", "ground_truth")
 """Names that are read only if no other name of their column is present."""
 
@@ -112,8 +116,9 @@ class RecordReader:
         self.read_header = cached_header_reader()
         self.video_sampling = source.frames
         self.classes = tuple(source.classes) or tuple(classes)
+        self.limits = BoxLimits(source.clip_boxes)
         self.object_reader = ObjectReader(
-            source.box_format, source.normalized, source.masks, self.classes
+            source.box_format, source.normalized, source.masks, self.classes, self.limits
         )
         self.column_mapping = source.columns
         self.attributes = source.attributes
@@ -122,6 +127,10 @@ class RecordReader:
             or ours
             for column, ours in COLUMN_ALIASES.items()
         }
+        self.columns_by_name: dict[str, list[str]] = {}
+        for column, names in self.column_names.items():
+            for name in names:
+                self.columns_by_name.setdefault(name, []).append(column)
 
     def rows(self, records: Iterable[dict[str, Any]], location: str) -> Iterator[Row | DataError]:
         """Yield the row of each record, or its DataError.
@@ -133,6 +142,15 @@ class RecordReader:
         return rows_or_errors(
             lambda numbered: self.row(numbered[1], numbered[0], f"{location}{numbered[0]}"),
             enumerate(records, 1),
+            self.limits.left_out,
+        )
+
+    def numbered_rows(
+        self, records: Iterable[dict[str, Any]], number: int, location: str
+    ) -> Iterator[Row | DataError]:
+        """Yield the rows of the records that share one number and location in a file."""
+        yield from rows_or_errors(
+            lambda record: self.row(record, number, location), records, self.limits.left_out
         )
 
     def row(self, record: dict[str, Any], number: int, location: str) -> Row:
@@ -144,26 +162,36 @@ class RecordReader:
             location: Place of the record, for messages.
         """
         cells = self._cells(record, location)
-        images, size = self._image_paths_and_size(cells, location)
+        faults = Faults()
+        values: dict[str, Any] = {
+            column: faults.catch(parse, cells, column, location)
+            for column, parse in _CELL_PARSERS.items()
+        }
+        row_id = faults.catch(self._id, cells["id"], number, location)
+        attributes = faults.catch(self._attribute_values, record, location)
+        images, size = faults.catch(self._image_paths_and_size, cells, location) or ((), None)
+        if size is not None:
+            values["instances"] = faults.catch(
+                self.object_reader.instances, cells["instances"], size, location
+            )
+        faults.raise_all()
+        assert row_id is not None
+        assert attributes is not None
+        assert size is not None
         return Row(
-            id=self._id(cells["id"], number, location),
+            id=row_id,
             images=images,
             size=size,
             location=location,
-            prefix=_text_cell(cells, "prefix", location),
-            suffix=_text_cell(cells, "suffix", location),
-            question=_text_cell(cells, "question", location),
-            answers=_text_list_cell(cells, "answers", location),
-            choices=_text_list_cell(cells, "choices", location),
-            hint=_text_cell(cells, "hint", location),
-            captions=_text_list_cell(cells, "captions", location),
-            text=_text_cell(cells, "text", location),
             json=_json_cell(cells["json"]),
-            expression=_text_cell(cells, "expression", location),
-            instances=self.object_reader.instances(cells["instances"], size, location),
             classes=self.classes or None,
-            attributes={name: _attribute_value(record, name, location) for name in self.attributes},
+            attributes=attributes,
+            **values,
         )
+
+    def _attribute_values(self, record: dict[str, Any], location: str) -> dict[str, str]:
+        values = collect(lambda name: _attribute_value(record, name, location), self.attributes)
+        return dict(zip(self.attributes, values, strict=True))
 
     def resolve_image(self, cell: Any, location: str) -> str | None:
         """Return the path of one image; None if the cell does not hold an image."""
@@ -177,16 +205,16 @@ class RecordReader:
                     f"{location}: column {theirs!r} (data.columns.{ours}) must be present, got "
                     f"{_column_list(record)}. Set the right name."
                 )
-        cells = {}
-        for column, names in self.column_names.items():
-            present = [name for name in names if record.get(name) is not None]
-            present = [name for name in present if name not in _FALLBACK_NAMES] or present
-            if len(present) > 1:
-                raise DataError(
-                    f"{location}: row must have one of {present[0]!r} and {present[1]!r}, "
-                    f"got both. Remove one, or set data.columns.{column}={present[0]}."
-                )
-            cells[column] = record[present[0]] if present else None
+        cells = dict.fromkeys(self.column_names)
+        names_by_column: dict[str, list[str]] = {}
+        for name, value in record.items():
+            if value is not None:
+                for column in self.columns_by_name.get(name, ()):
+                    names_by_column.setdefault(column, []).append(name)
+                    cells[column] = value
+        for column, names in names_by_column.items():
+            if len(names) > 1:
+                cells[column] = record[self._only_name(column, names, location)]
         if (cells["images"] is None) == (cells["video"] is None):
             if cells["video"] is not None:
                 raise DataError(
@@ -197,6 +225,17 @@ class RecordReader:
                 "data.columns.image=COLUMN."
             )
         return cells
+
+    def _only_name(self, column: str, names: list[str], location: str) -> str:
+        """Return which of several present names of a column is read."""
+        ordered = [name for name in self.column_names[column] if name in names]
+        present = [name for name in ordered if name not in _FALLBACK_NAMES] or ordered
+        if len(present) > 1:
+            raise DataError(
+                f"{location}: row must have one of {present[0]!r} and {present[1]!r}, "
+                f"got both. Remove one, or set data.columns.{column}={present[0]}."
+            )
+        return present[0]
 
     def _id(self, value: Any, number: int, location: str) -> str:
         if value is None:
@@ -246,8 +285,14 @@ def _seconds_cell(cells: dict[str, Any], column: str, location: str) -> float | 
     raise DataError(f"{location}: column {column!r} must be seconds, got {short_repr(value)}.")
 
 
+def _number_as_text(value: Any) -> Any:
+    """Return a number as it is written in JSON; other values as they are."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return json.dumps(value) if is_number and abs(value) < _MAX_NUMBER else value
+
+
 def _text_cell(cells: dict[str, Any], column: str, location: str) -> str | None:
-    value = cells[column]
+    value = _number_as_text(cells[column])
     if value is None or isinstance(value, str):
         return value
     raise DataError(
@@ -257,7 +302,9 @@ def _text_cell(cells: dict[str, Any], column: str, location: str) -> str | None:
 
 
 def _text_list_cell(cells: dict[str, Any], column: str, location: str) -> tuple[str, ...] | None:
-    value = cells[column]
+    value = _number_as_text(cells[column])
+    if isinstance(value, list):
+        value = [_number_as_text(entry) for entry in value]
     if value is None:
         return None
     if isinstance(value, str):
@@ -268,6 +315,12 @@ def _text_list_cell(cells: dict[str, Any], column: str, location: str) -> tuple[
         f"{location}: column {column!r} must be a text or a list of texts, got "
         f"{short_repr(value)}. Correct it, or set data.columns.{column}=COLUMN."
     )
+
+
+_CELL_PARSERS = {
+    **dict.fromkeys(("prefix", "suffix", "question", "hint", "text", "expression"), _text_cell),
+    **dict.fromkeys(("answers", "choices", "captions"), _text_list_cell),
+}
 
 
 def _json_cell(value: Any) -> str | None:

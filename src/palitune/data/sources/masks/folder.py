@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.int64]
 
-_MASK_FOLDER_NAMES = ("masks", "annotations", "labels", "gtFine")
+MASK_FOLDER_NAMES = ("masks", "annotations", "labels", "gtFine")
 
 
 @dataclass(kw_only=True)
@@ -39,9 +39,9 @@ class MaskFolder(Source):
     """Rows from a folder of images and a folder of masks: one per mask image."""
 
     patterns: ClassVar[tuple[str, ...]] = (
-        *(f"{name}/{{split}}" for name in _MASK_FOLDER_NAMES),
-        *(f"{name}/{{split}}ing" for name in _MASK_FOLDER_NAMES),
-        *(f"{{split}}/{name}" for name in _MASK_FOLDER_NAMES),
+        *(f"{name}/{{split}}" for name in MASK_FOLDER_NAMES),
+        *(f"{name}/{{split}}ing" for name in MASK_FOLDER_NAMES),
+        *(f"{{split}}/{name}" for name in MASK_FOLDER_NAMES),
     )
     accepts_folders: ClassVar[bool] = True
 

@@ -1,0 +1,1 @@
+"""Exports of labelling programs: Label Studio, LabelMe and CVAT."""

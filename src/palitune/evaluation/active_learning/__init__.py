@@ -1,0 +1,1 @@
+"""Order of unlabeled images by the value of a label for training."""

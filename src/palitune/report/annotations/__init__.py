@@ -1,0 +1,1 @@
+"""Predictions as pre-annotations: COCO, YOLO, Label Studio and Pascal VOC."""
