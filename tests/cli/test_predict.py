@@ -118,7 +118,7 @@ def test_masks_are_written_as_run_lengths_in_pixels(
         box, codes = "<loc0100><loc0100><loc0900><loc0800>", "<seg005>" * 16
         return generate.Generation(f"{box}{codes} 7", (1,), (1,), (-0.1,), True)
 
-    monkeypatch.setattr(generate, "_to_generation", written)
+    monkeypatch.setattr(generate, "to_generation", written)
     told = ["images=photos/a.png", "prompt=segment 7", *TINY, "task=segmentation"]
     assert program.run(["predict", *told, "output_dir=out"]) == 0
     (record,) = predictions()

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from palitune.codec.grammar import ObjectGrammar
+from palitune.codec.json_fields import JsonGrammar
 from palitune.data.collator import Batch, Collator
-from palitune.models.generation.generate import generate
+from palitune.models.generation.generate import Generation, generate
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -25,6 +27,31 @@ class Question:
     """Generate only what the task's grammar allows."""
     max_new_tokens: int | None = None
     """Most tokens of the answer; None: the task's."""
+
+    @property
+    def token_limit(self) -> int:
+        """Most tokens of the answer."""
+        return self.max_new_tokens or self.task.max_new_tokens
+
+    @property
+    def grammar(self) -> ObjectGrammar | JsonGrammar | None:
+        """Grammar of the answer; None allows any text."""
+        if self.constrained or self.task.requires_grammar:
+            return self.task.grammar(self.example.prefix)
+        return None
+
+    def to_prediction(self, generation: Generation) -> Prediction:
+        """Parse the generated answer."""
+        text, confidence = generation.text, generation.confidence
+        return Prediction(
+            id=self.example.id,
+            text=text,
+            value=self.task.parse(text, self.example.size, confidence),
+            finished=generation.finished,
+            confidence=confidence(0, len(text)),
+            field_confidences=self.task.field_confidences(text, confidence),
+            repairs=self.task.repairs(text),
+        )
 
 
 def answer(
@@ -61,34 +88,14 @@ def answer_prompts(
     cuda_graphs: bool = False,
 ) -> list[Prediction]:
     """Answer questions whose prompts were collated before; see `answer`."""
-    grammars = [
-        question.task.grammar(question.example.prefix)
-        if question.constrained or question.task.requires_grammar
-        else None
-        for question in questions
-    ]
     generations = generate(
         network,
         tokenizer,
         prompts,
-        [question.max_new_tokens or question.task.max_new_tokens for question in questions],
+        [question.token_limit for question in questions],
         num_beams=num_beams,
-        grammars=grammars,
+        grammars=[question.grammar for question in questions],
         cuda_graphs=cuda_graphs,
     )
-    return [
-        Prediction(
-            id=question.example.id,
-            text=generation.text,
-            value=question.task.parse(
-                generation.text, question.example.size, generation.confidence
-            ),
-            finished=generation.finished,
-            confidence=generation.confidence(0, len(generation.text)),
-            field_confidences=question.task.field_confidences(
-                generation.text, generation.confidence
-            ),
-            repairs=question.task.repairs(generation.text),
-        )
-        for question, generation in zip(questions, generations, strict=True)
-    ]
+    pairs = zip(questions, generations, strict=True)
+    return [question.to_prediction(generation) for question, generation in pairs]

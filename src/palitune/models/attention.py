@@ -153,7 +153,7 @@ def shared_prefix_attention(
             has the same number of them.
         prefix_kv: Keys and values, (prefixes, key heads, tokens, width) each.
         generated_kv: Keys and values, (sequences, key heads, tokens, width) each.
-        masks: For prefix and generated tokens, (prefixes or 1, 1, 1, tokens) bool each.
+        masks: For prefix and generated tokens, (prefixes, sequences or 1; 1, 1, tokens) bool each.
         scale: Factor of the scores.
         softcap: Soft-cap of the scores, or None.
 

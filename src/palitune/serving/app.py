@@ -1,11 +1,11 @@
 """The HTTP interface: routes, errors and limits."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,7 +27,7 @@ from palitune.serving.collected import KeptAnswers, build_dataset
 from palitune.serving.config import ServerConfig, is_loopback
 from palitune.serving.engine import Engine
 from palitune.serving.fetching import fetch_image
-from palitune.serving.http_guard import HttpGuard, error_response
+from palitune.serving.http_guard import HttpGuard, describe_error, error_response
 from palitune.serving.playground import sample_images
 from palitune.serving.requests import (
     PredictBody,
@@ -38,8 +38,9 @@ from palitune.serving.requests import (
 )
 from palitune.serving.responses import num_prompt_tokens, num_tokens, prediction_json
 from palitune.serving.server_metrics import MeasureRequests, ServerMetrics
+from palitune.serving.text_stream import TextStream
 
-_logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ASSETS = Path(__file__).parent / "assets"
 RETRY_AFTER_SECONDS = 1
@@ -87,27 +88,46 @@ class Service:
             raise HTTPException(404, f"model must be one of {valid}, got {name[:80]!r}.")
         return name
 
-    async def answer(
-        self, body: PredictBody, images: list[EncodedImage], request: Request
-    ) -> tuple[str, Question, Answer]:
-        """Answer a request within its time, and give it up when its client goes."""
+    async def question(self, body: PredictBody, images: list[EncodedImage]) -> tuple[str, Question]:
+        """Return adapter and question of a request."""
         adapter = self.adapter(body.adapter)
-        question = await asyncio.to_thread(build_question, body, images, self.tasks, self.settings)
-        waiting = asyncio.ensure_future(self.batcher.submit(adapter, question, body.num_beams))
+        return adapter, await asyncio.to_thread(
+            build_question, body, images, self.tasks, self.settings
+        )
+
+    async def answer(self, adapter: str, question: Question, num_beams: int = 1) -> Answer:
+        """Answer a question within the time of a request."""
+        return await self._in_time(self.batcher.submit(adapter, question, num_beams))
+
+    async def stream(self, adapter: str, question: Question) -> AsyncIterator[str | Answer]:
+        """Yield the text of an answer as it is generated, then the answer.
+
+        If the caller stops, the answer is given up.
+        """
+        tokens = asyncio.Queue[int | None]()
+        text = TextStream(self.engine.collator.tokenizer)
+        submitted = self.batcher.submit(adapter, question, 1, tokens.put_nowait)
+        answering = asyncio.ensure_future(self._in_time(submitted))
+        answering.add_done_callback(lambda _: tokens.put_nowait(None))
+        try:
+            while (token := await tokens.get()) is not None:
+                if piece := text.add(token):
+                    yield piece
+            answer = await answering
+            if piece := text.finish(answer.prediction.text):
+                yield piece
+            yield answer
+        finally:
+            answering.cancel()
+
+    async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
         try:
             async with asyncio.timeout(self.settings.max_seconds):
-                while not (await asyncio.wait({waiting}, timeout=CLIENT_POLL_SECONDS))[0]:
-                    if await request.is_disconnected():
-                        raise HTTPException(499, "the client has gone.")
+                return await answering
         except TimeoutError:
             raise HTTPException(
                 504, f"no answer within {self.settings.max_seconds:g} s. Try again later."
             ) from None
-        finally:
-            waiting.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await waiting
-        return adapter, question, waiting.result()
 
     async def images(self, body: PredictBody) -> list[EncodedImage]:
         """Decode or fetch the images of a request, without blocking other requests."""
@@ -120,6 +140,20 @@ class Service:
         if source.startswith(("http:", "https:")):
             return check_image(fetch_image(source, self.settings), self.settings)
         return decode_image(source, self.settings)
+
+
+async def while_connected(request: Request, working: Awaitable[T]) -> T:
+    """Return a result, and give it up when the client goes. Raises HTTPException then."""
+    task = asyncio.ensure_future(working)
+    try:
+        while not (await asyncio.wait({task}, timeout=CLIENT_POLL_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise HTTPException(499, "the client has gone.")
+        return task.result()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
 
 
 def max_request_bytes(settings: ServerConfig) -> int:
@@ -140,6 +174,7 @@ def create_app(service: Service, *, api_key: str | None) -> FastAPI:
         worker = asyncio.create_task(service.batcher.work())
         yield
         worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
         service.batcher.close()
 
     settings = service.settings
@@ -177,7 +212,8 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> dict[str, Any]:
         """Answer a prompt about an image: text, objects in pixels, scores and timings."""
         body, images = await _read_predict_request(request, service)
-        adapter, question, answer = await service.answer(body, images, request)
+        adapter, question = await service.question(body, images)
+        answer = await while_connected(request, service.answer(adapter, question, body.num_beams))
         content = prediction_json(answer, question, min_score=body.min_score, masks=body.masks)
         return {"adapter": adapter, **content}
 
@@ -186,21 +222,46 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
         """Answer a chat completion request of an OpenAI client."""
         body = openai_api.to_predict_body(chat_body)
         images = await service.images(body)
-        adapter, question, answer = await service.answer(body, images, request)
-        prediction, collator = answer.prediction, service.engine.collator
+        adapter, question = await service.question(body, images)
         if chat_body.stream:
-            events = openai_api.stream_events(
-                adapter, prediction.text, finished=prediction.finished
-            )
-            return StreamingResponse(events, media_type="text/event-stream")
+            return await _stream_chat(request, service, chat_body, adapter, question)
+        answer = await while_connected(request, service.answer(adapter, question))
         return openai_api.completion(
             adapter,
-            prediction.text,
-            finished=prediction.finished,
-            prompt_tokens=num_prompt_tokens(question, collator),
-            answer_tokens=num_tokens(prediction, collator.tokenizer),
+            answer.prediction.text,
+            finished=answer.prediction.finished,
+            usage=_usage(service, question, answer),
             extra=prediction_json(answer, question, min_score=0.0, masks="rle"),
         )
+
+
+async def _stream_chat(
+    request: Request,
+    service: Service,
+    body: openai_api.ChatBody,
+    adapter: str,
+    question: Question,
+) -> Response:
+    """Return the events of an answer; an error before its first text still has its own status."""
+    items = service.stream(adapter, question)
+    first = await while_connected(request, anext(items))
+
+    async def all_items() -> AsyncIterator[str | Answer]:
+        yield first
+        async for item in items:
+            yield item
+
+    with_usage = body.stream_options is not None and body.stream_options.include_usage
+    usage_of = partial(_usage, service, question) if with_usage else None
+    events = openai_api.stream_events(adapter, all_items(), usage_of)
+    return StreamingResponse(events, media_type="text/event-stream")
+
+
+def _usage(service: Service, question: Question, answer: Answer) -> dict[str, int]:
+    collator = service.engine.collator
+    return openai_api.usage(
+        num_prompt_tokens(question, collator), num_tokens(answer.prediction, collator.tokenizer)
+    )
 
 
 def _add_status_routes(app: FastAPI, service: Service) -> None:
@@ -287,8 +348,10 @@ async def _read_predict_request(
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     @app.exception_handler(ModelError)
+    @app.exception_handler(StarletteHTTPException)
+    @app.exception_handler(Exception)
     async def refuse(request: Request, error: Exception) -> Response:
-        return error_response(400, str(error))
+        return error_response(*describe_error(error))
 
     @app.exception_handler(QueueFull)
     async def busy(request: Request, error: Exception) -> Response:
@@ -302,13 +365,3 @@ def _add_error_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         return error_response(422, f"{place or 'body'}: {first['msg']}"[:300])
-
-    @app.exception_handler(StarletteHTTPException)
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        return error_response(error.status_code, str(error.detail))
-
-    @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> Response:
-        _logger.error("%s failed", request.url.path, exc_info=error)
-        return error_response(500, "internal error; the server's log has the details.")

@@ -1,27 +1,23 @@
 """The model of a server: one base in memory, and adapters that are switched between batches."""
 
-import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 from palitune.data.collator import Collator
-from palitune.errors import DataError, ModelError
+from palitune.errors import ModelError
 from palitune.evaluation.answering import Question, answer
 from palitune.models.adapters.checkpoint import AdapterMetadata, load_additional_adapter
 from palitune.models.adapters.config import AdapterConfig, Full
 from palitune.models.config import ModelConfig, Network
 from palitune.models.loading import load_for_inference
-from palitune.records import Prediction
 from palitune.serving.config import BASE_NAME
-
-_logger = logging.getLogger(__name__)
+from palitune.serving.running_questions import Result, RunningQuestions, answer_alone
 
 
 class Engine:
     """Answers questions with the base model or one of its adapters.
 
-    Not thread-safe: one thread calls `answer_batch`, `add_adapter` and `remove_adapter`.
+    Not thread-safe: one thread calls all methods that use the network.
     """
 
     def __init__(
@@ -81,7 +77,7 @@ class Engine:
 
     def answer_batch(
         self, name: str, questions: Sequence[Question], num_beams: int
-    ) -> list[Prediction | Exception]:
+    ) -> list[Result]:
         """Answer questions in one batch; if that fails, one by one, so that only the cause fails.
 
         Args:
@@ -92,26 +88,30 @@ class Engine:
         Returns:
             For each question its prediction, or the error that it alone causes.
         """
+        network, collator = self.network, self.collator
         with self._use(name):
             try:
-                return [*answer(self.network, self.collator, questions, num_beams=num_beams)]
+                return [*answer(network, collator, questions, num_beams=num_beams)]
             except Exception:  # of one of the questions, or out of memory
-                return [self._answer_alone(question, num_beams) for question in questions]
+                return [
+                    answer_alone(network, collator, question, num_beams=num_beams)
+                    for question in questions
+                ]
 
-    def _answer_alone(self, question: Question, num_beams: int) -> Prediction | Exception:
-        try:
-            [prediction] = answer(self.network, self.collator, [question], num_beams=num_beams)
-        except (DataError, ModelError) as error:
-            return error
-        except Exception as error:  # a fault of ours must not end the server
-            _logger.exception("a question failed")
-            return error
-        return prediction
+    def start(self, name: str) -> RunningQuestions:
+        """Activate an adapter and return an empty batch for it, to be closed before any other call.
 
-    def _use(self, name: str) -> Any:
+        Raises ModelError if the adapter was removed.
+        """
+        return RunningQuestions(self.network, self.collator, self._use(name))
+
+    def _use(self, name: str) -> AbstractContextManager[None]:
         """Activate an adapter, or return a context without any for the base model."""
+        if name not in self.names:
+            raise ModelError(f"{name} was removed.")
         if name == BASE_NAME and self._internal_names:
-            return self.network.disable_adapter()
+            without: AbstractContextManager[None] = self.network.disable_adapter()
+            return without
         if name in self._internal_names and not self._has_full_adapter:
             self.network.set_adapter(self._internal_names[name])
         return nullcontext()

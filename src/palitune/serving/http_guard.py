@@ -1,9 +1,15 @@
 """Limits in front of the routes: size of a request, and the API key."""
 
+import logging
 import secrets
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+
+from palitune.errors import DataError, ModelError
+
+_logger = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/", "/docs", "/health")
 """Paths without a key: pages, which ask for it or say so, and the probe of a load balancer."""
@@ -13,9 +19,23 @@ def error_response(
     status: int, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return an error in OpenAI's format."""
+    return JSONResponse(error_content(status, message), status_code=status, headers=headers)
+
+
+def error_content(status: int, message: str) -> dict[str, Any]:
+    """Return the body of an error in OpenAI's format."""
     kind = "invalid_request_error" if status < 500 else "server_error"
-    content = {"error": {"message": message, "type": kind, "code": status}}
-    return JSONResponse(content, status_code=status, headers=headers)
+    return {"error": {"message": message, "type": kind, "code": status}}
+
+
+def describe_error(error: Exception) -> tuple[int, str]:
+    """Return status and message of an error; a fault of ours is logged, and its text kept back."""
+    if isinstance(error, HTTPException):
+        return error.status_code, str(error.detail)
+    if isinstance(error, DataError | ModelError):
+        return 400, str(error)
+    _logger.error("a request failed", exc_info=error)
+    return 500, "internal error; the server's log has the details."
 
 
 class HttpGuard:

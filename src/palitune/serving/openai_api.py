@@ -7,12 +7,14 @@ https://platform.openai.com/docs/api-reference/chat. Fields that do not apply ar
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from palitune.errors import DataError
+from palitune.serving.batching import Answer
+from palitune.serving.http_guard import describe_error, error_content
 from palitune.serving.requests import PredictBody
 
 
@@ -33,6 +35,11 @@ class Message(BaseModel):
     content: str | list[ContentPart]
 
 
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+    """End the stream with the numbers of tokens."""
+
+
 class ChatBody(BaseModel):
     """A chat completion request; greedy decoding, whatever the temperature."""
 
@@ -45,6 +52,7 @@ class ChatBody(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     n: int = 1
     stream: bool = False
+    stream_options: StreamOptions | None = None
 
 
 def to_predict_body(chat: ChatBody) -> PredictBody:
@@ -69,7 +77,7 @@ def to_predict_body(chat: ChatBody) -> PredictBody:
 
 
 def completion(
-    model: str, text: str, *, finished: bool, prompt_tokens: int, answer_tokens: int, extra: Any
+    model: str, text: str, *, finished: bool, usage: dict[str, int], extra: Any
 ) -> dict[str, Any]:
     """Return a chat completion.
 
@@ -77,8 +85,7 @@ def completion(
         model: Name of the adapter.
         text: The answer.
         finished: False if the token limit cut it off.
-        prompt_tokens: Tokens of the prompt with its images.
-        answer_tokens: Tokens of the answer.
+        usage: Numbers of tokens, from `usage`.
         extra: Parsed answer, in the field `palitune`.
     """
     choice = {
@@ -86,11 +93,6 @@ def completion(
         "message": {"role": "assistant", "content": text},
         "finish_reason": _finish_reason(finished),
         "logprobs": None,
-    }
-    usage = {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": answer_tokens,
-        "total_tokens": prompt_tokens + answer_tokens,
     }
     return {
         **_head("chat.completion", model),
@@ -100,21 +102,44 @@ def completion(
     }
 
 
-def stream_events(model: str, text: str, *, finished: bool) -> Iterator[str]:
-    """Yield the server-sent events of a streamed completion: role, text, end.
+async def stream_events(
+    model: str,
+    items: AsyncIterator[str | Answer],
+    usage_of: Callable[[Answer], dict[str, int]] | None,
+) -> AsyncIterator[str]:
+    """Yield the server-sent events of a streamed completion: role, pieces of text, end, usage.
 
-    The text comes in one event, because the batch that made it ends as a whole.
+    Args:
+        model: Name of the adapter.
+        items: Pieces of text as they are generated, then the answer.
+        usage_of: Counts the tokens of a request with its answer; None: they were not requested.
     """
     head = _head("chat.completion.chunk", model)
-    deltas: list[tuple[dict[str, str], str | None]] = [
-        ({"role": "assistant", "content": ""}, None),
-        ({"content": text}, None),
-        ({}, _finish_reason(finished)),
-    ]
-    for delta, reason in deltas:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        yield f"data: {json.dumps(head | {'choices': [choice]})}\n\n"
-    yield "data: [DONE]\n\n"
+
+    def event(delta: dict[str, str], reason: str | None = None) -> str:
+        return _event(head | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+
+    yield event({"role": "assistant", "content": ""})
+    try:
+        async for item in items:
+            if isinstance(item, str):
+                yield event({"content": item})
+                continue
+            yield event({}, _finish_reason(item.prediction.finished))
+            if usage_of is not None:
+                yield _event(head | {"choices": [], "usage": usage_of(item)})
+        yield "data: [DONE]\n\n"
+    except Exception as error:  # the status is sent already
+        yield _event(error_content(*describe_error(error)))
+
+
+def usage(prompt_tokens: int, answer_tokens: int) -> dict[str, int]:
+    """Return the numbers of tokens of a prompt with its images, and of its answer."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": answer_tokens,
+        "total_tokens": prompt_tokens + answer_tokens,
+    }
 
 
 def model_list(names: list[str]) -> dict[str, Any]:
@@ -134,6 +159,10 @@ def _head(kind: str, model: str) -> dict[str, Any]:
         "created": int(time.time()),
         "model": model,
     }
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"
 
 
 def _finish_reason(finished: bool) -> str:

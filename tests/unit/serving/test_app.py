@@ -1,11 +1,13 @@
 """The routes, with the embedded model behind them."""
 
+import asyncio
 import base64
 import io
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -178,6 +180,89 @@ def test_the_openai_client_works_unchanged(client: TestClient) -> None:
         openai.chat.completions.create(model="gpt", messages=[message])  # type: ignore[list-item]
 
 
+def chat_message(number: int, prompt: str) -> dict[str, object]:
+    return {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": prompt},
+            {"type": "image_url", "image_url": {"url": data_uri(page(number))}},
+        ],
+    }
+
+
+def test_a_stream_has_the_text_of_the_whole_answer_in_pieces(client: TestClient) -> None:
+    from openai import OpenAI
+
+    openai: Any = OpenAI(base_url="http://127.0.0.1/v1", api_key="none", http_client=client)
+    for model, prompt, limit in (
+        ("one", "detect 1 ; 2", 12),
+        ("base", "ocr", 1),
+        ("base", "answer en how many?", 20),
+    ):
+        request = {"model": model, "messages": [chat_message(4, prompt)], "max_tokens": limit}
+        whole = openai.chat.completions.create(**request)
+        *chunks, last = openai.chat.completions.create(
+            **request, stream=True, stream_options={"include_usage": True}
+        )
+        pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
+        assert "".join(pieces) == whole.choices[0].message.content
+        assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+        assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [None] * (
+            len(chunks) - 1
+        )
+        assert (last.choices, last.usage) == ([], whole.usage)
+        if whole.usage.completion_tokens > 2:
+            assert sum(map(bool, pieces)) > 1
+
+
+def test_an_error_before_the_first_text_of_a_stream_has_its_status(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"model": "one", "messages": [chat_message(1, "ocr")], "stream": True}
+    assert client.post("/v1/chat/completions", json=body | {"model": "x"}).status_code == 404
+    monkeypatch.setattr(service.batcher, "_max_queue", 0)
+    assert client.post("/v1/chat/completions", json=body).status_code == 429
+
+
+def test_an_error_after_the_first_text_of_a_stream_is_its_last_event(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def submit(adapter: object, question: object, beams: object, on_token: Any) -> None:
+        on_token(service.engine.collator.tokenizer.encode("boat", add_special_tokens=False)[0])
+        await asyncio.sleep(0.05)
+        raise RuntimeError("/home/somebody/secret")
+
+    monkeypatch.setattr(service.batcher, "submit", submit)
+    body = {"model": "one", "messages": [chat_message(1, "ocr")], "stream": True}
+    logging.disable(logging.CRITICAL)
+    streamed = client.post("/v1/chat/completions", json=body)
+    logging.disable(logging.NOTSET)
+    *_, last = [event for event in streamed.text.split("\n\n") if event]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == 500
+    assert "secret" not in streamed.text
+
+
+def test_a_stream_whose_reader_stops_frees_its_place(service: Service) -> None:
+    async def scenario() -> None:
+        gone = asyncio.Event()
+
+        async def submit(adapter: object, question: object, beams: object, on_token: Any) -> None:
+            on_token(service.engine.collator.tokenizer.encode("boat", add_special_tokens=False)[0])
+            try:
+                await asyncio.sleep(60)
+            finally:
+                gone.set()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(service.batcher, "submit", submit)
+            items: Any = service.stream("one", cast(Question, None))
+            assert await anext(items)
+            await items.aclose()
+            await asyncio.wait_for(gone.wait(), 5)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -217,7 +302,7 @@ def test_a_fault_of_ours_says_nothing_about_the_machine(
     def fail(*args: object) -> None:
         raise RuntimeError("/home/somebody/secret")
 
-    monkeypatch.setattr(service.engine, "answer_batch", fail)
+    monkeypatch.setattr(service.engine, "start", fail)
     logging.disable(logging.CRITICAL)
     refused = client.post("/v1/predict", json={"image": data_uri(page(1)), "prompt": "ocr"})
     logging.disable(logging.NOTSET)

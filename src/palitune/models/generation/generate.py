@@ -85,10 +85,11 @@ def generate(
         hypotheses = generate_tokens(
             model, inputs, strategy, decoder_class(model.device, cuda_graphs=cuda_graphs)
         )
-    return [_to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
+    return [to_generation(tokenizer, hypothesis) for hypothesis in hypotheses]
 
 
-def _to_generation(tokenizer: Any, hypothesis: Hypothesis) -> Generation:
+def to_generation(tokenizer: Any, hypothesis: Hypothesis) -> Generation:
+    """Return the text of a finished hypothesis."""
     finished = hypothesis.token_ids[-1] == tokenizer.eos_token_id
     ids = list(hypothesis.token_ids[:-1] if finished else hypothesis.token_ids)
     # A character may consist of several byte tokens, so decode every prefix to find its end.

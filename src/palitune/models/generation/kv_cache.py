@@ -104,7 +104,7 @@ class KVCacheDecoder:
         hidden = self.network.get_input_embeddings()(tokens)
         last_position = self.prompt_positions[:, -1].repeat_interleave(self.beams_per_prompt)
         rotary = self.language_model.rotary_emb(
-            hidden, position_ids=(last_position + num_generated)[:, None]
+            hidden, position_ids=(last_position + self._own_counts(num_generated))[:, None]
         )
         masks = self._masks_by_layer_type(num_generated)
         kinds = decoder_layers.layer_types(self.language_model)
@@ -145,13 +145,18 @@ class KVCacheDecoder:
         generated_mask = (index < num_generated)[None, None, None]
         masks = {"full_attention": (prompt_mask, generated_mask)}
         if window := getattr(self.language_model.config, "sliding_window", None):
-            distance = self.prompt_positions[:, -1:] + num_generated - self.prompt_positions
+            position = self.prompt_positions[:, -1] + self._own_counts(num_generated)
+            distance = position[:, None] - self.prompt_positions
             near = num_generated - 1 - index < window
             masks["sliding_attention"] = (
                 prompt_mask & (distance < window)[:, None, None],
                 generated_mask & near[None, None, None],
             )
         return masks
+
+    def _own_counts(self, num_generated: int | Tensor) -> int | Tensor:
+        """Return the generated tokens of each sequence: one number, or (sequences,)."""
+        return num_generated
 
     def _num_slots(self) -> int:
         """Return the number of generated tokens that are attended to."""

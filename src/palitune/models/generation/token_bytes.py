@@ -27,6 +27,11 @@ def token_bytes(tokenizer: Any) -> tuple[bytes | None, ...]:
     )
 
 
+def is_byte_token(tokenizer: Any, token: int) -> bool:
+    """Return whether a token is one byte, which SentencePiece writes as `<0x0A>`."""
+    return _BYTE_TOKEN.fullmatch(tokenizer.convert_ids_to_tokens(token) or "") is not None
+
+
 def _is_byte_level(tokenizer: Any) -> bool:
     from tokenizers import decoders
 
