@@ -182,8 +182,9 @@ class Batcher:
             for waiting in {*running, *joining}:
                 waiting.set_result(logged(error))
         finally:
-            if questions is not None:
-                await self._in_thread(questions.close)
+            if questions is not None:  # also when the server ends in between
+                closing = self._thread.submit(questions.close)
+                await asyncio.shield(asyncio.wrap_future(closing))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -198,7 +199,7 @@ class Batcher:
         """Stop the model's thread; questions that still wait are cancelled."""
         for waiting in self._waiting:
             waiting.future.cancel()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=True)
 
     def _take_batch(self) -> list[_Waiting]:
         """Take the oldest question, and others of its kind up to the batch size."""
