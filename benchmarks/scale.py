@@ -98,7 +98,7 @@ CASES = {
 
 @dataclass
 class Measurement:
-    """What one command took."""
+    """CPU time and memory of one command."""
 
     cpu_seconds: float
     gib: float

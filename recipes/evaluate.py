@@ -37,17 +37,13 @@ def evaluate(run: Evaluate) -> None:
         processor = load_processor(run.model)
         switcher = AdapterSwitcher(run.model, [each.adapter for each in runs])
         for each in runs:
-            cache = partial_predictions.open_cache(
-                each.output_dir,
-                datasets,
-                each.evaluation,
-                [each.model, each.adapter],
-            )
+            used = [each.model, each.adapter]
+            cache = partial_predictions.open_cache(each.output_dir, datasets, each.evaluation, used)
             network = switcher.load(each.adapter)
-            used = describe_network(network)
             run_writer.create_run_folder(
-                each.output_dir, to_yaml(each), run.launch, network=used, test=datasets
-            )
+                each.output_dir, to_yaml(each), run.launch,
+                network=describe_network(network), test=datasets,
+            )  # fmt: skip
             predictions.append(
                 generate_predictions(network, processor, datasets, each.evaluation, cache=cache)
             )
@@ -61,8 +57,7 @@ def evaluate(run: Evaluate) -> None:
             write_submission(folder, run.evaluation.submission, datasets[0], predicted[0])
     if run.endpoint is not None and run.predictions is not None:
         expected = load_predictions(run.predictions, datasets, run.evaluation)
-        scored = score_predictions(datasets, expected, run.evaluation)
-        comparison = compare_with_run(datasets, predictions[0], results, expected, scored)
+        comparison = compare_with_run(datasets, predictions[0], results, expected, run.evaluation)
         run_writer.print_checks(comparison.summary_lines())
         comparison.check(run.max_difference)
     if run.adapters:

@@ -18,7 +18,6 @@ def predict(run: Predict) -> None:
     from palitune.tasks.infer_task import infer_task
 
     task_prompt = infer_task(run.prompt, run.task, run.mixture_tasks())
-    run.check_formats(task_prompt.task)
     prompts = build_prompts(
         list_images(run.images),
         task_prompt,
@@ -27,6 +26,7 @@ def predict(run: Predict) -> None:
         multi_image=run.multi_image,
         video_sampling=run.frames,
     )
+    run.check_formats(task_prompt.task, [example.id for example in prompts.examples])
     print_checks([task_prompt.describe(), prompts.summary(), *task_prompt.task.warnings()])
 
     processor = load_processor(run.model)

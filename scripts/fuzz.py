@@ -149,6 +149,64 @@ def fuzz_yolo(rng: random.Random, folder: Path) -> None:
     read(Yolo(path=str(folder)))
 
 
+def fuzz_labelling(rng: random.Random, folder: Path) -> None:
+    """Read Label Studio, LabelMe, CVAT and CSV files, and recognize their folder."""
+    from palitune.data.recognition.resolve import recognize_folder
+    from palitune.data.sources.columns.csv_file import Csv
+    from palitune.data.sources.labelling.cvat import Cvat
+    from palitune.data.sources.labelling.label_studio import LabelStudio
+    from palitune.data.sources.labelling.labelme import LabelMe
+
+    regions = [
+        {"id": f"r{number}", "type": kind, "from_name": "x", "to_name": "image",
+         "original_width": 40, "original_height": 30, "image_rotation": 0, "value": value}
+        for number, (kind, value) in enumerate([
+            ("rectanglelabels", {"x": 1, "y": 2, "width": 9, "height": 8, "rotation": 0,
+                                 "rectanglelabels": ["boat"], "text": ["a"]}),
+            ("polygonlabels", {"points": [[1, 1], [9, 1], [9, 9]], "polygonlabels": ["boat"]}),
+            ("brushlabels", {"rle": [0, 0, 18, 192, 57, 27, 254], "brushlabels": ["boat"]}),
+            ("choices", {"choices": ["a"]}),
+        ])
+    ]  # fmt: skip
+    annotations = [{"id": 1, "was_cancelled": False, "result": regions}]
+    studio = [{"id": 1, "data": {"image": "/data/upload/a.png"}, "annotations": annotations}]
+    shapes = [
+        {"label": "boat", "points": [[1, 2], [9, 8]], "group_id": 1, "shape_type": "rectangle"},
+        {"label": "boat", "points": [[1, 2], [9, 8]], "shape_type": "mask", "mask": "aGk="},
+        {"label": "boat", "points": [[1, 2], [9, 8], [1, 8]], "shape_type": "polygon"},
+    ]
+    labelme = {"version": "5", "flags": {"a": True}, "shapes": shapes, "imagePath": "a.png",
+               "imageData": None, "imageHeight": 30, "imageWidth": 40}  # fmt: skip
+    cvat = (
+        '<?xml version="1.0"?><annotations><image id="0" name="a.png" width="40" height="30">'
+        '<box label="boat" xtl="1" ytl="2" xbr="9" ybr="8" rotation="0"/><tag label="calm"/>'
+        '<polygon label="boat" points="1,2;9,2;9,8"/>'
+        '<ellipse label="b" cx="9" cy="9" rx="3" ry="2"/>'
+        '<mask label="boat" rle="2, 4" left="1" top="2" width="3" height="2"/>'
+        "</image></annotations>"
+    )
+    csv = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,40,30,boat,1,2,9,8\n"
+    records = 'image,text\na.png,"a, b\nc"\n'
+    json_text = json.dumps(set_random_field(rng.choice([studio, labelme]), rng))
+    names = {"train.json": json_text, "annotations.xml": cvat, "train.csv": csv, "b.csv": records}
+    name = rng.choice(sorted(names))
+    content = names[name].encode()
+    changes = rng.random() < (0.3 if name == "train.json" else 0.9)
+    (folder / name).write_bytes(mutate(content, rng) if changes else content)
+    sources: dict[str, list[Any]] = {
+        "train.json": [LabelStudio(path=str(folder), masks=True)],
+        "annotations.xml": [Cvat(path=str(folder), masks=True)],
+        "train.csv": [Csv(path=str(folder))],
+        "b.csv": [Csv(path=str(folder), splits={"train": "b.csv"})],
+    }
+    if name == "train.json" and rng.random() < 0.5:
+        sources[name] = [LabelMe(path=str(folder), masks=True)]
+    if rng.random() < 0.3:
+        recognize_folder(str(folder))
+    for source in sources[name]:
+        read(source)
+
+
 def fuzz_tables(rng: random.Random, folder: Path) -> None:
     """Read Parquet and Arrow tables."""
     import pyarrow as pa

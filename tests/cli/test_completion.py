@@ -1,4 +1,4 @@
-"""What the shell completes: recipes, groups, options, settings and their values."""
+"""Completion in a shell: recipes, groups, options, settings and their values."""
 
 import os
 import shlex

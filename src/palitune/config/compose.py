@@ -79,6 +79,11 @@ def compose(
         raise
     except COMPOSE_ERRORS as error:
         raise ConfigError(format_config_error(error)) from error
+    except OSError as error:  # e.g. an option whose name is too long for a file
+        raise ConfigError(
+            f"the configuration cannot be read: {error.strerror} ({error.filename}). Correct the "
+            "names of its options."
+        ) from error
 
 
 def _compose_node(

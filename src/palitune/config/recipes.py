@@ -1,6 +1,6 @@
 """Configuration dataclasses, one per recipe, and the registry of group options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -23,6 +23,7 @@ from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
 from palitune.report.annotations.config import AnnotationFormat
+from palitune.report.annotations.files import check_distinct
 from palitune.report.naming import folder_names, shorten_to_differences
 from palitune.report.trackers.config import TRACKER_CONFIGS, TrackerConfig
 from palitune.serving.config import ServerConfig
@@ -301,8 +302,10 @@ class Predict(ModelRecipeConfig):
                 "e.g. task=detection 'task.classes=[boat]'"
             )
 
-    def check_formats(self, task: Task) -> None:
-        """Raise DataError if a format in `save` cannot hold the answers of a task."""
+    def check_formats(self, task: Task, image_names: Iterable[str]) -> None:
+        """Raise DataError if a format in `save` cannot hold the answers of a task on images."""
+        if {AnnotationFormat.yolo, AnnotationFormat.voc} & set(self.save):
+            check_distinct(image_names)
         for_objects = [f.value for f in self.save if f is not AnnotationFormat.label_studio]
         if task.value_is_text and for_objects:
             raise DataError(

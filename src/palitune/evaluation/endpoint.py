@@ -21,7 +21,7 @@ from palitune.evaluation.bootstrap import ConfidenceInterval
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.inference import make_progress
 from palitune.evaluation.output_validity import OutputValidity
-from palitune.evaluation.scoring import Results
+from palitune.evaluation.scoring import Results, score_predictions
 from palitune.metrics import METRICS
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
@@ -193,7 +193,7 @@ def compare_with_run(
     predictions: Sequence[Sequence[Prediction]],
     results: Results,
     run_predictions: Sequence[Sequence[Prediction]],
-    run_results: Results,
+    settings: EvaluationConfig,
 ) -> EndpointComparison:
     """Compare predictions of a server with those of a run for the same examples.
 
@@ -201,9 +201,10 @@ def compare_with_run(
         datasets: Datasets with their tasks.
         predictions: Predictions of the server.
         results: Their scores.
-        run_predictions: Predictions of the run.
-        run_results: Their scores.
+        run_predictions: Predictions of the run, which are scored here.
+        settings: Evaluation settings.
     """
+    run_results = score_predictions(datasets, run_predictions, settings)
     differences, total = [], 0
     for dataset, server, run in zip(datasets, predictions, run_predictions, strict=True):
         for index, (answer, expected) in enumerate(zip(server, run, strict=True)):

@@ -16,7 +16,7 @@ from palitune.models.lm_head import IGNORE_INDEX, label_positions
 
 @dataclass(frozen=True)
 class LabelLayout:
-    """What a forward pass with labels needs to know about a batch."""
+    """Facts about a batch that a forward pass with labels needs."""
 
     position_ids: Tensor
     """(batch, tokens) int64."""

@@ -61,7 +61,7 @@ class AdapterBody(BaseModel):
 
 
 class Service:
-    """What the routes share: engine, queue, tasks, limits and metrics."""
+    """Engine, queue, tasks, limits and metrics, which the routes share."""
 
     def __init__(
         self, engine: Engine, tasks: ServedTasks, settings: ServerConfig, max_batch: int

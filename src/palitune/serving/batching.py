@@ -49,7 +49,7 @@ class _Waiting:
 
     @property
     def kind(self) -> tuple[str, int]:
-        """What the questions of a batch have in common."""
+        """Adapter and beams, which the questions of a batch share."""
         return self.adapter, self.num_beams
 
     def set_result(self, result: Result) -> None:

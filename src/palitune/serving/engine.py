@@ -46,7 +46,7 @@ class Engine:
 
     @property
     def names(self) -> list[str]:
-        """What requests can choose: the adapters, then the base model."""
+        """Names that requests can choose: the adapters, then the base model."""
         if self._has_full_adapter:  # its weights replace those of the base
             return [*self._internal_names]
         return [*self._internal_names, BASE_NAME]

@@ -1,4 +1,4 @@
-"""What clients send, checked: images, prompt, task and limits.
+"""Requests of clients, checked: images, prompt, task and limits.
 
 Everything is hostile until it was checked here. Images stay in memory.
 """

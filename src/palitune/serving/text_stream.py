@@ -5,7 +5,7 @@ from typing import Any
 from palitune.models.generation.token_bytes import is_byte_token
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-"""What a tokenizer decodes the first bytes of a character to."""
+"""Character to which a tokenizer decodes the first bytes of another one."""
 
 
 class TextStream:

@@ -26,7 +26,7 @@ class Grid:
         combinations = list(expand_sweep(request.overrides, request.config_dir))
         names = _job_folder_names([swept for _, swept in combinations])
         self.folder = Path(first_run.output_dir)
-        earlier = {_without_folder(job): job for job in read_sweep_file(self.folder)}
+        earlier = {_without_folder(job): job for job in read_sweep_file(self.folder, self.recipe)}
         for (overrides, swept), name in zip(combinations, names, strict=True):
             job = Job(overrides=overrides, label=",".join(swept), folder=self.folder / name)
             self.all_jobs.append(job)

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from palitune.codec.parsing import format_json, parse_json
 from palitune.config.compose import compose
@@ -13,6 +13,7 @@ from palitune.config.overrides import expand_sweep
 from palitune.config.recipes import RecipeConfig
 from palitune.config.search_space import Domain
 from palitune.errors import FAILED, DataError, print_error
+from palitune.paths import write_atomically
 
 SWEEP_FILE = "sweep.json"
 
@@ -103,26 +104,40 @@ def write_sweep_file(folder: Path, recipe: str, jobs: Sequence[Job]) -> None:
         for job in jobs
     ]
     text = format_json({"recipe": recipe, "jobs": records}, indent=2)
-    (folder / SWEEP_FILE).write_text(text + "\n", encoding="utf-8")
+    with write_atomically(folder / SWEEP_FILE) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_sweep_file(folder: Path) -> list[Job]:
-    """Return the jobs of an earlier call; none if there was none."""
-    try:
-        records = parse_json((folder / SWEEP_FILE).read_bytes())["jobs"]
-        return [
-            Job(
-                overrides=record["overrides"], label=record["label"],
-                folder=folder / record["folder"], state=record["state"], error=record["error"],
-            )
-            for record in records
-        ]  # fmt: skip
-    except FileNotFoundError:
+def read_sweep_file(folder: Path, recipe: str) -> list[Job]:
+    """Return the jobs of an earlier call; none if there was none.
+
+    Raises:
+        DataError: The file is damaged, or of a sweep of another recipe.
+    """
+    file = folder / SWEEP_FILE
+    if not file.is_file():
         return []
+    try:
+        content = parse_json(file.read_bytes())
+        jobs = [_read_job(folder, record) for record in content["jobs"]]
+        earlier = content["recipe"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{folder / SWEEP_FILE} is damaged ({error}). Set another output_dir."
-        ) from error
+        raise DataError(f"{file} is damaged ({error}). Set another output_dir.") from error
+    if earlier != recipe:
+        raise DataError(f"{file} must be of {recipe}, got {earlier}. Set another output_dir.")
+    return jobs
+
+
+def _read_job(folder: Path, record: dict[str, Any]) -> Job:
+    """Return a job of `sweep.json`. Raises ValueError if a field is not as it was written."""
+    texts = [record["label"], record["folder"], record["state"], record["error"]]
+    overrides = record["overrides"]
+    if not isinstance(overrides, list) or not all(isinstance(t, str) for t in texts + overrides):
+        raise ValueError(f"job {record['label']!r} has a field of another type")
+    label, name, state, error = texts
+    if Path(name).name != name:
+        raise ValueError(f"folder {name!r} is no name in the folder of the sweep")
+    return Job(overrides=overrides, label=label, folder=folder / name, state=state, error=error)
 
 
 def print_summary(folder: Path, jobs: Sequence[Job]) -> int:

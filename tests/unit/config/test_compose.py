@@ -11,6 +11,7 @@ from palitune.config.to_yaml import to_yaml
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.embedded import EmbeddedAnnotationKind, Handwriting
 from palitune.data.sources.mixture import Mixture
+from palitune.errors import ConfigError
 from palitune.models.adapters.config import Full, Lora, Qlora
 from palitune.models.config import PaliGemma2, Tiny
 from palitune.report.trackers.config import NullTrackerConfig, WandbConfig
@@ -151,3 +152,10 @@ def test_composing_does_not_change_hydras_global_state() -> None:
 
     compose(Finetune, BOATS)
     assert not GlobalHydra.instance().is_initialized()
+
+
+def test_an_option_with_a_name_too_long_for_a_file_is_a_sentence(tmp_path: Path) -> None:
+    text = f"defaults:\n- override /launch: {'x' * 5000}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="the configuration cannot be read: File name too long"):
+        compose(Evaluate, run_folder=str(tmp_path))

@@ -28,11 +28,11 @@ OBJECT_METRICS = {
     "referring_segmentation": OBJECTS[:1],
 }
 PROGRAMS = {"meteor", "spice"}
-"""Those that run Java: see test_caption_programs."""
+"""Metrics that run Java: see test_caption_programs."""
 OWN = sorted(set(METRICS) - PROGRAMS)
 TEXT_METRICS = sorted(set(OWN) - set(OBJECT_METRICS))
 SEVERAL = {"bleu", "json_fields", "pope", "rsvqa", "science_qa", "teds"}
-"""Those that report more than one number; it begins with their name."""
+"""Metrics that report more than one number; it begins with their name."""
 ANSWER = {
     "pope": "yes",
     "science_qa": "The answer is B.",

@@ -227,3 +227,28 @@ def test_a_pattern_without_a_match_is_an_error(capsys: pytest.CaptureFixture[str
     argv = ["--multirun", "data.path=glob(nowhere/*)", "model=tiny"]
     assert launch(RECIPE_CONFIGS["finetune"], lambda: lambda run: None, [], "", argv) == USAGE_ERROR
     assert "the pattern matches no folder or file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"recipe": "evaluate"}, "all/sweep.json must be of finetune, got evaluate"),
+        ({"jobs": [{"folder": "../x"}]}, "folder '../x' is no name in the folder of the sweep"),
+        ({"jobs": [{"overrides": [5]}]}, "has a field of another type"),
+        ({"jobs": [{"overrides": "seed=1"}]}, "has a field of another type"),
+        ({"jobs": 5}, "is damaged"),
+    ],
+)
+def test_a_sweep_file_that_is_not_of_this_sweep_is_refused(
+    changed: dict[str, Any], said: str, sweep: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(FakeRunner(), "adapter.rank=4", "output_dir=all") == 0
+    file = Path("all/sweep.json")
+    content = json.loads(file.read_text())
+    if isinstance(changed.get("jobs"), list):
+        changed = {"jobs": [content["jobs"][0] | changed["jobs"][0]]}
+    file.write_text(json.dumps(content | changed))
+    runner = FakeRunner()
+    assert sweep(runner, "adapter.rank=4", "output_dir=all") != 0
+    assert said in capsys.readouterr().err
+    assert runner.commands == []

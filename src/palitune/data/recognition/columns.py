@@ -1,6 +1,5 @@
 """Tasks that the columns of a record fit."""
 
-import csv
 import json
 import re
 from collections.abc import Collection
@@ -57,13 +56,6 @@ def first_record(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def csv_columns(text: str) -> list[str]:
-    """Return the column names in the first line of a CSV file."""
-    header = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t", key=header.count)
-    return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
 
 
 def csv_tasks(columns: list[str]) -> tuple[str, ...]:

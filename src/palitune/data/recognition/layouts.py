@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from palitune.data.recognition.columns import (
-    csv_columns,
     csv_tasks,
     first_record,
     has_image,
@@ -14,6 +13,7 @@ from palitune.data.recognition.columns import (
     tasks_of_columns,
 )
 from palitune.data.recognition.listing import Listing, example_names
+from palitune.data.sources.columns.csv_file import parse_header
 from palitune.data.sources.masks.folder import MASK_FOLDER_NAMES
 from palitune.data.sources.split_files import SPLITS
 
@@ -39,7 +39,7 @@ class Layout:
     settings: tuple[str, ...] = ()
     """Settings that the format or task requires."""
     missing: str = ""
-    """What is missing to read the data, as a sentence with the way out."""
+    """The part that is missing to read the data, as a sentence with the way out."""
     split_files: bool = True
     """Whether `files` are the annotation files of splits."""
 
@@ -232,7 +232,7 @@ def _missing_columns(columns: list[str], tasks: tuple[str, ...]) -> str:
 
 
 def _csv(listing: Listing) -> Iterator[Layout]:
-    by_file = {name: csv_columns(listing.text(name)) for name in listing.probes(".csv", ".tsv")}
+    by_file = {name: parse_header(listing.text(name))[0] for name in listing.probes(".csv", ".tsv")}
     files = [name for name, columns in by_file.items() if csv_tasks(columns)]
     if files:
         columns = list(dict.fromkeys(c for name in files for c in by_file[name]))

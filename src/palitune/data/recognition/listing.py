@@ -50,10 +50,6 @@ class Listing:
             if count[folder] <= _MAX_PROBES:
                 yield name
 
-    def count_in(self, folder: str, *suffixes: str) -> int:
-        """Return the number of files with an extension directly in a folder."""
-        return sum(name.rpartition("/")[0] == folder for name in self.with_suffix(*suffixes))
-
 
 def list_folder(path: Path) -> Listing:
     """Return the listing of a folder, or of the folder of a file with this file only."""
@@ -74,7 +70,7 @@ def _walk(root: Path, inside: str, depth: int) -> Iterator[str]:
             continue
         if entry.is_dir():
             folders.append(entry.name)
-        else:
+        elif entry.is_file():  # a pipe would block its reader
             yield f"{inside}{entry.name}"
     for name in folders if depth else ():
         yield from _walk(root, f"{inside}{name}/", depth - 1)

@@ -171,7 +171,7 @@ def check_format(file: Path, source: Source) -> None:
         return
     layouts = recognize(list_folder(file))
     if layouts and source.name not in {layout.data for layout in layouts}:
-        [name] = {layout.data for layout in layouts[:1]}
+        name = layouts[0].data
         raise DataError(
             f"{file}: file must be {FORMAT_NAMES[source.name]}, got {FORMAT_NAMES[name]}. Set "
             f"data={name}."

@@ -25,11 +25,11 @@ class BoxClipping(Enum):
     """Boxes that are clipped to the image; others beyond its edge are an error."""
 
     edge = "edge"
-    """Those up to 2 px or 1 % of the side beyond the edge."""
+    """Boxes up to 2 px or 1 % of the side beyond the edge."""
     all = "all"
-    """All that overlap the image."""
+    """All boxes that overlap the image."""
     none = "none"
-    """None, except for one pixel of rounding."""
+    """No box, except for one pixel of rounding."""
 
 
 @dataclass(frozen=True)

@@ -207,8 +207,13 @@ def parse_xml(file: Path, root_tag: str, way_out: str) -> ElementTree.Element:
 
 def utf8_lines(content: bytes, file: object) -> list[str]:
     """Return the lines of a text file. Raises DataError if it is not UTF-8."""
+    return utf8_text(content, file).splitlines()
+
+
+def utf8_text(content: bytes, file: object) -> str:
+    """Return the content of a text file. Raises DataError if it is not UTF-8."""
     try:
-        return content.decode("utf-8-sig").splitlines()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(

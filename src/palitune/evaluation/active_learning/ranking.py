@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RankBy(Enum):
-    """What makes an image worth labeling."""
+    """Criterion by which images are worth labeling."""
 
     uncertainty = "uncertainty"
     """Low confidence of the answer, and little change of its likelihood by the adapter."""

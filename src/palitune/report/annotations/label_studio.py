@@ -14,6 +14,7 @@ from palitune.codec.outlines import mask_outlines
 from palitune.codec.parsing import format_json
 from palitune.paths import write_atomically
 from palitune.records import Example, Instance, Size, Value
+from palitune.report.text import escape_unprintable
 
 IMAGE, BOX, POLYGON, TEXT = "image", "label", "polygon", "text"
 """Names of the image and of the controls in `config.xml`."""
@@ -108,7 +109,7 @@ def _interface(classes: Sequence[str], has_text: bool) -> ET.Element:
         if classes:
             labels = ET.SubElement(view, control, name=name, toName=IMAGE)
             for label in classes:
-                ET.SubElement(labels, "Label", value=label)
+                ET.SubElement(labels, "Label", value=escape_unprintable(label))
     if has_text:
         ET.SubElement(view, "TextArea", name=TEXT, toName=IMAGE, editable="true")
     ET.indent(view)

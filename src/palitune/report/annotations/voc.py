@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from palitune.records import Example, Instance, Value
+from palitune.report.annotations.files import annotation_path
 from palitune.report.text import escape_unprintable
 
 
@@ -24,8 +25,7 @@ def write_voc(
             assert not isinstance(instance, str)
             _add_object(root, instance)
         ET.indent(root)
-        file = (folder / "Annotations" / example.id).with_suffix(".xml")
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = annotation_path(folder / "Annotations", example.id, ".xml")
         ET.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
 
 

@@ -7,6 +7,7 @@ import yaml  # type: ignore[import-untyped]
 
 from palitune.codec.outlines import mask_outlines
 from palitune.records import Example, Instance, Size, Value
+from palitune.report.annotations.files import annotation_path
 
 
 def write_yolo(
@@ -31,8 +32,7 @@ def write_yolo(
             score = 1.0 if instance.score is None else instance.score
             scored.append(f"{ids[instance.label]} {numbers} {score:.6f}\n")
         for name, rows in (("labels", lines), ("labels_with_scores", scored)):
-            file = (folder / name / example.id).with_suffix(".txt")
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file = annotation_path(folder / name, example.id, ".txt")
             file.write_text("".join(rows), encoding="utf-8")
 
 

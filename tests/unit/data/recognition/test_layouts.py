@@ -1,12 +1,14 @@
 """Recognition: the format and task of a folder from the names and starts of its files."""
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palitune.data.recognition.layouts import Layout, recognize, split_of
-from palitune.data.recognition.listing import Listing
+from palitune.data.recognition.listing import Listing, list_folder
 from palitune.data.recognition.resolve import choose_layout
 from palitune.errors import DataError
 
@@ -205,3 +207,9 @@ def test_a_chosen_format_that_the_folder_has_not_is_named_with_the_one_it_has() 
 )  # fmt: skip
 def test_a_split_is_a_word_of_the_path(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+def test_a_pipe_is_not_listed_and_so_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "annotations.json")
+    (tmp_path / "train.jsonl").write_text("{}")
+    assert list_folder(tmp_path).files == ("train.jsonl",)

@@ -42,3 +42,24 @@ def test_a_bad_box_and_a_missing_header_are_sentences(tmp_path: Path) -> None:
     assert str(bad).startswith(f"{tmp_path}/train.csv:2: box must be four numbers, got ['1', '2'")
     with pytest.raises(DataError, match="the first line must be a header of different columns"):
         rows_of(tmp_path, "")
+
+
+def test_a_quoted_cell_keeps_its_line_breaks_and_places_stay_right(tmp_path: Path) -> None:
+    text = 'image,text\r\na.png,"first\nsecond"\r\n\r\nb.png,third\r\n'
+    first, second = rows_of(tmp_path, text)
+    assert isinstance(first, Row)
+    assert isinstance(second, Row)
+    assert (first.text, first.location) == ("first\nsecond", f"{tmp_path}/train.csv:2")
+    assert (second.text, second.location) == ("third", f"{tmp_path}/train.csv:5")
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    [row] = rows_of(tmp_path, f"image,text\na.png,{'x' * 200_000}\n")
+    assert isinstance(row, Row)
+    assert row.text == "x" * 200_000
+
+
+def test_cells_beyond_the_header_are_no_record(tmp_path: Path) -> None:
+    bad, good = rows_of(tmp_path, "image,text\na.png,one, two\nb.png,three,\n")
+    assert str(bad).startswith(f"{tmp_path}/train.csv:2: line must have at most 2 cells, as")
+    assert isinstance(good, Row)

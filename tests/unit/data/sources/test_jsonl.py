@@ -92,6 +92,10 @@ def test_messages_hold_their_image_and_a_system_text(tmp_path: Path) -> None:
     assert "must have a message of the user and its answer, got roles system, user" in error_of(
         tmp_path, {"messages": messages[:2]}
     )
+    nameless = [messages[1] | {"content": ["what?"]}, messages[2]]
+    assert "entries of messages must have a role and a text" in error_of(
+        tmp_path, {"messages": nameless}
+    )
 
 
 def test_a_row_is_read_in_full(tmp_path: Path) -> None:

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palitune.config.compose import compose
+from palitune.config.recipes import Predict
 from palitune.data.sources.base import Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.voc import Voc
 from palitune.data.sources.yolo import Yolo
+from palitune.errors import DataError
 from palitune.metrics.objects.matching import box_iou
 from palitune.records import Example, Instance, Prediction, Row, Value
 from palitune.report.annotations.config import AnnotationFormat
+from palitune.report.annotations.files import check_distinct
 from palitune.report.annotations.formats import PreAnnotations
 from palitune.tasks.detection import Detection
 from palitune.tasks.ocr import Ocr
@@ -248,3 +252,21 @@ def test_positions_of_label_studio_are_percents(tmp_path: Path) -> None:
     assert second["rectanglelabels"] == ["sea gull"]
     assert task["predictions"][0]["score"] == pytest.approx((0.75 + 0.125) / 2)
     assert re.search("tiny", task["predictions"][0]["model_version"])
+
+
+def test_two_images_that_would_share_an_annotation_file_are_refused() -> None:
+    check_distinct(["a.jpg", "more/a.jpg", "b.jpg"])
+    with pytest.raises(DataError, match=r"got more/a\.jpg and more/a\.png"):
+        check_distinct(["more/a.jpg", "a.png", "more/a.png"])
+    run = compose(Predict, ["images=[x]", "prompt=detect boat", "model=tiny", "save=[voc]"])
+    assert isinstance(run, Predict)
+    with pytest.raises(DataError, match="different names without their extensions"):
+        run.check_formats(Detection(classes=["boat"]), ["a.jpg", "a.png"])
+    run.save = [AnnotationFormat.coco]
+    run.check_formats(Detection(classes=["boat"]), ["a.jpg", "a.png"])
+
+
+def test_a_label_that_xml_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    written = write(tmp_path, AnnotationFormat.label_studio, (Instance("a\x00b", (0, 0, 9, 9)),))
+    labels = ET.parse(written / "config.xml").findall(".//Label")
+    assert {label.get("value") for label in labels} >= {"a\\u0000b"}

@@ -71,12 +71,13 @@ def _message(entry: Any, column: str, location: str) -> _Message:
     role = next((fields[key] for key in _ROLE_KEYS if key in fields), None)
     content = next((fields[key] for key in _TEXT_KEYS if key in fields), None)
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    if not isinstance(role, str) or not isinstance(parts, list):
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        parts = None
+    if not isinstance(role, str) or parts is None:
         raise DataError(
             f"{location}: entries of {column} must have a role and a text, got "
             f'{short_repr(entry)}. Write {{"role": "user", "content": "..."}}.'
         )
-    parts = [part for part in parts if isinstance(part, dict)]
     text = " ".join(str(part["text"]) for part in parts if part.get("text") is not None)
     for placeholder in _PLACEHOLDERS:
         text = text.replace(placeholder, "")

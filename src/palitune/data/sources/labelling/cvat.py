@@ -6,17 +6,26 @@ The tags of an image are its answer.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxLimits
-from palitune.data.sources.labelling.regions import RegionReader, circle_points
+from palitune.data.sources.labelling.regions import (
+    RegionReader,
+    circle_points,
+    find_image,
+    missing_image,
+    paste_mask,
+)
 from palitune.data.sources.split_files import SPLITS, canonical_split, find_split_files
 from palitune.data.sources.validation import (
     HeaderReader,
+    are_numbers,
     cached_header_reader,
     check_size,
     collect,
@@ -68,7 +77,8 @@ class Cvat(Source):
                 "'CVAT for images 1.1'."
             )
         images = list(root.iterfind("image"))
-        if file.name == _FILE and file.parent == self.folder() and len(_subsets(file)) > 1:
+        is_shared = file.name == _FILE and file.parent == self.folder()
+        if is_shared and len(set(map(_subset, images))) > 1:
             images = [image for image in images if _subset(image) == split]
         limits = BoxLimits(self.clip_boxes)
         reader = _CvatReader(self, file, split, limits, _class_names(root))
@@ -83,12 +93,19 @@ def _subset(image: ElementTree.Element) -> str:
     return canonical_split((image.get("subset") or "train").lower().replace("default", "train"))
 
 
-def _subsets(file: Path) -> list[str]:
+def _subsets(file: Path) -> tuple[str, ...]:
     """Return the subsets of a file; none if it cannot be parsed, which `read` reports."""
     try:
-        return list(dict.fromkeys(map(_subset, _parse(file).iterfind("image"))))
+        status = file.stat()
+        return _subsets_of_version(file, status.st_mtime_ns, status.st_size)
     except (DataError, OSError):
-        return []
+        return ()
+
+
+@lru_cache(maxsize=8)
+def _subsets_of_version(file: Path, modified: int, num_bytes: int) -> tuple[str, ...]:
+    """Return the subsets of a version of a file, which several questions about splits ask for."""
+    return tuple(dict.fromkeys(map(_subset, _parse(file).iterfind("image"))))
 
 
 def _class_names(root: ElementTree.Element) -> tuple[str, ...]:
@@ -140,25 +157,19 @@ class _CvatReader:
         if not name:
             raise DataError(f"{location}: image must have a name, got none. Export the task again.")
         root, here = self.settings.folder(), self.file.parent
-        if self.settings.images is not None:
-            folders = [root / Path(self.settings.images).expanduser()]
-        else:
-            folders = [here, here / "images", root, root / "images"]
-            folders += [root / "images" / inner for inner in (subset, self.split)]
-        paths = [image_path(str(folder), name, location) for folder in folders]
-        for path in paths:
-            if os.path.isfile(path):
-                return os.path.abspath(path)
-        raise DataError(
-            f"{location}: image {name!r} must be in one of the folders "
-            f"{', '.join(dict.fromkeys(map(str, folders)))}, got none. Set data.images=FOLDER."
-        )
+        usual = [here, here / "images", root, root / "images"]
+        usual += [root / "images" / inner for inner in (subset, self.split)]
+        name = os.path.relpath(image_path(str(root), name, location), root)  # no URL, no drive
+        found, searched = find_image([name], self.settings.images, root, usual)
+        if found is None:
+            raise missing_image(name, searched, location)
+        return found
 
     def _instance(self, shape: ElementTree.Element, size: Size, location: str) -> Instance:
         label = (shape.get("label") or "").strip()
         if not label:
             raise DataError(f"{location}: {shape.tag} must have a label, got none. Drop it.")
-        if float(shape.get("rotation") or 0):
+        if shape.get("rotation") and _numbers(shape, ("rotation",), location) != [0]:
             raise DataError(
                 f"{location}: rotation must be 0, got {shape.get('rotation')} degrees. Draw an "
                 "upright box, or a polygon."
@@ -184,14 +195,14 @@ def _integer(text: str | None) -> int | None:
 
 
 def _numbers(shape: ElementTree.Element, names: tuple[str, ...], location: str) -> list[float]:
-    try:
-        return [float(shape.get(name) or "") for name in names]
-    except ValueError:
-        values = [shape.get(name) for name in names]
-        raise DataError(
-            f"{location}: {', '.join(names)} must be numbers, got {short_repr(values)}. Export the "
-            "task again."
-        ) from None
+    values = [shape.get(name) or "" for name in names]
+    with suppress(ValueError):
+        if are_numbers(numbers := [float(value) for value in values]):
+            return numbers
+    raise DataError(
+        f"{location}: {', '.join(names)} must be numbers, got {short_repr(values)}. Export the "
+        "task again."
+    )
 
 
 def _points(shape: ElementTree.Element, location: str) -> list[float]:
@@ -216,13 +227,11 @@ def _paste_runs(shape: ElementTree.Element, size: Size, location: str) -> Mask:
         lengths = [int(length) for length in (shape.get("rle") or "").split(",")]
     except ValueError:
         lengths = [-1]
-    inside = min(left, top) >= 0 and left + width <= size[0] and top + height <= size[1]
-    if not inside or min(lengths) < 0 or sum(lengths) != max(width, 0) * max(height, 0):
+    fits = 0 < width <= size[0] and 0 < height <= size[1]
+    if not fits or min(lengths) < 0 or sum(lengths) != width * height:
         raise DataError(
             f"{location}: mask must be run lengths that fill {width}x{height} px inside the image, "
             f"got {short_repr(shape.get('rle'))}. Export the task again."
         )
     runs = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    mask: Mask = np.zeros((size[1], size[0]), bool)
-    mask[top : top + height, left : left + width] = runs.reshape(height, width)
-    return mask
+    return paste_mask(runs.reshape(height, width), left, top, size, location)

@@ -5,7 +5,6 @@ Read are rectangles, ellipses, polygons and brush strokes with their labels (obj
 ground truth is read, else the first that was not skipped. Tasks without annotation are left out.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,12 @@ from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxLimits
 from palitune.data.sources.folders import IMAGE_EXTENSIONS
 from palitune.data.sources.labelling.brush_rle import decode_brush
-from palitune.data.sources.labelling.regions import RegionReader, circle_points
+from palitune.data.sources.labelling.regions import (
+    RegionReader,
+    circle_points,
+    find_image,
+    missing_image,
+)
 from palitune.data.sources.validation import (
     HeaderReader,
     are_numbers,
@@ -72,11 +76,6 @@ class LabelStudio(Source):
                 yield LeftOut("tasks without annotation", _task_location(file, task))
         labelled = (task for task in tasks if _annotation(task) is not None)
         yield from rows_or_errors(reader.row, labelled, reader.limits.left_out)
-
-
-def is_label_studio(content: Any) -> bool:
-    """Return whether the content of a JSON file is an export of Label Studio."""
-    return isinstance(content, list) and bool(content) and _is_task(content[0])
 
 
 def _is_task(task: Any) -> bool:
@@ -154,9 +153,9 @@ class _TaskReader:
         self._check_readable(task, results, location)
         path = self._image(task["data"], location)
         size = image_size(self.read_header, path, location)
-        regions: dict[Any, list[dict[str, Any]]] = {}
+        regions: dict[str, list[dict[str, Any]]] = {}
         for number, result in enumerate(results):
-            regions.setdefault(result.get("id") or number, []).append(result)
+            regions.setdefault(str(result.get("id") or number), []).append(result)
         shapes = [group for group in regions.values() if any(map(_is_region, group))]
         instances = collect(lambda group: self._instance(group, size, path, location), shapes)
         whole = [group[0] for group in regions.values() if group not in shapes]
@@ -208,21 +207,14 @@ class _TaskReader:
                 f"{location}: data must name an image file, got {short_repr(data)}. Add it."
             )
         root = self.settings.folder()
-        if self.settings.images is not None:
-            folders = [root / Path(self.settings.images).expanduser()]
-        else:
-            inner = ("", "images", "upload", "media/upload", "data")
-            folders = [base / name for base in (self.file.parent, root) for name in inner]
+        inner = ("", "images", "upload", "media/upload", "data")
+        usual = [folder / name for folder in (self.file.parent, root) for name in inner]
         base = Path(named[0]).name
-        for name in (named[0].lstrip("/"), base, _UPLOAD_PREFIX.sub("", base)):
-            for folder in folders:
-                if os.path.isfile(file := folder / name):
-                    return os.path.abspath(file)
-        searched = ", ".join(dict.fromkeys(map(str, folders)))
-        raise DataError(
-            f"{location}: image {base!r} must be in one of the folders {searched}, got none. Set "
-            "data.images=FOLDER."
-        )
+        names = [named[0].lstrip("/"), base, _UPLOAD_PREFIX.sub("", base)]
+        found, searched = find_image(names, self.settings.images, root, usual)
+        if found is None:
+            raise missing_image(base, searched, location)
+        return found
 
     def _instance(
         self, group: list[dict[str, Any]], size: Size, path: str, location: str
@@ -303,7 +295,7 @@ class _TaskReader:
     def _region_texts(self, group: list[dict[str, Any]]) -> Iterator[str]:
         for result in group:
             texts = _value(result).get("text")
-            yield from [texts] if isinstance(texts, str) else map(str, texts or ())
+            yield from map(str, texts if isinstance(texts, list) else [texts] if texts else [])
 
 
 def _is_point(point: Any) -> bool:

@@ -6,9 +6,7 @@ file.
 """
 
 import base64
-import binascii
 import io
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import hypot
@@ -19,7 +17,13 @@ from palitune.data.images.extracted import extract_to_cache
 from palitune.data.sources.base import Source
 from palitune.data.sources.box_formats import BoxLimits
 from palitune.data.sources.folders import IMAGE_EXTENSIONS, walk_files
-from palitune.data.sources.labelling.regions import RegionReader, circle_points
+from palitune.data.sources.labelling.regions import (
+    RegionReader,
+    circle_points,
+    find_image,
+    missing_image,
+    paste_mask,
+)
 from palitune.data.sources.validation import (
     HeaderReader,
     are_numbers,
@@ -71,8 +75,8 @@ class LabelMe(Source):
 
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         files = list(_annotation_files(file))
-        limits = BoxLimits(self.clip_boxes)
-        reader = _LabelMeReader(self, file, limits, _class_names(files))
+        limits, contents = BoxLimits(self.clip_boxes), _readable_contents(files)
+        reader = _LabelMeReader(self, file, limits, contents, _class_names(contents.values()))
         yield from rows_or_errors(reader.row, files, limits.left_out)
 
 
@@ -98,16 +102,23 @@ def _load(file: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _class_names(files: Iterable[Path]) -> tuple[str, ...]:
-    """Return the labels of all files, in alphabetical order; faults are reported by `row`."""
-    names: set[str] = set()
+def _readable_contents(files: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """Return the contents of all files without their images; faults are reported by `row`."""
+    contents = {}
     for file in files:
         try:
-            shapes = _load(file)["shapes"]
+            contents[file] = _load(file)
         except (DataError, OSError):
             continue
-        names |= {s["label"] for s in shapes if isinstance(s, dict) and _has_label(s)}
-    return tuple(sorted(names))
+        if contents[file].get("imageData"):
+            contents[file]["imageData"] = True  # read again where it is needed
+    return contents
+
+
+def _class_names(contents: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the labels of all shapes, in alphabetical order."""
+    shapes = (shape for content in contents for shape in content["shapes"])
+    return tuple(sorted({s["label"] for s in shapes if isinstance(s, dict) and _has_label(s)}))
 
 
 def _has_label(shape: dict[str, Any]) -> bool:
@@ -121,6 +132,8 @@ class _LabelMeReader:
     settings: LabelMe
     folder: Path
     limits: BoxLimits
+    contents: dict[Path, dict[str, Any]]
+    """Contents of the files that could be read, from `_readable_contents`."""
     classes: tuple[str, ...]
     read_header: HeaderReader = field(default_factory=cached_header_reader)
 
@@ -128,13 +141,14 @@ class _LabelMeReader:
         self._regions = RegionReader(self.settings.masks, _BOX_DESCRIPTION, self.limits)
 
     def row(self, file: Path) -> Row:
-        content = _load(file)
+        content = self.contents.get(file) or _load(file)
         path = self._image(content, file)
         size = image_size(self.read_header, path, str(file))
         declared = content.get("imageWidth"), content.get("imageHeight")
         check_size(declared, self.read_header(path), path, str(file))
         flags = content.get("flags")
-        answers = [name for name, is_set in flags.items() if is_set is True] if flags else []
+        names = flags.items() if isinstance(flags, dict) else ()
+        answers = [name for name, is_set in names if is_set is True]
         groups: dict[Any, list[tuple[int, Any]]] = {}
         for number, shape in enumerate(content["shapes"], 1):
             group = shape.get("group_id") if isinstance(shape, dict) else None
@@ -155,27 +169,18 @@ class _LabelMeReader:
         declared = content.get("imagePath")
         named = declared.replace("\\", "/") if isinstance(declared, str) else ""
         root = self.settings.folder()
-        if self.settings.images is not None:
-            folders = [root / Path(self.settings.images).expanduser()]
-        else:
-            bases = [file.parent, file.parent.parent, root]
-            folders = [base / name for base in bases for name in ("", "images")]
-            folders += [root / "images" / file.parent.name]
+        usual = [
+            f / name for f in (file.parent, file.parent.parent, root) for name in ("", "images")
+        ]
+        usual.append(root / "images" / file.parent.name)
         names = [named, Path(named).name] if named else []
         names += [file.stem + extension for extension in IMAGE_EXTENSIONS]
-        for name in names:
-            for folder in folders:
-                if os.path.isfile(image := folder / name):
-                    return os.path.abspath(image)
-        if isinstance(embedded := content.get("imageData"), str):
-            try:
-                return extract_to_cache(base64.b64decode(embedded, validate=True))
-            except (binascii.Error, ValueError) as error:
-                raise DataError(f"{file}: imageData must be base64 ({error}).") from error
-        raise DataError(
-            f"{file}: image {Path(named or file.stem).name!r} must be next to the file or in "
-            "images, got none. Set data.images=FOLDER."
-        )
+        found, searched = find_image(names, self.settings.images, root, usual)
+        if found is not None:
+            return found
+        if content.get("imageData"):
+            return _embedded_image(file)
+        raise missing_image(Path(named or file.stem).name, searched, str(file))
 
     def _instance(self, group: list[tuple[int, Any]], size: Size, file: Path) -> Instance:
         """Return the object of the shapes of one group."""
@@ -214,7 +219,7 @@ class _LabelMeReader:
             if kind == "rectangle":
                 return self._regions.rectangle(label, corners, size, location)
             if kind == "mask":
-                mask = _paste_mask(shape.get("mask"), corners, size, location)
+                mask = _decode_mask(shape.get("mask"), corners, size, location)
                 return self._regions.mask(label, mask, location)
             radius = hypot(x1 - x0, y1 - y0)
             circle = circle_points(x0, y0, radius, radius)
@@ -225,7 +230,15 @@ class _LabelMeReader:
         )
 
 
-def _paste_mask(
+def _embedded_image(file: Path) -> str:
+    """Return the path of the image in a file, extracted to the cache."""
+    try:
+        return extract_to_cache(base64.b64decode(_load(file)["imageData"], validate=True))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file}: imageData must be base64 ({error}). Save it again.") from error
+
+
+def _decode_mask(
     encoded: Any, corners: tuple[float, float, float, float], size: Size, location: str
 ) -> Mask:
     """Return the (height, width) mask of a base64 PNG whose first corner is at `corners`."""
@@ -239,13 +252,4 @@ def _paste_mask(
         raise DataError(
             f"{location}: mask must be a base64 PNG ({error}). Save it again."
         ) from error
-    left, top = round(corners[0]), round(corners[1])
-    height, width = part.shape
-    if left < 0 or top < 0 or left + width > size[0] or top + height > size[1]:
-        raise DataError(
-            f"{location}: mask must lie inside the image ({size[0]}x{size[1]} px), got "
-            f"{width}x{height} px at ({left}, {top}). Redraw it."
-        )
-    mask: Mask = np.zeros((size[1], size[0]), bool)
-    mask[top : top + height, left : left + width] = part
-    return mask
+    return paste_mask(part, round(corners[0]), round(corners[1]), size, location)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palitune.data.sources.labelling import cvat
 from palitune.data.sources.labelling.cvat import Cvat
 from palitune.errors import DataError
 from palitune.records import Instance, Row
@@ -88,3 +89,38 @@ def test_a_video_and_a_document_type_are_refused(tmp_path: Path) -> None:
     file.write_text("<!DOCTYPE a [<!ENTITY b 'c'>]><annotations>&b;</annotations>")
     with pytest.raises(DataError, match="without a document type"):
         list(Cvat(path=str(tmp_path), splits={"train": str(file)}).rows("train"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (BOX.replace('z_order="0"', 'rotation="north"'), "rotation must be numbers, got ['north']"),
+        (BOX.replace("10.0", "nan"), "xtl, ytl, xbr, ybr must be numbers, got ['nan'"),
+        (
+            '<mask label="boat" rle="1" left="inf" top="0" width="1" height="1"/>',
+            "left, top, width, height must be numbers, got ['inf'",
+        ),
+        (
+            '<mask label="boat" rle="0, 4" left="39" top="29" width="2" height="2"/>',
+            "mask must lie inside the image (40x30 px), got 2x2 px at (39, 29)",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_sentences(shape: str, said: str, tmp_path: Path) -> None:
+    bad = rows_of(tmp_path, shape, masks=True)
+    assert isinstance(bad, DataError)
+    assert said in str(bad)
+
+
+def test_a_file_is_parsed_once_for_all_questions_about_splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of(tmp_path, BOX)
+    parsed: list[Path] = []
+    plain = cvat._parse
+    monkeypatch.setattr(cvat, "_parse", lambda file: (parsed.append(file), plain(file))[1])
+    (tmp_path / "annotations.xml").touch()
+    source = Cvat(path=str(tmp_path))
+    for _ in range(3):
+        assert source.available_splits() == ["train", "validation"]
+    assert len(parsed) == 1

@@ -174,3 +174,15 @@ def test_a_min_export_is_refused_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps([{"image": "a.png", "label": []}]))
     with pytest.raises(DataError, match=r"Export the project as JSON \(not JSON-MIN\)"):
         list(LabelStudio(path=str(tmp_path)).rows("train"))
+
+
+@pytest.mark.parametrize("change", [{"id": ["r1"]}, {"id": {"a": 1}}])
+def test_an_id_of_any_type_is_only_a_name(change: Region, tmp_path: Path) -> None:
+    row = row_of(tmp_path, task(rectangle() | change))
+    assert len(row.instances or ()) == 1
+
+
+def test_a_text_that_is_a_number_is_read_as_text(tmp_path: Path) -> None:
+    result = rectangle()
+    result["value"] |= {"text": 5}
+    assert row_of(tmp_path, task(result)).text == "5"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palitune.data.sources.labelling import labelme
 from palitune.data.sources.labelling.labelme import LabelMe
 from palitune.errors import DataError
 from palitune.records import Instance, Row
@@ -108,3 +109,20 @@ def test_what_cannot_be_read_is_a_sentence_with_its_place(
     row = rows_of(tmp_path, RECTANGLE, drawn)
     assert isinstance(row, DataError)
     assert str(row).startswith(f"{tmp_path}/train/a.json, shape 2: {why}")
+
+
+@pytest.mark.parametrize("flags", [["calm"], "calm", 5])
+def test_flags_in_another_notation_are_ignored(flags: Any, tmp_path: Path) -> None:
+    row = rows_of(tmp_path, RECTANGLE, flags=flags)
+    assert isinstance(row, Row)
+    assert row.answers is None
+
+
+def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_of(tmp_path, RECTANGLE)
+    read: list[Path] = []
+    plain = labelme._load
+    monkeypatch.setattr(labelme, "_load", lambda file: (read.append(file), plain(file))[1])
+    [row] = LabelMe(path=str(tmp_path)).rows("train")
+    assert isinstance(row, Row)
+    assert len(read) == 1
