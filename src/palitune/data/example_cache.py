@@ -15,10 +15,11 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -325,14 +326,33 @@ def rare_garbage_collection() -> Iterator[None]:
     """Search rarely for reference cycles while rows are read.
 
     Rows have none, but every search visits all objects of the process, such as those of a parsed
-    annotation file: with Python's thresholds a third of the time.
+    annotation file: with Python's thresholds a third of the time. The thresholds are those of the
+    process: the last of several threads restores them.
     """
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*_RARE_THRESHOLDS)
+    with _rare_collection.lock:
+        if not _rare_collection.users:
+            _rare_collection.usual = gc.get_threshold()
+            gc.set_threshold(*_RARE_THRESHOLDS)
+        _rare_collection.users += 1
     try:
         yield
     finally:
-        gc.set_threshold(*thresholds)
+        with _rare_collection.lock:
+            _rare_collection.users -= 1
+            if not _rare_collection.users:
+                gc.set_threshold(*_rare_collection.usual)
+
+
+@dataclass
+class _RareCollection:
+    """Threads inside `rare_garbage_collection`, and the thresholds to restore."""
+
+    users: int = 0
+    usual: tuple[int, int, int] = (0, 0, 0)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_rare_collection = _RareCollection()
 
 
 def with_progress(items: Iterable[T], description: str) -> Iterator[T]:

@@ -114,3 +114,14 @@ def test_the_thresholds_of_garbage_collection_are_restored() -> None:
         assert gc.get_threshold()[0] > before[0]
         int("no number")
     assert gc.get_threshold() == before
+
+
+def test_the_last_of_overlapping_threads_restores_the_thresholds() -> None:
+    before = gc.get_threshold()
+    first, second = rare_garbage_collection(), rare_garbage_collection()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert gc.get_threshold() != before
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == before
