@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_type_hints
 
+from error_sentences import error_sentences_page
+
 from palitune import errors
 from palitune.config import catalog
 from palitune.config.config_store import default_options
@@ -122,7 +124,8 @@ def errors_page() -> str:
     return (
         "# Errors and exit codes\n\nAn error is one sentence on stderr: what is wrong, where, and "
         "what to set. The program ends with one of these codes:\n\n"
-        f"{_exit_codes()}\n\nThe same errors are raised by the Python functions:\n\n{table}\n"
+        f"{_exit_codes()}\n\nAll sentences: {{doc}}`error_sentences`. The same errors are "
+        f"raised by the Python functions:\n\n{table}\n"
     )
 
 
@@ -176,4 +179,5 @@ PAGES: dict[str, Callable[[], str]] = {
     "formats": formats_page,
     "metrics": metrics_page,
     "errors": errors_page,
+    "error_sentences": error_sentences_page,
 }

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,41 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text)
     targets += [f"{name}.md" for name in re.findall(r"\{doc\}`([^`]+)`", text)]
     assert [t for t in targets if "generated/" not in t and not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_are_headings(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text)
+    assert [(f, a) for f, a in links if a not in anchors(page.parent / f if f else page)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+
+
+def test_quoted_errors_are_sentences_of_the_code(site: Path) -> None:
+    html = (site / "reference/generated/error_sentences.html").read_text(encoding="utf-8")
+    sentences = [unescape(s) for s in re.findall(r"<li><p>(.*?)</p></li>", html, re.DOTALL)]
+    assert len(sentences) > 400
+    patterns = [
+        ".+?".join(map(re.escape, sentence.split("…")))
+        for sentence in sentences
+        if len(sentence.replace("…", "")) > 15
+    ]
+    known = re.compile("|".join(patterns))
+    quoted = [line for page in PAGES for line in error_lines(page)]
+    assert len(quoted) >= 6
+    assert [line for line in quoted if not known.search(line)] == []
+
+
+def error_lines(page: Path) -> list[str]:
+    """The lines of a page's text blocks that the program prints as errors."""
+    blocks = re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    start = re.compile(r"palitune: |\S+:\d+: |\S+\.json, task ")
+    return [line for block in blocks for line in block.splitlines() if start.match(line)]
 
 
 @pytest.mark.parametrize(
