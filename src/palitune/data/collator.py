@@ -128,9 +128,18 @@ class Collator:
         """Count the tokens of an example with its longest suffix, or with all suffixes in one row,
         including image tokens and EOS.
         """
-        [prompt] = self._prompt_token_ids([example])
-        lengths = [len(target) for target in self._target_token_ids(example.suffixes)]
-        return len(prompt) + (sum(lengths) if all_suffixes else max(lengths))
+        return self.count_tokens([example], all_suffixes=all_suffixes)[0]
+
+    def count_tokens(self, examples: Sequence[Example], *, all_suffixes: bool = False) -> list[int]:
+        """Count the tokens of several examples as `num_tokens` does; one call is faster."""
+        prompts = self._prompt_token_ids(examples)
+        suffixes = [suffix for example in examples for suffix in example.suffixes]
+        lengths = iter([len(target) for target in self._target_token_ids(suffixes)])
+        combine = sum if all_suffixes else max
+        return [
+            len(prompt) + combine(islice(lengths, len(example.suffixes)))
+            for prompt, example in zip(prompts, examples, strict=True)
+        ]
 
     def describe_image_tokens(self, example: Example) -> str:
         """Describe how many of an example's tokens are image tokens."""

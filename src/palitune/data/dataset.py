@@ -6,12 +6,12 @@ import operator
 import shutil
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -83,6 +83,17 @@ class Examples(_ExampleSequence):
     def _read(self, position: int) -> Example:
         batch, offset = self._locate(position)
         [columns] = batch.slice(offset, 1).drop_columns("row").to_pylist()
+        return self._make_example(columns)
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yield all examples, decoded a record batch at a time, which is several times as fast."""
+        if self.indices is not None:
+            yield from super().__iter__()
+            return
+        for batch in self._batches:
+            yield from map(self._make_example, batch.drop_columns("row").to_pylist())
+
+    def _make_example(self, columns: dict[str, Any]) -> Example:
         return Example(
             id=columns["id"],
             images=tuple(columns["images"]),
@@ -174,6 +185,12 @@ class ConcatDataset(_ExampleSequence):
     def _read(self, position: int) -> Example:
         dataset, offset, _ = self.locate(position)
         return dataset.examples[offset]
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yield all examples in order, one pass over a data set after the other."""
+        for dataset in self._datasets:
+            for _ in range(dataset.repeat):
+                yield from dataset.examples
 
     def mixture_schedule(self, seed: int) -> MixtureSchedule | None:
         """Return the visits of each epoch if the components have weights.

@@ -14,7 +14,7 @@ from palitune.models.modes import training_mode
 from palitune.training.activation_memory import activation_offload_context, checkpointed_layers
 from palitune.training.config import AUTO, TrainingConfig
 from palitune.training.data import TrainingData
-from palitune.training.sequence_lengths import evenly_spaced
+from palitune.training.sequence_lengths import count_tokens, evenly_spaced
 
 DEFAULT_MICRO_BATCH_SIZE = 4
 """Largest automatic micro-batch where nothing is measured: a CPU gains nothing from more."""
@@ -90,7 +90,8 @@ def _divisors(number: int) -> list[int]:
 def _longest_row(data: TrainingData) -> Batch:
     examples = data.training_set.examples
     indices = evenly_spaced(len(examples), MAX_COUNTED_EXAMPLES)
-    longest = max(indices, key=lambda index: data.collator.num_tokens(examples[index]))
+    lengths = count_tokens(data.collator, (examples[index] for index in indices))
+    longest = indices[lengths.index(max(lengths))]
     return expand_image_index(data.collator.collate_train([data.training_set[longest]]))
 
 

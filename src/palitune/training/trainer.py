@@ -30,6 +30,7 @@ from palitune.training.data import TrainingCollator, TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback, TimeLimitCallback
 from palitune.training.loader_monitor import LoaderMonitor
 from palitune.training.loss_scaling import make_grad_scaler
+from palitune.training.sequence_lengths import count_tokens
 from palitune.training.state.checkpoints import CheckpointManager
 from palitune.training.state.fsdp import is_sharded, wrap_in_ddp
 from palitune.training.state.resume import CheckpointingTrainer, PreemptionCallback
@@ -205,10 +206,7 @@ def _build_epoch_sampler(settings: TrainingConfig, data: TrainingData) -> EpochS
         return GroupByImageSampler(training_set, settings.prompts_per_image)
     if settings.group_by_length:
         all_suffixes = settings.target_sampling is TargetSampling.all
-        lengths = [
-            data.collator.num_tokens(example, all_suffixes=all_suffixes)
-            for example in training_set.examples
-        ]
+        lengths = count_tokens(data.collator, training_set.examples, all_suffixes=all_suffixes)
         return LengthGroupedSampler(
             training_set, lengths, settings.global_batch_size, training_set.seed
         )

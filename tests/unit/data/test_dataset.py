@@ -107,6 +107,14 @@ def test_more_examples_than_one_batch_keep_their_order(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_iterating_and_indexing_give_the_same_examples(tmp_path: Path) -> None:
+    rows = [{"text": str(number)} for number in range(1005)]
+    examples = examples_of(write_rows(tmp_path / "d", *rows))
+    assert list(examples) == [examples[n] for n in range(1005)]
+    some = examples.subsample(7, seed=1)
+    assert list(some) == [some[n] for n in range(7)]
+
+
 def test_limit_takes_the_first_examples_and_reads_no_further(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "d", {"text": "a"}, {"text": "b"}, "{ not read")
     source.max_samples = 2
@@ -330,6 +338,7 @@ def test_a_concatenation_repeats_each_data_set(folder: Path) -> None:
     together = ConcatDataset(parts)
     texts, questions = (list(part.examples) for part in parts)
     assert list(together) == texts * 2 + questions * 3
+    assert [together[n] for n in range(39)] == list(together)
     assert len(together) == 12 * 2 + 5 * 3
     assert together[-1] == questions[-1]
     assert together[11:13] == [texts[11], texts[0]]

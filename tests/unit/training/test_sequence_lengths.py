@@ -11,6 +11,7 @@ from palitune.errors import DataError
 from palitune.models.config import Local
 from palitune.models.loading import load_processor
 from palitune.records import Example
+from palitune.training import sequence_lengths
 from palitune.training.sequence_lengths import check_lengths, evenly_spaced
 
 
@@ -36,6 +37,17 @@ def test_over_long_examples_are_rejected_with_their_share_and_a_valid_length(
     lengths = sorted(collator.num_tokens(example) for example in examples)
     with pytest.raises(DataError, match=rf"20\.0% .* Set training\.max_length={lengths[-1]} "):
         check_lengths(collator, examples, lengths[-1] - 1)
+
+
+@pytest.mark.parametrize("all_suffixes", [False, True])
+def test_many_examples_have_the_lengths_of_each_alone(
+    collator: Collator, examples: list[Example], all_suffixes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_lengths, "_CHUNK", 3)
+    monkeypatch.setattr(sequence_lengths, "MAX_COUNTED_EXAMPLES", 4)
+    repeated = examples * 3
+    counted = sequence_lengths.count_tokens(collator, repeated, all_suffixes=all_suffixes)
+    assert counted == [collator.num_tokens(e, all_suffixes=all_suffixes) for e in repeated]
 
 
 def test_evenly_spaced_indices_cover_the_whole_list() -> None:

@@ -60,10 +60,10 @@ def draw_setting_curve(table: ComparisonTable, name: str, key: str) -> str:
 
 def _draw_point(row: ComparisonRow, name: str, area: PlotArea, position: float) -> str:
     x, value = area.x(position), row.metric_values[name].after
-    low, *_, high = (area.y(bound) for bound in sorted(row.value_and_bounds(name)))
+    bounds = [area.y(bound) for bound in row.value_and_bounds(name)]
     return (
         f"<g><title>{escape(row.label)}: {format_number(name, value)}</title>"
-        f'<path class="line-0" d="M{x} {low}V{high}"/>'
+        f'<path class="line-0" d="M{x} {max(bounds)}V{min(bounds)}"/>'
         f'<circle class="line-0" cx="{x}" cy="{area.y(value)}" r="4"/></g>'
     )
 

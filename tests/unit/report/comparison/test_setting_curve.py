@@ -1,6 +1,7 @@
 """Curves over the only numeric setting in which runs differ."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_no_curve_is_drawn_of_two_values_or_two_settings(tmp_path: Path) -> None
     assert varied_setting(table_of(others)) is None
     table = table_of(runs_of(tmp_path / "more", [1, 2, 3]))
     assert draw_setting_curve(table, "AP", "adapter.rank") == ""
+
+
+def test_a_value_without_interval_is_a_point(tmp_path: Path) -> None:
+    table = table_of(runs_of(tmp_path, [4, 16, 64]))
+    for row in table.rows:
+        row.metric_values["exact_match"] = replace(
+            row.metric_values["exact_match"], intervals=(None, None, None)
+        )
+    root = ET.fromstring(draw_setting_curve(table, "exact_match", "adapter.rank"))
+    assert len(list(root.iter("circle"))) == 3
 
 
 @pytest.mark.parametrize("window", [PHONE, DESKTOP])
