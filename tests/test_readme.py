@@ -1,15 +1,18 @@
 """Every command of README and site runs, with the embedded sizes where it would need a download."""
 
+import importlib
 import json
 import re
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from palitune import __main__ as program
+from palitune.planning.measurements import MeasuredStep, load_measurements
 from palitune.sweeps import launch_sweep
 from palitune.sweeps.runner import Outcome
 
@@ -148,3 +151,24 @@ def substituted(arguments: list[str], tiny: Path) -> list[str]:
     elif arguments and arguments[0] == "plan":
         arguments += ["released=false"]
     return arguments
+
+
+@pytest.fixture
+def gpu_figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`python scripts/build/gpu_figures.py` writes the figures of the README."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "build"))
+    return importlib.import_module("gpu_figures")
+
+
+def test_gpu_figures_are_those_of_measurements_and_planner(gpu_figures: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    figures = gpu_figures.gpu_figures(load_measurements())
+    assert gpu_figures.readme_with(figures, text) == text
+
+
+def test_measured_figures_carry_the_name_of_the_card(gpu_figures: ModuleType) -> None:
+    step = MeasuredStep("NVIDIA H200", "paligemma2 3b 224 px, lora, 8 rows", 80.0, 12.5, 1.5)
+    text = gpu_figures.gpu_figures([step])
+    assert "| NVIDIA H200 | samples/s | peak GiB | against transformers with PEFT |" in text
+    assert "| paligemma2 3b 224 px, lora, 8 rows | 80 | 12.5 | 1.50x as fast |" in text
+    assert "No figure was measured" not in text

@@ -28,7 +28,7 @@ from palitune.planning.calibration import (
     training_step,
 )
 from palitune.planning.flops import micro_batch_flops
-from palitune.planning.gpus import CARDS, Card
+from palitune.planning.gpus import Card, card_of_device
 from palitune.planning.model_shapes import build_model_shape
 from palitune.planning.peak_memory import peak_memory
 from palitune.planning.static_memory import MemoryContext
@@ -306,10 +306,8 @@ def _card() -> Card | None:
     """Return the data sheet of the GPU, if the planner knows it."""
     if not torch.cuda.is_available():
         return None
-    words = torch.cuda.get_device_name().upper().split()
     memory = torch.cuda.get_device_properties(0).total_memory / GIB
-    found = [card for name, card in CARDS.items() if name.partition("-")[0] in words]
-    return min(found, key=lambda card: abs(card.memory - memory), default=None)
+    return card_of_device(torch.cuda.get_device_name(), memory)
 
 
 def _time_steps(step: Callable[[], Any], count: int) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from palitune import __main__ as program
+from palitune.planning.measurements import MeasuredStep
 
 from support.toy_data import write_toy_jsonl
 
@@ -29,7 +30,7 @@ def test_a_training_that_has_no_data_yet_is_planned_with_all_released_models(
     assert program.run(["plan", *told, "output_dir=out"]) == 0
     said = " ".join(capfd.readouterr().out.split())
     for part in (
-        "are estimates, not measurements",
+        "are predicted; none was measured",
         "does not exist",
         "Run: 40 steps",
         "The run fits",
@@ -44,6 +45,20 @@ def test_a_training_that_has_no_data_yet_is_planned_with_all_released_models(
     }
     own = [one for one in plan["released"] if one["model"] == "paligemma2 10b"][1]
     assert (own["peak"], own["overrides"]) == (plan["run"]["peak"], "adapter=qlora")
+
+
+def test_measured_steps_of_the_planned_card_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    step = MeasuredStep("NVIDIA H200", "paligemma2 3b 224 px, lora, 8 rows", 80.0, 12.5, 1.5)
+    monkeypatch.setattr("palitune.planning.plan.measurements_of", {"H200": [step]}.get)
+    settings = ["data=coco", "task=detection", "gpu=H200", "released=false", "output_dir=out"]
+    assert program.run(["plan", *settings]) == 0
+    printed = " ".join(capfd.readouterr().out.split())
+    for part in ("are predicted; measured steps follow", "Measured on NVIDIA H200", "1.50x"):
+        assert part in printed
+    assert planned(tmp_path / "out")["measurements"][0]["peak_gib"] == 12.5
 
 
 def test_data_need_not_even_be_named(

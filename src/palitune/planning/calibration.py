@@ -33,7 +33,7 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 @dataclass(frozen=True)
-class MeasuredStep:
+class CalibrationStep:
     """A measured step of one micro-batch."""
 
     weights: int
@@ -43,7 +43,7 @@ class MeasuredStep:
     seconds: float
 
 
-def measure_step(network: Any, context: MemoryContext, batch: BatchShape) -> MeasuredStep:
+def measure_step(network: Any, context: MemoryContext, batch: BatchShape) -> CalibrationStep:
     """Run a step twice and measure the second; the first initializes libraries and optimizer."""
     optimizer = prepare_for_training(network, context.training)
     inputs = random_batch(context.model_shape, batch, network.device)
@@ -53,7 +53,7 @@ def measure_step(network: Any, context: MemoryContext, batch: BatchShape) -> Mea
         training_step(inputs, network, context.training, optimizer)
         peak = _peak_memory(network.device)
         seconds = time.perf_counter() - started
-    return MeasuredStep(parameter_bytes(network), peak - before, seconds)
+    return CalibrationStep(parameter_bytes(network), peak - before, seconds)
 
 
 def prepare_for_training(network: Any, settings: TrainingConfig) -> torch.optim.Optimizer:

@@ -6,6 +6,7 @@ Ampere GA102 (RTX 3090, A10) and A100, Ada (RTX 4090, L4, L40S), Hopper (H100 SX
 (RTX 5090).
 """
 
+import re
 from dataclasses import dataclass
 
 from palitune.errors import DataError, unknown_choice
@@ -77,6 +78,21 @@ def find_card(name: str | None, memory: float | None) -> Card:
         if memory <= limit:
             return CARDS[card]
     return CARDS[DEFAULT_CARD if memory <= CARDS[DEFAULT_CARD].memory else "H200"]
+
+
+def card_of_device(device: str, memory: float | None = None) -> Card | None:
+    """Return the card of a device's name as torch reports it; None if the table lacks it.
+
+    Args:
+        device: For example "NVIDIA A100-SXM4-80GB".
+        memory: Memory in GiB, which distinguishes cards of one name; None: the number before GB in
+            the name, if there is one.
+    """
+    words = re.split(r"[^A-Z0-9]+", device.upper())
+    if memory is None:
+        memory = next((float(word[:-2]) for word in words if re.fullmatch(r"\d+GB", word)), 0)
+    found = [card for name, card in CARDS.items() if name.partition("-")[0] in words]
+    return min(found, key=lambda card: abs(card.memory - memory), default=None)
 
 
 def planned_gpu(

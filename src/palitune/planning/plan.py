@@ -17,9 +17,10 @@ from palitune.planning.alternatives import (
     make_memory_context,
     target_device,
 )
-from palitune.planning.calibration import MeasuredStep, measure_step
+from palitune.planning.calibration import CalibrationStep, measure_step
 from palitune.planning.evaluation_memory import evaluation_peak, find_max_evaluation_batch_size
 from palitune.planning.flops import Gpu
+from palitune.planning.measurements import MeasuredStep, measurements_of
 from palitune.planning.model_shapes import build_model_shape
 from palitune.planning.peak_memory import Peak, peak_memory
 from palitune.planning.static_memory import MemoryContext, cache_entry_bytes
@@ -55,6 +56,8 @@ class PlanReport:
     cache_entry_bytes: int
     """Bytes per image in the vision feature cache."""
     evaluation: EvaluationEstimate
+    measurements: list[MeasuredStep]
+    """Training steps that were measured on the planned card."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class CalibrationResult:
 
     device: str
     predicted: Peak
-    measured: MeasuredStep
+    measured: CalibrationStep
 
     @property
     def predicted_weight_bytes(self) -> int:
@@ -113,6 +116,7 @@ def plan_training(
         released_models=released_models,
         cache_entry_bytes=cache_entry_bytes(model_shape, context.precision.bytes_per_element),
         evaluation=_estimate_evaluation(context, workload, gpu, evaluation or EvaluationConfig()),
+        measurements=measurements_of(gpu.name) if context.device == "cuda" else [],
     )
 
 

@@ -1,12 +1,13 @@
 """Report of a training plan: memory, time, settings that fit, released models; `plan.json`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from palitune.distributed.terminal import print_line
 from palitune.planning.alternatives import TrainingEstimate
+from palitune.planning.measurements import MeasuredStep
 from palitune.planning.plan import CalibrationResult, PlanReport
 from palitune.report.run_writer import write_json
 from palitune.report.tables import Cell, TextTable
@@ -25,6 +26,8 @@ def write_plan_report(
     print_rich(_memory_table(plan_report).to_rich())
     for sentence in summary_lines(plan_report):
         print_line(sentence)
+    if plan_report.measurements:
+        print_rich(_measurements_table(plan_report.measurements).to_rich())
     print_rich(_alternatives_table(plan_report).to_rich())
     if plan_report.released_models:
         print_rich(_released_models_table(plan_report).to_rich())
@@ -62,6 +65,7 @@ def plan_to_json(plan_report: PlanReport, calibration: CalibrationResult | None)
             "parts": plan_report.evaluation.peak.breakdown,
             "largest_batch": plan_report.evaluation.max_batch_size,
         },
+        "measurements": [asdict(step) for step in plan_report.measurements],
         "calibration": calibration and _calibration_to_json(calibration),
     }
 
@@ -96,10 +100,8 @@ def summary_lines(plan_report: PlanReport) -> Iterator[str]:
     """Yield sentences about assumptions, time and memory of the run."""
     gpu, workload, speed = plan_report.gpu, plan_report.workload, plan_report.estimate.speed
     if plan_report.device == "cuda":
-        yield (
-            f"Memory and time on the {gpu.name} are predicted: they are estimates, not "
-            "measurements."
-        )
+        known = "measured steps follow" if plan_report.measurements else "none was measured"
+        yield f"Memory and time on the {gpu.name} are predicted; {known}."
     yield f"Lengths and counts: {workload.source}."
     limit = "launches" if speed.step_seconds == speed.launch_seconds else "products and memory"
     yield (
@@ -168,6 +170,24 @@ def _memory_table(plan_report: PlanReport) -> TextTable:
         [*rows, (Text("peak", "bold"), Text(total, "bold"))],
         note=f"predicted for one {DEVICE_NAMES[plan_report.device]}; peak during: {peak.phase}",
         title=f"{plan_report.micro_batch_size} examples of {plan_report.seq_len} tokens",
+    )
+
+
+def _measurements_table(steps: Sequence[MeasuredStep]) -> TextTable:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            step.line,
+            f"{step.peak_gib:.1f}",
+            f"{step.samples_per_second:.3g}",
+            "–" if step.stock_ratio is None else f"{step.stock_ratio:.2f}x",
+        )
+        for step in steps
+    ]
+    return TextTable(
+        ("model, adapter, rows", "GiB", "1/s", "against PEFT"),
+        rows,
+        note="random weights; prompts of 32 and answers of 16 tokens; benchmarks/gpu.py",
+        title=f"Measured on {steps[0].device}",
     )
 
 
