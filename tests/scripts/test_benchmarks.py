@@ -36,6 +36,7 @@ def _no_server_stays() -> Iterator[None]:
         ("memory", 2),
         ("images", 6),
         ("generate", 4),
+        ("self_check", 1),
     ],
 )
 def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
@@ -54,7 +55,9 @@ def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
     assert all(row["line"] in table for row in written["rows"])
 
 
-@pytest.mark.parametrize("name", ["generate", "images", "memory", "metrics", "scale", "step"])
+@pytest.mark.parametrize(
+    "name", ["generate", "images", "memory", "metrics", "scale", "self_check", "step"]
+)
 def test_a_benchmark_that_is_asked_for_help_runs_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
