@@ -8,12 +8,14 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+import torch
 
 from palitune.config import catalog
 from palitune.config.config_store import default_options
 from palitune.config.recipes import GROUPS, RECIPE_CONFIGS
 from palitune.data.registry import SOURCES
 from palitune.metrics import METRICS
+from palitune.models.decoder_layers import prefix_lm_mask
 from palitune.tasks import TASKS
 
 from support.browser import DESKTOP, PHONE, open_page
@@ -139,6 +141,16 @@ def error_lines(page: Path) -> list[str]:
 def test_a_python_block_runs(page: Path, code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, str(page), "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_the_drawn_mask_is_that_of_the_code() -> None:
+    types = torch.tensor([[0, 0, 0, 0, 1, 1, 2, 2, 0]])
+    mask = prefix_lm_mask(types, torch.tensor([[1] * 8 + [0]]))[0, 0]
+    expected = [["x" if attended else "." for attended in row] for row in mask[:8]]
+    page = (ROOT / "docs/background/prefix_lm.md").read_text(encoding="utf-8")
+    for text in (page, prefix_lm_mask.__doc__ or ""):
+        drawn = [re.findall(r"(?<=\s)[x.](?=\s)", f"{line} ") for line in text.splitlines()]
+        assert [cells for cells in drawn if len(cells) == 9][:8] == expected
 
 
 def test_the_list_for_language_models_has_every_page(site: Path) -> None:
