@@ -7,6 +7,7 @@ from palitune.config.to_yaml import to_yaml
 
 @recipe(Inspect)
 def inspect(run: Inspect) -> None:
+    from palitune.data.inspection.augmented_views import augment_samples
     from palitune.data.inspection.scan import InspectionConfig, scan
     from palitune.data.inspection.warnings import inspection_warnings
     from palitune.models.loading import load_processor
@@ -25,7 +26,13 @@ def inspect(run: Inspect) -> None:
 
     folder = create_run_folder(run.output_dir, to_yaml(run))
     warnings = inspection_warnings(inspection, settings)
-    write_inspection_report(folder, inspection, warnings, run.model)
+    augmented = [
+        sample
+        for split in inspection.splits
+        if split.split == run.training.split
+        for sample in augment_samples(split.samples, split.task, run.augmentation, run.seed)
+    ]
+    write_inspection_report(folder, inspection, warnings, run.model, augmented)
     if run.strict:
         inspection.raise_for_bad_rows()
 

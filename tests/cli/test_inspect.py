@@ -38,6 +38,19 @@ def texts(level: str) -> list[str]:
     return [one["text"] for one in inspected()["findings"] if one["level"] == level]
 
 
+def test_augmented_views_are_drawn_beside_the_image_as_it_is(home: Path) -> None:
+    settings = [*BOXES, "splits=[train]", "samples=2"]
+    assert program.run(["inspect", *settings, "augmentation=light"]) == 0
+    with open_page(Path("out/inspection.html"), PHONE) as visit:
+        cards = visit.page.locator("#augmentation .card")
+        assert cards.count() == 2
+        assert cards.first.locator("img").count() == 4
+        assert visit.overflow() <= 0
+        assert visit.errors == []
+    assert program.run(["inspect", *settings, "overwrite=true"]) == 0
+    assert 'id="augmentation"' not in Path("out/inspection.html").read_text(encoding="utf-8")
+
+
 def test_a_coco_folder_is_counted_split_by_split(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,7 +58,8 @@ class SplitReport:
     task: Task
     stats: dict[str, Any]
     """The entry of `inspection.json`."""
-    samples: list[Example]
+    samples: list[tuple[Row, Example]]
+    """Random rows with the examples that the task wrote from them."""
     skipped: list[str]
     """Messages for the first bad rows."""
     bad_row_groups: list[BadRowGroup]
@@ -147,7 +148,7 @@ class Inspector:
         self.token_lengths = TokenLengthStats(self.processor.tokenizer, tokens)
         self.round_trip = RoundTripCheck(self.token_lengths.tokenizer)
         self.object_stats = ObjectStats(side, side / tokens**0.5)
-        self.sample_reservoir: Reservoir[Example] = Reservoir(self.config.num_samples)
+        self.sample_reservoir: Reservoir[tuple[Row, Example]] = Reservoir(self.config.num_samples)
         has_masks = isinstance(self.spec.task, MaskTask)
         self.mask_reservoir: Reservoir[tuple[Size, list[dict[str, Any]]]] = Reservoir(
             self.config.codec_samples if has_masks else 0
@@ -213,7 +214,7 @@ class Inspector:
         self.classes |= dict.fromkeys(row.classes or ())
         self.token_lengths.add(example)
         self.answer_stats.add(example)
-        self.sample_reservoir.add(lambda: example)
+        self.sample_reservoir.add(lambda: (row, example))
         if row.instances is not None:
             instances = row.instances
             self.object_stats.add(instances, row.size)

@@ -11,15 +11,19 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
+from palitune.data.images.receipts import draw_receipts
 from palitune.data.sources.base import DatasetSpec, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
 from palitune.data.sources.split_files import SPLITS
 from palitune.errors import DataError
+from palitune.paths import cache_root
 from palitune.records import Row
 from palitune.tasks import Task
 
 EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
+_RECEIPTS_VERSION = 1
+"""Increased when receipts are drawn in another way."""
 
 
 class EmbeddedAnnotationKind(Enum):
@@ -33,6 +37,8 @@ class EmbeddedAnnotationKind(Enum):
     """A box around every digit; some pages of `train` have no boxes."""
     segmentation = "segmentation"
     """The same boxes with the ink of the digits as masks."""
+    json = "json"
+    """Receipts with their prices and total, drawn from the digits at first use."""
 
 
 _FILE_PATTERNS = {
@@ -40,6 +46,7 @@ _FILE_PATTERNS = {
     EmbeddedAnnotationKind.vqa: "{split}_vqa.jsonl",
     EmbeddedAnnotationKind.detection: "{split}_instances.json",
     EmbeddedAnnotationKind.segmentation: "{split}_instances.json",
+    EmbeddedAnnotationKind.json: "{split}_json.jsonl",
 }
 
 
@@ -52,8 +59,8 @@ class EmbeddedPages(Source):
     path: str = ""
     """Must stay empty: the data is part of the package."""
     annotations: EmbeddedAnnotationKind | None = None
-    """Kind of annotations: ocr | vqa | detection | segmentation (null: the one named like the task,
-    else ocr)."""
+    """Kind of annotations: ocr | vqa | detection | segmentation | json (null: the one named like
+    the task, else ocr)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +75,12 @@ class EmbeddedPages(Source):
         return [replace(spec, source=replace(self, annotations=kind))]
 
     def resolved_path(self) -> Path:
-        return EMBEDDED_FOLDER / self.name
+        pages = EMBEDDED_FOLDER / self.name
+        if self.annotations is not EmbeddedAnnotationKind.json:
+            return pages
+        folder = cache_root() / "embedded" / f"{self.name}-receipts-{_RECEIPTS_VERSION}"
+        draw_receipts(pages, folder)
+        return folder
 
     def search_patterns(self) -> list[str]:
         return [_FILE_PATTERNS[self.annotations or EmbeddedAnnotationKind.ocr]]

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL.Image import Resampling
+
+from palitune.data.images.io import open_image
+from palitune.data.images.transforms import ImageTransform
+from palitune.errors import DataError
 from palitune.records import Example, Instance
-from palitune.report.images.drawing import MAX_SHORT_SIDE, load_for_display
+from palitune.report.images.drawing import MAX_SHORT_SIDE, display_size, load_for_display
 from palitune.report.images.image_grid import load_image_grid
 from palitune.report.images.inline import InlineImage, encode_image, join_labels, photo_address
 from palitune.report.images.overlay import MAX_INSTANCES, REFERENCE, Layer, draw_overlay
@@ -71,6 +76,31 @@ def encode_objects(
         alt,
         overlay=draw_overlay(example.size, [Layer("objects", instances)]) if instances else "",
         photo=photo_address(example.images[0], folder) if single else "",
+        max_bytes=_OBJECTS_MAX_BYTES,
+    )
+
+
+def encode_view(path: str, transform: ImageTransform, example: Example, note: str) -> InlineImage:
+    """Return an augmented image with the objects that are left in it.
+
+    Args:
+        path: Image file.
+        transform: Transform of the image.
+        example: Example of the transformed image.
+        note: Text after the caption.
+    """
+    instances = [item for item in example.reference if isinstance(item, Instance)]
+    size = display_size(example.size, _OBJECTS_SHORT_SIDE)
+    try:
+        image = transform.apply(open_image(path), size, Resampling.BICUBIC)
+    except DataError:
+        image = load_for_display(path, example.size, _OBJECTS_SHORT_SIDE)
+    return encode_image(
+        image,
+        f"{Path(path).name}, augmented",
+        caption="augmented",
+        note=note,
+        overlay=draw_overlay(example.size, [Layer("objects", instances)]) if instances else "",
         max_bytes=_OBJECTS_MAX_BYTES,
     )
 

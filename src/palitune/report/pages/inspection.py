@@ -1,16 +1,18 @@
 """Report of a data inspection: warnings, statistics and sample images, as a page and JSON."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from palitune.data.inspection.augmented_views import AugmentedSample, AugmentedView
 from palitune.data.inspection.scan import InspectionReport, SplitReport
 from palitune.data.inspection.warnings import InspectionWarning
 from palitune.distributed.terminal import print_line
 from palitune.metrics.objects.codec_upper_bound import ALL
 from palitune.models.config import ModelConfig
 from palitune.records import Example, Instance
-from palitune.report.images.example_images import encode_objects
+from palitune.report.images.example_images import encode_objects, encode_view
 from palitune.report.naming import model_display_name
 from palitune.report.pages.cards import ExampleCard, plain_text
 from palitune.report.plots.density_map import DensityMap, draw_density_map
@@ -28,6 +30,7 @@ def write_inspection_report(
     inspection: InspectionReport,
     warnings: Sequence[InspectionWarning],
     model: ModelConfig,
+    augmented: Sequence[AugmentedSample] = (),
 ) -> None:
     """Write `inspection.json` and `inspection.html`, and print overview and warnings.
 
@@ -36,6 +39,7 @@ def write_inspection_report(
         inspection: Statistics and samples of every split.
         warnings: Warnings about the data.
         model: Base model, whose processor was used.
+        augmented: Samples with augmented views.
     """
     from rich import print as print_rich
 
@@ -47,7 +51,7 @@ def write_inspection_report(
         "copies": inspection.duplicates.summary(),
     }
     write_json(folder / "inspection.json", content)
-    page = _write_page(folder / "inspection.html", inspection.splits, warnings, name)
+    page = _write_page(folder / "inspection.html", inspection.splits, warnings, name, augmented)
     print_rich(overview_table(inspection.splits).to_rich())
     for warning in warnings:
         print_line(warning.text, *(("✗", "red") if warning.level == "bad" else ("·", "yellow")))
@@ -57,9 +61,13 @@ def write_inspection_report(
 
 
 def _write_page(
-    file: Path, splits: Sequence[SplitReport], warnings: Sequence[InspectionWarning], model: str
+    file: Path,
+    splits: Sequence[SplitReport],
+    warnings: Sequence[InspectionWarning],
+    model: str,
+    augmented: Sequence[AugmentedSample],
 ) -> Path:
-    cards = [_sample_card(split, e, file.parent) for split in splits for e in split.samples]
+    cards = [_sample_card(split, e, file.parent) for split in splits for _, e in split.samples]
     by_part: dict[str, list[SplitReport]] = {}
     for split in splits:
         by_part.setdefault(split.component, []).append(split)
@@ -71,6 +79,7 @@ def _write_page(
             ("warnings", "Warnings"),
             ("overview", "Overview"),
             *((f"part-{index}", part) for index, part in enumerate(by_part)),
+            *([("augmentation", "Augmentation")] if augmented else []),
             *([("samples", "Samples")] if cards else []),
         ],
         "warnings": warnings,
@@ -80,6 +89,7 @@ def _write_page(
             (part, list(_part_tables(of_part)), list(_density_maps(of_part)))
             for part, of_part in by_part.items()
         ],
+        "augmented": [_augmented_card(sample, file.parent) for sample in augmented],
         "cards": cards,
     }
     return write_page(file, "inspection.html", content, script="page.js")
@@ -256,8 +266,13 @@ def _codec_upper_bound_table(split: SplitReport) -> TextTable:
     return TextTable(("class", *extents), rows, note, f"Upper bound of the codec, {split.split}")
 
 
+def _instances(example: Example) -> list[Instance]:
+    """Return the objects of an example's reference; none if it is a text."""
+    return [item for item in example.reference if isinstance(item, Instance)]
+
+
 def _sample_card(split: SplitReport, example: Example, folder: Path) -> ExampleCard:
-    instances = [item for item in example.reference if isinstance(item, Instance)]
+    instances = _instances(example)
     labels = list(dict.fromkeys(filter(None, (instance.label for instance in instances))))
     alt = f"{example.id}: {', '.join(labels) or 'no objects'}"
     part = f"{split.component}, {split.split}"
@@ -272,3 +287,27 @@ def _sample_card(split: SplitReport, example: Example, folder: Path) -> ExampleC
         texts=(plain_text("Target text", *example.suffixes),),
         details=(("Source", example.location),),
     )
+
+
+def _augmented_card(sample: AugmentedSample, folder: Path) -> ExampleCard:
+    """Return a card with the image as it is and as augmentation changes it."""
+    example = sample.example
+    views = [
+        encode_view(example.images[0], view.transform, view.example, _view_note(view))
+        for view in sample.views
+    ]
+    unchanged = encode_objects(example, _instances(example), example.id, folder)
+    texts = [view.example.suffixes[0] for view in sample.views if view.example.suffixes]
+    return ExampleCard(
+        id=example.id,
+        badge=example.component,
+        images=(replace(unchanged, caption="as it is"), *views),
+        prefix=example.prefix,
+        file_name=Path(example.images[0]).name,
+        texts=(plain_text("Target texts", *dict.fromkeys(texts)),) if texts else (),
+        details=(("Source", example.location),),
+    )
+
+
+def _view_note(view: AugmentedView) -> str:
+    return f"{view.num_dropped} objects cropped away" if view.num_dropped else ""

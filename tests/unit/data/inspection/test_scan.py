@@ -40,7 +40,7 @@ def test_an_inspection_has_the_examples_of_training(tmp_path: Path, processor: o
         examples = {example.id: example for example in part.examples}
         assert split.stats["examples"] == len(examples)
         assert split.stats["left_out"] == part.examples.dropped
-        for sample in split.samples:
+        for _, sample in split.samples:
             example = examples[sample.id]
             assert (sample.prefix, sample.suffixes) == (example.prefix, example.suffixes)
 
