@@ -95,6 +95,8 @@ class RunFolder:
     """Chosen option of each configuration group, from the defaults in `config.yaml`."""
     environment: dict[str, Any]
     history: tuple[dict[str, float], ...]
+    speed: tuple[dict[str, float], ...]
+    """Samples per second and memory by step."""
     examples: tuple[EvaluatedExample, ...]
     samples: tuple[dict[str, Any], ...]
     """Lines of `samples.jsonl`: completions sampled during alignment, by prompt."""
@@ -125,6 +127,7 @@ def read_run_folder(path: Path) -> RunFolder:
         config_choices=_parse_config_choices(settings),
         environment=_read_json(path / "environment.json"),
         history=tuple(_numeric_values(record) for record in _read_jsonl(path / "history.jsonl")),
+        speed=tuple(_numeric_values(record) for record in _read_jsonl(path / "speed.jsonl")),
         examples=tuple(_read_examples(path)),
         samples=tuple(_read_jsonl(path / "samples.jsonl")),
         skipped=tuple(_read_text(path / "skipped.txt").splitlines()),

@@ -151,6 +151,59 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]
             self.bar.stop()
 
 
+class SpeedCallback(TrainerCallback):  # type: ignore[misc]
+    """Writes `speed.jsonl`: samples per second and peak memory at each log entry.
+
+    Time of validations and checkpoints, and the first step of a call, are not counted. The file is
+    separate from `history.jsonl`, which is equal for an interrupted and an uninterrupted run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._steps, self._start = 0, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            truncate_history(self.path, state.global_step)
+        self._steps = -1
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._steps += 1
+        if self._steps == 0:
+            self._restart()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._restart()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._restart()
+
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if "loss" not in (logs or {}) or self._steps <= 0:
+            return
+        seconds = time.monotonic() - self._start
+        samples = self._steps * args.train_batch_size * args.gradient_accumulation_steps
+        entry = {
+            "step": state.global_step,
+            "samples_per_second": round(samples * args.world_size / max(seconds, 1e-9), 3),
+            "memory_GiB": round(memory_gib(), 3),
+        }
+        if state.is_world_process_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._restart()
+
+    def _restart(self) -> None:
+        self._steps, self._start = min(self._steps, 0), time.monotonic()
+
+
 def truncate_history(file: Path, step: int) -> None:
     """Drop the lines that an interrupted run wrote after the checkpoint it is resumed from."""
     if not file.exists():

@@ -24,7 +24,7 @@ from palitune.training.activation_memory import (
     ActivationMemoryCallback,
     activation_offload_context,
 )
-from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback
+from palitune.training.callbacks import EvalFn, LogFn, RichProgressCallback, SpeedCallback
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingCollator, TrainingData
 from palitune.training.early_stopping import EVAL_PREFIX, EarlyStoppingCallback, TimeLimitCallback
@@ -72,6 +72,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
             eval_dataset=trainer_kwargs["train_dataset"] if eval_fn else None,
             callbacks=[
                 self.progress,
+                SpeedCallback(folder / "speed.jsonl"),
                 EarlyStoppingCallback(settings),
                 TimeLimitCallback(settings),
                 ActivationMemoryCallback(settings),

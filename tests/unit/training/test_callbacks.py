@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from palitune.distributed.progress import LineTimer, LoggedProgress
-from palitune.training.callbacks import RichProgressCallback, _Status
+from palitune.training.callbacks import RichProgressCallback, SpeedCallback, _Status
 
 
 def start(folder: Path, max_steps: int) -> tuple[RichProgressCallback, Any, Any]:
@@ -49,6 +49,34 @@ def test_a_training_without_a_terminal_logs_a_line_per_entry(
     assert line.startswith("step 10 of 400  loss 1.500  learning rate 2.0e-04  0:00:")
     assert " left  memory " in line
     assert metrics == "step 10 of 400  ocr/a 0.500  ocr/c 1.000"
+
+
+def test_speed_counts_steps_without_validations_checkpoints_and_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("palitune.training.callbacks.time.monotonic", lambda: now)
+    callback = SpeedCallback(tmp_path / "speed.jsonl")
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    args = SimpleNamespace(train_batch_size=4, gradient_accumulation_steps=2, world_size=3)
+    callback.on_train_begin(args, state, None)
+    callback.on_evaluate(args, state, None)
+    for step, seconds in enumerate((100.0, 1.0, 1.0, 2.0), 1):
+        now, state.global_step = now + seconds, step
+        callback.on_step_end(args, state, None)
+        if step == 2:  # nothing is logged in between
+            continue
+        callback.on_log(args, state, None, {"loss": 1.0})
+        now += 50
+        callback.on_evaluate(args, state, None)
+        callback.on_log(args, state, None, {"eval_ocr/a": 0.5})
+        callback.on_save(args, state, None)
+    lines = [json.loads(line) for line in (tmp_path / "speed.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["samples_per_second"]) for line in lines] == [(3, 24.0), (4, 12.0)]
+    assert all(line["memory_GiB"] > 0 for line in lines)
+    state.global_step = 3
+    callback.on_train_begin(args, state, None)
+    assert len((tmp_path / "speed.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_history_is_strict_json(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def write_run_report(folder: Path) -> Path:
     run = read_run_folder(folder)
     values = metric_values(_add_malformed_rates(run))
     parts = _build_parts(run, values)
-    charts = training_curves.training_charts(run.history)
+    charts = training_curves.training_charts((*run.history, *run.speed))
     write_results_image(folder / "results.png", _page_title(run, values), values, charts)
     content: dict[str, Any] = {
         "run": run,
