@@ -1,4 +1,4 @@
-"""Merge an adapter (adapter.path=FOLDER) into its base model, for plain transformers."""
+"""Merge an adapter (adapter.path=FOLDER), or several, into its base, for plain transformers."""
 
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Export
@@ -11,10 +11,12 @@ def export(run: Export) -> None:
         export_merged,
         export_onnx,
         export_settings,
+        save_combination,
         serving_notes,
     )
+    from palitune.export.greedy_outputs import greedy_outputs, other_references
     from palitune.export.hub import upload_folder
-    from palitune.export.parity import greedy_outputs, measure_parity, report_parity
+    from palitune.export.parity import measure_parity, report_parity
     from palitune.export.samples import select_parity_examples
     from palitune.models.adapters.checkpoint import saved_quantization_bits
     from palitune.models.loading import load_combined, load_processor
@@ -22,27 +24,25 @@ def export(run: Export) -> None:
     from palitune.report.run_writer import create_run_folder, print_checks
 
     examples = select_parity_examples(run, run.data, run.task, run.evaluation.split)
-    adapters = run.adapter_combination(run.adapter)
+    adapters = run.adapter_combination(run.adapter, run.seed)
     processor = load_processor(run.model)
 
     model = export_settings(run.model, run.dtype)
     network = load_combined(model, adapters, quantized=False)
-    references = [greedy_outputs(network, processor, examples, run.max_new_tokens)]
+    references = {"merged": greedy_outputs(network, processor, examples, run.max_new_tokens)}
     folder = create_run_folder(run.output_dir, to_yaml(run))
     exported = folder / "model"
+    reduction = save_combination(network, adapters, model, folder / "adapter")
     export_merged(network, processor, model, exported, dtype=model.dtype, quantize=run.quantize)
     del network
 
     bits = saved_quantization_bits(adapters.paths[0])
-    if bits:
-        network = load_combined(model, adapters, quantized=True)
-        references.append(greedy_outputs(network, processor, examples, run.max_new_tokens))
-        del network
+    references |= other_references(model, adapters, processor, examples, run.max_new_tokens, bits)
 
-    parity = measure_parity(exported, processor, examples, references, run, model=model, bits=bits)
+    parity = measure_parity(exported, processor, examples, references, run, model, bits, reduction)
     write_model_card(exported, adapters, parity, examples, run)
     report_parity(parity, exported)
-    print_checks(serving_notes(adapters))
+    print_checks(serving_notes(adapters, folder / "adapter"))
     if run.onnx:
         print_checks([f"ONNX model, verified against the export: {export_onnx(exported)}"])
     if run.push_to_hub:

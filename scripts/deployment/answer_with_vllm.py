@@ -32,6 +32,7 @@ def main(folder: Path) -> None:
         "max_model_len": 256,
         "max_num_seqs": 16,
         "limit_mm_per_prompt": {"image": 1},
+        "gpu_memory_utilization": 0.3,  # on a CPU of its memory, which others use too
         "enable_prefix_caching": False,
         "enable_chunked_prefill": False,
     }

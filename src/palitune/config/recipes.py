@@ -356,7 +356,7 @@ class Export(ExportConfig, ModelRecipeConfig):
     def __post_init__(self) -> None:
         ModelRecipeConfig.__post_init__(self)
         ExportConfig.__post_init__(self)
-        self.adapter_combination(self.adapter)
+        self.adapter_combination(self.adapter, self.seed)
         if self.data is not None and self.image is None:
             self.data.dataset_specs(self.task)
 

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from palitune.errors import check_ranges
-from palitune.models.adapters.combination import AdapterCombination, CombinationType
+from palitune.models.adapters.combination import (
+    AdapterCombination,
+    CombinationType,
+    MajoritySign,
+)
 from palitune.models.adapters.config import AdapterConfig, adapter_folder
 from palitune.models.config import Dtype
 from palitune.models.quantization import ExportQuantization
@@ -34,10 +38,19 @@ class ExportConfig:
     adapters: list[str] = field(default_factory=list)
     """Folders of LoRA adapters to combine and merge, instead of `adapter.path`."""
     weights: list[float] = field(default_factory=list)
-    """Weight of each of `adapters` (empty: 1 each)."""
+    """Weight of each of `adapters`, or of `adapter.path` (empty: 1 each)."""
     combination_type: CombinationType = CombinationType.cat
-    """How `adapters` are combined. cat: weighted sum of the LoRA updates; linear: weighted sum of
-    the LoRA factors, which must have the same rank."""
+    """PEFT's rule for `adapters`. cat: weighted sum of the updates; svd: the same in the rank of
+    the largest adapter. linear, ties, dare_linear, dare_ties and magnitude_prune combine the LoRA
+    factors, which must have the same rank; with _svd behind it, the last four combine the updates.
+    """
+    density: Annotated[float | None, Gt(0), Le(1)] = None
+    """Share of the values that ties, dare and magnitude_prune keep; they require it."""
+    majority_sign: MajoritySign = MajoritySign.total
+    """Sign that ties keeps where adapters differ. total: that of their sum; frequency: that of
+    most adapters."""
+    rank: Annotated[int | None, Ge(1)] = None
+    """Reduce the adapter to this rank by SVD, and report what is lost (null: no reduction)."""
     samples: Annotated[int, Ge(1)] = 8
     """Number of prompts for the parity check: the first examples of each component of `data`. With
     `image` there is one prompt; without both, one for a page of handwritten digits."""
@@ -57,11 +70,6 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.weights and len(self.weights) != len(self.adapters):
-            raise ValueError(
-                f"weights must have one number per adapter ({len(self.adapters)}), got "
-                f"{len(self.weights)}."
-            )
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError(
                 "prompt must not be empty. Set a prompt, or remove it to use 'caption en'."
@@ -76,8 +84,13 @@ class ExportConfig:
         if self.quantize is ExportQuantization.torchao_int8:
             _check_installed("quantize=torchao_int8", "torchao", ("torchao",))
 
-    def adapter_combination(self, adapter: AdapterConfig) -> AdapterCombination:
-        """Return the adapters to merge. Raises ValueError if there are none."""
+    def adapter_combination(self, adapter: AdapterConfig, seed: int = 0) -> AdapterCombination:
+        """Return the adapters to merge, and how. Raises ValueError for settings that contradict.
+
+        Args:
+            adapter: Adapter of the run, which is merged if `adapters` is empty.
+            seed: Seed of the values that DARE drops.
+        """
         paths = self.adapters or ([adapter.path] if adapter.path else [])
         if not paths:
             raise ValueError(
@@ -88,6 +101,10 @@ class ExportConfig:
             paths=[adapter_folder(path) for path in paths],
             weights=self.weights,
             combination_type=self.combination_type,
+            density=self.density,
+            majority_sign=self.majority_sign,
+            rank=self.rank,
+            seed=seed,
             allow_base_mismatch=adapter.allow_base_mismatch,
         )
 

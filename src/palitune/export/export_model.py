@@ -11,8 +11,8 @@ from palitune.errors import ModelError
 from palitune.export.onnx_language import export_language
 from palitune.export.onnx_vision import export_vision
 from palitune.models.adapters import merging
-from palitune.models.adapters.checkpoint import adapts_projector
-from palitune.models.adapters.combination import AdapterCombination
+from palitune.models.adapters.checkpoint import adapts_projector, save_adapter
+from palitune.models.adapters.combination import AdapterCombination, RankReduction
 from palitune.models.adapters.config import VLLM_PROJECTOR_NOTE
 from palitune.models.config import Device, Dtype, ModelConfig, Network
 from palitune.models.devices import resolve_device
@@ -70,9 +70,36 @@ def export_merged(
     merging.export(network, processor, folder, merging.export_dtype(model, dtype), quantize)
 
 
-def serving_notes(combination: AdapterCombination) -> list[str]:
-    """Return sentences about programs that cannot load the adapter without merging."""
-    return [VLLM_PROJECTOR_NOTE] if any(map(adapts_projector, combination.paths)) else []
+def save_combination(
+    network: Network, combination: AdapterCombination, model: ModelConfig, folder: Path
+) -> RankReduction | None:
+    """Save a combined or reduced adapter as one, and return how its rank was reduced.
+
+    An adapter that is merged as it was trained is not saved again.
+
+    Args:
+        network: Base model with the combined adapter.
+        combination: The adapters.
+        model: Settings of the base model.
+        folder: Output folder.
+    """
+    if combination.is_one_unchanged:
+        return None
+    save_adapter(network, folder, model)
+    reduction: RankReduction | None = network.rank_reduction
+    return reduction
+
+
+def serving_notes(combination: AdapterCombination, adapter: Path) -> list[str]:
+    """Return sentences about the adapter of an export.
+
+    Args:
+        combination: The merged adapters.
+        adapter: Folder of `save_combination`.
+    """
+    saved = [] if combination.is_one_unchanged else [f"the adapter without its base: {adapter}"]
+    on_projector = any(map(adapts_projector, combination.paths))
+    return saved + [VLLM_PROJECTOR_NOTE] * on_projector
 
 
 def export_onnx(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Parity of an exported model with base model and adapter: logits and generated tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -9,28 +9,19 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 from transformers import AutoProcessor
 
-from palitune.data.collator import Batch, Collator
+from palitune.data.collator import Collator
 from palitune.distributed.terminal import print_line
 from palitune.errors import ModelError
 from palitune.export.config import ExportConfig
+from palitune.export.greedy_outputs import GreedyOutput, outputs_for_references
+from palitune.models.adapters.combination import RankReduction
 from palitune.models.adapters.merging import load_with_transformers
 from palitune.models.config import ModelConfig
 from palitune.models.devices import resolve_device
 from palitune.models.paligemma import normalize_pixels
 from palitune.records import Example
-
-
-@dataclass(frozen=True)
-class GreedyOutput:
-    """Greedy generation for one prompt."""
-
-    token_ids: list[int]
-    """Generated tokens, with EOS if it was generated."""
-    logits: Tensor
-    """(tokens, vocabulary) float32: logits of every token of a generation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +55,10 @@ class ParityReport:
     """Export and quantized base model with adapter; None if training did not quantize."""
     bits: int | None
     """Bits per weight of the quantized base model."""
+    full_rank: LogitDistance | None = None
+    """Export and base model with adapter of full rank; None if no LoRA has the full rank."""
+    reduction: RankReduction | None = None
+    """Reduction of the adapter's rank; None: not reduced."""
     largest_pixel_difference: float
     """Maximum difference between pixels, in [-1, 1], of the exported processor and of training."""
     prompts: list[dict[str, str]]
@@ -76,6 +71,16 @@ class ParityReport:
             lines.append(
                 f"export against base in {self.bits} bits + adapter, as trained: "
                 f"{_format_distance(self.as_trained)}"
+            )
+        if self.reduction:
+            lines.append(
+                f"rank {self.reduction.rank} keeps {self.reduction.kept_update:.1%} of the squared "
+                "norm of the adapter's update"
+            )
+        if self.full_rank:
+            lines.append(
+                f"export against base + adapter of full rank: {_format_distance(self.full_rank)}, "
+                f"{self.full_rank.same_answers:.1%} of the answers"
             )
         if self.prompts:
             identical = len(self.prompts) - len(self.differing_answers())
@@ -90,68 +95,6 @@ class ParityReport:
             for entry in self.prompts
             if entry["trained"] != entry["exported"]
         ]
-
-
-def greedy_outputs(
-    network: Any, processor: Any, examples: Sequence[Example], max_new_tokens: int
-) -> list[GreedyOutput]:
-    """Generate greedily for each example and compute the logits of the generation.
-
-    Args:
-        network: Model to run.
-        processor: Its processor.
-        examples: Prompts.
-        max_new_tokens: Maximum number of tokens to generate.
-    """
-    generations = _generate_each(network, processor, examples, max_new_tokens)
-    return [
-        GreedyOutput(ids, _completion_logits(network, batch, ids)) for batch, ids in generations
-    ]
-
-
-def outputs_for_references(
-    network: Any,
-    processor: Any,
-    examples: Sequence[Example],
-    max_new_tokens: int,
-    references: Sequence[Sequence[GreedyOutput]],
-) -> list[list[GreedyOutput]]:
-    """Generate greedily once for each example and compute the logits of references' generations.
-
-    Args:
-        network: Model to run.
-        processor: Its processor.
-        examples: Prompts.
-        max_new_tokens: Maximum number of tokens to generate.
-        references: Outputs of other models for the examples.
-
-    Returns:
-        For each reference, the outputs of the examples.
-    """
-    outputs: list[list[GreedyOutput]] = [[] for _ in references]
-    generations = _generate_each(network, processor, examples, max_new_tokens)
-    for (batch, token_ids), *targets in zip(generations, *references, strict=True):
-        logits: dict[tuple[int, ...], Tensor] = {}
-        for reference_outputs, target in zip(outputs, targets, strict=True):
-            key = tuple(target.token_ids)
-            if key not in logits:
-                logits[key] = _completion_logits(network, batch, target.token_ids)
-            reference_outputs.append(GreedyOutput(token_ids, logits[key]))
-    return outputs
-
-
-def _generate_each(
-    network: Any, processor: Any, examples: Sequence[Example], max_new_tokens: int
-) -> Iterator[tuple[Batch, list[int]]]:
-    """Yield the prompt of each example, as a batch of one, and the generated tokens."""
-    collator = Collator(processor)
-    for example in examples:
-        batch = {
-            key: value.to(network.device)
-            for key, value in collator.collate_prompts([example]).items()
-        }
-        batch["pixel_values"] = normalize_pixels(batch["pixel_values"])
-        yield batch, _generate_greedy(network, collator.tokenizer, batch, max_new_tokens)
 
 
 def logit_distance(
@@ -181,11 +124,11 @@ def measure_parity(
     folder: Path,
     processor: Any,
     examples: Sequence[Example],
-    reference_outputs: Sequence[Sequence[GreedyOutput]],
+    references: Mapping[str, Sequence[GreedyOutput]],
     settings: ExportConfig,
-    *,
     model: ModelConfig,
     bits: int | None,
+    reduction: RankReduction | None,
 ) -> ParityReport:
     """Load an exported folder with plain transformers and compare it with the references.
 
@@ -193,18 +136,21 @@ def measure_parity(
         folder: Exported folder.
         processor: Processor of the base model.
         examples: Prompts.
-        reference_outputs: Outputs of the base model with adapter and, if training quantized it, of
-            the quantized base model with adapter.
+        references: Outputs of the base model with adapter (merged), and those of
+            `other_references`.
         settings: Export settings.
         model: Settings of the base model.
         bits: Bits per weight of the quantized base model.
+        reduction: Reduction of the adapter's rank.
     """
     exported = load_with_transformers(folder, resolve_device(model))
     exported_processor = AutoProcessor.from_pretrained(folder)
     outputs = outputs_for_references(
-        exported, exported_processor, examples, settings.max_new_tokens, reference_outputs
+        exported, exported_processor, examples, settings.max_new_tokens, list(references.values())
     )
-    merged, *as_trained = map(logit_distance, reference_outputs, outputs)
+    compared = dict(zip(references, outputs, strict=True))
+    distances = {name: logit_distance(references[name], compared[name]) for name in references}
+    merged = distances["merged"]
     dtype = str(exported.lm_head.weight.dtype)
     decode = partial(exported_processor.tokenizer.decode, skip_special_tokens=True)
     return ParityReport(
@@ -213,7 +159,9 @@ def measure_parity(
         bound=settings.max_logit_error_for(dtype),
         largest=merged.max_difference / merged.deviation,
         merged=merged,
-        as_trained=as_trained[0] if as_trained else None,
+        as_trained=distances.get("as_trained"),
+        full_rank=distances.get("full_rank"),
+        reduction=reduction,
         bits=bits,
         largest_pixel_difference=max_pixel_difference(exported_processor, processor, examples[0]),
         prompts=[
@@ -223,7 +171,7 @@ def measure_parity(
                 "exported": decode(output.token_ids),
             }
             for example, trained, output in zip(
-                examples, reference_outputs[0], outputs[0], strict=True
+                examples, references["merged"], compared["merged"], strict=True
             )
         ],
     )
@@ -267,29 +215,6 @@ def assert_parity(parity: ParityReport, folder: Path) -> None:
             f"max_logit_error={parity.bound:g} standard deviations, got {parity.largest:.3g}. Do "
             "not use the export, or increase max_logit_error if its parity.json is acceptable."
         )
-
-
-def _generate_greedy(network: Any, tokenizer: Any, batch: Batch, max_new_tokens: int) -> list[int]:
-    with torch.inference_mode():
-        sequence = network.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ids: list[int] = sequence[0, batch["input_ids"].shape[1] :].tolist()
-    return ids
-
-
-def _completion_logits(network: Any, prompt: Batch, token_ids: list[int]) -> Tensor:
-    ids = torch.tensor([token_ids[:-1]], dtype=torch.long, device=network.device)
-    ones = torch.ones_like(ids)
-    completion = {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones}
-    batch = prompt | {k: torch.cat([prompt[k], new], dim=1) for k, new in completion.items()}
-    with torch.inference_mode():
-        logits: Tensor = network(**batch, logits_to_keep=len(token_ids)).logits[0]
-    return logits.float().cpu()
 
 
 def _format_distance(distance: LogitDistance) -> str:

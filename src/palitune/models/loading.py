@@ -13,8 +13,9 @@ from palitune.codec.tokens import NUM_CODES, NUM_LOC_BINS
 from palitune.errors import ModelError
 from palitune.models import attention, flex_attention
 from palitune.models.adapters.checkpoint import AdapterMetadata, load_adapter
-from palitune.models.adapters.combination import AdapterCombination, combine_adapters
+from palitune.models.adapters.combination import AdapterCombination
 from palitune.models.adapters.config import AdapterConfig, Full, Qlora
+from palitune.models.adapters.weighted_adapters import combine_adapters
 from palitune.models.config import (
     FINAL_SOFTCAP_ERROR,
     FLEX_ERROR,

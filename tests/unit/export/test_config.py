@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from palitune.export.config import ExportConfig
+from palitune.models.adapters.combination import CombinationType
 from palitune.models.adapters.config import Lora
 from palitune.models.quantization import ExportQuantization
 
@@ -12,11 +13,9 @@ from palitune.models.quantization import ExportQuantization
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"adapters": ["a", "b"], "weights": [1.0]},
-            r"weights must have one number per adapter \(2\), got 1",
-        ),
-        ({"weights": [1.0]}, r"weights must have one number per adapter \(0\), got 1"),
+        ({"rank": 0}, "rank must be at least 1, got 0"),
+        ({"density": 0.0}, "density must be above 0 and at most 1, got 0.0"),
+        ({"density": 1.01}, "density must be above 0 and at most 1, got 1.01"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
         ({"max_logit_error": -1.0}, "max_logit_error must be at least 0, got -1.0"),
@@ -31,6 +30,37 @@ from palitune.models.quantization import ExportQuantization
 def test_invalid_settings_raise_an_error(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExportConfig(**settings)
+
+
+TWO = {"adapters": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({**TWO, "weights": [1.0]}, r"weights must have one number per adapter \(2\), got 1"),
+        ({"weights": [1.0, 2.0]}, r"weights must have one number per adapter \(1\), got 2"),
+        (
+            {**TWO, "weights": [1.0, float("nan")]},
+            r"finite numbers and not all 0, got \[1.0, nan\]",
+        ),
+        ({**TWO, "weights": [0.0, 0.0]}, "weights must be finite numbers and not all 0"),
+        (
+            {"combination_type": CombinationType.svd},
+            r"combination_type=svd requires several adapters, got 1\. Set adapters=\[FOL",
+        ),
+        (
+            {**TWO, "combination_type": CombinationType.dare_ties},
+            r"combination_type=dare_ties requires density, the share of values to keep\. Set dens",
+        ),
+        ({**TWO, "density": 0.5}, "density=0.5 is used by the rules that drop values only, got "),
+    ],
+)
+def test_contradicting_settings_of_a_combination_raise_an_error(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExportConfig(**settings).adapter_combination(Lora(path="run/adapter"))
 
 
 def test_adapters_are_the_configured_ones_or_that_of_the_run() -> None:

@@ -13,9 +13,10 @@ from peft import LoraConfig
 from transformers import PaliGemmaConfig
 
 from palitune.errors import ModelError
-from palitune.export import export_model, parity
+from palitune.export import export_model
+from palitune.export import greedy_outputs as greedy_outputs_module
 from palitune.export.export_model import MEMORY_PER_WEIGHT_BYTE, export_merged, export_settings
-from palitune.export.parity import GreedyOutput, greedy_outputs, outputs_for_references
+from palitune.export.greedy_outputs import GreedyOutput, greedy_outputs, outputs_for_references
 from palitune.export.samples import DEFAULT_IMAGE, _prompt_example
 from palitune.models.adapters.config import Lora
 from palitune.models.adapters.merging import merge_adapter
@@ -148,14 +149,14 @@ def test_the_export_generates_once_for_all_references(monkeypatch: pytest.Monkey
     own = greedy_outputs(network, processor, examples, 8)
     other = [GreedyOutput(output.token_ids[:2], output.logits[:2]) for output in own]
     count = 0
-    generate = parity._generate_greedy
+    generate = greedy_outputs_module._generate_greedy
 
     def counted(*args: Any) -> list[int]:
         nonlocal count
         count += 1
         return generate(*args)
 
-    monkeypatch.setattr(parity, "_generate_greedy", counted)
+    monkeypatch.setattr(greedy_outputs_module, "_generate_greedy", counted)
     first, second, third = outputs_for_references(
         network, processor, examples, 8, [own, other, own]
     )

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from palitune.errors import ModelError
+from palitune.export.greedy_outputs import GreedyOutput
 from palitune.export.parity import (
-    GreedyOutput,
     LogitDistance,
     ParityReport,
     assert_parity,
     logit_distance,
     report_parity,
 )
+from palitune.models.adapters.combination import RankReduction
 
 NEAR = LogitDistance(
     max_difference=0.02, mean_difference=0.01, deviation=2.0, same_tokens=1.0, same_answers=1.0
@@ -67,6 +68,17 @@ def test_the_difference_to_the_quantized_base_has_its_own_line() -> None:
     _, quantized_line = replace(PARITY, as_trained=NEAR, bits=4).summary_lines()
     assert quantized_line.startswith(
         "export against base in 4 bits + adapter, as trained: logits differ"
+    )
+
+
+def test_a_reduced_rank_has_the_kept_share_and_the_difference_to_the_full_rank() -> None:
+    reduced = replace(PARITY, reduction=RankReduction(rank=8, kept_update=0.9712))
+    assert reduced.summary_lines()[1:] == [
+        "rank 8 keeps 97.1% of the squared norm of the adapter's update"
+    ]
+    assert replace(reduced, full_rank=replace(NEAR, same_answers=0.5)).summary_lines()[2] == (
+        "export against base + adapter of full rank: logits differ by at most 0.02 (standard "
+        "deviation of the logits: 2), 100.0% of the tokens are equal, 50.0% of the answers"
     )
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from peft import PeftModel
 from torch import Tensor
 
+from palitune.models.adapters.combination import RankReduction
+
 
 class LoraNetwork(PeftModel):  # type: ignore[misc]
     """Network with LoRA.
@@ -12,9 +14,11 @@ class LoraNetwork(PeftModel):  # type: ignore[misc]
     Attributes:
         initial_lora_weights: For PiSSA and OLoRA, the initial adapter, which was subtracted from
             the base weights.
+        rank_reduction: Reduction of the adapter's rank after loading, if there was one.
     """
 
     initial_lora_weights: dict[str, Tensor]
+    rank_reduction: RankReduction | None
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Save the LoRA. PEFT would also save a head with LoRA itself, with a warning."""
@@ -29,4 +33,5 @@ def as_lora_network(adapted: PeftModel) -> LoraNetwork:
     adapted.__class__ = LoraNetwork
     network: LoraNetwork = adapted
     network.initial_lora_weights = {}
+    network.rank_reduction = None
     return network

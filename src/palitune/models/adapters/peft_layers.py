@@ -1,7 +1,7 @@
 """LoRA layers of a network: injection by PEFT, inspection and checks."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,26 +51,31 @@ def add_lora(peft_model: Network, config: Any, adapter_name: str) -> None:
     use_fast_lora(peft_model)
 
 
-def add_weighted_adapter(
-    peft_model: Network,
-    adapter_names: list[str],
-    weights: list[float],
-    combination_type: str,
-    combined_name: str,
-) -> None:
-    """Combine adapters of a PEFT model and activate the frozen result.
+def replace_lora(peft_model: Network, factors: "Mapping[str, tuple[Tensor, Tensor]]") -> Network:
+    """Replace all LoRA of a PEFT model, in place, by a frozen one with these factors.
 
     Args:
-        peft_model: Network with the adapters.
-        adapter_names: Names of the adapters to combine.
-        weights: Weight of each adapter.
-        combination_type: PEFT's combination rule, "cat" or "linear".
-        combined_name: Name of the new adapter.
+        peft_model: Network with LoRA.
+        factors: By adapted module, A (rank, inputs) and B (outputs, rank), whose product is the
+            update. Layers of lower rank are padded with zeros.
+
+    Returns:
+        The PEFT model of the same base.
     """
-    with _suppress_known_warnings():
-        peft_model.add_weighted_adapter(adapter_names, weights, combined_name, combination_type)
-    peft_model.set_adapter(combined_name)
-    peft_model.requires_grad_(False)
+    from peft import LoraConfig
+
+    rank = max(len(a) for a, _ in factors.values())
+    config = LoraConfig(
+        r=rank, lora_alpha=rank, target_modules=sorted(factors), inference_mode=True
+    )
+    adapted = inject_lora(unload_lora(peft_model), config)
+    for name, (a, b) in factors.items():
+        layer = adapted.get_submodule(f"{PEFT_PREFIX}{name}")
+        layer.lora_A["default"].weight.data[: len(a)] = a
+        layer.lora_A["default"].weight.data[len(a) :] = 0
+        layer.lora_B["default"].weight.data[:, : len(a)] = b
+    check_adapted_modules(adapted, set(factors), trainable=False)
+    return adapted
 
 
 @contextmanager

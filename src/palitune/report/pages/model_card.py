@@ -67,7 +67,10 @@ def _model_fields(combination: AdapterCombination, parity: ParityReport) -> dict
     on_hub = not Path(record.base).expanduser().exists()
     trained = "full fine-tuning of some parts" if record.adapter == "full" else "LoRA"
     if len(combination.paths) > 1:
-        trained = f"{len(combination.paths)} combined adapters of {trained}"
+        rule = combination.combination_type.value
+        trained = f"{len(combination.paths)} combined adapters of {trained} (rule {rule})"
+    if parity.reduction:
+        trained += f", reduced to rank {parity.reduction.rank},"
     if record.bits:
         trained += f" on a base quantized to {record.bits} bits"
     return {
