@@ -126,7 +126,7 @@ def test_an_image_of_ones_own_serves_and_a_quantized_export_is_reported_not_judg
 ) -> None:
     image = next((home / "toys").rglob("*.png")).relative_to(home)
     told = [f"image={image}", "prompt=detect red", "quantize=int8", "output_dir=small"]
-    both = ["adapters=[run/adapter,run/adapter]", "weights=[0.5,0.5]"]
+    both = ["adapters=[run/adapter,run]", "weights=[0.5,0.5]", "combination_type=svd"]
     assert program.run(["export", "--run", "run", *told, *both]) == 0
     parity = json.loads(Path("small/model/parity.json").read_text())
     assert [one["prompt"] for one in parity["prompts"]] == ["detect red"]
@@ -134,7 +134,14 @@ def test_an_image_of_ones_own_serves_and_a_quantized_export_is_reported_not_judg
     assert parity["largest"] > 1e-3
     assert parity["quantize"] == "int8"
     card = Path("small/model/README.md").read_text()
-    assert "2 combined adapters of LoRA on a base quantized to 4 bits" in card
+    assert "2 combined adapters of LoRA (rule svd), reduced to rank 4, on a base quantized" in card
+    assert "- rank 4 keeps 100.0% of the squared norm of the adapter's update" in card
+    assert "- export against base + adapter of full rank: logits differ by at most " in card
+    assert parity["reduction"]["kept_update"] == pytest.approx(1)
+    halves = load_file("small/adapter/adapter_model.safetensors")
+    whole = load_file("run/adapter/adapter_model.safetensors")
+    assert halves.keys() == whole.keys()
+    assert json.loads(Path("small/adapter/palitune.json").read_text())["bits"] is None
 
 
 def test_mistakes_end_in_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +150,14 @@ def test_mistakes_end_in_one_sentence(capfd: pytest.CaptureFixture[str]) -> None
     )
     assert complaint(capfd, "model=tiny", "adapter.path=run/adapter").startswith(
         "palitune: the adapter was trained on base (paligemma2, 112 px), not on a paligemma of 112"
+    )
+    config = json.loads(Path("base/config.json").read_text())
+    shutil.copytree("base", "four")
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    Path("four/config.json").write_text(json.dumps(config))
+    assert complaint(capfd, "--run", "run", "model.path=four", "output_dir=out4") == (
+        "palitune: four has quantized weights, into which no adapter is merged. Set model to the "
+        "base without quantization."
     )
     assert complaint(capfd, "--run", "run", "image=nowhere.png").startswith("palitune: image ")
     assert not Path("outputs").exists()

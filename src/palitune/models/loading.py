@@ -102,6 +102,11 @@ def load_combined(
 
     `quantized`: load the base as it was when the first adapter was trained; otherwise unquantized.
     """
+    if getattr(read_config(fetch_model(model, weights=False)), "quantization_config", None):
+        raise ModelError(
+            f"{model.name_or_path()} has quantized weights, into which no adapter is merged. Set "
+            "model to the base without quantization."
+        )
     metadata = AdapterMetadata.read(combination.paths[0])
     kind = Full() if metadata.adapter == Full.name else None
     base = load_base(
