@@ -363,16 +363,15 @@ class Export(ExportConfig, ModelRecipeConfig):
 
 @dataclass(kw_only=True)
 class Compare(RecipeConfig):
-    """Compare finished runs."""
+    """Compare finished runs, and predictions of other models."""
 
     name = "compare"
     positional_field = "runs"
 
-    def written_folders(self) -> list[str]:
-        return []  # its files may lie beside the runs
-
     runs: list[str] = field(default_factory=list)
-    """Folders of runs or sweeps; also as positional arguments, `palitune compare RUN RUN`."""
+    """Folders of runs or sweeps, and files with predictions of other models (COCO results, or JSON
+    lines), which are scored as the first run was; also as positional arguments, `palitune compare
+    RUN RUN FILE`."""
     baseline: str | None = None
     """Folder or label of the run that the others are compared to; null: the first."""
     bootstrap_samples: Annotated[int, Ge(0)] = 1000
@@ -387,6 +386,35 @@ class Compare(RecipeConfig):
             raise ValueError(
                 "runs are missing: give the folders of runs or of a sweep: palitune compare RUN..."
             )
+        files = self.prediction_files()
+        if files and not self.run_folders():
+            raise ValueError(
+                f"runs must have the folder of a run whose data {files[0]} is scored on. Add one: "
+                "palitune compare RUN FILE"
+            )
+        names = [Path(file).stem for file in files]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"files of predictions must have different names, got {twice[0]} twice. Rename one "
+                "after its model."
+            )
+
+    def prediction_files(self) -> list[str]:
+        """Return the files among `runs`."""
+        return [path for path in self.runs if Path(path).is_file()]
+
+    def run_folders(self) -> list[str]:
+        """Return the folders among `runs`."""
+        return [path for path in self.runs if not Path(path).is_file()]
+
+    def scored_folders(self) -> dict[str, str]:
+        """Return the run folder of each file of predictions."""
+        return {
+            file: str(Path(self.output_dir) / Path(file).stem) for file in self.prediction_files()
+        }
+
+    def written_folders(self) -> list[str]:
+        return list(self.scored_folders().values())  # the page may lie beside the runs
 
 
 RECIPE_CONFIGS: dict[str, type[RecipeConfig]] = {

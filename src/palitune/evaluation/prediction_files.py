@@ -6,13 +6,18 @@ The file is one of
   are exactly those of the run;
 - JSON lines of `{"id", "text"}`, with `"part"` if there are several datasets. The task parses the
   text like generated text;
-- a JSON list of results for a test server (see `palitune.evaluation.submissions`).
+- a JSON list of results for a test server (see `palitune.evaluation.submissions`), or JSON lines of
+  such results: an object per entry, with its image and class by id or by name.
 """
 
+import json
 import logging
-from collections.abc import Iterator, Sequence
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +44,31 @@ log = logging.getLogger(__name__)
 
 TEXT_KEYS = ("text", "answer", "caption")
 """Accepted keys of the text of a prediction."""
-ID_KEYS = ("id", "question_id", "questionId", "image_id", "image")
-"""Accepted keys of the example id; `image` is the name of the image file."""
+IMAGE_KEYS = ("image", "file_name")
+"""Accepted keys of the name of the image file, with or without folders."""
+ID_KEYS = ("id", "question_id", "questionId", *IMAGE_KEYS, "image_id")
+"""Accepted keys of the example id. An `image_id` that is none may be the image's name, as YOLO
+writes it."""
+CLASS_KEYS = ("category_id", "category")
+"""Accepted keys of the class of an object; `category` is its name."""
 
 
 @dataclass(frozen=True)
 class _PredictionEntry:
     """One entry of a file of predictions."""
 
-    location: str
-    """`file:line` or `file, entry N`, for messages."""
+    locate: Callable[[], str]
     fields: dict[str, Any]
+
+    @property
+    def location(self) -> str:
+        """`file:line`, for messages."""
+        return self.locate()
+
+    @property
+    def is_object(self) -> bool:
+        """Whether the entry is one object of an image that may have several."""
+        return any(key in self.fields for key in CLASS_KEYS)
 
 
 def load_predictions(
@@ -87,6 +106,13 @@ def load_predictions(
     return predictions
 
 
+def predicted_datasets(path: str | Path, datasets: "Sequence[TaskDataset]") -> "list[TaskDataset]":
+    """Return the datasets that a file of predictions has entries for; the only one in any case."""
+    names = [dataset.name for dataset in datasets]
+    found = Counter(_dataset_name(entry, names) for entry in _read_entries(Path(path)))
+    return [dataset for dataset in datasets if len(datasets) == 1 or found[dataset.name]]
+
+
 def _read_entries(file: Path) -> Iterator[_PredictionEntry]:
     try:
         content = file.read_text(encoding="utf-8")
@@ -99,12 +125,23 @@ def _read_entries(file: Path) -> Iterator[_PredictionEntry]:
         raise DataError(f"{file} contains no predictions. It may be incomplete.")
     if content.lstrip().startswith("["):
         for number, entry in enumerate(_parse_json(content, str(file)), start=1):
-            yield _to_entry(entry, f"{file}, entry {number}")
+            yield _to_entry(entry, partial(_locate_in_list, file, content, number))
         return
     for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
             location = f"{file}:{number}"
-            yield _to_entry(_parse_json(line, location), location)
+            yield _to_entry(_parse_json(line, location), partial(str, location))
+
+
+def _locate_in_list(file: Path, content: str, number: int) -> str:
+    """Return the line at which an entry of a JSON list begins."""
+    skip, decoder, position = re.compile(r"[\s,]*"), json.JSONDecoder(), content.index("[") + 1
+    for remaining in reversed(range(number)):
+        found = skip.match(content, position)
+        position = found.end() if found else position
+        if remaining:
+            _, position = decoder.raw_decode(content, position)
+    return f"{file}:{content.count(chr(10), 0, position) + 1}, entry {number}"
 
 
 def _parse_json(text: str, location: str) -> Any:
@@ -116,12 +153,12 @@ def _parse_json(text: str, location: str) -> Any:
         ) from error
 
 
-def _to_entry(parsed: Any, location: str) -> _PredictionEntry:
+def _to_entry(parsed: Any, locate: Callable[[], str]) -> _PredictionEntry:
     if not isinstance(parsed, dict):
         raise DataError(
-            f'{location}: a prediction must be a JSON object, e.g. {{"id": "7", "text": "two"}}.'
+            f'{locate()}: a prediction must be a JSON object, e.g. {{"id": "7", "text": "two"}}.'
         )
-    return _PredictionEntry(location, parsed)
+    return _PredictionEntry(locate, parsed)
 
 
 def _dataset_name(entry: _PredictionEntry, names: list[str]) -> str:
@@ -146,7 +183,7 @@ def _dataset_predictions(
         entries_by_id.setdefault(lookup.example_id(entry), []).append(entry)
     # A list of objects has no entry for an image without objects. A task with text parses "" to a
     # string, a task with objects to a tuple.
-    lists_objects = all("category_id" in entry.fields for entry in entries) and not isinstance(
+    lists_objects = all(entry.is_object for entry in entries) and not isinstance(
         dataset.task.parse("", (1, 1)), str
     )
     predictions = []
@@ -167,7 +204,7 @@ def _parse_entries(
 ) -> Prediction:
     """Parse all entries of one example."""
     first = entries[0]
-    if all("category_id" in entry.fields for entry in entries) or (
+    if all(entry.is_object for entry in entries) or (
         len(entries) == 1 and ("bbox" in first.fields or "segmentation" in first.fields)
     ):
         instances = tuple(_parse_instance(entry, example, lookup) for entry in entries)
@@ -259,8 +296,8 @@ class _DatasetLookup:
                     f"{entry.location}: the prediction has no id. Add the key {ID_KEYS[0]!r}."
                 )
             example_id = str(fields[key])
-            if key == "image":
-                example_id = self._id_by_image.get(Path(example_id).name, example_id)
+            if key in IMAGE_KEYS or (key == "image_id" and example_id not in self.example_ids):
+                example_id = self._id_of_image(example_id, entry)
         if example_id not in self.example_ids:
             raise DataError(
                 f"{entry.location}: id {example_id!r} is not in split {self.dataset.split!r} of "
@@ -270,15 +307,36 @@ class _DatasetLookup:
 
     def class_name(self, entry: _PredictionEntry) -> str:
         """Return the class of an object; empty without `category_id` (referring expressions)."""
-        if "category_id" not in entry.fields:
-            return ""
-        category_id = str(entry.fields["category_id"])
-        if category_id not in self._class_name_by_id:
+        if "category_id" in entry.fields:
+            category_id = str(entry.fields["category_id"])
+            if category_id not in self._class_name_by_id:
+                raise DataError(
+                    f"{entry.location}: category_id {category_id} is not a class id of "
+                    f"data={self.dataset.source.name}. Write the name of the class as 'category'."
+                )
+            return self._class_name_by_id[category_id]
+        if "category" in entry.fields:
+            name = entry.fields["category"]
+            classes = self.dataset.examples.row(0).classes or ()
+            if not isinstance(name, str) or (classes and name not in classes):
+                raise DataError(
+                    f"{entry.location}: category must be a class of {self.dataset.name} "
+                    f"({', '.join(classes[:20])}), got {reprlib.repr(name)}. Remove objects of "
+                    "other classes."
+                )
+            return name
+        return ""
+
+    def _id_of_image(self, name: str, entry: _PredictionEntry) -> str:
+        """Return the id of the only example of an image; `name` itself if there is none."""
+        file = Path(name).name
+        ids = self._ids_by_image.get(file) or self._ids_by_image.get(Path(file).stem) or [name]
+        if len(ids) > 1:
             raise DataError(
-                f"{entry.location}: category_id {category_id} is not a class id of "
-                f"data={self.dataset.source.name}."
+                f"{entry.location}: image {file!r} has {len(ids)} examples in {self.dataset.name}, "
+                f"{ids[0]!r} and {ids[1]!r}. Give the id of the example as 'id'."
             )
-        return self._class_name_by_id[category_id]
+        return ids[0]
 
     @cached_property
     def _class_name_by_id(self) -> dict[str, str]:
@@ -286,7 +344,12 @@ class _DatasetLookup:
         return {str(class_id): name for name, class_id in class_ids.items()}
 
     @cached_property
-    def _id_by_image(self) -> dict[str, str]:
-        """Example ids by the name of the image file."""
-        examples = (self.dataset.examples[index] for index in range(len(self.dataset.examples)))
-        return {Path(example.images[0]).name: example.id for example in examples}
+    def _ids_by_image(self) -> dict[str, list[str]]:
+        """Example ids by the name of the image file, with and without its ending."""
+        ids: dict[str, dict[str, None]] = {}
+        for index in range(len(self.dataset.examples)):
+            example = self.dataset.examples[index]
+            file = Path(example.images[0])
+            for name in (file.name, file.stem):
+                ids.setdefault(name, {})[example.id] = None
+        return {name: list(of_image) for name, of_image in ids.items()}

@@ -30,6 +30,7 @@ _MIXTURE_SETTINGS = ("repeat", "weight", "shots")
 """Settings of a component that affect all parts."""
 _TRAINED_BY_RUN = "trained by the run"
 _TRAINING_SETTINGS = re.compile(r"(training|adapter)\.(?!path$|bits$).*")
+_MODEL_SETTINGS = re.compile(r"(model|adapter|training|augmentation|reference_hparams|seed)\b")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class RunPart:
         """`finetune` or `evaluate`; empty if the run has no configuration."""
         match = re.match(r"(?:# @package.*\n)?# A run of (\w+)", self.run.config_yaml)
         return match[1] if match else ""
+
+    @cached_property
+    def predictions_file(self) -> str | None:
+        """Name of the file of predictions that were scored; None for a model's own."""
+        file = self.run.config.get("predictions")
+        return Path(file).name if isinstance(file, str) else None
 
     @cached_property
     def metric_values(self) -> dict[str, MetricValue]:
@@ -85,6 +92,9 @@ class RunPart:
         chosen = {
             group: option for group, option in self.run.config_choices.items() if "@" not in group
         }
+        if self.predictions_file:  # not of the model in the configuration
+            flat = {k: v for k, v in flat.items() if not _MODEL_SETTINGS.match(k)}
+            chosen = {k: v for k, v in chosen.items() if not _MODEL_SETTINGS.match(f"{k}.")}
         return {"recipe": self.recipe, **chosen, **flat}
 
     def is_comparable(self, other: "RunPart") -> bool:
@@ -117,11 +127,17 @@ def read_runs(folders: Sequence[str]) -> tuple[list[RunFolder], list[str]]:
     return list(all_runs.values()), failed
 
 
+def first_run(folders: Sequence[str]) -> RunFolder:
+    """Return the first finished run of the folders. Raises DataError if the first has none."""
+    [path, *_], _ = _find_runs(Path(folders[0]))
+    return read_run_folder(path)
+
+
 def _find_runs(folder: Path) -> tuple[list[Path], list[str]]:
     if (folder / "metrics.json").is_file():
         return [folder], []
     if not folder.is_dir():
-        raise DataError(f"{folder} does not exist. Give the folder of a run or a sweep.")
+        raise DataError(f"{folder} does not exist. Give the folder of a run or a sweep, or a file.")
     runs = sorted(file.parent for file in folder.glob("*/metrics.json"))
     failed: list[str] = []
     if (sweep := folder / "sweep.json").is_file():
@@ -166,6 +182,8 @@ def run_labels(run_parts: Sequence[RunPart]) -> list[str]:
     labels = [
         ", ".join(parts[:_MAX_LABEL_PARTS]) + (", …" if len(parts) > _MAX_LABEL_PARTS else "")
         or entry.run.path.resolve().name
+        if entry.predictions_file is None
+        else Path(entry.predictions_file).stem
         for parts, entry in zip(words, run_parts, strict=True)
     ]
     count = Counter(labels)

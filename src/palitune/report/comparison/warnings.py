@@ -14,6 +14,7 @@ def collect_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> lis
     return [
         *_split_warnings(run_parts, labels),
         *_example_warnings(run_parts, labels),
+        *_missing_warnings(run_parts, labels),
         *_metric_warnings(run_parts, labels),
         *_limit_warnings(run_parts, labels),
         *_version_warnings(run_parts, labels),
@@ -60,6 +61,15 @@ def _example_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> It
         prompts = [entry.examples[key].prefix for entry in complete]
         with_examples = [label for e, label in zip(run_parts, labels, strict=True) if e.examples]
         yield from _difference_warning("the prompts", prompts, with_examples)
+
+
+def _missing_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> Iterator[str]:
+    for entry, label in zip(run_parts, labels, strict=True):
+        if count := entry.run.metrics.get("missing", {}).get(entry.part):
+            yield (
+                f"{label}: {count} of {entry.run.metrics['examples'][entry.part]} examples have no "
+                "prediction and are scored as empty"
+            )
 
 
 def _metric_warnings(run_parts: Sequence[RunPart], labels: Sequence[str]) -> Iterator[str]:
