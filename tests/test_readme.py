@@ -65,6 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name in ("photos", "scans"):
         shutil.copytree(folder / "boats/images", folder / name)
+    write_other_models(folder)
     for file in [*annotations.glob("*_validation.json"), folder / "invoices/validation.jsonl"]:
         file.unlink()  # the README takes a share of train instead
     return folder
@@ -78,6 +79,21 @@ def write_captions(folder: Path, images: Path) -> None:
         for file in sorted(images.iterdir())
     ]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def write_other_models(folder: Path) -> None:
+    """Write predictions of a detector and of another vision-language model for the test data."""
+    images = sorted((folder / "boats/images").glob("**/test-*.png"))
+    assert images
+    boats = [
+        {"image": image.name, "category": "boat", "bbox": [1, 2, 30, 40], "score": 0.5}
+        for image in images
+    ]
+    (folder / "yolo.json").write_text(json.dumps(boats))
+    rows = (folder / "invoices/test.jsonl").read_text().splitlines()
+    answers = [{"id": f"test-{number}", "text": "2"} for number in range(len(rows))]
+    lines = "".join(json.dumps(answer) + "\n" for answer in answers)
+    (folder / "qwen.jsonl").write_text(lines)
 
 
 class InThisProcess:

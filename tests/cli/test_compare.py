@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,7 @@ def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
         after = json.loads(job.read_text())["after"]
         name = "f1@.5" if row["part"] == "detection" else "exact_match"
         assert float(row[name]) == after[f"{row['part']}/{name}"]
+    check_predictions_beside_a_run(capfd)
     for window in (PHONE, DESKTOP):
         with open_page(Path("side_by_side/comparison.html"), window) as visit:
             assert (visit.errors, visit.overflow() <= 0) == ([], True)
@@ -102,9 +104,53 @@ def test_a_sweep_of_tasks_and_adapters_is_compared_by_its_folder(
             ]  # fmt: skip
 
 
+def check_predictions_beside_a_run(capfd: pytest.CaptureFixture[str]) -> None:
+    """Compare runs with a perfect detector's COCO results, and with their own texts as lines."""
+    boxes, reader = (next(Path("judged").glob(f"{number}_*")) for number in (7, 1))
+    results = [
+        {
+            "image_id": Path(record["images"][0]).stem,
+            "category": instance["label"],
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "score": 0.5,
+        }
+        for record in records_of(boxes)
+        for instance in record["reference"]
+        for x0, y0, x1, y1 in [instance["box"]]
+    ]
+    Path("yolo.json").write_text(json.dumps(results))
+    command = ["compare", str(boxes), "yolo.json", "output_dir=elsewhere", "bootstrap_samples=100"]
+    own, yolo = compared(command)
+    assert (own["run"], yolo["run"], yolo["baseline"]) == (boxes.name, "yolo", boxes.name)
+    for name in ("f1@.5", "AP50", "AP"):
+        assert float(yolo[name]) == pytest.approx(1)
+        assert float(yolo[f"{name}_change"]) == pytest.approx(1 - float(own[name]))
+    capfd.readouterr()
+    assert program.run(command) == 2
+    assert "output_dir elsewhere/yolo already holds a run of evaluate" in capfd.readouterr().err
+
+    texts = [{"id": record["id"], "answer": record["text"]} for record in records_of(reader)]
+    Path("vlm.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    own, vlm = compared(["compare", str(reader), "vlm.jsonl", "output_dir=elsewhere"])
+    for name in ("exact_match", "character_error_rate", "malformed"):
+        assert float(vlm[name]) == float(own[name])
+        assert [float(vlm[f"{name}_change{end}"]) for end in ("", "_low", "_high")] == [0, 0, 0]
+
+
+def records_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+
+
+def compared(command: Sequence[str]) -> list[dict[str, str]]:
+    assert program.run(command) == 0
+    return list(csv.DictReader(Path("elsewhere/comparison.csv").read_text().splitlines()))
+
+
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     monkeypatch.chdir(tmp_path)
+    for name in ("answers.json", "answers.jsonl"):
+        (tmp_path / name).write_text("[]")
     write_run(tmp_path / "0_adapter.rank=8", WEAK_ANSWERS, rank=8)
     write_run(tmp_path / "1_adapter.rank=16", STRONG_ANSWERS, rank=16)
     return "0_adapter.rank=8", "1_adapter.rank=16"
@@ -125,6 +171,16 @@ MISTAKES = {
     "nothing": ([], 2, "palitune: runs are missing: give the folders of runs or of a sweep"),
     "a mistyped key": (["a", "basline=b"], 2, "palitune: there is no key 'basline' (did you mean"),
     "no such folder": (["nowhere"], 1, "palitune: nowhere does not exist"),
+    "only predictions": (
+        ["answers.jsonl"],
+        2,
+        "palitune: runs must have the folder of a run whose data answers.jsonl is scored on. Add",
+    ),
+    "predictions of one name": (
+        ["0_adapter.rank=8", "answers.jsonl", "answers.json"],
+        2,
+        "palitune: files of predictions must have different names, got answers twice. Rename one",
+    ),
     "one run": (
         ["0_adapter.rank=8"],
         1,

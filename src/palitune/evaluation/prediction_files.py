@@ -187,15 +187,21 @@ def _dataset_predictions(
         dataset.task.parse("", (1, 1)), str
     )
     predictions = []
+    empty = 0
     for index in range(settings.num_examples(dataset.examples)):
         example = dataset.examples[index]
         if example_entries := entries_by_id.get(example.id):
             predictions.append(_parse_entries(example_entries, example, lookup))
         else:
+            empty += lists_objects
             value = dataset.task.parse("", example.size)
             predictions.append(
                 Prediction(id=example.id, text="", value=value, missing=not lists_objects)
             )
+    if empty:
+        log.info(
+            "%s: %d of %d examples have no predicted object", dataset.name, empty, len(predictions)
+        )
     return predictions
 
 

@@ -13,7 +13,7 @@ from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
-from palitune.evaluation.prediction_files import load_predictions
+from palitune.evaluation.prediction_files import load_predictions, predicted_datasets
 from palitune.evaluation.scoring import score_predictions
 from palitune.records import Prediction, mask_to_json
 from palitune.tasks.detection import Detection
@@ -83,6 +83,76 @@ def test_coco_results_need_no_entry_for_an_image_without_objects(
     (tmp_path / "results.json").write_text("[]")
     [predictions] = load_predictions(tmp_path / "results.json", datasets, SETTINGS)
     assert [prediction.value for prediction in predictions] == [()] * 4
+
+
+FOUND = {"bbox": [1, 2, 30, 40], "score": 0.25}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"image_id": 2, "category_id": 3},
+        {"image_id": 2, "category": "red"},
+        {"image": "test/{name}.png", "category": "red"},
+        {"file_name": "{name}.png", "image_id": "nothing", "category_id": 3},
+        {"image_id": "{name}", "category": "red"},
+    ],
+)
+@pytest.mark.parametrize("in_lines", [False, True])
+def test_an_object_names_image_and_class_by_id_or_by_name(
+    keys: dict[str, Any], in_lines: bool, coco: Coco, tmp_path: Path
+) -> None:
+    datasets = load_split(coco, Detection(), "test")
+    name = Path(datasets[0].examples[2].images[0]).stem
+    entry = {k: v.format(name=name) if isinstance(v, str) else v for k, v in keys.items()} | FOUND
+    file = tmp_path / "results"
+    if in_lines:
+        lines(file, entry, entry)
+    else:
+        file.write_text(json.dumps([entry, entry]))
+    [predictions] = load_predictions(file, datasets, SETTINGS)
+    assert [len(prediction.value or ()) for prediction in predictions] == [0, 0, 2, 0]
+    [red, _] = predictions[2].value  # type: ignore[misc]
+    assert (red.label, red.box, red.score) == ("red", (1, 2, 31, 42), 0.25)  # type: ignore[union-attr]
+
+
+def test_an_image_with_several_examples_must_be_named_by_example(
+    jsonl: Jsonl, tmp_path: Path
+) -> None:
+    [dataset] = load_split(jsonl, Detection(classes=["red"]), "test")
+    name = Path(dataset.examples[0].images[0]).name
+    rows = (Path(jsonl.path) / "test.jsonl").read_text().splitlines()
+    twice = json.loads(rows[1]) | {"image": json.loads(rows[0])["image"]}
+    (tmp_path / "images").symlink_to(Path(jsonl.path).resolve() / "images")
+    (tmp_path / "test.jsonl").write_text(f"{rows[0]}\n{json.dumps(twice)}\n")
+    datasets = load_split(Jsonl(path=str(tmp_path)), Detection(classes=["red"]), "test")
+    file = lines(tmp_path / "a.jsonl", {"image": name, "category": "red", **FOUND})
+    with pytest.raises(DataError, match=r"a\.jsonl:1: image .* has 2 examples in detection, 't"):
+        load_predictions(file, datasets, SETTINGS)
+
+
+def test_an_entry_of_a_list_is_located_by_its_line(coco: Coco, tmp_path: Path) -> None:
+    datasets = load_split(coco, Detection(), "test")
+    good = {"image_id": 0, "category_id": 1, **FOUND}
+    for bad, message in (
+        (good | {"image_id": 99}, "id '99' is not in split 'test'"),
+        (good | {"bbox": [1, 2, float("nan"), 4]}, "a box must be four finite numbers"),
+        (good | {"score": float("nan")}, r"a score must be a number in \[0, 1\], got nan"),
+        ({"image_id": 0, "category": "dog", **FOUND}, "category must be a class of detection"),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps([good, good, bad], indent=1))
+        number = 2 + 2 * json.dumps(good, indent=1).count("\n") + 2
+        with pytest.raises(DataError, match=rf"a\.json:{number}, entry 3: .*{message}"):
+            load_predictions(tmp_path / "a.json", datasets, SETTINGS)
+
+
+def test_only_datasets_with_entries_are_predicted(jsonl: Jsonl, tmp_path: Path) -> None:
+    datasets = load_split(jsonl, Vqa(), "test") + load_split(jsonl, Ocr(), "test")
+    file = lines(tmp_path / "a.jsonl", {"id": "test-0", "part": "ocr", "text": "2"})
+    assert predicted_datasets(file, datasets) == datasets[1:]
+    assert predicted_datasets(file, datasets[:1]) == datasets[:1]
+    with pytest.raises(DataError, match=r"a\.jsonl:1: 'part' must be the dataset"):
+        predicted_datasets(lines(file, {"id": "test-0", "text": "2"}), datasets)
 
 
 INVALID: dict[str, tuple[list[Any], str]] = {
@@ -228,5 +298,5 @@ def test_a_damaged_result_raises_an_error_with_its_location(
     datasets = load_split(coco, Detection(), "test")
     file = tmp_path / "results.json"
     file.write_text(json.dumps([{"image_id": 2, "category_id": 3} | fields]))
-    with pytest.raises(DataError, match=r"results\.json, entry 1: bbox must be"):
+    with pytest.raises(DataError, match=r"results\.json:1, entry 1: bbox must be"):
         load_predictions(file, datasets, SETTINGS)

@@ -30,7 +30,7 @@ _MIXTURE_SETTINGS = ("repeat", "weight", "shots")
 """Settings of a component that affect all parts."""
 _TRAINED_BY_RUN = "trained by the run"
 _TRAINING_SETTINGS = re.compile(r"(training|adapter)\.(?!path$|bits$).*")
-_MODEL_SETTINGS = re.compile(r"(model|adapter|training|augmentation|reference_hparams|seed)\b")
+_SCORING_SETTINGS = re.compile(r"(data|task|evaluation)\b")
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ class RunPart:
         chosen = {
             group: option for group, option in self.run.config_choices.items() if "@" not in group
         }
-        if self.predictions_file:  # not of the model in the configuration
-            flat = {k: v for k, v in flat.items() if not _MODEL_SETTINGS.match(k)}
-            chosen = {k: v for k, v in chosen.items() if not _MODEL_SETTINGS.match(f"{k}.")}
-        return {"recipe": self.recipe, **chosen, **flat}
+        settings = {"recipe": self.recipe, **chosen, **flat}
+        if self.predictions_file is None:
+            return settings
+        # Model and adapter are those of the run whose configuration was used.
+        return {k: v for k, v in settings.items() if _SCORING_SETTINGS.match(k)}
 
     def is_comparable(self, other: "RunPart") -> bool:
         """Return whether both are evaluations of the same part of the same data."""
@@ -165,7 +166,24 @@ def differing_settings(run_parts: Sequence[RunPart]) -> dict[str, list[Any]]:
 
 
 def run_labels(run_parts: Sequence[RunPart]) -> list[str]:
-    """Return a unique label for each run part: the settings that differ, else its folder."""
+    """Return a unique label for each run part: the settings that differ, else its folder.
+
+    The label of scored predictions is the name of their file.
+    """
+    trained = iter(_labels_by_settings([e for e in run_parts if e.predictions_file is None]))
+    labels = [
+        next(trained) if e.predictions_file is None else Path(e.predictions_file).stem
+        for e in run_parts
+    ]
+    count = Counter(labels)
+    folders = shorten_to_differences([str(entry.run.path.resolve()) for entry in run_parts])
+    return [
+        label if count[label] == 1 else f"{label} ({folder})"
+        for label, folder in zip(labels, folders, strict=True)
+    ]
+
+
+def _labels_by_settings(run_parts: Sequence[RunPart]) -> list[str]:
     words: list[list[str]] = [[] for _ in run_parts]
     settings = differing_settings(run_parts)
     chosen = {group for group in settings if "." not in group}
@@ -179,18 +197,10 @@ def run_labels(run_parts: Sequence[RunPart]) -> list[str]:
         for words_of_entry, entry, text in zip(words, run_parts, texts, strict=True):
             if key in entry.settings and (word := _label_part(key, text)):
                 words_of_entry.append(word)
-    labels = [
+    return [
         ", ".join(parts[:_MAX_LABEL_PARTS]) + (", …" if len(parts) > _MAX_LABEL_PARTS else "")
         or entry.run.path.resolve().name
-        if entry.predictions_file is None
-        else Path(entry.predictions_file).stem
         for parts, entry in zip(words, run_parts, strict=True)
-    ]
-    count = Counter(labels)
-    folders = shorten_to_differences([str(entry.run.path.resolve()) for entry in run_parts])
-    return [
-        label if count[label] == 1 else f"{label} ({folder})"
-        for label, folder in zip(labels, folders, strict=True)
     ]
 
 

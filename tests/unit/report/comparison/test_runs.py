@@ -25,6 +25,20 @@ def test_runs_are_labeled_by_their_differences(tmp_path: Path) -> None:
     assert labels(tmp_path, *ranks) == ["adapter rank 8", "adapter rank 16"]
 
 
+def test_predictions_are_labeled_by_their_file_and_have_no_model(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / name, WEAK_ANSWERS, recipe=recipe)
+        for name, recipe in (("own", "finetune"), ("yolo", "evaluate"), ("more", "evaluate"))
+    ]
+    for run, file in ((runs[1], "results/yolo.json"), (runs[2], "elsewhere/yolo.json")):
+        text = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(f"{text}predictions: {file}\n")
+    parts = [RunPart(read_run_folder(run), "ocr") for run in runs]
+    assert run_labels(parts[:2]) == ["own", "yolo"]
+    assert run_labels(parts) == ["own", "yolo (yolo)", "yolo (more)"]
+    assert {key.partition(".")[0] for key in parts[1].settings} == {"data", "task", "evaluation"}
+
+
 def test_evaluated_adapters_are_labeled_by_their_folders(tmp_path: Path) -> None:
     adapters = [
         {"recipe": "evaluate", "adapter": path, "rank": rank}

@@ -1,5 +1,6 @@
 """Warnings about differences between runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ def test_a_difference_is_a_warning(changed: dict[str, Any], expected: str, tmp_p
     ]
     (warning,) = compare_runs([str(run) for run in runs]).warnings
     assert expected in warning
+
+
+def test_examples_without_a_prediction_are_a_warning(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "a", WEAK_ANSWERS),
+        write_run(tmp_path / "b", STRONG_ANSWERS, rank=16),
+    ]
+    file = runs[1] / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"missing": {"ocr": 3}}))
+    assert compare_runs([str(run) for run in runs]).warnings == [
+        "adapter rank 16: 3 of 12 examples have no prediction and are scored as empty"
+    ]
 
 
 def test_different_settings_are_no_warning(tmp_path: Path) -> None:
