@@ -65,7 +65,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name in ("photos", "scans"):
         shutil.copytree(folder / "boats/images", folder / name)
-    write_other_models(folder)
     for file in [*annotations.glob("*_validation.json"), folder / "invoices/validation.jsonl"]:
         file.unlink()  # the README takes a share of train instead
     return folder
@@ -82,18 +81,18 @@ def write_captions(folder: Path, images: Path) -> None:
 
 
 def write_other_models(folder: Path) -> None:
-    """Write predictions of a detector and of another vision-language model for the test data."""
-    images = sorted((folder / "boats/images").glob("**/test-*.png"))
-    assert images
-    boats = [
-        {"image": image.name, "category": "boat", "bbox": [1, 2, 30, 40], "score": 0.5}
-        for image in images
+    """Write predictions of a detector and of another model for the examples of two runs."""
+    boats, invoices = (
+        [json.loads(line) for line in (folder / f"outputs/{run}/predictions.jsonl").open()]
+        for run in ("boats", "invoices")
+    )
+    objects = [
+        {"image": Path(example["images"][0]).name, "category": "boat", "bbox": [1, 2, 30, 40]}
+        for example in boats
     ]
-    (folder / "yolo.json").write_text(json.dumps(boats))
-    rows = (folder / "invoices/test.jsonl").read_text().splitlines()
-    answers = [{"id": f"test-{number}", "text": "2"} for number in range(len(rows))]
-    lines = "".join(json.dumps(answer) + "\n" for answer in answers)
-    (folder / "qwen.jsonl").write_text(lines)
+    (folder / "yolo.json").write_text(json.dumps(objects))
+    answers = [json.dumps({"id": example["id"], "text": "2"}) for example in invoices]
+    (folder / "qwen.jsonl").write_text("\n".join(answers))
 
 
 class InThisProcess:
@@ -121,6 +120,8 @@ def test_the_steps_of_all_pages_run_in_order(
     )
     failed = {}
     for step in steps():
+        if step.startswith("palitune compare outputs/boats"):
+            write_other_models(home)
         if step.startswith("import "):
             exec(compile(step, "a page", "exec"), {})
         elif program.run(arguments_of(step, tiny("paligemma2"))) != 0:
