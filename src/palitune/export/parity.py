@@ -23,6 +23,8 @@ from palitune.models.devices import resolve_device
 from palitune.models.paligemma import normalize_pixels
 from palitune.records import Example
 
+_FULL_RANK = "export against base + adapter of full rank"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogitDistance:
@@ -79,13 +81,18 @@ class ParityReport:
             )
         if self.full_rank:
             lines.append(
-                f"export against base + adapter of full rank: {_format_distance(self.full_rank)}, "
+                f"{_FULL_RANK}: {_format_distance(self.full_rank)}, "
                 f"{self.full_rank.same_answers:.1%} of the answers"
             )
         if self.prompts:
             identical = len(self.prompts) - len(self.differing_answers())
             lines.append(f"{identical} of {len(self.prompts)} answers identical")
         return lines
+
+    @property
+    def differs_from_full_rank(self) -> bool:
+        """Whether the rank reduction changes an answer."""
+        return self.full_rank is not None and self.full_rank.same_answers < 1
 
     def differing_answers(self) -> list[str]:
         """Return a line for each prompt whose generations differ."""
@@ -200,7 +207,8 @@ def report_parity(parity: ParityReport, folder: Path) -> None:
     assert_parity(parity, folder)
     *lines, answers = parity.summary_lines()
     for line in lines:
-        print_line(line, "✓", "green")
+        is_lossy = line.startswith(_FULL_RANK) and parity.differs_from_full_rank
+        print_line(line, *(("·", "yellow") if is_lossy else ("✓", "green")))
     differing = parity.differing_answers()
     print_line(answers, *(("·", "yellow") if differing else ("✓", "green")))
     for line in differing:

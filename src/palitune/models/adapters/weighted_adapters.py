@@ -18,7 +18,11 @@ from palitune.models.devices import full_float32_precision
 
 
 def combine_adapters(peft_model: Network, combination: AdapterCombination) -> Network:
-    """Load the adapters after the first, which `peft_model` has, and return their combination."""
+    """Load the adapters after the first, which `peft_model` has, and return their combination.
+
+    Raises ModelError if an adapter is none of LoRA, of another base, or of a rank that the rule
+    does not combine.
+    """
     if combination.is_one_unchanged:
         return peft_model
     if not isinstance(peft_model, PeftModel):
@@ -26,17 +30,9 @@ def combine_adapters(peft_model: Network, combination: AdapterCombination) -> Ne
             f"{combination.paths[0]} is not a LoRA adapter; only LoRA adapters can be combined, or "
             "reduced in rank."
         )
-    names = ["default", *(f"adapter_{n}" for n in range(1, len(combination.paths)))]
-    for name, path in zip(names[1:], combination.paths[1:], strict=True):
-        try:
-            load_additional_adapter(
-                peft_model, path, name, allow_base_mismatch=combination.allow_base_mismatch
-            )
-        except ModelError as error:
-            text = str(error)
-            raise ModelError(text if path in text else f"{path}: {text}") from error
+    names = _load_others(peft_model, combination)
     updates = _module_updates(peft_model, names)
-    rank = _checked_rank(peft_model, names, updates, combination)
+    rank = _result_rank(updates, combination)
     weights = combination.weights or [1.0] * len(names)
     with _reproducible(combination.seed):
         reduced = {
@@ -51,16 +47,35 @@ def combine_adapters(peft_model: Network, combination: AdapterCombination) -> Ne
             for module, by_adapter in updates.items()
         }
     _check_result(reduced, updates, combination)
-    combined = replace_lora(
-        peft_model, {module: (one.update.a, one.update.b) for module, one in reduced.items()}
-    )
-    total = sum(one.total for one in reduced.values())
+    factors = {module: (one.update.a, one.update.b) for module, one in reduced.items()}
+    combined = replace_lora(peft_model, factors)
     if combination.reduces_rank:
-        kept = sum(one.kept for one in reduced.values()) / total if total else 1.0
+        total = sum(one.total for one in reduced.values())
+        kept = sum(one.kept for one in reduced.values())
         combined.rank_reduction = RankReduction(
-            rank=combined.peft_config["default"].r, kept_update=kept
+            rank=combined.peft_config["default"].r, kept_update=kept / total if total else 1.0
         )
     return combined.eval()
+
+
+def _load_others(peft_model: Network, combination: AdapterCombination) -> list[str]:
+    """Load the adapters after the first, and return the names of all in the network."""
+    names = ["default", *(f"adapter_{n}" for n in range(1, len(combination.paths)))]
+    for name, path in zip(names, combination.paths, strict=True):
+        try:
+            if name != "default":
+                load_additional_adapter(
+                    peft_model, path, name, allow_base_mismatch=combination.allow_base_mismatch
+                )
+        except ModelError as error:
+            text = str(error)
+            raise ModelError(text if path in text else f"{path}: {text}") from error
+        if peft_model.peft_config[name].use_dora:
+            raise ModelError(
+                f"{path} is a DoRA adapter, whose magnitudes cannot be combined or reduced in rank."
+                " Set adapters to LoRA adapters without DoRA."
+            )
+    return names
 
 
 def _module_updates(peft_model: Network, names: list[str]) -> dict[str, dict[int, LoraUpdate]]:
@@ -80,34 +95,17 @@ def _module_updates(peft_model: Network, names: list[str]) -> dict[str, dict[int
     }
 
 
-def _checked_rank(
-    peft_model: Network,
-    names: list[str],
-    updates: dict[str, dict[int, LoraUpdate]],
-    combination: AdapterCombination,
+def _result_rank(
+    updates: dict[str, dict[int, LoraUpdate]], combination: AdapterCombination
 ) -> int | None:
-    """Return the rank of the result. Raises ModelError if the adapters do not allow it."""
+    """Return the rank to reduce to, if any. Raises ModelError if the adapters do not allow it."""
     rule = combination.combination_type
-    for name, path in zip(names, combination.paths, strict=True):
-        if peft_model.peft_config[name].use_dora:
-            raise ModelError(
-                f"{path} is a DoRA adapter, whose magnitudes cannot be combined or reduced in rank."
-                " Set adapters to LoRA adapters without DoRA."
-            )
     ranks = [
         max(by_adapter[number].rank for by_adapter in updates.values() if number in by_adapter)
-        for number in range(len(names))
+        for number in range(len(combination.paths))
     ]
-    for by_adapter in updates.values():
-        if rule.needs_equal_ranks and len({update.rank for update in by_adapter.values()}) > 1:
-            found = ", ".join(
-                f"{path}: {rank}" for path, rank in zip(combination.paths, ranks, strict=True)
-            )
-            other = "cat" if rule is CombinationType.linear else f"{rule.value}_svd"
-            raise ModelError(
-                f"combination_type={rule.value} requires adapters of one rank, got {found}. Set "
-                f"combination_type={other}."
-            )
+    if rule.needs_equal_ranks:
+        _check_equal_ranks(updates, ranks, combination)
     if rule.prunes and rule.is_svd:
         limit = max(max(u.a.shape[1], len(u.b)) for u in _all_updates(updates))
     else:
@@ -118,6 +116,23 @@ def _checked_rank(
             "Remove rank, or set a smaller one."
         )
     return combination.rank or (max(ranks) if rule.is_svd else None)
+
+
+def _check_equal_ranks(
+    updates: dict[str, dict[int, LoraUpdate]], ranks: list[int], combination: AdapterCombination
+) -> None:
+    """Raise ModelError if the updates of a layer differ in rank."""
+    if all(len({update.rank for update in layer.values()}) == 1 for layer in updates.values()):
+        return
+    rule = combination.combination_type
+    found = ", ".join(
+        f"{path}: {rank}" for path, rank in zip(combination.paths, ranks, strict=True)
+    )
+    other = "cat" if rule is CombinationType.linear else f"{rule.value}_svd"
+    raise ModelError(
+        f"combination_type={rule.value} requires adapters of one rank, got {found}. Set "
+        f"combination_type={other}."
+    )
 
 
 def _check_result(
