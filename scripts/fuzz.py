@@ -289,6 +289,37 @@ def fuzz_predictions(rng: random.Random, folder: Path) -> None:
         prediction_from_json(changed, (40, 30))
 
 
+def fuzz_other_models(rng: random.Random, folder: Path) -> None:
+    """Read results of another detector, as a list or as lines."""
+    from palitune.evaluation.config import EvaluationConfig
+    from palitune.evaluation.prediction_files import load_predictions, predicted_datasets
+
+    if not _DATASETS:
+        from palitune.data.dataset import load_split
+        from palitune.data.sources.embedded import Handwriting
+        from palitune.tasks.detection import Detection
+
+        _DATASETS.extend(load_split(Handwriting(max_samples=5), Detection(), "test"))
+    mask = {"size": [112, 112], "counts": [12000, 544]}
+    entry = {"image": "test-0001.png", "category": "1", "bbox": [1, 2, 3, 4], "score": 0.5}
+    entries = [entry, {**entry, "image_id": "test-0001"}]
+    if rng.random() < 0.7:
+        entries[1] = set_random_field(entries[1], rng)
+    entries.append({**entry, "segmentation": mask})
+    if rng.random() < 0.7:
+        entries[2] = set_random_field(entries[2], rng)
+    text = json.dumps(entries, indent=rng.choice([None, 1]))
+    if rng.random() < 0.3:
+        text = "\n".join(map(json.dumps, entries))
+    content = text.encode("utf-8", "replace")
+    (folder / "yolo.json").write_bytes(mutate(content, rng) if rng.random() < 0.5 else content)
+    datasets = predicted_datasets(folder / "yolo.json", _DATASETS)
+    load_predictions(folder / "yolo.json", datasets, EvaluationConfig(max_samples=4))
+
+
+_DATASETS: list[Any] = []
+
+
 CASES: dict[str, Case] = {
     name.removeprefix("fuzz_"): function
     for name, function in list(globals().items())
