@@ -165,6 +165,8 @@ def substituted(arguments: list[str], tiny: Path) -> list[str]:
         arguments += [*SHORT, *FEW]
     elif arguments and arguments[0] in ("evaluate", "check", "inspect", "predict"):
         arguments += FEW
+    elif arguments and arguments[0] == "export":
+        arguments += ["samples=1"]
     elif arguments and arguments[0] == "plan":
         arguments += ["released=false"]
     return arguments

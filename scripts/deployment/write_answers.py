@@ -1,4 +1,7 @@
-"""Write an export of each family and Palitune's answers to prompts about pages of digits."""
+"""Write an export of each family, with its base and adapter, and Palitune's answers to prompts.
+
+The prompts are about pages of digits.
+"""
 
 import json
 import sys
@@ -10,6 +13,7 @@ from tiny_paligemma2 import build
 from palitune.data.collator import Collator
 from palitune.data.sources.embedded import EMBEDDED_FOLDER
 from palitune.export.export_model import export_merged
+from palitune.models.adapters.checkpoint import save_adapter
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Dtype, Local, ModelConfig, Tiny
 from palitune.models.generation.generate import generate
@@ -32,16 +36,13 @@ def main(folder: Path) -> None:
             for weight in network.parameters():
                 if weight.requires_grad:
                     weight.add_(0.02 * torch.randn_like(weight))
-        export_merged(
-            network,
-            load_processor(model),
-            model,
-            folder / name,
-            dtype=Dtype.fp32,
-            quantize=ExportQuantization.none,
-        )
+        save_adapter(network, folder / name / "adapter", model)
+        settings = {"dtype": Dtype.fp32, "quantize": ExportQuantization.none}
+        for part, each in (("merged", network), ("base", load(model))):
+            export_merged(each, load_processor(model), model, folder / name / part, **settings)
         exported = Local(
-            path=str(folder / name), final_logit_softcapping=model.final_logit_softcapping
+            path=str(folder / name / "merged"),
+            final_logit_softcapping=model.final_logit_softcapping,
         )
         lines = [json.dumps(line) + "\n" for line in answers(exported, PAGES[name])]
         (folder / name / "answers.jsonl").write_text("".join(lines))

@@ -9,10 +9,13 @@ import torch
 from peft import PeftModel
 
 from palitune.errors import ModelError
+from palitune.models.adapters.checkpoint import load_adapter
 from palitune.models.adapters.combination import AdapterCombination, CombinationType, MajoritySign
 from palitune.models.adapters.config import Full, Lora
 from palitune.models.adapters.merging import merge_adapter
-from palitune.models.config import Local
+from palitune.models.adapters.peft_layers import unload_lora
+from palitune.models.adapters.weighted_adapters import combine_adapters
+from palitune.models.config import Local, Network
 from palitune.models.loading import load, load_combined
 
 from support.tiny_models import build_tiny, save_perturbed_adapter
@@ -122,6 +125,11 @@ def three(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
+def base(tiny: Callable[[str], Path]) -> Network:
+    return load(Local(path=str(tiny("paligemma"))))
+
+
+@pytest.fixture(scope="module")
 def by_peft(tiny: Callable[[str], Path], three: list[str]) -> PeftModel:
     """PEFT's own model with the three adapters."""
     base = load(Local(path=str(tiny("paligemma"))))
@@ -134,15 +142,14 @@ def by_peft(tiny: Callable[[str], Path], three: list[str]) -> PeftModel:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["combination_type"].value)
 def test_every_rule_gives_the_updates_of_peft(
     rule: dict[str, Any],
-    model: Local,
+    base: Network,
     three: list[str],
     by_peft: PeftModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weights = [0.5, -1.0, 2.0]
-    ours = load_combined(
-        model, AdapterCombination(paths=three, weights=weights, seed=7, **rule), quantized=False
-    )
+    combination = AdapterCombination(paths=three, weights=weights, seed=7, **rule)
+    ours = combine_adapters(load_adapter(base, three[0]), combination)
     # PEFT draws the initial weights of the new adapter before it draws what DARE drops.
     monkeypatch.setattr("peft.tuners.lora.model._freeze_adapter", lambda *_: torch.manual_seed(7))
     by_peft.add_weighted_adapter(
@@ -164,6 +171,7 @@ def test_every_rule_gives_the_updates_of_peft(
             rtol=2e-5,
         )
     by_peft.delete_adapter("combined")
+    unload_lora(ours)
 
 
 def test_rslora_adapters_are_summed_with_their_own_scale(model: Local, tmp_path: Path) -> None:
