@@ -395,7 +395,7 @@ class Client:
         head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         garbage = rng.choice(
             [
-                rng.randbytes(300),
+                rng.randbytes(300) + b"\r\n\r\n",
                 b"GET / HTTP/9.9\r\n\r\n",
                 head + b"Content-Length: 99999999999999\r\n\r\n{",
                 head + b"Content-Length: -1\r\n\r\n{",
