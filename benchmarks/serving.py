@@ -60,6 +60,7 @@ PROMPTS = (
 )
 BOXES_PROMPT = PROMPTS[2]
 BATCH = "evaluation.batch_size=16"
+SERVE = ["serve", "model=tiny", "port=0", "max_seconds=600", BATCH]
 WITHOUT_JOINING = """
 import sys
 from palitune.serving.batching import Batcher
@@ -211,7 +212,7 @@ def server(folder: Path, *, joins: bool = True) -> Iterator[Server]:
     """Start a server on a free port, and end it with SIGTERM."""
     program = palitune() if joins else [sys.executable, "-c", WITHOUT_JOINING]
     process = subprocess.Popen(
-        [*program, "serve", "model=tiny", "port=0", BATCH, f"output_dir={folder / 'serve'}"],
+        [*program, *SERVE, f"output_dir={folder / 'serve'}"],
         cwd=folder, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

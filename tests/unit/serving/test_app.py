@@ -273,6 +273,7 @@ def test_a_stream_whose_reader_stops_frees_its_place(service: Service) -> None:
         (b'{"image": "x", "prompt": "ocr"}', 400),
         (b'{"image": "https://169.254.169.254/x", "prompt": "ocr"}', 400),
         (b'{"image": "file:///etc/passwd", "prompt": "ocr"}', 400),
+        (b'{"image": "https://[]/a.png", "prompt": "ocr"}', 400),
         (b'{"prompt": "ocr"}', 400),
         (b'{"prompt": "ocr", "other": 1}', 422),
         (b'{"prompt": "\\ud800"}', 422),
