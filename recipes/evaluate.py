@@ -11,14 +11,9 @@ from palitune.config.to_yaml import to_yaml
 def evaluate(run: Evaluate) -> None:
     from palitune.data.dataset import load_split
     from palitune.distributed.collectives import is_main_process
-    from palitune.evaluation import partial_predictions
-    from palitune.evaluation.endpoint import compare_with_run, predict_with_endpoint
-    from palitune.evaluation.evaluate import generate_predictions
     from palitune.evaluation.prediction_files import load_predictions
     from palitune.evaluation.scoring import score_predictions
     from palitune.evaluation.submissions import check_submission, write_submission
-    from palitune.models.adapters.switching import AdapterSwitcher
-    from palitune.models.loading import describe_network, load_processor
     from palitune.report import run_writer
 
     datasets = load_split(run.data, run.task, run.evaluation.split, allow_missing_references=True)
@@ -26,6 +21,8 @@ def evaluate(run: Evaluate) -> None:
 
     runs, predictions = run.per_adapter(), []
     if run.endpoint is not None and run.endpoint_model is not None:
+        from palitune.evaluation.endpoint import compare_with_run, predict_with_endpoint
+
         run_writer.create_run_folder(run.output_dir, to_yaml(run), test=datasets)
         predictions.append(
             predict_with_endpoint(run.endpoint, run.endpoint_model, datasets, run.evaluation)
@@ -33,7 +30,12 @@ def evaluate(run: Evaluate) -> None:
     elif run.predictions is not None:
         predictions.append(load_predictions(run.predictions, datasets, run.evaluation))
         run_writer.create_run_folder(run.output_dir, to_yaml(run), test=datasets)
-    else:
+    else:  # imports that take seconds
+        from palitune.evaluation import partial_predictions
+        from palitune.evaluation.evaluate import generate_predictions
+        from palitune.models.adapters.switching import AdapterSwitcher
+        from palitune.models.loading import describe_network, load_processor
+
         processor = load_processor(run.model)
         switcher = AdapterSwitcher(run.model, [each.adapter for each in runs])
         for each in runs:

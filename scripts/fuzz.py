@@ -19,10 +19,13 @@ import sys
 import tarfile
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 CASE_SECONDS = 20
@@ -320,6 +323,22 @@ def fuzz_other_models(rng: random.Random, folder: Path) -> None:
 _DATASETS: list[Any] = []
 
 
+def fuzz_http(rng: random.Random, folder: Path) -> None:
+    """Send ten requests to the server at the same time; a few are valid and must be answered."""
+    application = _application()
+    maker = application.requests.RequestMaker(rng, mutate, set_random_field, random_text)
+    requests = [
+        maker.valid() if rng.random() < 0.2 else maker.damaged()
+        for _ in range(application.requests.REQUESTS_PER_CASE)
+    ]
+    try:
+        answers = application.served.answer(requests)
+        for request, answer in zip(requests, answers, strict=True):
+            application.requests.check(request, answer)
+    except ValueError as error:  # a sentence elsewhere, here a fault of the server
+        raise AssertionError(f"{type(error).__name__}: {error}") from error
+
+
 CASES: dict[str, Case] = {
     name.removeprefix("fuzz_"): function
     for name, function in list(globals().items())
@@ -339,6 +358,17 @@ def _configuration() -> str:
 
 
 _CONFIGURATION: list[str] = []
+
+
+@cache
+def _application() -> SimpleNamespace:
+    """Return the module of HTTP requests and the application that they are sent to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sys.path.insert(0, str(Path(__file__).parent))
+        import fuzz_requests
+
+    return SimpleNamespace(requests=fuzz_requests, served=fuzz_requests.Application())
 
 
 def read(source: Any) -> None:

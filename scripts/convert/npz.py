@@ -29,6 +29,8 @@ from transformers import (
     PaliGemmaProcessor,
 )
 
+from palitune.codec.npz import read_npz as read_arrays
+
 VISION = "img/Transformer/encoderblock"
 ATTENTION = f"{VISION}/MultiHeadDotProductAttention_0"
 LAYERS = "llm/layers"
@@ -103,8 +105,7 @@ class ConversionRule:
 def read_npz(file: Path) -> dict[str, Tensor]:
     """Read the arrays by name, without the prefix that some checkpoints have; never a pickle."""
     try:
-        with np.load(file, allow_pickle=False) as saved:
-            return {name.removeprefix("params/"): _tensor(saved[name]) for name in saved.files}
+        return {name.removeprefix("params/"): _tensor(array) for name, array in read_arrays(file)}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ConversionError(f"it is no .npz of plain arrays ({error})") from error
 

@@ -46,6 +46,11 @@ from palitune.sweeps.launch_sweep import launch_sweep
 from palitune.sweeps.sweep import SweepRequest
 
 _DISK_FULL_ERRNOS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+_MACHINE_ERRNOS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
+    errno.ELOOP, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETXTBSY,
+)  # fmt: skip
+"""Errors of files whose cause is the machine or the user's folders, not the program."""
 
 RecipeLoader = Callable[[], Callable[[Any], None]]
 
@@ -158,11 +163,22 @@ def run_recipe(load_recipe: RecipeLoader, run: RecipeConfig) -> int:
             if message := describe_killed_worker(error):
                 print_error("; ".join(filter(None, [message, _resume(run)])))
                 return FAILED
-            if not isinstance(error, OSError) or error.errno not in _DISK_FULL_ERRNOS:
+            if not (message := _describe_file_error(error)):
                 raise
-            print_error("; ".join(filter(None, [f"{error}: free some disk space", _resume(run)])))
+            print_error("; ".join(filter(None, [message, _resume(run)])))
             return FAILED
     return 0
+
+
+def _describe_file_error(error: Exception) -> str | None:
+    """Return a sentence about a file that the machine cannot read or write, else None."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _DISK_FULL_ERRNOS:
+        return f"{error}: free some disk space"
+    if error.errno in _MACHINE_ERRNOS:
+        return f"{error.filename} cannot be read or written ({error.strerror})"
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palitune.codec import boxes
+from palitune.codec.npz import read_npz
 from palitune.codec.tokens import CODES_PER_MASK, NUM_CODES
 from palitune.errors import DataError
 from palitune.records import Box, Instance, Mask, Size
@@ -259,14 +260,12 @@ def _load_cached(file: Path, mtime_ns: int) -> MaskCodec:
 
 
 def _read_tensors(file: Path) -> dict[str, Any]:
-    import numpy as np
     import torch
     from safetensors.torch import load_file
 
     if file.suffix != ".npz":
         return dict(load_file(file))
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    return {name: torch.from_numpy(array) for name, array in read_npz(file)}
 
 
 def _pixel_span(low: float, high: float, length: int) -> tuple[int, int]:

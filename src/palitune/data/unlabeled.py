@@ -1,7 +1,9 @@
 """Images without annotations and their prompts, for predictions."""
 
 import glob
+import itertools
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +156,15 @@ def _build_example(name: str, images: Sequence[str], prompt: TaskPrompt) -> Exam
 def _expand_path(pattern: str) -> list[Path]:
     """Return an existing path, or the sorted images and folders that match a pattern."""
     path = Path(pattern).expanduser()
-    if path.exists():
-        return [path]
+    try:
+        if path.exists():
+            return [path]
+    except OSError as error:  # e.g. a name of more than 255 characters
+        raise DataError(f"images: {pattern} cannot be read ({error.strerror}).") from error
+    if "**" in path.parts:  # a link to a folder above it would be followed many times
+        root = Path(*itertools.takewhile(lambda part: part != "**", path.parts))
+        for folder in filter(os.path.isdir, glob.glob(str(root))):
+            deque(walk_files(Path(folder)), 0)  # raises DataError
     paths = [Path(match) for match in glob.glob(str(path), recursive=True)]
     matches = sorted(match for match in paths if match.is_dir() or is_image(match))
     if not matches:

@@ -113,12 +113,15 @@ def next_free(folder: Path) -> Path:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Create a folder and lock it for this process; remove it again if it stays empty.
 
-    Raises ConfigError if another process has locked it.
+    Raises ConfigError if another process has locked it, or it cannot be written.
     """
     created = _missing_parents(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK_FILE
-    descriptor = _open_locked(file, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _open_locked(file, folder)
+    except OSError as error:
+        raise _cannot_create(folder, error) from error
     try:
         yield
     finally:
@@ -156,13 +159,22 @@ def _missing_parents(folder: Path) -> list[Path]:
 
 
 def _check_writable(folder: Path) -> None:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        raise _cannot_create(folder, error) from error
     if not existing.is_dir():
         raise ConfigError(f"output_dir {folder}: {existing} is a file. Set another output_dir.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(
             f"output_dir {folder}: {existing} is not writable. Set another output_dir."
         )
+
+
+def _cannot_create(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"output_dir {folder} cannot be written ({error.strerror}). Set another output_dir."
+    )
 
 
 def _is_interrupted_evaluation(folder: Path, results: list[str]) -> bool:

@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartParser
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from palitune import __version__
 from palitune.data.images.io import EncodedImage
@@ -27,7 +28,7 @@ from palitune.serving.collected import KeptAnswers, build_dataset
 from palitune.serving.config import ServerConfig, is_loopback
 from palitune.serving.engine import Engine
 from palitune.serving.fetching import fetch_image
-from palitune.serving.http_guard import HttpGuard, describe_error, error_response
+from palitune.serving.http_guard import CLIENT_GONE, HttpGuard, describe_error, error_response
 from palitune.serving.playground import sample_images
 from palitune.serving.requests import (
     PredictBody,
@@ -148,7 +149,7 @@ async def while_connected(request: Request, working: Awaitable[T]) -> T:
     try:
         while not (await asyncio.wait({task}, timeout=CLIENT_POLL_SECONDS))[0]:
             if await request.is_disconnected():
-                raise HTTPException(499, "the client has gone.")
+                raise HTTPException(CLIENT_GONE, "the client has gone.")
         return task.result()
     finally:
         task.cancel()
@@ -322,9 +323,10 @@ def _adapter_folder(settings: ServerConfig, name: str) -> Path:
     root = Path(settings.adapter_root).resolve()
     try:
         folder = (root / name).resolve()
-    except ValueError:  # a null character
-        folder = Path("/")
-    if not folder.is_relative_to(root) or not folder.is_dir():
+        is_valid = folder.is_relative_to(root) and folder.is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, a circle of links
+        is_valid = False
+    if not is_valid:
         raise HTTPException(404, f"folder must be below adapter_root, got {name[:80]!r}.")
     return folder
 
@@ -349,6 +351,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     @app.exception_handler(ModelError)
     @app.exception_handler(StarletteHTTPException)
+    @app.exception_handler(ClientDisconnect)  # Exception's handler would let it pass on
     @app.exception_handler(Exception)
     async def refuse(request: Request, error: Exception) -> Response:
         return error_response(*describe_error(error))
@@ -364,4 +367,4 @@ def _add_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, ValidationError | RequestValidationError)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return error_response(422, f"{place or 'body'}: {first['msg']}"[:300])
+        return error_response(422, f"{place or 'body'}: {first['msg']}")

@@ -22,7 +22,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def fetch_image(url: str, settings: ServerConfig) -> bytes:
     """Fetch an image. Raises DataError if its host is not allowed, or it is too large."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        raise DataError("the image URL is malformed. Send a data URI.") from None
     if parts.scheme != "https" or parts.hostname not in settings.image_hosts or parts.username:
         allowed = ", ".join(settings.image_hosts) or "none"
         raise DataError(

@@ -5,14 +5,18 @@ import secrets
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from palitune.errors import DataError, ModelError
+from palitune.errors import DataError, ModelError, one_line, shorten
 
 _logger = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/", "/docs", "/health")
 """Paths without a key: pages, which ask for it or say so, and the probe of a load balancer."""
+MAX_MESSAGE_CHARACTERS = 500
+CLIENT_GONE = 499
+"""Status in the metrics of a request whose client has gone, as nginx counts it."""
 
 
 def error_response(
@@ -23,7 +27,8 @@ def error_response(
 
 
 def error_content(status: int, message: str) -> dict[str, Any]:
-    """Return the body of an error in OpenAI's format."""
+    """Return the body of an error in OpenAI's format; its message is one line of bounded length."""
+    message = shorten(one_line(message), MAX_MESSAGE_CHARACTERS)
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {"error": {"message": message, "type": kind, "code": status}}
 
@@ -34,6 +39,8 @@ def describe_error(error: Exception) -> tuple[int, str]:
         return error.status_code, str(error.detail)
     if isinstance(error, DataError | ModelError):
         return 400, str(error)
+    if isinstance(error, ClientDisconnect):
+        return CLIENT_GONE, "the client has gone."
     _logger.error("a request failed", exc_info=error)
     return 500, "internal error; the server's log has the details."
 

@@ -50,7 +50,7 @@ class Vqa(TextTask):
 
     def _build_example(self, row: Row, suffixes: tuple[str, ...], reference: Reference) -> Example:
         example = super()._build_example(row, suffixes, reference)
-        return dataclasses.replace(example, choices=row.choices or ())
+        return dataclasses.replace(example, choices=row.choices) if row.choices else example
 
     def choice_suffixes(self, example: Example) -> tuple[str, ...]:
         choices = tuple(choice.strip() for choice in example.choices)

@@ -140,6 +140,18 @@ def test_a_full_disk_is_an_error_of_one_sentence(
     )
 
 
+def test_a_file_that_the_machine_refuses_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def recipe(run: ModelRecipeConfig) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "out/report.html")
+
+    assert launch_finetune(recipe, *QUICKSTART) == 1
+    assert capsys.readouterr().err == (
+        "palitune: out/report.html cannot be read or written (Read-only file system)\n"
+    )
+
+
 def test_out_of_memory_is_one_sentence_with_settings_that_fit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

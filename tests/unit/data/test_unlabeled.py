@@ -115,3 +115,16 @@ def test_a_detection_prompt_has_one_image_only(photos: Path) -> None:
         DataError, match="2 images, but task detection writes boxes, which refer to"
     ):
         build_prompts(images, boats, max_samples=None, skip_unreadable=False, multi_image=True)
+
+
+def test_a_pattern_that_would_follow_links_for_ever_is_one_sentence(photos: Path) -> None:
+    for name in ("up", "deep/up"):
+        (photos / name).symlink_to(photos)
+    for pattern in ("**/*.png", "*/**/*.png"):
+        with pytest.raises(DataError, match=r"up is a link to a folder above it\. Remove"):
+            names(photos / pattern)
+
+
+def test_a_name_that_is_too_long_is_one_sentence() -> None:
+    with pytest.raises(DataError, match=r"images: a+ cannot be read \(File name too long\)\.$"):
+        names("a" * 300)

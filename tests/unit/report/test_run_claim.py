@@ -92,3 +92,11 @@ def test_an_evaluation_goes_on_only_if_its_predictions_are_partial(
     else:
         with pytest.raises(ConfigError, match="already holds a run of evaluate"):
             check_free(tmp_path, recipe="evaluate", resumes=False)
+
+
+@pytest.mark.parametrize("folder", ["/proc/run", "/proc/self/run", "a" * 300, "/dev/null/run"])
+def test_a_folder_that_cannot_be_created_is_one_sentence(folder: str) -> None:
+    run = default_run(Path(folder))
+    message = r"output_dir .*\. Set another output_dir\.$"
+    with pytest.raises(ConfigError, match=message), ExitStack() as stack:
+        claim_output(run, stack)

@@ -2,11 +2,13 @@
 
 import hashlib
 import shutil
+import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from palitune.errors import DataError
 from palitune.paths import write_atomically
 
 _CHECKSUM_BYTES = 4
@@ -45,8 +47,18 @@ class FileCache:
             file.write(_checksum(content))
 
     def required_and_free(self, count: int) -> tuple[int, int]:
-        """Return the bytes that `count` entries take, and the free bytes on their disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Return the bytes that `count` entries take, and the free bytes on their disk.
+
+        Raises DataError if the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise DataError(
+                f"the cache folder {self.folder} cannot be written ({error.strerror}). Set another "
+                "folder."
+            ) from error
         return count * self.entry_size, shutil.disk_usage(self.folder).free
 
 

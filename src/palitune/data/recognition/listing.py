@@ -68,9 +68,13 @@ def _walk(root: Path, inside: str, depth: int) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link to itself
+            continue
+        if is_folder:
             folders.append(entry.name)
-        elif entry.is_file():  # a pipe would block its reader
+        elif is_file:  # a pipe would block its reader
             yield f"{inside}{entry.name}"
     for name in folders if depth else ():
         yield from _walk(root, f"{inside}{name}/", depth - 1)

@@ -10,12 +10,27 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", "
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the files under a folder sorted by name, without hidden ones."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from walk_files(Path(entry.path))
+    """Yield the files under a folder sorted by name, without hidden ones.
+
+    Raises DataError if a folder cannot be read, or a link leads to itself or to a folder above it.
+    """
+    return _walk(str(folder), ())
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Yield the files under a folder; `above` has device and inode of the folders above it."""
+    try:
+        status = os.stat(folder)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        names = [(entry, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}).") from error
+    here = status.st_dev, status.st_ino
+    if here in above:
+        raise DataError(f"{folder} is a link to a folder above it. Remove the link.")
+    for entry, is_folder in names:
+        if is_folder:
+            yield from _walk(entry.path, (*above, here))
         else:
             yield Path(entry.path)
 

@@ -46,7 +46,7 @@ def image_size(read_header: HeaderReader, path: str, location: str) -> Size:
 def _other_case_hint(path: str) -> str:
     """Return a sentence about a file that differs from a missing one only in case."""
     folder, name = os.path.split(path)
-    if os.path.exists(path) or not os.path.isdir(folder):
+    if os.path.lexists(path) or not os.path.isdir(folder):
         return ""
     names = (entry for entry in os.listdir(folder) if entry.casefold() == name.casefold())
     found = next(names, None)

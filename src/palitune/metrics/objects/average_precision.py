@@ -23,6 +23,7 @@ MAX_DETECTIONS = (1, 10, 100)
 
 UNMATCHED, MATCHED, IGNORED = 0, 1, 2
 StatusArray = npt.NDArray[np.int8]
+IntArray = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,16 @@ class CocoClassMatches:
 def class_stats(matches: CocoClassMatches, counts: ResampleCounts) -> dict[str, FloatArray]:
     """Return the numbers of one class, (test sets,) each, NaN for a set without objects of it."""
     weights = counts[:, matches.image]
+    with_objects = np.flatnonzero(matches.num_objects.any(axis=0))  # few images have the class
+    num_objects_by_area = matches.num_objects[:, with_objects] @ counts[:, with_objects].T
     ap = np.full((len(AREA_RANGES), len(IOU_THRESHOLDS), len(counts)), np.nan)
     recall = {}
-    for area in range(len(AREA_RANGES)):
-        num_objects = counts @ matches.num_objects[area]
+    for area, num_objects in enumerate(num_objects_by_area):
         for limit in MAX_DETECTIONS if area == 0 else MAX_DETECTIONS[-1:]:
             is_match = (matches.status[area] == MATCHED) & (matches.rank < limit)
             num_matches = (weights @ is_match.T.astype(float)).mean(axis=1)
             recall[area, limit] = ratio(num_matches, num_objects)
-        for threshold in range(len(IOU_THRESHOLDS)):
-            ap[area, threshold] = _average_precision(
-                weights, matches.status[area, threshold], num_objects
-            )
+        ap[area] = _average_precisions(weights.astype(np.int32), matches.status[area], num_objects)
     mean = ap.mean(axis=1)
     values = [mean[0], ap[0, 0], ap[0, 5], *mean[1:]]
     values += [recall[0, limit] for limit in MAX_DETECTIONS]
@@ -61,24 +60,68 @@ def class_stats(matches: CocoClassMatches, counts: ResampleCounts) -> dict[str, 
     return dict(zip(STAT_NAMES, values, strict=True))
 
 
+def _average_precisions(
+    weights: IntArray, statuses: StatusArray, num_objects: FloatArray
+) -> FloatArray:
+    """Return the mean of the precisions at 101 recalls: (thresholds, test sets).
+
+    Args:
+        weights: (test sets, detections) occurrences of each detection's image.
+        statuses: (thresholds, detections).
+        num_objects: (test sets,).
+    """
+    averages = np.zeros((len(statuses), len(weights)))
+    required = _required_matches(num_objects)
+    num_counted = {}  # without ignored detections it is the same at every threshold
+    for threshold, status in enumerate(statuses):
+        matched = np.flatnonzero(status == MATCHED)
+        if not matched.size:
+            continue
+        is_counted = status != IGNORED
+        key = is_counted.tobytes()
+        if key not in num_counted:
+            num_counted = {key: np.cumsum(weights * is_counted, axis=1, dtype=np.int32)}
+        averages[threshold] = _average_precision(
+            np.cumsum(weights[:, matched], axis=1, dtype=np.int32),
+            num_counted[key][:, matched],
+            required,
+        )
+    averages[:, num_objects == 0] = np.nan
+    return averages
+
+
 def _average_precision(
-    weights: ResampleCounts, status: npt.NDArray[np.int8], num_objects: FloatArray
+    num_correct: IntArray, num_counted: IntArray, required: IntArray
 ) -> FloatArray:
     """Return the mean of the precisions at 101 recalls for each test set, (test sets,).
 
     Only matched detections are evaluated, because precision falls between two of them.
+
+    Args:
+        num_correct: (test sets, matched detections) matches up to and with each one.
+        num_counted: The same for matches and false detections.
+        required: (test sets, recalls) matches that reach each recall.
     """
-    matched = np.flatnonzero(status == MATCHED)
-    if not matched.size:
-        return np.where(num_objects > 0, 0.0, np.nan)
-    num_correct = np.cumsum(weights[:, matched], axis=1)
-    num_counted = np.cumsum(weights * (status != IGNORED), axis=1)[:, matched]
-    precision = ratio(num_correct, num_counted)
-    np.nan_to_num(precision, copy=False)
+    num_sets, num_matched = num_correct.shape
+    precision = num_correct / np.maximum(num_counted, 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = ratio(num_correct, num_objects[:, None])
-    num_reached = np.searchsorted(RECALL_THRESHOLDS, recall, side="right")
-    steps = np.diff(num_reached, axis=1, prepend=0)
-    average = (envelope * steps).sum(axis=1) / len(RECALL_THRESHOLDS)
-    result: FloatArray = np.where(num_objects > 0, average, np.nan)
+    # One search in all test sets: each has a range of integers of its own.
+    limit = int(num_correct.max()) + 1
+    offsets = np.arange(num_sets, dtype=np.int64)[:, None] * (limit + 1)
+    wanted = np.minimum(required, limit) + offsets
+    places = np.searchsorted((num_correct + offsets).ravel(), wanted.ravel()).reshape(wanted.shape)
+    places -= np.arange(num_sets)[:, None] * num_matched
+    reached = places < num_matched
+    precisions = np.take_along_axis(envelope, np.where(reached, places, 0), axis=1)
+    average: FloatArray = (precisions * reached).sum(axis=1) / len(RECALL_THRESHOLDS)
+    return average
+
+
+def _required_matches(num_objects: FloatArray) -> IntArray:
+    """Return the fewest matches whose recall is at least each threshold: (test sets, recalls)."""
+    objects = np.maximum(num_objects, 1)[:, None]
+    required = np.ceil(RECALL_THRESHOLDS * objects)  # off by one where a product is rounded
+    required -= (required - 1) / objects >= RECALL_THRESHOLDS
+    required += required / objects < RECALL_THRESHOLDS
+    result: IntArray = np.maximum(required, 0).astype(np.int64)
     return result

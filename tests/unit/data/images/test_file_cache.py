@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from palitune.data.images.file_cache import FileCache, format_bytes
+from palitune.errors import DataError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 5000, np.uint8)
 
@@ -87,3 +88,9 @@ def test_the_required_space_is_that_of_all_entries(cache: FileCache) -> None:
 )
 def test_sizes_are_formatted_with_their_unit(size: float, text: str) -> None:
     assert format_bytes(size) == text
+
+
+@pytest.mark.parametrize("place", ["/proc/cache", "/dev/null/cache", "a" * 300])
+def test_a_folder_that_cannot_be_written_is_one_sentence(place: str) -> None:
+    with pytest.raises(DataError, match=r"cannot be written \(.*\)\. Set another folder\.$"):
+        FileCache(Path(place), 10).required_and_free(1)

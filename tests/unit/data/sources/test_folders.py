@@ -34,3 +34,31 @@ def test_two_images_that_differ_by_the_ending_only_are_refused(tmp_path: Path) -
         f"{tmp_path}/a.png: image names must differ in more than the extension, got a.jpg too. "
         "Rename one of them."
     )
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "message"),
+    [
+        ("b/up", "..", r"b/up is a link to a folder above it\. Remove"),
+        ("here", ".", r"here is a link to a folder above it\. Remove"),
+        ("itself", "itself", r"itself cannot be read \(Too many levels of symbolic links\)\.$"),
+    ],
+)
+def test_a_link_to_a_folder_above_is_one_sentence(
+    tmp_path: Path, link: str, target: str, message: str
+) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/1.png").touch()
+    (tmp_path / link).symlink_to(target)
+    with pytest.raises(DataError, match=message):
+        list(iterate_images(tmp_path))
+
+
+def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+    for name in ("data/1.png", "other/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).symlink_to("../other")
+    found = [file.relative_to(tmp_path / "data") for file in iterate_images(tmp_path / "data")]
+    assert [file.as_posix() for file in found] == ["1.png", "a/2.png", "b/2.png"]

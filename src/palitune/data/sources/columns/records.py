@@ -166,11 +166,12 @@ class RecordReader:
         values: dict[str, Any] = {
             column: faults.catch(parse, cells, column, location)
             for column, parse in _CELL_PARSERS.items()
+            if cells[column] is not None
         }
         row_id = faults.catch(self._id, cells["id"], number, location)
         attributes = faults.catch(self._attribute_values, record, location)
         images, size = faults.catch(self._image_paths_and_size, cells, location) or ((), None)
-        if size is not None:
+        if size is not None and cells["instances"] is not None:
             values["instances"] = faults.catch(
                 self.object_reader.instances, cells["instances"], size, location
             )
@@ -190,6 +191,8 @@ class RecordReader:
         )
 
     def _attribute_values(self, record: dict[str, Any], location: str) -> dict[str, str]:
+        if not self.attributes:
+            return {}
         values = collect(lambda name: _attribute_value(record, name, location), self.attributes)
         return dict(zip(self.attributes, values, strict=True))
 
