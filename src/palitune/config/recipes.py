@@ -233,6 +233,13 @@ class Inspect(DataRecipeConfig):
     """End with exit code 1 if a row is bad, for use in scripts."""
     codec_samples: Annotated[int, Ge(0)] = 300
     """Images of each component and split whose masks are encoded as tokens and decoded."""
+    predictions: str | None = None
+    """Run folder whose predicted boxes or masks are compared with the reference, to list suspected
+    label errors; null: the folder of `--run`, if there is one with predictions."""
+    suspects: Annotated[int, Ge(0)] = 50
+    """Maximum number of suspected label errors on the page; the CSV file has all of them."""
+
+    earlier_run = ""  # folder of `--run`, set by `compose`; not a setting
 
 
 @dataclass(kw_only=True)
