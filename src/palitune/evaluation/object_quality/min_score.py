@@ -122,6 +122,6 @@ def _check_point(point: Mapping[str, Any]) -> None:
 def _no_thresholds(adapter_path: str, problem: str) -> DataError:
     return DataError(
         f"min_score=auto needs thresholds, and the adapter {adapter_path} {problem}. Set min_score "
-        f"to a number, or run palitune evaluate adapter.path={adapter_path} "
+        f"to a number, or run palitune evaluate adapter.path={adapter_path} data=... "
         "evaluation.split=validation store_thresholds=true."
     )

@@ -1,7 +1,6 @@
 """Suspected label errors of a run: `label_errors.csv` and a page, the most suspicious first."""
 
 import csv
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +28,6 @@ _COLUMNS = (
     *("iou", "file"),
 )
 
-_log = logging.getLogger(__name__)
-
 
 def report_label_errors(folder: Path, run_folder: str, *, required: bool, max_cards: int) -> None:
     """Write the suspected label errors of a run and print their number.
@@ -38,7 +35,7 @@ def report_label_errors(folder: Path, run_folder: str, *, required: bool, max_ca
     Args:
         folder: Folder of the files.
         run_folder: Run with the predictions; empty: nothing is written.
-        required: Raise the DataError of a run that has none, instead of logging it.
+        required: Raise the DataError of a run that has none, instead of printing it.
         max_cards: Maximum number of suspects on the page.
     """
     if not run_folder or not collectives.is_main_process():
@@ -48,7 +45,7 @@ def report_label_errors(folder: Path, run_folder: str, *, required: bool, max_ca
     except DataError as error:
         if required:
             raise
-        _log.warning("no search for label errors: %s", error)
+        print_line(f"no search for label errors: {error}", "!", "yellow")
         return
     _write_csv(folder / CSV_FILE, suspects)
     content = {
@@ -139,14 +136,17 @@ def _reference_cells(reference: Instance | None) -> list[str]:
 
 def _card(rank: int, suspect: Suspect, folder: Path) -> ExampleCard:
     example = suspect.example
-    texts = [plain_text("predicted", format_instances([suspect.predicted]))]
+    texts = [
+        plain_text(suspect.kind, KINDS[suspect.kind]),
+        plain_text("predicted", format_instances([suspect.predicted])),
+    ]
     if suspect.reference is not None:
         texts.append(plain_text("reference", format_instances([suspect.reference])))
     return ExampleCard(
         id=example.id,
         part=suspect.kind,
         badge=f"{rank}. {suspect.kind} {suspect.suspicion:.2f}",
-        prefix=KINDS[suspect.kind],
+        prefix=example.prefix,
         images=(_draw(suspect, folder),) if example.images else (),
         texts=tuple(texts),
         labels=(suspect.predicted.label,),
@@ -176,9 +176,9 @@ def _count_kinds(suspects: Sequence[Suspect]) -> str:
 
 def _summary(suspects: Sequence[Suspect]) -> TextTable:
     counts = Counter(suspect.kind for suspect in suspects)
-    rows = [(kind, f"{counts[kind]:,}", meaning) for kind, meaning in KINDS.items()]
+    rows = [(f"{kind}: {meaning}", f"{counts[kind]:,}") for kind, meaning in KINDS.items()]
     note = (
-        "The suspicion is the score of the prediction times 1 - IoU with the reference. For another "
-        "class it is the score times the IoU, divided by the number of suspects with these classes."
+        "The suspicion is the score of the prediction times 1 - IoU with the reference. For "
+        "another class: score times IoU, divided by the number of suspects with both classes."
     )
-    return TextTable(("kind", "suspects", "meaning"), rows, note)
+    return TextTable(("kind", "suspects"), rows, note)

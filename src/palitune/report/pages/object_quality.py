@@ -53,7 +53,7 @@ def _error_table(
                 format_number("AP50", side["types"][name]["cost"]),
             )
         ]
-        rows.append((name, *numbers, meaning))
+        rows.append((f"{name}: {meaning}", *numbers))
         bars.append(min(1.0, after["types"][name]["cost"]))
     columns = ("before", "AP cost", "after", "AP cost") if before else ("count", "AP cost")
     note = (
@@ -61,7 +61,7 @@ def _error_table(
         "correction would add, as in TIDE; the costs do not add up. All wrong objects cost "
         f"{after['false_positives']:.3f}, all missed ones {after['false_negatives']:.3f}."
     )
-    return TextTable(("error", *columns, "meaning"), rows, note, title, bars)
+    return TextTable(("error", *columns), rows, note, title, bars)
 
 
 def _threshold_table(title: str, thresholds: Mapping[str, Any]) -> TextTable:
