@@ -14,6 +14,7 @@ def align(run: Align) -> None:
     from palitune.alignment.run import AlignmentRun
     from palitune.data.dataset import load_split, load_training_split
     from palitune.evaluation.evaluate import evaluate, make_validation_fn
+    from palitune.evaluation.object_quality.thresholds import store_validation_thresholds
     from palitune.evaluation.scoring import metric_names
     from palitune.models.adapters.checkpoint import save_adapter
     from palitune.models.loading import describe_network, load_for_training, load_processor
@@ -59,6 +60,11 @@ def align(run: Align) -> None:
         ))  # fmt: skip
         save_adapter(network, folder / "adapter", run.model)
         write_adapter_settings(folder / "adapter", run, components)
+        stored = store_validation_thresholds(
+            folder / "adapter", network, processor, validation, run.evaluation,
+            max_samples=run.training.eval_max_samples,
+        )  # fmt: skip
+        run_writer.print_checks(stored)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")
         run_writer.write_results(folder, run.evaluation.split, after, before)

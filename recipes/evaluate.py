@@ -11,6 +11,7 @@ from palitune.config.to_yaml import to_yaml
 def evaluate(run: Evaluate) -> None:
     from palitune.data.dataset import load_split
     from palitune.distributed.collectives import is_main_process
+    from palitune.evaluation.object_quality.thresholds import store_thresholds
     from palitune.evaluation.prediction_files import load_predictions
     from palitune.evaluation.scoring import score_predictions
     from palitune.evaluation.submissions import check_submission, write_submission
@@ -55,6 +56,9 @@ def evaluate(run: Evaluate) -> None:
         with run_writer.open_tracker(each.tracking, folder):
             results = score_predictions(datasets, predicted, each.evaluation)
             run_writer.write_results(folder, each.evaluation.split, results)
+        if run.store_thresholds and each.adapter.path is not None:
+            stored = store_thresholds(each.adapter.path, results, each.evaluation.split)
+            run_writer.print_checks(stored)
         if run.evaluation.submission is not None and is_main_process():
             write_submission(folder, run.evaluation.submission, datasets[0], predicted[0])
     if run.endpoint is not None and run.predictions is not None:

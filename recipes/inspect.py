@@ -12,6 +12,7 @@ def inspect(run: Inspect) -> None:
     from palitune.data.inspection.warnings import inspection_warnings
     from palitune.models.loading import load_processor
     from palitune.report.pages.inspection import write_inspection_report
+    from palitune.report.pages.label_errors import report_label_errors
     from palitune.report.run_writer import create_run_folder
 
     processor = load_processor(run.model)
@@ -33,6 +34,12 @@ def inspect(run: Inspect) -> None:
         for sample in augment_samples(split.samples, split.task, run.augmentation, run.seed)
     ]
     write_inspection_report(folder, inspection, warnings, run.model, augmented)
+    report_label_errors(
+        folder,
+        run.predictions or run.earlier_run,
+        required=run.predictions is not None,
+        max_cards=run.suspects,
+    )
     if run.strict:
         inspection.raise_for_bad_rows()
 

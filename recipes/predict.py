@@ -9,6 +9,7 @@ from palitune.config.to_yaml import to_yaml
 def predict(run: Predict) -> None:
     from palitune.data.unlabeled import build_prompts, list_images
     from palitune.evaluation.active_learning.rank_predictions import rank_predictions
+    from palitune.evaluation.object_quality.min_score import resolve_min_score
     from palitune.evaluation.predict import stream_predictions
     from palitune.models.loading import load_for_inference, load_processor
     from palitune.report.naming import model_facts
@@ -28,6 +29,9 @@ def predict(run: Predict) -> None:
     )
     run.check_formats(task_prompt.task, [example.id for example in prompts.examples])
     print_checks([task_prompt.describe(), prompts.summary(), *task_prompt.task.warnings()])
+    thresholds = resolve_min_score(run.min_score, run.adapter.path, task_prompt.task.name)
+    if run.min_score:
+        print_checks([thresholds.describe()])
 
     processor = load_processor(run.model)
     network = load_for_inference(run.model, run.adapter)
@@ -39,6 +43,7 @@ def predict(run: Predict) -> None:
         task_prompt.task,
         run.evaluation,
         skip_unreadable=run.skip_unreadable,
+        thresholds=thresholds,
     )
     predicted = write_prediction_report(
         folder,

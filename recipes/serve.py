@@ -12,7 +12,10 @@ def serve(run: Serve) -> None:
     engine = load_engine(run.model, run.adapter, run.adapter_folders(), run.evaluation)
 
     tasks = run.component_tasks()
-    print_checks(startup_checks(engine, tasks, run.evaluation, run.adapter, run.num_replayed))
+    checks = startup_checks(
+        engine, tasks, run.evaluation, run.adapter, run.num_replayed, run.min_score
+    )
+    print_checks(checks)
 
     serve_http(engine, tasks, run, run.evaluation.batch_size)
 

@@ -23,7 +23,16 @@ from palitune.config.environment import environment_keys
 from palitune.config.error_messages import COMPOSE_ERRORS, format_config_error
 from palitune.config.experiment_overrides import ExperimentMerge
 from palitune.config.overrides import check_single_value, parse_override, quote_value, set_value
-from palitune.config.recipes import GROUPS, Align, Evaluate, Export, Predict, RecipeConfig, Serve
+from palitune.config.recipes import (
+    GROUPS,
+    Align,
+    Evaluate,
+    Export,
+    Inspect,
+    Predict,
+    RecipeConfig,
+    Serve,
+)
 from palitune.config.text_settings import quote_text
 from palitune.config.trained_adapter import (
     RUN_FILE,
@@ -74,6 +83,8 @@ def compose(
         check_trained_fields(run)
         run.environment_keys = from_environment
         run.has_default_folder = has_default_folder
+        if isinstance(run, Inspect):
+            run.earlier_run = run_folder or ""
         return run
     except ConfigError:
         raise

@@ -19,6 +19,7 @@ from palitune.distributed.strategies import STRATEGIES, Strategy
 from palitune.errors import DataError, check_ranges
 from palitune.evaluation.active_learning.ranking import RankBy
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
+from palitune.evaluation.object_quality.min_score import check_min_score
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
@@ -143,6 +144,9 @@ class Evaluate(DataRecipeConfig):
     OPENAI_API_KEY."""
     endpoint_model: str | None = None
     """Name of the model on that server."""
+    store_thresholds: bool = False
+    """Store the score thresholds of best F1 on this split with the adapter, for `min_score=auto` of
+    predict and serve; for the validation split, not the test split."""
     max_difference: Annotated[float, Ge(0)] = 0.01
     """Maximum change of a metric from `predictions` to the server; more is an error. Without
     references: the maximum share of answers that differ."""
@@ -172,10 +176,19 @@ class Evaluate(DataRecipeConfig):
             )
         if self.endpoint is not None and self.adapters:
             raise ValueError("endpoint and adapters cannot be combined; remove one of them")
+        if self.store_thresholds and (self.endpoint is not None or self._has_base()):
+            raise ValueError(
+                "store_thresholds needs an adapter to store them with. Set adapter.path, or "
+                "store_thresholds=false."
+            )
         if self.adapters and self.predictions is not None:
             raise ValueError("adapters and predictions cannot be combined; remove one of them")
         if self.adapters and self.adapter.path is not None:
             raise ValueError("adapters and adapter.path cannot be combined; remove one of them")
+
+    def _has_base(self) -> bool:
+        """Whether one of the evaluated models is the base model."""
+        return None in (self.adapters or [self.adapter.path])
 
     def written_folders(self) -> list[str]:
         return [run.output_dir for run in self.per_adapter()]
@@ -220,6 +233,13 @@ class Inspect(DataRecipeConfig):
     """End with exit code 1 if a row is bad, for use in scripts."""
     codec_samples: Annotated[int, Ge(0)] = 300
     """Images of each component and split whose masks are encoded as tokens and decoded."""
+    predictions: str | None = None
+    """Run folder whose predicted boxes or masks are compared with the reference, to list suspected
+    label errors; null: the folder of `--run`, if there is one with predictions."""
+    suspects: Annotated[int, Ge(0)] = 50
+    """Maximum number of suspected label errors on the page; the CSV file has all of them."""
+
+    earlier_run = ""  # folder of `--run`, set by `compose`; not a setting
 
 
 @dataclass(kw_only=True)
@@ -278,6 +298,9 @@ class Predict(ModelRecipeConfig):
     """Skip and list images that cannot be read, instead of stopping at the first."""
     max_shown: Annotated[int, Ge(0)] = 300
     """Maximum number of images on the page; the files hold all of them."""
+    min_score: Any = 0.0
+    """Leave out objects with a lower score: a number from 0 to 1, or auto for the thresholds of
+    best F1 on the validation split, by class, which are stored with the adapter."""
     save: list[AnnotationFormat] = field(default_factory=list)
     """Pre-annotations to write for labeling tools: coco, yolo, label_studio, voc. They are written
     into the folder `annotations` of the run, with the scores of the objects."""
@@ -291,6 +314,7 @@ class Predict(ModelRecipeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_min_score(self.min_score)
         if isinstance(self.images, str):
             self.images = [self.images]
         is_list = isinstance(self.images, list) and all(isinstance(p, str) for p in self.images)

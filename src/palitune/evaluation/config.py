@@ -73,7 +73,8 @@ class EvaluationConfig:
     bootstrap_samples: Annotated[int, Ge(0)] = 1000
     """Resampled test sets for the 95 % confidence intervals (0: no intervals)."""
     slices: bool = True
-    """Also report metrics by answer length, class, object size and number of objects."""
+    """Also report metrics by answer length, class, object size and number of objects, and the types
+    of errors of boxes and masks with the average precision that they cost."""
     perplexity: bool = False
     """Also report the perplexity of the references (one more pass over the examples)."""
     submission: Submission | None = None

@@ -1,6 +1,7 @@
 """Predictions for images without annotations."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from palitune.errors import DataError
@@ -11,6 +12,7 @@ from palitune.evaluation.inference import (
     predict_batches,
     split_batches,
 )
+from palitune.evaluation.object_quality.min_score import ALL_OBJECTS, ScoreThresholds
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -23,6 +25,7 @@ def stream_predictions(
     settings: EvaluationConfig,
     *,
     skip_unreadable: bool = False,
+    thresholds: ScoreThresholds = ALL_OBJECTS,
 ) -> Iterator[tuple[Example, Prediction] | DataError]:
     """Yield each example with its prediction, in order, as they are generated.
 
@@ -34,6 +37,7 @@ def stream_predictions(
         settings: Evaluation settings.
         skip_unreadable: Yield a DataError for an image that cannot be decoded, instead of raising
             it.
+        thresholds: Objects with a lower score are left out.
 
     Yields:
         Results on rank 0; nothing on the others.
@@ -54,7 +58,11 @@ def stream_predictions(
             for batch, results in predicted:
                 by_id = {examples[index].id: examples[index] for index in batch}
                 for result in results:
-                    yield result if isinstance(result, DataError) else (by_id[result.id], result)
+                    if isinstance(result, DataError):
+                        yield result
+                    else:
+                        kept = replace(result, value=thresholds.keep(result.value))
+                        yield by_id[result.id], kept
                 progress.advance(task_id, len(batch))
         except DataError as error:
             if skip_unreadable:

@@ -10,6 +10,7 @@ from palitune.data.dataset import TaskDataset
 from palitune.distributed import collectives
 from palitune.evaluation.bootstrap import ConfidenceInterval, confidence_interval
 from palitune.evaluation.config import EvaluationConfig
+from palitune.evaluation.object_quality.summary import error_summary, threshold_summary
 from palitune.evaluation.output_validity import ObjectValidity, OutputValidity
 from palitune.evaluation.perplexity import Perplexity
 from palitune.evaluation.resampling import (
@@ -43,6 +44,10 @@ class Results:
     bootstrap_values: dict[str, FloatArray] = field(default_factory=dict)
     """(test sets,) of each metric on the resampled test sets; absent without an interval."""
     slices: SliceMetrics = field(default_factory=dict)
+    error_types: dict[str, Any] = field(default_factory=dict)
+    """Errors of each type of the datasets with a metric of boxes or masks."""
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    """Score of best F1, overall and by class, of the datasets whose objects have scores."""
 
     @property
     def confidence_intervals(self) -> dict[str, ConfidenceInterval]:
@@ -151,6 +156,10 @@ def _score_dataset(
     images = [example.images for example in examples]
     bootstrapped = bootstrap_metrics(metrics, images, settings.bootstrap_samples)
     results.bootstrap_values |= {f"{name}/{key}": values for key, values in bootstrapped.items()}
+    if thresholds := threshold_summary(task_metrics, parsed):
+        results.thresholds[name] = {"task": dataset.task.name, **thresholds}
+    if settings.slices and (error_types := error_summary(task_metrics)):
+        results.error_types[name] = error_types
     if slices := _slices(task_metrics, metrics, examples, settings):
         results.slices[name] = slices
     return [

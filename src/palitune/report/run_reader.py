@@ -128,7 +128,7 @@ def read_run_folder(path: Path) -> RunFolder:
         environment=_read_json(path / "environment.json"),
         history=tuple(_numeric_values(record) for record in _read_jsonl(path / "history.jsonl")),
         speed=tuple(_numeric_values(record) for record in _read_jsonl(path / "speed.jsonl")),
-        examples=tuple(_read_examples(path)),
+        examples=tuple(read_examples(path)),
         samples=tuple(_read_jsonl(path / "samples.jsonl")),
         skipped=tuple(_read_text(path / "skipped.txt").splitlines()),
         training_notes=tuple(_read_json(path / "training.json").get("remarks", [])),
@@ -190,7 +190,8 @@ def _numeric_values(record: dict[str, Any]) -> dict[str, float]:
     return {name: float(v) for name, v in record.items() if isinstance(v, (int, float))}
 
 
-def _read_examples(path: Path) -> Iterator[EvaluatedExample]:
+def read_examples(path: Path) -> Iterator[EvaluatedExample]:
+    """Yield the examples of a run folder. Raises DataError for an invalid record."""
     before_file, file = path / "predictions_before.jsonl", path / "predictions.jsonl"
     before = {}
     for number, record in enumerate(_read_jsonl(before_file), start=1):

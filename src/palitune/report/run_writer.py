@@ -152,11 +152,25 @@ def write_results(
             "difference": before and after.difference_intervals(before),
         },
         "slices": {"before": before and before.slices, "after": after.slices},
+        **_object_quality(after, before),
     }
     write_json(folder / "metrics.json", metrics)
     write_metrics_csv(folder / "metrics.csv", metrics)
     print_rich(metrics_table(metrics).to_rich())
     print_line(f"report: {write_run_report(folder)}")
+
+
+def _object_quality(after: "Results", before: "Results | None") -> dict[str, Any]:
+    """Return error types and thresholds of boxes or masks, if there are any."""
+    content: dict[str, Any] = {}
+    if after.error_types:
+        content["error_types"] = {
+            "before": before and before.error_types,
+            "after": after.error_types,
+        }
+    if after.thresholds:
+        content["thresholds"] = after.thresholds
+    return content
 
 
 def _write_field_table(folder: Path, results: "Results") -> None:

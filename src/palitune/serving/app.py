@@ -22,6 +22,7 @@ from palitune import __version__
 from palitune.data.images.io import EncodedImage
 from palitune.errors import DataError, ModelError
 from palitune.evaluation.answering import Question
+from palitune.evaluation.object_quality.min_score import ScoreThresholds, resolve_min_score
 from palitune.serving import openai_api
 from palitune.serving.batching import Answer, Batcher, QueueFull
 from palitune.serving.collected import KeptAnswers, build_dataset
@@ -95,6 +96,22 @@ class Service:
         return adapter, await asyncio.to_thread(
             build_question, body, images, self.tasks, self.settings
         )
+
+    def min_score(
+        self, adapter: str, question: Question, requested: float | str | None = None
+    ) -> ScoreThresholds:
+        """Return the thresholds of an answer. Raises HTTPException if the adapter has none."""
+        if question.task.value_is_text:
+            return ScoreThresholds()
+        value = self.settings.min_score if requested is None else requested
+        try:
+            return resolve_min_score(value, self.engine.folder(adapter), question.task.name)
+        except DataError:  # names a folder of the server
+            raise HTTPException(
+                400,
+                f"min_score=auto needs thresholds, and {adapter} has none for the task "
+                f"{question.task.name}. Send min_score as a number.",
+            ) from None
 
     async def answer(self, adapter: str, question: Question, num_beams: int = 1) -> Answer:
         """Answer a question within the time of a request."""
@@ -214,8 +231,9 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
         """Answer a prompt about an image: text, objects in pixels, scores and timings."""
         body, images = await _read_predict_request(request, service)
         adapter, question = await service.question(body, images)
+        min_score = await asyncio.to_thread(service.min_score, adapter, question, body.min_score)
         answer = await while_connected(request, service.answer(adapter, question, body.num_beams))
-        content = prediction_json(answer, question, min_score=body.min_score, masks=body.masks)
+        content = prediction_json(answer, question, min_score=min_score, masks=body.masks)
         return {"adapter": adapter, **content}
 
     @app.post("/v1/chat/completions")
@@ -226,13 +244,14 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
         adapter, question = await service.question(body, images)
         if chat_body.stream:
             return await _stream_chat(request, service, chat_body, adapter, question)
+        min_score = await asyncio.to_thread(service.min_score, adapter, question)
         answer = await while_connected(request, service.answer(adapter, question))
         return openai_api.completion(
             adapter,
             answer.prediction.text,
             finished=answer.prediction.finished,
             usage=_usage(service, question, answer),
-            extra=prediction_json(answer, question, min_score=0.0, masks="rle"),
+            extra=prediction_json(answer, question, min_score=min_score, masks="rle"),
         )
 
 

@@ -3,11 +3,12 @@
 import importlib.util
 import ipaddress
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from palitune.errors import check_ranges
+from palitune.evaluation.object_quality.min_score import check_min_score
 
 BASE_NAME = "base"
 """Name of the base model among the adapters."""
@@ -47,11 +48,15 @@ class ServerConfig:
     """Most tokens that a request may ask for."""
     image_hosts: list[str] = field(default_factory=list)
     """Hosts from which image URLs are fetched (https only); empty: images come in the request."""
+    min_score: Any = 0.0
+    """Leave out objects with a lower score, where a request does not set its own: a number from 0
+    to 1, or auto for the thresholds of best F1 that are stored with each adapter."""
     num_replayed: Annotated[int, Ge(0)] = 16
     """Stored predictions of the run folder that are generated again at start and compared."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_min_score(self.min_score)
         if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
             raise ValueError(
                 f"serve requires the packages {', '.join(missing)}. Run pip install '.[serve]'."

@@ -39,10 +39,12 @@ class Engine:
         self.network: Network = load_for_inference(model, adapter)
         self._internal_names: dict[str, str] = {}
         """Name of each adapter in the PEFT model, by its name in requests."""
+        self._folders: dict[str, str] = {}
         self._has_full_adapter = False
         if adapter.path is not None:
             self._has_full_adapter = AdapterMetadata.read(adapter.path).adapter == Full.name
             self._internal_names[name] = "default"
+            self._folders[name] = adapter.path
 
     @property
     def names(self) -> list[str]:
@@ -50,6 +52,10 @@ class Engine:
         if self._has_full_adapter:  # its weights replace those of the base
             return [*self._internal_names]
         return [*self._internal_names, BASE_NAME]
+
+    def folder(self, name: str) -> str | None:
+        """Return the folder of an adapter; None for the base model."""
+        return self._folders.get(name)
 
     def add_adapter(self, name: str, folder: str) -> None:
         """Load a further LoRA. Raises ModelError if it does not fit the base or exists."""
@@ -65,6 +71,7 @@ class Engine:
         internal = f"served_{name}"
         load_additional_adapter(self.network, folder, internal)
         self._internal_names[name] = internal
+        self._folders[name] = folder
 
     def remove_adapter(self, name: str) -> None:
         """Free an added adapter. Raises ModelError if there is none, or it is the first."""
@@ -72,6 +79,7 @@ class Engine:
         if internal is None or internal == "default":
             raise ModelError(f"{name} is not an adapter that was added.")
         del self._internal_names[name]
+        del self._folders[name]
         self.network.set_adapter("default")
         self.network.delete_adapter(internal)
 

@@ -9,6 +9,7 @@ import io
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,8 +51,9 @@ class PredictBody(BaseModel):
     """Task that parses the answer; without it, the prompt's first word tells it."""
     adapter: str | None = None
     """Adapter that answers, or "base"; without it, the first adapter."""
-    min_score: float = Field(default=0.0, ge=0, le=1)
-    """Leave out objects with a lower score."""
+    min_score: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
+    """Leave out objects with a lower score; auto: the adapter's thresholds of best F1; without it,
+    the server's setting."""
     constrained: bool = False
     """Generate only well-formed objects with the labels of the prompt."""
     num_beams: int = Field(default=1, ge=1, le=8)

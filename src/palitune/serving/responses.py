@@ -11,12 +11,13 @@ from PIL import Image
 from palitune.codec.text_tokens import TextTokenizer
 from palitune.data.collator import Collator
 from palitune.evaluation.answering import Question
+from palitune.evaluation.object_quality.min_score import ScoreThresholds
 from palitune.records import Instance, Prediction, Value, value_to_json
 from palitune.serving.batching import Answer
 
 
 def prediction_json(
-    answer: Answer, question: Question, *, min_score: float, masks: str
+    answer: Answer, question: Question, *, min_score: ScoreThresholds, masks: str
 ) -> dict[str, Any]:
     """Return the answer to `/v1/predict`.
 
@@ -27,7 +28,7 @@ def prediction_json(
         masks: "rle" or "png".
     """
     prediction = answer.prediction
-    value = filter_by_score(prediction.value, min_score)
+    value = min_score.keep(prediction.value)
     return {
         "text": prediction.text,
         "task": question.task.name,
@@ -43,17 +44,6 @@ def prediction_json(
             "batch_size": answer.batch_size,
         },
     }
-
-
-def filter_by_score(value: Value | None, min_score: float) -> Value | None:
-    """Leave out the objects of a value whose score is lower; objects without a score stay."""
-    if value is None or isinstance(value, str):
-        return value
-    return tuple(
-        item
-        for item in value
-        if not isinstance(item, Instance) or item.score is None or item.score >= min_score
-    )
 
 
 def num_prompt_tokens(question: Question, collator: Collator) -> int:

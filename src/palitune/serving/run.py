@@ -9,6 +9,7 @@ import uvicorn
 from palitune.distributed.preemption import Preempted
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.inference import make_collator
+from palitune.evaluation.object_quality.min_score import AUTO, resolve_min_score
 from palitune.evaluation.partial_predictions import PREDICTIONS_FILE
 from palitune.models.adapters.config import AdapterConfig
 from palitune.models.config import ModelConfig
@@ -51,6 +52,7 @@ def startup_checks(
     evaluation: EvaluationConfig,
     adapter: AdapterConfig,
     num_replayed: int,
+    min_score: float | str = 0.0,
 ) -> list[str]:
     """Check the loaded model and repeat stored predictions; return a sentence per check.
 
@@ -60,14 +62,22 @@ def startup_checks(
         evaluation: Evaluation settings of the run.
         adapter: Settings with the folder of the run's adapter.
         num_replayed: Stored predictions to repeat.
+        min_score: Setting of the server; auto raises DataError if an adapter has no thresholds.
     """
     network, collator = engine.network, engine.collator
     checks = check_model(network, collator)
+    if min_score == AUTO:
+        checks += _threshold_checks(tasks, adapter)
     stored = _stored_predictions(adapter)
     if num_replayed and stored is not None:
         sentence = replay_predictions(network, collator, stored, tasks, evaluation, num_replayed)
         checks.append(sentence)
     return checks
+
+
+def _threshold_checks(tasks: Mapping[str, Task], adapter: AdapterConfig) -> list[str]:
+    names = dict.fromkeys(task.name for task in tasks.values() if not task.value_is_text)
+    return [f"{name}: {resolve_min_score(AUTO, adapter.path, name).describe()}" for name in names]
 
 
 def serve_http(

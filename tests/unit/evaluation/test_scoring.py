@@ -1,6 +1,7 @@
 """Predictions become metrics, slices and records."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from palitune.data.sources.jsonl import Jsonl
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.scoring import metric_names, score_predictions
 from palitune.records import Likelihood, Prediction
+from palitune.report.run_reader import get_instances
 from palitune.tasks.detection import Detection
 from palitune.tasks.vqa import Vqa
 
@@ -67,3 +69,26 @@ def test_a_dataset_without_references_is_recorded_but_not_scored(jsonl: Jsonl) -
     assert results.metrics == results.slices == results.metric_names_by_dataset == {}
     assert results.num_examples == {"vqa": 4}
     assert [record["prediction"] for record in results.predictions] == ["2"] * 4
+
+
+def test_error_types_and_thresholds_are_reported_for_objects_only(
+    jsonl: Jsonl, perfect: Perfect
+) -> None:
+    datasets = load_split(jsonl, Detection(classes=["red", "green", "blue"]), "train")
+
+    def predict(score: float | None) -> list[Prediction]:
+        return [
+            replace(p, value=tuple(replace(item, score=score) for item in get_instances(p.value)))
+            for p in perfect(datasets[0])
+        ]
+
+    results = score_predictions(datasets, [predict(None)], EvaluationConfig())
+    assert results.error_types["detection"]["ap"] == 1
+    assert results.thresholds == {}
+    found = score_predictions(datasets, [predict(0.75)], EvaluationConfig(slices=False))
+    assert found.error_types == {}
+    assert found.thresholds["detection"]["task"] == "detection"
+    assert found.thresholds["detection"]["overall"]["threshold"] == 0.375
+    texts = load_split(jsonl, Vqa(), "test")
+    answered = score_predictions(texts, [perfect(texts[0])], EvaluationConfig())
+    assert (answered.error_types, answered.thresholds) == ({}, {})

@@ -401,3 +401,36 @@ def test_metrics_count_requests_and_batches(client: TestClient) -> None:
     assert 'palitune_requests_total{path="/v1/predict",status="200"}' in text
     assert "palitune_batch_size_bucket" in text
     assert "palitune_queue_length 0.0" in text
+
+
+def test_objects_below_the_stored_thresholds_are_left_out(
+    client: TestClient, service: Service, adapters: Path
+) -> None:
+    def ask(**settings: Any) -> Any:
+        body = {"image": data_uri(page(2)), "prompt": "detect 1 ; 2 ; 3 ; 4", "constrained": True}
+        return client.post("/v1/predict", json=body | settings)
+
+    everything = ask().json()["value"]
+    assert everything
+    refused = ask(min_score="auto")
+    assert refused.status_code == 400
+    assert "one has none for the task detection. Send min_score as a number." in refused.text
+    assert str(adapters) not in refused.text
+    assert ask(min_score="best").status_code == 422
+
+    scores = sorted(item["score"] for item in everything)
+    point = {"threshold": scores[-1], "objects": 3}
+    parts = {"pages": {"task": "detection", "overall": point, "classes": {}}}
+    file = adapters / "one" / "thresholds.json"
+    file.write_text(json.dumps({"parts": parts}))
+    try:
+        kept = ask(min_score="auto").json()["value"]
+        assert [item["score"] for item in kept] == [scores[-1]]
+        assert ask(min_score=scores[0]).json()["value"] == everything
+        assert ask(min_score="auto", adapter="base").status_code == 400
+        service.settings.min_score = "auto"
+        assert ask().json()["value"] == kept
+        assert ask(min_score=0).json()["value"] == everything
+    finally:
+        service.settings.min_score = 0.0
+        file.unlink()

@@ -209,7 +209,7 @@ def _match_image(
     if not detections or not truths:
         return status
     crowd = [int(truth.get("iscrowd", 0)) for truth in truths]
-    ious = _pairwise_iou(detections, truths, crowd, kind)
+    ious = pairwise_iou(detections, truths, crowd, kind)
     candidates = [[t for t, iou in enumerate(row) if iou >= IOU_THRESHOLDS[0]] for row in ious]
     # Area ranges often ignore the same objects, and then have the same matches.
     cache: dict[bytes, list[dict[int, int]]] = {}
@@ -226,7 +226,7 @@ def _match_image(
     return status
 
 
-def _pairwise_iou(
+def pairwise_iou(
     detections: CocoAnnotations, truths: CocoAnnotations, crowd: Sequence[int], kind: IouType
 ) -> list[list[float]]:
     """Return IoU by detection and object; for a crowd the share of the detection inside."""

@@ -11,11 +11,17 @@ from palitune.metrics.objects.confusion_matrix import LabelPair
 from palitune.report.images import example_images
 from palitune.report.metric_descriptions import define_values, describe_metrics
 from palitune.report.metrics_table import MetricValue, metric_values, slice_values
-from palitune.report.pages import confusion_tables, example_selection, sampled_answers
+from palitune.report.pages import (
+    confusion_tables,
+    example_selection,
+    object_quality,
+    sampled_answers,
+)
 from palitune.report.pages.cards import ExampleCard
 from palitune.report.pages.example_cards import build_example_card
 from palitune.report.plots import score_plots, training_curves
 from palitune.report.plots.results_image import write_results_image
+from palitune.report.plots.threshold_plots import ScorePlot
 from palitune.report.rendering import write_page
 from palitune.report.run_reader import RunFolder, read_run_folder
 
@@ -38,7 +44,7 @@ class PartReport:
     confusion_pairs: dict[int, list[LabelPair]]
     """(reference, prediction) classes of each example, by its id()."""
     confusion: confusion_tables.PartConfusion | None
-    plots: list[score_plots.ScorePlot]
+    plots: list[ScorePlot]
 
 
 def write_run_report(folder: Path) -> Path:
@@ -67,6 +73,8 @@ def write_run_report(folder: Path) -> Path:
         "charts": [(chart, Markup(training_curves.draw_chart(chart))) for chart in charts],
         "sampled": sampled_answers.cards_by_step(run.samples),
         "plots": [(plot, Markup(plot.svg)) for part in parts for plot in part.plots],
+        "thresholds": object_quality.threshold_tables(run.metrics, len(parts)),
+        "error_types": object_quality.error_type_tables(run.metrics, len(parts)),
         "confusions": [part.confusion for part in parts if part.confusion],
         "part_names": [part.name for part in parts],
         "num_examples": len(run.examples),
@@ -84,6 +92,7 @@ def write_run_report(folder: Path) -> Path:
         "curves": ("Curves", content["charts"]),
         "sampled": ("Sampled answers", content["sampled"]),
         "scores": ("Confidence scores", content["plots"]),
+        "errors": ("Error types", content["error_types"]),
         "confusion": ("Confusion matrix", content["confusions"]),
         "examples": ("Examples", content["cards"]),
         "setup": ("Setup and versions", content["has_setup"]),

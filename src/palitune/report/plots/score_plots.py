@@ -1,8 +1,7 @@
-"""Plots of detection scores: precision-recall curve and calibration."""
+"""Plots of detection scores: precision-recall curve, calibration, and F1 over the threshold."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from palitune.metrics.objects.calibration import (
@@ -13,34 +12,23 @@ from palitune.metrics.objects.calibration import (
     scored_detections,
 )
 from palitune.metrics.objects.coco_matching import CocoMatches, IouType
-from palitune.metrics.objects.detection import DetectionAP, to_coco
+from palitune.metrics.objects.detection import CocoMetric, DetectionAP, to_coco
 from palitune.metrics.objects.matching import Overlaps
 from palitune.metrics.objects.segmentation import Segmentation, mask_overlaps
 from palitune.report.metrics_table import format_number
 from palitune.report.plots.svg import (
     MARGIN_TOP,
+    SHARE_TICKS,
     PlotArea,
     Point,
     points_to_csv,
     svg_element,
     svg_text,
 )
+from palitune.report.plots.threshold_plots import ScorePlot, draw_threshold_plots
 from palitune.report.run_reader import EvaluatedExample, ScoredPrediction, get_instances
 
 _IOU_TYPES: dict[str, IouType] = {"mask_AP50": "segm", "AP50": "bbox"}
-_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-@dataclass(frozen=True)
-class ScorePlot:
-    part: str
-    title: str
-    legend: tuple[tuple[str, str], ...]
-    """(name, value) of each line."""
-    svg: str
-    note: str
-    csv: str
-    """The drawn points."""
 
 
 def draw_score_plots(
@@ -57,8 +45,12 @@ def draw_score_plots(
     if all(item.score is None for item in predicted):
         return []
     kinds = [kind for name, kind in _IOU_TYPES.items() if name in names]
-    curves = [_precision_recall_plot(part, examples, kinds[0])] if kinds else []
-    return [*curves, _reliability_plot(part, examples)]
+    plots = [_reliability_plot(part, examples)]
+    if kinds:
+        after = _object_metric(examples, kinds[0], "after")
+        plots.insert(0, _precision_recall_plot(part, examples, after))
+        plots += draw_threshold_plots(part, after.examples, kinds[0])
+    return plots
 
 
 def instance_overlaps(example: EvaluatedExample, prediction: ScoredPrediction) -> Overlaps | None:
@@ -70,16 +62,14 @@ def instance_overlaps(example: EvaluatedExample, prediction: ScoredPrediction) -
 
 
 def _precision_recall_plot(
-    part: str, examples: Sequence[EvaluatedExample], kind: IouType
+    part: str, examples: Sequence[EvaluatedExample], after: CocoMetric
 ) -> ScorePlot:
-    lines = [
-        (
-            "after" if examples[0].before else "precision",
-            _precision_recall_points(examples, kind, "after"),
-        )
-    ]
+    kind = after.iou_type
+    name = "after" if examples[0].before else "precision"
+    lines = [(name, _precision_recall_points(after))]
     if all(example.before for example in examples):
-        lines.append(("before", _precision_recall_points(examples, kind, "before")))
+        before = _object_metric(examples, kind, "before")
+        lines.append(("before", _precision_recall_points(before)))
     area = PlotArea((0, 1), (0, 1))
     paths = [
         f'<path class="line-{index}" d="{area.to_path(points)}"/>'
@@ -95,7 +85,7 @@ def _precision_recall_plot(
         ),
         svg=svg_element(
             f"precision over recall of {part}",
-            area.draw_axes(_TICKS, _TICKS, "recall", "precision") + "".join(paths),
+            area.draw_axes(SHARE_TICKS, SHARE_TICKS, "recall", "precision") + "".join(paths),
             x_range=(0, 1),
         ),
         note=f"{'Masks' if kind == 'segm' else 'Boxes'} at IoU .5, mean over classes as in COCO; "
@@ -104,13 +94,16 @@ def _precision_recall_plot(
     )
 
 
-def _precision_recall_points(
-    examples: Sequence[EvaluatedExample], kind: IouType, side: str
-) -> list[Point]:
+def _object_metric(examples: Sequence[EvaluatedExample], kind: IouType, side: str) -> CocoMetric:
+    """Return the metric of boxes or masks, updated with all examples."""
     metric = Segmentation() if kind == "segm" else DetectionAP()
     for example in examples:
         metric.update(*example.to_records(example.before if side == "before" else example.after))
-    matches = CocoMatches(*to_coco(metric.examples), kind)
+    return metric
+
+
+def _precision_recall_points(metric: CocoMetric) -> list[Point]:
+    matches = CocoMatches(*to_coco(metric.examples), metric.iou_type)
     return [(float(x), float(y)) for x, y in zip(*precision_recall_curve(matches), strict=True)]
 
 
@@ -141,7 +134,7 @@ def _reliability_plot(part: str, examples: Sequence[EvaluatedExample]) -> ScoreP
 
 def _draw_reliability(bins: Sequence[Reliability]) -> str:
     area = PlotArea((0, 1), (0, 1))
-    parts = [area.draw_axes(_TICKS, _TICKS, "score", "precision")]
+    parts = [area.draw_axes(SHARE_TICKS, SHARE_TICKS, "score", "precision")]
     for score_bin in (score_bin for score_bin in bins if score_bin.count):
         left, right = area.x(score_bin.low) + 1.5, area.x(score_bin.high) - 1.5
         top, bottom = area.y(score_bin.precision), area.y(0)

@@ -12,6 +12,8 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 380, 228
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 62, 10, 12, 48
 """Pixels around the plot area."""
+SHARE_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Ticks of an axis from 0 to 1."""
 
 _FLAT_RANGE = 1e-12
 """Range, relative to its values or to 1, below which the values are drawn as a flat line."""

@@ -140,7 +140,10 @@ def test_links_of_the_page_have_targets(page: Page) -> None:
 
 
 def test_curves_settings_and_skipped_rows_are_shown(page: Page) -> None:
-    assert [s["aria-label"] for s in page.all("svg") if "aria-label" in s] == [
+    labels = [s["aria-label"] for s in page.all("svg") if "aria-label" in s]
+    per_class = [label for label in labels if label.startswith("F1 over score:")]
+    assert len(per_class) == 4
+    assert [label for label in labels if label not in per_class] == [
         "loss over training steps",
         "learning_rate over training steps",
         "exact_match over training steps",
@@ -149,6 +152,7 @@ def test_curves_settings_and_skipped_rows_are_shown(page: Page) -> None:
         "AP over training steps",
         "precision over recall of detection",
         "precision over score of detection",
+        "F1 over score of detection",
     ]
     assert "override /model: tiny" in page.text
     assert "2.13.0" in page.text

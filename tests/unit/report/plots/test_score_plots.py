@@ -31,7 +31,7 @@ PREDICTED = answer(Instance("boat", BOX, score=0.8), Instance("boat", (0, 0, 5, 
 
 
 def test_the_precision_recall_curve_has_ap50_in_its_legend() -> None:
-    curve, bars = draw_score_plots("boats", [example(PREDICTED, answer())], ["f1@.5", "AP50"])
+    curve, bars, _ = draw_score_plots("boats", [example(PREDICTED, answer())], ["f1@.5", "AP50"])
     assert curve.title == "precision over recall"
     assert curve.legend == (("after", "0.505"), ("before", "0.000"))  # 51 of 101 recalls
     assert "Boxes at IoU .5" in curve.note
@@ -65,7 +65,7 @@ def test_masks_are_compared_by_masks() -> None:
         reference=(Instance("boat", BOX, mask=whole),),
     )
     assert instance_overlaps(evaluated, evaluated.after) == [[0.3]]
-    curve, bars = draw_score_plots("boats", [evaluated], ["mask_AP50", "AP50"])
+    curve, bars, _ = draw_score_plots("boats", [evaluated], ["mask_AP50", "AP50"])
     assert "Masks at IoU .5" in curve.note
     assert curve.legend == (("precision", "0.000"),)
     assert "precision 0.000" in bars.svg
@@ -75,3 +75,19 @@ def test_an_example_without_references_has_no_curve() -> None:
     curve, _ = draw_score_plots("boats", [replace(example(PREDICTED), reference=())], ["AP50"])
     assert curve.legend == (("precision", "–"),)
     assert 'class="line-0"' not in curve.svg
+
+
+def test_the_best_threshold_is_drawn_for_all_classes_and_for_each() -> None:
+    (_, _, plot) = draw_score_plots("boats", [example(PREDICTED)], ["AP50"])
+    assert plot.title == "F1 over score"
+    assert plot.legend == (("precision", "1.000"), ("recall", "0.500"), ("F1", "0.667"))
+    assert plot.note.endswith("the best F1 at IoU .5 is that of min_score=0.575 (dashed).")
+    assert (
+        plot.csv
+        == "score,precision,recall,F1\n0,0.5,0.5,0.5\n0.35,0.5,0.5,0.5\n0.8,1,0.5,0.66667\n"
+    )
+    buoy = replace(example(PREDICTED), reference=(Instance("boat", BOX), Instance("buoy", OTHER)))
+    titles = [plot.title for plot in draw_score_plots("boats", [buoy], ["AP50"])][2:]
+    assert titles == ["F1 over score", "F1 over score: boat", "F1 over score: buoy"]
+    missed = draw_score_plots("boats", [buoy], ["AP50"])[-1]
+    assert missed.note == "1 reference objects; no prediction is correct at IoU .5."

@@ -1,0 +1,1 @@
+"""Thresholds of object scores, and suspected errors of labels."""
