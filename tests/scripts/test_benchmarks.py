@@ -37,6 +37,7 @@ def _no_server_stays() -> Iterator[None]:
         ("images", 6),
         ("generate", 4),
         ("self_check", 1),
+        ("constrained", 2),
     ],
 )
 def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
@@ -56,7 +57,8 @@ def test_a_benchmark_runs_on_a_toy_whose_results_are_equal(
 
 
 @pytest.mark.parametrize(
-    "name", ["generate", "images", "memory", "metrics", "scale", "self_check", "step"]
+    "name",
+    ["constrained", "generate", "images", "memory", "metrics", "scale", "self_check", "step"],
 )
 def test_a_benchmark_that_is_asked_for_help_runs_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

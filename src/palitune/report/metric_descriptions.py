@@ -55,13 +55,18 @@ def define_values(
     definitions: dict[str, str] = {}
     for value in values:
         named = [name for name in metrics_by_part.get(value.part) or () if name in METRICS]
-        if value.name in _DEFINITIONS:
-            definitions[value.name] = _DEFINITIONS[value.name]
-        elif value.name in METRICS:
-            definitions[value.name] = describe_metric(value.name)
+        if definition := define_value(value.name):
+            definitions[value.name] = definition
         elif len(named) == 1:
             definitions.setdefault(value.name, describe_metric(named[0]))
     return definitions
+
+
+def define_value(name: str) -> str:
+    """Return the definition of a metric or of another reported number; empty without one."""
+    if name in _DEFINITIONS:
+        return _DEFINITIONS[name]
+    return describe_metric(name) if name in METRICS else ""
 
 
 def describe_metrics(settings: Mapping[str, Any]) -> dict[str, str]:

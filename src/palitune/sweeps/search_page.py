@@ -9,6 +9,7 @@ from typing import Any
 
 from palitune.config.search_space import Categorical, Domain, NumericRange
 from palitune.metrics import higher_is_better
+from palitune.report.metric_descriptions import define_value
 from palitune.report.plots.svg import (
     WIDTH,
     PlotArea,
@@ -120,10 +121,12 @@ def write_search_page(
         )
     if importances:
         plots.append(("importance", "share of 1", Markup(_importance_plot(importances))))
+    definition = define_value(metric.rpartition("/")[2])
     content = {
         "title": f"Search: {metric}",
         "facts": facts,
         "metric": metric,
+        "definitions": {metric: definition} if definition else {},
         "keys": list(space),
         "labels": _short_names(list(space)),
         "ranked": ranked,

@@ -1,7 +1,12 @@
 import pytest
 
 from palitune.metrics import METRICS
-from palitune.report.metric_descriptions import define_values, describe_metric, describe_metrics
+from palitune.report.metric_descriptions import (
+    define_value,
+    define_values,
+    describe_metric,
+    describe_metrics,
+)
 from palitune.report.metrics_table import metric_values
 
 
@@ -46,3 +51,9 @@ def test_every_reported_number_of_a_run_has_a_definition() -> None:
     assert set(definitions) == {*names, "exact_match", "share"}
     assert definitions["share"] == describe_metric("exact_match")
     assert definitions["mask_AP50"].startswith("Of masks: ")
+
+
+def test_a_number_is_defined_by_its_name_or_not_at_all() -> None:
+    assert define_value("AP75") == "Average precision of COCO at IoU .75, mean over classes."
+    assert define_value("exact_match") == describe_metric("exact_match")
+    assert define_value("invented") == ""

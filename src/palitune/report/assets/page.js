@@ -27,8 +27,6 @@ for (const button of document.querySelectorAll(".enlarge")) {
   card.querySelector(".pictures")?.addEventListener("click", toggle);
 }
 
-for (const button of document.querySelectorAll(".define")) button.hidden = false;
-
 // Arrow keys go to the next or the previous card; an enlarged card stays enlarged.
 document.addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];

@@ -1,6 +1,6 @@
 """HTML page of a comparison: tables and plots."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from palitune.report.comparison import formatting
@@ -8,6 +8,7 @@ from palitune.report.comparison.compare import Comparison, ComparisonTable
 from palitune.report.comparison.gains import collect_gains
 from palitune.report.comparison.interval_plot import draw_interval_plot
 from palitune.report.comparison.setting_curve import draw_setting_curve, varied_setting
+from palitune.report.metric_descriptions import define_values
 from palitune.report.rendering import write_page
 
 _NOT_PLOTTED = ("malformed", "unfinished")
@@ -29,8 +30,19 @@ def write_comparison_page(file: Path, comparison: Comparison) -> Path:
         "runs": list(runs.values()),
         "gains": collect_gains(comparison.tables),
         "formatting": formatting,
+        "definitions": _define_metrics(comparison.tables),
     }
     return write_page(file, "comparison.html", content, styles=("comparison.css",))
+
+
+def _define_metrics(tables: Iterable[ComparisonTable]) -> dict[str, str]:
+    """Return the definition of each metric of the tables by its name."""
+    definitions: dict[str, str] = {}
+    for table in tables:
+        for row in table.rows:
+            metrics_by_part = row.run_part.run.metrics.get("metrics") or {}
+            definitions |= define_values(row.metric_values.values(), metrics_by_part)
+    return definitions
 
 
 def _draw_plots(table: ComparisonTable) -> Iterator[tuple[str, str, str]]:

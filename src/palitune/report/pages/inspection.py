@@ -23,6 +23,19 @@ from palitune.report.tables import TextTable, relative_to_max
 MAX_CLASSES = 100
 """Maximum number of classes in a table, the most frequent ones; `inspection.json` has all."""
 _NO_DATA = "–"
+_DEFINITIONS = {
+    "bad": "Rows that are left out or stop a training, with the cause in the table of bad rows.",
+    "empty": "Examples whose target text is empty.",
+    "tokens": "Median and maximum of the tokens of an example: image, prompt and target text.",
+    "too long": "Share of examples with more than data.max_length tokens.",
+    "95 %": "95 % of the values are at most this one.",
+    "99 %": "99 % of the values are at most this one.",
+    "5 %": "5 % of the values are at most this one.",
+    "small": "Mean IoU for masks of up to 32² pixels.",
+    "medium": "Mean IoU for masks from 32² to 96² pixels.",
+    "large": "Mean IoU for masks above 96² pixels.",
+}
+"""Definitions of the columns of tables."""
 
 
 def write_inspection_report(
@@ -91,6 +104,7 @@ def _write_page(
         ],
         "augmented": [_augmented_card(sample, file.parent) for sample in augmented],
         "cards": cards,
+        "definitions": _DEFINITIONS,
     }
     return write_page(file, "inspection.html", content, script="page.js")
 

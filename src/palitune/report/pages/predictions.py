@@ -32,6 +32,11 @@ DRAWN_FOLDER = "drawn"
 MAX_LISTED = 20
 """Maximum number of labels or answers in the table, the most frequent ones."""
 _JPEG_QUALITY = 92
+_DEFINITIONS = {
+    "objects": "Number of predicted objects with the label, over all images.",
+    "images": "Number of images with at least one such prediction.",
+}
+"""Definitions of the columns of the summary."""
 
 
 @dataclass
@@ -120,6 +125,7 @@ class PredictionWriter:
             if count < total
             else "",
             "cards": self.cards,
+            "definitions": _DEFINITIONS,
         }
         return write_page(
             self.folder / "predictions.html", "predictions.html", content, script="page.js"

@@ -52,3 +52,12 @@ def test_a_page_loads_without_errors_and_fits_the_window(
         assert visit.page.locator("#part-1 tbody").first.locator("tr").count() == 3
         reachable = "document.querySelectorAll('.wide-table[tabindex=\"0\"]').length"
         assert visit.page.evaluate(reachable) == visit.page.locator(".wide-table").count()
+
+
+def test_a_question_mark_beside_a_metric_opens_its_definition(page: Path) -> None:
+    with open_page(page, DESKTOP) as visit:
+        visit.page.locator("#part-1 .define").first.click()
+        opened = visit.page.locator(".definition:popover-open")
+        assert opened.count() == 1
+        name = opened.locator("strong").inner_text()
+        assert name in visit.page.locator("#part-1 thead").first.inner_text().replace("\u200b", "")
