@@ -9,13 +9,13 @@ from palitune.config.to_yaml import to_yaml
 def export(run: Export) -> None:
     from palitune.export.export_model import (
         export_merged,
-        export_onnx,
         export_settings,
         save_combination,
         serving_notes,
     )
     from palitune.export.greedy_outputs import greedy_outputs, other_references
     from palitune.export.hub import upload_folder
+    from palitune.export.onnx.export import export_onnx
     from palitune.export.parity import measure_parity, report_parity
     from palitune.export.samples import select_parity_examples
     from palitune.models.adapters.checkpoint import saved_quantization_bits
@@ -44,7 +44,9 @@ def export(run: Export) -> None:
     report_parity(parity, exported)
     print_checks(serving_notes(adapters, folder / "adapter"))
     if run.onnx:
-        print_checks([f"ONNX model, verified against the export: {export_onnx(exported)}"])
+        onnx = export_onnx(exported, processor, examples, references["merged"], run)
+        print_checks(onnx.summary_lines())
+        write_model_card(exported, adapters, parity, examples, run, onnx)
     if run.push_to_hub:
         print_checks([upload_folder(exported, run.push_to_hub, private=run.private)])
 

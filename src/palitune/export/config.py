@@ -8,6 +8,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from palitune.errors import check_ranges
+from palitune.export.onnx.quantization import OnnxQuantization
 from palitune.models.adapters.combination import (
     AdapterCombination,
     CombinationType,
@@ -33,8 +34,11 @@ class ExportConfig:
     """Quantize the language model to 4 bits (nf4) or 8 bits; torchao_int8 requires
     `pip install '.[torchao]'`."""
     onnx: bool = False
-    """Also export to ONNX in fp32: onnx/vision.onnx and onnx/language.onnx; the model card shows
-    how to use them. Requires `pip install '.[onnx]'`."""
+    """Also export to ONNX, in the layout of transformers.js; the model card shows how to use it.
+    Requires `pip install '.[onnx]'`."""
+    onnx_quantize: OnnxQuantization = OnnxQuantization.none
+    """Weights of the ONNX files: none (float32), int8, int8_blocks or int4; auto: int8_blocks if an
+    answer has boxes, else int8. The model card lists the identical answers per task."""
     adapters: list[str] = field(default_factory=list)
     """Folders of LoRA adapters to combine and merge, instead of `adapter.path`."""
     weights: list[float] = field(default_factory=list)
@@ -76,11 +80,15 @@ class ExportConfig:
             )
         if self.onnx and self.quantize is not ExportQuantization.none:
             raise ValueError(
-                f"onnx=true requires quantize=none, got {self.quantize.value}: it exports in fp32. "
-                "Export twice."
+                f"onnx=true requires quantize=none, got {self.quantize.value}. Set onnx_quantize "
+                "instead, or export twice."
+            )
+        if self.onnx_quantize is not OnnxQuantization.none and not self.onnx:
+            raise ValueError(
+                f"onnx_quantize={self.onnx_quantize.value} requires onnx=true. Set onnx=true."
             )
         if self.onnx:
-            _check_installed("onnx=true", "onnx", ("onnx", "onnxruntime"))
+            _check_installed("onnx=true", "onnx", ("onnx", "onnx_ir", "onnxruntime"))
         if self.quantize is ExportQuantization.torchao_int8:
             _check_installed("quantize=torchao_int8", "torchao", ("torchao",))
 

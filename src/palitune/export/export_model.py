@@ -8,8 +8,6 @@ from typing import Any
 import torch
 
 from palitune.errors import ModelError
-from palitune.export.onnx_language import export_language
-from palitune.export.onnx_vision import export_vision
 from palitune.models.adapters import merging
 from palitune.models.adapters.checkpoint import adapts_projector, save_adapter
 from palitune.models.adapters.combination import AdapterCombination, RankReduction
@@ -100,12 +98,3 @@ def serving_notes(combination: AdapterCombination, adapter: Path) -> list[str]:
     saved = [] if combination.is_one_unchanged else [f"the adapter without its base: {adapter}"]
     on_projector = any(map(adapts_projector, combination.paths))
     return saved + [VLLM_PROJECTOR_NOTE] * on_projector
-
-
-def export_onnx(folder: Path) -> Path:
-    """Export the model of a folder to `onnx/vision.onnx` and `onnx/language.onnx`, verified."""
-    onnx_folder = folder / "onnx"
-    model = merging.load_with_transformers(folder, attn_implementation="eager").float()
-    export_vision(model, onnx_folder / "vision.onnx")
-    export_language(model, onnx_folder / "language.onnx")
-    return onnx_folder

@@ -92,7 +92,7 @@ def test_the_limit_depends_on_the_dtype_and_quantized_weights_have_none() -> Non
     [
         (
             {"onnx": True},
-            r"onnx=true requires onnx, onnxruntime. Install with: pip install '\.\[onnx\]'",
+            r"onnx=true requires onnx, onnx_ir, onnxruntime. Install with: pip install .*onnx",
         ),
         (
             {"quantize": ExportQuantization.torchao_int8},

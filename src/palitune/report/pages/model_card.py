@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from palitune.export.config import ExportConfig
+from palitune.export.onnx.export import OnnxReport
+from palitune.export.onnx.quantization import file_name
 from palitune.export.parity import ParityReport
 from palitune.export.vllm_plugin import TRIED_VERSIONS
 from palitune.models.adapters.checkpoint import AdapterMetadata, adapts_projector
@@ -27,6 +29,7 @@ def write_model_card(
     parity: ParityReport,
     examples: Sequence[Example],
     settings: ExportConfig,
+    onnx: OnnxReport | None = None,
 ) -> None:
     """Write README.md and parity.json into an export.
 
@@ -36,6 +39,7 @@ def write_model_card(
         parity: Comparison of the export with base and adapter.
         examples: Examples whose prompts are shown.
         settings: Settings of the export.
+        onnx: The ONNX files; None without them.
     """
     write_json(folder / "parity.json", asdict(parity))
     content = {
@@ -49,6 +53,10 @@ def write_model_card(
         "projector": any(map(adapts_projector, combination.paths)),
         "parity": parity,
         "sentences": parity.summary_lines(),
+        "onnx": onnx,
+        "onnx_files": {name: file_name(name, dtype) for name, dtype in onnx.dtypes.items()}
+        if onnx
+        else {},
     }
     card = render_template("model_card.md", content)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -120,5 +128,4 @@ def _usage_fields(examples: Sequence[Example], settings: ExportConfig) -> dict[s
         "image": json.dumps(Path(first.images[0]).name),
         "image_tokens": json.dumps("<image>" * len(first.images)),
         "new_tokens": settings.max_new_tokens,
-        "onnx": settings.onnx,
     }

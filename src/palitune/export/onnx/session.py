@@ -1,5 +1,6 @@
 """Export of modules to ONNX, and verification with ONNX Runtime."""
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from palitune.errors import ModelError
+from palitune.export.onnx.folding import fold_transposes, save_model
 
 TOLERANCE = 1e-3
 """Maximum difference in standard deviations of the output; two layers differ by 4e-6."""
@@ -22,11 +24,11 @@ def export_module(
     file: Path,
     inputs: Mapping[str, tuple[Tensor, DynamicAxes]],
     outputs: Mapping[str, DynamicAxes],
-) -> Any:
-    """Export a module in evaluation mode and return an ONNX Runtime session of the file.
+) -> None:
+    """Export a module in evaluation mode.
 
     The module is traced, because torch.export with dynamic sizes takes forty times as long for a
-    language model. Above two GB, the size limit of an ONNX file, every weight is a separate file.
+    language model. Weights are stored as their products need them, so that they can be quantized.
 
     Args:
         module: Module to export.
@@ -35,24 +37,36 @@ def export_module(
             arguments.
         outputs: Dynamic axes by output name.
     """
-    import onnxruntime
+    import onnx
 
     file.parent.mkdir(exist_ok=True)
     axes = {name: axes for name, (_, axes) in inputs.items()} | dict(outputs)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            tuple(tensor for tensor, _ in inputs.values()),
-            file,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes=axes,
-            opset_version=18,
-            dynamo=False,
-            do_constant_folding=False,  # would store shared weights twice
-        )
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    # Above two GB torch writes every weight to a file of its own.
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        traced = Path(folder) / file.name
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                tuple(tensor for tensor, _ in inputs.values()),
+                traced,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes=axes,
+                opset_version=18,
+                dynamo=False,
+                do_constant_folding=False,  # would store shared weights twice
+            )
+        save_model(fold_transposes(onnx.load(traced)), file)
+
+
+def open_session(file: Path) -> Any:
+    """Open a file with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def run_session(session: Any, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,1 @@
+"""ONNX files in the layout of transformers.js, quantized or not, and generation with them."""

@@ -1,0 +1,111 @@
+"""Quantized ONNX files by ONNX Runtime's own quantizers, named as transformers.js expects."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from palitune.export.onnx import graphs
+from palitune.export.onnx.folding import external_data_file, save_model
+
+BLOCK_SIZE = 32
+"""Weights that share a scale."""
+
+
+class OnnxQuantization(Enum):
+    """Storage of the weights of the ONNX files."""
+
+    none = "none"
+    """float32."""
+    auto = "auto"
+    """int8_blocks if an answer has boxes or masks, which rounding changes first, else int8."""
+    int8 = "int8"
+    """8 bits with one scale per matrix, and products in 8 bits: smallest and fastest."""
+    int8_blocks = "int8_blocks"
+    """8 bits with a scale per 32 weights, and products in float32: closest to the model."""
+    int4 = "int4"
+    """4 bits with a scale per 32 weights in the decoder, 8 bits elsewhere."""
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A quantizer with the names that transformers.js has for its result."""
+
+    dtype: str
+    suffix: str
+    write: Callable[[Path, Path], None]
+
+
+def quantize_graphs(folder: Path, quantization: OnnxQuantization) -> dict[str, str]:
+    """Replace the float32 files of a folder by quantized ones.
+
+    Args:
+        folder: Folder of the three graphs.
+        quantization: Not auto.
+
+    Returns:
+        The dtype of each graph by its name, as transformers.js takes it.
+    """
+    dtypes = {}
+    for name in (graphs.VISION, graphs.EMBEDDINGS, graphs.DECODER):
+        variant = _VARIANTS[quantization].get(name)
+        dtypes[name] = variant.dtype if variant else "fp32"
+        if variant:
+            file = folder / f"{name}.onnx"
+            variant.write(file, folder / f"{name}{variant.suffix}.onnx")
+            for old in (file, external_data_file(file)):
+                old.unlink(missing_ok=True)
+    return dtypes
+
+
+def file_name(graph: str, dtype: str) -> str:
+    """Return the file of a graph with a dtype of transformers.js."""
+    suffixes = {each.dtype: each.suffix for each in (_INT8, _INT8_BLOCKS, _INT4_BLOCKS)}
+    return f"{graph}{suffixes.get(dtype, '')}.onnx"
+
+
+def _write_int8(file: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    is_large = external_data_file(file).exists()
+    _without_remarks()
+    quantize_dynamic(file, target, weight_type=QuantType.QInt8, use_external_data_format=is_large)
+
+
+def _write_blocks(bits: int) -> Callable[[Path, Path], None]:
+    def write(file: Path, target: Path) -> None:
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        _without_remarks()
+        quantizer = MatMulNBitsQuantizer(
+            onnx.load(file), bits=bits, block_size=BLOCK_SIZE, is_symmetric=True
+        )
+        quantizer.process()
+        save_model(quantizer.model.model, target)
+
+    return write
+
+
+def _without_remarks() -> None:
+    """Silence the advice on preprocessing, which folding has done."""
+    logging.getLogger("onnxruntime.quantization").setLevel(logging.ERROR)
+    logging.getLogger("root").addFilter(lambda record: "pre-processing" not in record.getMessage())
+
+
+_INT8 = _Variant("int8", "_int8", _write_int8)
+_INT8_BLOCKS = _Variant("q8", "_quantized", _write_blocks(8))
+_INT4_BLOCKS = _Variant("q4", "_q4", _write_blocks(4))
+_VARIANTS: dict[OnnxQuantization, dict[str, _Variant]] = {
+    OnnxQuantization.none: {},
+    OnnxQuantization.int8: {
+        graphs.VISION: _INT8, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT8
+    },
+    OnnxQuantization.int8_blocks: {
+        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT8_BLOCKS
+    },
+    OnnxQuantization.int4: {
+        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT4_BLOCKS
+    },
+}  # fmt: skip
