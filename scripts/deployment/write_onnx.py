@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
         export_graphs(model, plain / FOLDER)
         for kind in OnnxQuantization:
             target = folder / name / kind.value
-            if kind not in (OnnxQuantization.none, OnnxQuantization.auto):
+            if kind is not OnnxQuantization.none:
                 shutil.copytree(plain, target)
                 write_settings(target, quantize_graphs(target / FOLDER, kind))
         write_settings(plain, quantize_graphs(plain / FOLDER, OnnxQuantization.none))

@@ -16,7 +16,6 @@ from palitune.models.adapters.merging import load_with_transformers
 from palitune.records import Example
 
 FOLDER = "onnx"
-_LOCATION_TOKEN = "<loc"
 
 
 @dataclass(frozen=True)
@@ -67,30 +66,20 @@ def export_onnx(
         ModelError: ONNX Runtime computes other outputs in float32.
     """
     answers = [output.token_ids for output in outputs]
-    quantization = settings.onnx_quantize
-    if quantization is OnnxQuantization.auto:
-        quantization = _choose(processor, answers)
     onnx_folder = folder / FOLDER
     graphs.export_graphs(
         load_with_transformers(folder, attn_implementation="eager").float(), onnx_folder
     )
-    dtypes = quantize_graphs(onnx_folder, quantization)
+    dtypes = quantize_graphs(onnx_folder, settings.onnx_quantize)
     write_settings(folder, dtypes)
     size = sum(file.stat().st_size for file in onnx_folder.iterdir())
-    report = OnnxReport(quantization, dtypes, size)
+    report = OnnxReport(settings.onnx_quantize, dtypes, size)
     model = OnnxModel(onnx_folder, dtypes, processor)
     for example, expected in zip(examples, answers, strict=True):
         report.total[example.component] += 1
         answer = model.generate(example, settings.max_new_tokens)
         report.identical[example.component] += answer == expected
     return report
-
-
-def _choose(processor: Any, answers: Sequence[Sequence[int]]) -> OnnxQuantization:
-    """Return 8-bit blocks if an answer has a location token."""
-    texts = (processor.tokenizer.decode(list(answer)) for answer in answers)
-    has_boxes = any(_LOCATION_TOKEN in text for text in texts)
-    return OnnxQuantization.int8_blocks if has_boxes else OnnxQuantization.int8
 
 
 def write_settings(folder: Path, dtypes: Mapping[str, str]) -> None:

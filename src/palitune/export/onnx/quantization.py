@@ -18,14 +18,13 @@ class OnnxQuantization(Enum):
 
     none = "none"
     """float32."""
-    auto = "auto"
-    """int8_blocks if an answer has boxes or masks, which rounding changes first, else int8."""
     int8 = "int8"
     """8 bits with one scale per matrix, and products in 8 bits: smallest and fastest."""
     int8_blocks = "int8_blocks"
-    """8 bits with a scale per 32 weights, and products in float32: closest to the model."""
+    """8 bits with a scale per 32 weights, and products in float32: closest to the model, and the one
+    for boxes, which rounding changes first. The table of embeddings is in float16."""
     int4 = "int4"
-    """4 bits with a scale per 32 weights in the decoder, 8 bits elsewhere."""
+    """As int8_blocks, with 4 bits in the decoder."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def quantize_graphs(folder: Path, quantization: OnnxQuantization) -> dict[str, s
 
     Args:
         folder: Folder of the three graphs.
-        quantization: Not auto.
+        quantization: Storage of the weights.
 
     Returns:
         The dtype of each graph by its name, as transformers.js takes it.
@@ -61,7 +60,7 @@ def quantize_graphs(folder: Path, quantization: OnnxQuantization) -> dict[str, s
 
 def file_name(graph: str, dtype: str) -> str:
     """Return the file of a graph with a dtype of transformers.js."""
-    suffixes = {each.dtype: each.suffix for each in (_INT8, _INT8_BLOCKS, _INT4_BLOCKS)}
+    suffixes = {each.dtype: each.suffix for each in (_INT8, _INT8_BLOCKS, _INT4_BLOCKS, _FP16)}
     return f"{graph}{suffixes.get(dtype, '')}.onnx"
 
 
@@ -88,6 +87,28 @@ def _write_blocks(bits: int) -> Callable[[Path, Path], None]:
     return write
 
 
+def _write_half(file: Path, target: Path) -> None:
+    """Store the table of embeddings in float16; they are returned in float32.
+
+    One scale for the whole table changes boxes, and ONNX Runtime has no blocks of 8 bits for it.
+    """
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(file)
+    graph = model.graph
+    [gather] = [node for node in graph.node if node.op_type == "Gather"]
+    [table] = [weight for weight in graph.initializer if weight.name == gather.input[0]]
+    half = numpy_helper.to_array(table).astype(np.float16)
+    table.CopyFrom(numpy_helper.from_array(half, table.name))
+    position = list(graph.node).index(gather)
+    output, gather.output[0] = gather.output[0], f"{gather.output[0]}_half"
+    cast = helper.make_node("Cast", [gather.output[0]], [output], to=TensorProto.FLOAT)
+    graph.node.insert(position + 1, cast)
+    save_model(model, target)
+
+
 def _without_remarks() -> None:
     """Silence the advice on preprocessing, which folding has done."""
     logging.getLogger("onnxruntime.quantization").setLevel(logging.ERROR)
@@ -97,15 +118,16 @@ def _without_remarks() -> None:
 _INT8 = _Variant("int8", "_int8", _write_int8)
 _INT8_BLOCKS = _Variant("q8", "_quantized", _write_blocks(8))
 _INT4_BLOCKS = _Variant("q4", "_q4", _write_blocks(4))
+_FP16 = _Variant("fp16", "_fp16", _write_half)
 _VARIANTS: dict[OnnxQuantization, dict[str, _Variant]] = {
     OnnxQuantization.none: {},
     OnnxQuantization.int8: {
         graphs.VISION: _INT8, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT8
     },
     OnnxQuantization.int8_blocks: {
-        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT8_BLOCKS
+        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _FP16, graphs.DECODER: _INT8_BLOCKS
     },
     OnnxQuantization.int4: {
-        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT4_BLOCKS
+        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _FP16, graphs.DECODER: _INT4_BLOCKS
     },
 }  # fmt: skip
