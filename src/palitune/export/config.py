@@ -37,8 +37,8 @@ class ExportConfig:
     """Also export to ONNX, in the layout of transformers.js; the model card shows how to use it.
     Requires `pip install '.[onnx]'`."""
     onnx_quantize: OnnxQuantization = OnnxQuantization.none
-    """Weights of the ONNX files: none (float32), int8_blocks (closest, also for boxes), int8 or int4.
-    The model card lists the identical answers of each part of the data."""
+    """Weights of the ONNX files: none (float32), int8_blocks (closest, also for boxes), int8 or
+    int4. The model card lists the identical answers of each part of the data."""
     adapters: list[str] = field(default_factory=list)
     """Folders of LoRA adapters to combine and merge, instead of `adapter.path`."""
     weights: list[float] = field(default_factory=list)
