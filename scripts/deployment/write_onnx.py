@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from palitune.export.onnx.export import FOLDER, write_settings
+from palitune.export.onnx.files import OnnxQuantization
 from palitune.export.onnx.graphs import export_graphs
-from palitune.export.onnx.quantization import OnnxQuantization, quantize_graphs
+from palitune.export.onnx.quantization import quantize_graphs
 from palitune.models.adapters.merging import load_with_transformers
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from palitune.errors import check_ranges
-from palitune.export.onnx.quantization import OnnxQuantization
+from palitune.export.onnx.files import OnnxQuantization
 from palitune.models.adapters.combination import (
     AdapterCombination,
     CombinationType,

@@ -10,8 +10,9 @@ from typing import Any
 from palitune.export.config import ExportConfig
 from palitune.export.greedy_outputs import GreedyOutput
 from palitune.export.onnx import graphs
+from palitune.export.onnx.files import OnnxQuantization
 from palitune.export.onnx.generation import OnnxModel
-from palitune.export.onnx.quantization import OnnxQuantization, quantize_graphs
+from palitune.export.onnx.quantization import quantize_graphs
 from palitune.models.adapters.merging import load_with_transformers
 from palitune.records import Example
 

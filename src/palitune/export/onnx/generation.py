@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palitune.data.collator import Collator
-from palitune.export.onnx import graphs, session
+from palitune.export.onnx import session
+from palitune.export.onnx.files import DECODER, EMBEDDINGS, VISION
 from palitune.export.onnx.quantization import file_name
 from palitune.models.paligemma import normalize_pixels
 from palitune.records import Example
@@ -26,7 +27,7 @@ class OnnxModel:
     def __init__(self, folder: Path, dtypes: Mapping[str, str], processor: Any) -> None:
         self.vision, self.embeddings, self.decoder = (
             session.open_session(folder / file_name(name, dtypes[name]))
-            for name in (graphs.VISION, graphs.EMBEDDINGS, graphs.DECODER)
+            for name in (VISION, EMBEDDINGS, DECODER)
         )
         self.collator = Collator(processor)
         self.image_token_id: int = self.collator.image_token_id

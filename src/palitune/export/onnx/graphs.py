@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from palitune.export.onnx import session
+from palitune.export.onnx.files import DECODER, EMBEDDINGS, VISION
 from palitune.models import decoder_layers
 
-VISION, EMBEDDINGS, DECODER = "vision_encoder", "embed_tokens", "decoder_model_merged"
-"""Names of the files, without their ending."""
 _ROWS, _NEW = {0: "batch_size"}, {0: "batch_size", 1: "sequence_length"}
 
 

@@ -3,28 +3,13 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
-from palitune.export.onnx import graphs
+from palitune.export.onnx.files import DECODER, EMBEDDINGS, VISION, OnnxQuantization
 from palitune.export.onnx.folding import external_data_file, save_model
 
 BLOCK_SIZE = 32
 """Weights that share a scale."""
-
-
-class OnnxQuantization(Enum):
-    """Storage of the weights of the ONNX files."""
-
-    none = "none"
-    """float32."""
-    int8 = "int8"
-    """8 bits with one scale per matrix, and products in 8 bits: smallest and fastest."""
-    int8_blocks = "int8_blocks"
-    """8 bits with a scale per 32 weights, and products in float32: closest to the model, and the
-    one for boxes, which rounding changes first. The table of embeddings is in float16."""
-    int4 = "int4"
-    """As int8_blocks, with 4 bits in the decoder."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +32,7 @@ def quantize_graphs(folder: Path, quantization: OnnxQuantization) -> dict[str, s
         The dtype of each graph by its name, as transformers.js takes it.
     """
     dtypes = {}
-    for name in (graphs.VISION, graphs.EMBEDDINGS, graphs.DECODER):
+    for name in (VISION, EMBEDDINGS, DECODER):
         variant = _VARIANTS[quantization].get(name)
         dtypes[name] = variant.dtype if variant else "fp32"
         if variant:
@@ -122,12 +107,12 @@ _FP16 = _Variant("fp16", "_fp16", _write_half)
 _VARIANTS: dict[OnnxQuantization, dict[str, _Variant]] = {
     OnnxQuantization.none: {},
     OnnxQuantization.int8: {
-        graphs.VISION: _INT8, graphs.EMBEDDINGS: _INT8, graphs.DECODER: _INT8
+        VISION: _INT8, EMBEDDINGS: _INT8, DECODER: _INT8
     },
     OnnxQuantization.int8_blocks: {
-        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _FP16, graphs.DECODER: _INT8_BLOCKS
+        VISION: _INT8_BLOCKS, EMBEDDINGS: _FP16, DECODER: _INT8_BLOCKS
     },
     OnnxQuantization.int4: {
-        graphs.VISION: _INT8_BLOCKS, graphs.EMBEDDINGS: _FP16, graphs.DECODER: _INT4_BLOCKS
+        VISION: _INT8_BLOCKS, EMBEDDINGS: _FP16, DECODER: _INT4_BLOCKS
     },
 }  # fmt: skip

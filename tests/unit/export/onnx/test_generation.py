@@ -7,7 +7,7 @@ import pytest
 from palitune.export.config import ExportConfig
 from palitune.export.greedy_outputs import greedy_outputs
 from palitune.export.onnx.export import FOLDER, export_onnx
-from palitune.export.onnx.quantization import OnnxQuantization
+from palitune.export.onnx.files import OnnxQuantization
 from palitune.models.config import Local
 from palitune.models.loading import load, load_processor
 from palitune.records import Example

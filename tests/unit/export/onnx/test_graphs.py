@@ -9,6 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from palitune.export.onnx import folding, graphs, session
+from palitune.export.onnx.files import DECODER
 from palitune.models.adapters.merging import load_with_transformers
 
 
@@ -52,7 +53,7 @@ def test_every_matrix_is_a_constant_of_a_product_and_stored_once(folder: Path) -
         assert not any(n.op_type == "Transpose" and n.input[0] in weights for n in graph.node)
         products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
         constant = [node for node in products if node.input[1] in weights]
-        if file.stem == graphs.DECODER:
+        if file.stem == DECODER:
             assert len(constant) == 2 * 7 + 1  # of two layers, and the vocabulary
 
 
