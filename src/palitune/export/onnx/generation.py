@@ -1,6 +1,6 @@
 """Greedy generation with ONNX Runtime, as transformers.js does it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,18 @@ class OnnxModel:
         folder: Folder of the graphs.
         dtypes: Dtype of each graph by its name.
         processor: Processor of the model.
+        open_session: Opens a file; the result has the interface of ONNX Runtime's sessions.
     """
 
-    def __init__(self, folder: Path, dtypes: Mapping[str, str], processor: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtypes: Mapping[str, str],
+        processor: Any,
+        open_session: Callable[[Path], Any] = session.open_session,
+    ) -> None:
         self.vision, self.embeddings, self.decoder = (
-            session.open_session(folder / file_name(name, dtypes[name]))
+            open_session(folder / file_name(name, dtypes[name]))
             for name in (VISION, EMBEDDINGS, DECODER)
         )
         self.collator = Collator(processor)
