@@ -3,7 +3,7 @@
 from palitune.cli.recipe import recipe
 from palitune.config.recipes import Align
 from palitune.config.to_yaml import to_yaml
-from palitune.config.trained_adapter import write_adapter_settings
+from palitune.config.trained_adapter import save_trained_adapter
 
 
 @recipe(Align)
@@ -14,9 +14,7 @@ def align(run: Align) -> None:
     from palitune.alignment.run import AlignmentRun
     from palitune.data.dataset import load_split, load_training_split
     from palitune.evaluation.evaluate import evaluate, make_validation_fn
-    from palitune.evaluation.object_quality.thresholds import store_validation_thresholds
     from palitune.evaluation.scoring import metric_names
-    from palitune.models.adapters.checkpoint import save_adapter
     from palitune.models.loading import describe_network, load_for_training, load_processor
     from palitune.report import run_writer
     from palitune.training.data import build_training_data
@@ -58,12 +56,7 @@ def align(run: Align) -> None:
             network=network, processor=processor, data=data, config=run, settings=run.training,
             folder=folder, eval_fn=eval_fn, log_fn=log,
         ))  # fmt: skip
-        save_adapter(network, folder / "adapter", run.model)
-        write_adapter_settings(folder / "adapter", run, components)
-        stored = store_validation_thresholds(
-            folder / "adapter", network, processor, validation, run.evaluation,
-            max_samples=run.training.eval_max_samples,
-        )  # fmt: skip
+        stored = save_trained_adapter(folder, network, processor, run, components, validation)
         run_writer.print_checks(stored)
 
         after = evaluate(network, processor, test, run.evaluation, title="after")

@@ -8,7 +8,7 @@ those of the training.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,6 +42,43 @@ _MACHINE_SETTINGS = {
 """Settings that depend on the machine or on the evaluated data, not on the adapter."""
 
 ConfigT = TypeVar("ConfigT", bound=DataRecipeConfig)
+
+
+def save_trained_adapter(
+    folder: Path,
+    network: Any,
+    processor: Any,
+    run: Finetune,
+    components: "Sequence[TaskDataset]",
+    validation: "Sequence[TaskDataset]",
+) -> list[str]:
+    """Save the adapter of a training in `adapter`, with its settings and score thresholds.
+
+    Args:
+        folder: Run folder.
+        network: The trained network.
+        processor: Processor of the model.
+        run: Configuration of the training.
+        components: Data sets that the adapter was trained on.
+        validation: Validation data sets, on which the thresholds are determined.
+
+    Returns:
+        A sentence for each stored threshold.
+    """
+    from palitune.evaluation.object_quality.thresholds import store_validation_thresholds
+    from palitune.models.adapters.checkpoint import save_adapter
+
+    adapter = folder / "adapter"
+    save_adapter(network, adapter, run.model)
+    write_adapter_settings(adapter, run, components)
+    return store_validation_thresholds(
+        adapter,
+        network,
+        processor,
+        validation,
+        run.evaluation,
+        max_samples=run.training.eval_max_samples,
+    )
 
 
 def write_adapter_settings(
