@@ -15,6 +15,7 @@ def export(run: Export) -> None:
     )
     from palitune.export.greedy_outputs import greedy_outputs, other_references
     from palitune.export.hub import upload_folder
+    from palitune.export.onnx.demo import write_demo
     from palitune.export.onnx.export import export_onnx
     from palitune.export.parity import measure_parity, report_parity
     from palitune.export.samples import select_parity_examples
@@ -47,6 +48,9 @@ def export(run: Export) -> None:
         onnx = export_onnx(exported, processor, examples, references["merged"], run)
         print_checks(onnx.summary_lines())
         write_model_card(exported, adapters, parity, examples, run, onnx)
+    if run.demo:
+        page = write_demo(folder, folder.name, examples[0].prefix, run.max_new_tokens)
+        print_checks([f"page: {page}; serve it by python -m http.server --directory {folder}"])
     if run.push_to_hub:
         print_checks([upload_folder(exported, run.push_to_hub, private=run.private)])
 

@@ -1,6 +1,7 @@
 """Settings for export."""
 
 import importlib.util
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -39,6 +40,9 @@ class ExportConfig:
     onnx_quantize: OnnxQuantization = OnnxQuantization.none
     """Weights of the ONNX files: none (float32), int8_blocks (closest, also for boxes), int8 or
     int4. The model card lists the identical answers of each part of the data."""
+    demo: bool = False
+    """Also write a static page that runs the model in a browser, `demo/index.html`. Requires
+    onnx=true, and npm, which installs transformers.js."""
     adapters: list[str] = field(default_factory=list)
     """Folders of LoRA adapters to combine and merge, instead of `adapter.path`."""
     weights: list[float] = field(default_factory=list)
@@ -83,6 +87,10 @@ class ExportConfig:
                 f"onnx=true requires quantize=none, got {self.quantize.value}. Set onnx_quantize "
                 "instead, or export twice."
             )
+        if self.demo and not self.onnx:
+            raise ValueError("demo=true requires onnx=true. Set onnx=true.")
+        if self.demo and shutil.which("npm") is None:
+            raise ValueError("demo=true requires npm. Install Node.js, or remove demo=true.")
         if self.onnx_quantize is not OnnxQuantization.none and not self.onnx:
             raise ValueError(
                 f"onnx_quantize={self.onnx_quantize.value} requires onnx=true. Set onnx=true."
