@@ -50,8 +50,8 @@ def write_demo(folder: Path, title: str, prompt: str, max_new_tokens: int) -> Pa
             dirs_exist_ok=True,
         )
     page = _PAGE.read_text(encoding="utf-8")
-    page = page.replace("TITLE", html.escape(title)).replace("PROMPT", html.escape(prompt))
-    page = page.replace("NEW_TOKENS", json.dumps(max_new_tokens))
+    page = page.replace("@TITLE@", html.escape(title)).replace("@PROMPT@", html.escape(prompt))
+    page = page.replace("@NEW_TOKENS@", json.dumps(max_new_tokens))
     (demo / "index.html").write_text(page, encoding="utf-8")
     return demo / "index.html"
 
