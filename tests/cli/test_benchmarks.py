@@ -163,6 +163,7 @@ def test_every_experiment_on_a_benchmark_has_its_golden_strings() -> None:
         "rf100vl",
         "handwriting_rewards",
         "quickstart",
+        "receipts_demo",
         "handwriting_segmentation",
         "domain_adaptation",
     }

@@ -68,7 +68,7 @@ def render_template(
         "script": Markup(program),
         "script_hash": base64.b64encode(digest).decode("ascii"),
     }
-    page: str = templates.get_template(template).render({**context, **assets})
+    page: str = templates.get_template(template).render({"definitions": {}, **context, **assets})
     return page
 
 

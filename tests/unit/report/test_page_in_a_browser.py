@@ -240,7 +240,8 @@ def test_masks_of_many_classes_fit_and_are_visible(tmp_path: Path, window: tuple
     with open_page(write_run_report(run), window) as visit:
         assert_no_errors(visit)
         assert visit.page.locator(".scroll tbody tr").count() == 17  # 16 classes, and the others
-        assert visit.page.locator("#scores svg").count() == 2
+        # Precision and recall, calibration, and F1 over the score of all and of eight classes.
+        assert visit.page.locator("#scores svg").count() == 2 + 9
         card = visit.page.locator("article.card:visible").first
         shot = Image.open(io.BytesIO(card.locator(".photo").screenshot()))
         assert min(shot.convert("RGB").getpixel((shot.width // 2, shot.height // 2))) < 200

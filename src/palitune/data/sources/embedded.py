@@ -11,7 +11,6 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from palitune.data.images.receipts import draw_receipts
 from palitune.data.sources.base import DatasetSpec, Source
 from palitune.data.sources.coco import Coco
 from palitune.data.sources.jsonl import Jsonl
@@ -78,6 +77,8 @@ class EmbeddedPages(Source):
         pages = EMBEDDED_FOLDER / self.name
         if self.annotations is not EmbeddedAnnotationKind.json:
             return pages
+        from palitune.data.images.receipts import draw_receipts
+
         folder = cache_root() / "embedded" / f"{self.name}-receipts-{_RECEIPTS_VERSION}"
         draw_receipts(pages, folder)
         return folder
@@ -123,6 +124,6 @@ class Print(EmbeddedPages):
         super().__post_init__()
         if self.annotations is EmbeddedAnnotationKind.segmentation:
             raise ValueError(
-                "data.annotations must be ocr, vqa or detection for data=print, got segmentation. "
-                "Set data=handwriting for masks."
+                "data.annotations must be ocr, vqa, detection or json for data=print, got "
+                "segmentation. Set data=handwriting for masks."
             )

@@ -53,7 +53,6 @@ def report_label_errors(folder: Path, run_folder: str, *, required: bool, max_ca
         "facts": [("run", run_folder), ("suspects", f"{len(suspects):,}")],
         "sections": [("summary", "Summary"), ("images", "Objects")],
         "summary": _summary(suspects),
-        "definitions": {},
         "note": f"In the order of {CSV_FILE}. The dashed boxes are the reference; the other box is "
         "the prediction that contradicts it.",
         "cards": [

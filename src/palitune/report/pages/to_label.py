@@ -59,7 +59,6 @@ def write_ranking(
         "note": f"In the order of {CSV_FILE}, the most valuable image first."
         + (f" The file has {len(ranked):,} images." if len(cards) < len(ranked) else ""),
         "cards": cards,
-        "definitions": {},
     }
     write_page(folder / PAGE_FILE, "predictions.html", content, script="page.js")
     print_line(f"to label: {folder / CSV_FILE}, {folder / PAGE_FILE}")

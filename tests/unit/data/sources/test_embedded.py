@@ -107,7 +107,7 @@ def test_the_task_says_what_is_read_where_nothing_else_is_said(task: type[Task])
 
 
 @pytest.mark.parametrize(
-    "annotations", [a for a in EmbeddedAnnotationKind if a.name != "segmentation"]
+    "annotations", [a for a in EmbeddedAnnotationKind if a.name not in ("segmentation", "json")]
 )
 def test_print_has_the_same_annotations_but_masks(annotations: EmbeddedAnnotationKind) -> None:
     source = Print(annotations=annotations)
@@ -117,7 +117,7 @@ def test_print_has_the_same_annotations_but_masks(annotations: EmbeddedAnnotatio
     assert len(examples) == len(rows) >= 360
     assert len({example.images for example in examples}) == 360
     with pytest.raises(
-        ValueError, match=r"^data\.annotations must be ocr, vqa or detection for data="
+        ValueError, match=r"^data\.annotations must be ocr, vqa, detection or json for data="
     ):
         Print().dataset_specs(TASKS["segmentation"]())
 
