@@ -1,6 +1,7 @@
 """Quantized ONNX files by ONNX Runtime's own quantizers, named as transformers.js expects."""
 
 import logging
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,18 @@ def file_name(graph: str, dtype: str) -> str:
 
 
 def _write_int8(file: Path, target: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     is_large = external_data_file(file).exists()
     _without_remarks()
-    quantize_dynamic(file, target, weight_type=QuantType.QInt8, use_external_data_format=is_large)
+    # The quantizer names the file of the weights as transformers.js does not.
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        written = Path(folder) / target.name
+        quantize_dynamic(
+            file, written, weight_type=QuantType.QInt8, use_external_data_format=is_large
+        )
+        save_model(onnx.load(written), target)
 
 
 def _write_blocks(bits: int) -> Callable[[Path, Path], None]:
