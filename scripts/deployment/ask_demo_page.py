@@ -1,9 +1,9 @@
 """Ask the page of `export demo=true` in headless Chromium, and compare its answers.
 
-    python scripts/deployment/ask_demo_page.py FOLDER ANSWERS COUNT DEVICE
+    python scripts/deployment/ask_demo_page.py FOLDER ANSWERS COUNT DEVICE REQUIRED
 
 FOLDER contains `model` and `demo`; ANSWERS is answers.jsonl of `write_answers.py`. Ends with exit
-code 1 if an answer differs.
+code 1 if the page does not answer or, with REQUIRED=1, if an answer differs.
 """
 
 import functools
@@ -33,23 +33,23 @@ class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def main(folder: str, answers: str, count: str, device: str) -> int:
+def main(folder: str, answers: str, count: str, device: str, required: str) -> int:
     lines = [json.loads(line) for line in Path(answers).read_text().splitlines()][: int(count)]
     server = ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        equal = ask(f"http://127.0.0.1:{server.server_port}/demo/", lines, device)
+        answered, equal = ask(f"http://127.0.0.1:{server.server_port}/demo/", lines, device)
     finally:
         server.shutdown()
     print(f"page, {device}: {equal} of {len(lines)} answers identical", flush=True)
-    return int(equal < len(lines))
+    return int(answered < len(lines) or (required == "1" and equal < len(lines)))
 
 
-def ask(address: str, lines: list[dict[str, str]], device: str) -> int:
-    """Return the number of identical answers."""
-    equal = 0
+def ask(address: str, lines: list[dict[str, str]], device: str) -> tuple[int, int]:
+    """Return the numbers of answers and of identical ones."""
+    answered = equal = 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=FLAGS[device]
@@ -64,11 +64,13 @@ def ask(address: str, lines: list[dict[str, str]], device: str) -> int:
             page.click("#ask")
             page.wait_for_selector("#ask:enabled", timeout=TIMEOUT_MS)
             status = page.inner_text("#status")
-            if not status.startswith("Answered"):
+            if status.startswith("Answered"):
+                answered += 1
+            else:
                 print(status, file=sys.stderr)
             equal += page.text_content("#answer") == line["answer"]
         browser.close()
-    return equal
+    return answered, equal
 
 
 if __name__ == "__main__":
