@@ -21,6 +21,8 @@ else:  # so that reading a configuration does not import numpy
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
+Tile = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the upright image."""
 
 _MAX_NUMBER = 1e300
 """Magnitude of the numbers in files; integers too long for a float stay out of the arithmetic."""
@@ -92,6 +94,9 @@ class Row:
     """All classes of the source, in its order; None if the source has no class list."""
     attributes: dict[str, str] = field(default_factory=dict)
     """Slices to report metrics by, e.g. {"question_type": "count"}; not used by tasks."""
+    tile: Tile | None = None
+    """Part of the only image that the row is about; `size` and instances are those of the part.
+    None: the whole image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,9 @@ class Example:
     """Possible answers, in the order of the prompt if it lists them."""
     marked_box: Box | None = None
     """Box in pixels of the first image that is outlined in red in the model's input."""
+    tile: Tile | None = None
+    """Part of the only image that the model sees; `size` and boxes are those of the part. None: the
+    whole image."""
     no_loss_spans: tuple[tuple[int, int], ...] = ()
     """Character spans [start, end) of the only suffix that are excluded from the loss."""
 

@@ -4,9 +4,10 @@ import glob
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -75,6 +76,8 @@ def set_value(node: DictConfig, override: Override) -> None:
         if not accepts_new_key and step not in list(parent):
             unknown = ".".join(steps[:depth])
             raise ConfigError(unknown_key(unknown, list(parent), suggest_key(unknown)))
+        if value is not None and (schema := _optional_settings(parent, step)) is not None:
+            parent[step] = OmegaConf.structured(schema)
         child = None if is_last else parent[step]
         if child is None and not is_last:  # a group whose option is not chosen
             raise ConfigError(f"{override.input_line}: {missing_choice(step, options(step))}")
@@ -88,6 +91,20 @@ def set_value(node: DictConfig, override: Override) -> None:
         if value is not None:
             cause = describe_type_error(error, key, value)
         raise ConfigError(f"{override.input_line}: {cause}") from error
+
+
+def _optional_settings(parent: DictConfig, step: str) -> type | None:
+    """Return the dataclass of settings that are null, e.g. `data.tiles`; None for all else.
+
+    OmegaConf does not merge a dictionary into null.
+    """
+    owner = OmegaConf.get_type(parent)
+    if step in GROUPS or not is_dataclass(owner) or OmegaConf.is_missing(parent, step):
+        return None
+    if parent[step] is not None:
+        return None
+    kinds = get_args(get_type_hints(owner).get(step))
+    return next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
 def expand_positional(schema: type[RecipeConfig], arguments: Sequence[str]) -> list[str]:

@@ -124,6 +124,11 @@ class Align(Finetune, AlignmentConfig):
     def __post_init__(self) -> None:
         DataRecipeConfig.__post_init__(self)
         AlignmentConfig.__post_init__(self)
+        if any(spec.source.tiles for spec in self.data.dataset_specs(self.task)):
+            raise ValueError(
+                "data.tiles must be null for palitune align, whose pairs and samples are of whole "
+                "images. Set data.tiles=null, or use palitune finetune."
+            )
 
 
 @dataclass(kw_only=True)

@@ -19,11 +19,15 @@ from palitune.codec.text_tokens import TextTokenizer
 from palitune.data.images.io import EncodedImage, decode_image, to_rgb
 from palitune.data.images.resize import ResizeBackend
 from palitune.data.images.resized_cache import ResizedImageCache
-from palitune.data.images.transforms import IDENTITY_TRANSFORM, ImageTransform
+from palitune.data.images.transforms import (
+    IDENTITY_TRANSFORM,
+    ImageTransform,
+    crop_with_padding,
+)
 from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
 from palitune.models.lm_head import IGNORE_INDEX
-from palitune.records import Box, Example, Size
+from palitune.records import Box, Example, Size, Tile
 
 Batch = dict[str, torch.Tensor]
 """Tensors of a batch:
@@ -74,6 +78,8 @@ class Collator:
                 image_cache, self.image_size, self.resample, resize_backend
             )
         self._decoded_images: dict[str, Image.Image] = {}
+        self._last_cut_image: tuple[str, Image.Image] | None = None
+        """Image of the last tile, because the tiles of an image often follow each other."""
         self.tokens_per_image: int = processor.image_seq_length
         self.image_token_id: int = processor.image_token_id
         [self.newline_token_id] = self._tokenize(["\n"])
@@ -147,21 +153,37 @@ class Collator:
         images = "its image" if count == 1 else f"its {count} images"
         return f"{count * self.tokens_per_image} of them for {images}"
 
-    def load_pixels(self, path: str, transform: ImageTransform) -> torch.Tensor:
-        """Return the upright, transformed and resized image: (3, height, width) uint8, RGB."""
-        create = partial(self._transformed_pixels, path, transform)
+    def load_pixels(
+        self, path: str, transform: ImageTransform, tile: Tile | None = None
+    ) -> torch.Tensor:
+        """Return the upright, transformed and resized image: (3, height, width) uint8, RGB.
+
+        Args:
+            path: Image file.
+            transform: Transform of the image, or of the tile.
+            tile: Part of the image; None: the whole image.
+        """
+        create = partial(self._transformed_pixels, path, transform, tile)
         pixels = (
-            self.image_cache.get_or_create(path, create)
+            self.image_cache.get_or_create(path, create, tile)
             if self.image_cache and transform == IDENTITY_TRANSFORM
             else create()
         )
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def _transformed_pixels(self, path: str, transform: ImageTransform) -> np.ndarray:
-        image = self._load_decoded(path)
+    def _transformed_pixels(
+        self, path: str, transform: ImageTransform, tile: Tile | None
+    ) -> np.ndarray:
+        image = self._load_decoded(path) if tile is None else self._load_tile(path, tile)
         return np.array(
             to_rgb(transform.apply(image, self.image_size, self.resample, self.resize_backend))
         )
+
+    def _load_tile(self, path: str, tile: Tile) -> Image.Image:
+        """Decode an image unless it is that of the last tile, and cut a tile out of it."""
+        if self._last_cut_image is None or self._last_cut_image[0] != path:
+            self._last_cut_image = path, self._load_decoded(path)
+        return crop_with_padding(self._last_cut_image[1], tile)
 
     def _load_decoded(self, path: str) -> Image.Image:
         """Decode an image and cache it if it is small: opening the file then takes longest."""
@@ -230,12 +252,12 @@ class Collator:
             for number, path in enumerate(example.images):
                 transform = transforms[number] if transforms else IDENTITY_TRANSFORM
                 box = example.marked_box if number == 0 else None
-                key = path, transform, box and (box, example.size)
+                key = path, transform, example.tile, box and (box, example.size)
                 keys.append(key)
                 if key in loaded:
                     continue
                 try:
-                    loaded[key] = self.load_pixels(path, transform)
+                    loaded[key] = self.load_pixels(path, transform, example.tile)
                 except DataError as error:
                     raise DataError(f"{example.location}: {error}") from error
                 if box:

@@ -106,6 +106,7 @@ class Examples(_ExampleSequence):
             attributes=json.loads(columns["attributes"]),
             choices=tuple(columns["choices"]),
             marked_box=None if columns["marked_box"] is None else tuple(columns["marked_box"]),
+            tile=None if columns["tile"] is None else tuple(columns["tile"]),
             no_loss_spans=tuple((start, end) for start, end in columns["no_loss_spans"]),
         )
 
@@ -220,7 +221,12 @@ class ConcatDataset(_ExampleSequence):
 
 
 def load_split(
-    data: Data, task: Task | None, split: str | None, *, allow_missing_references: bool = False
+    data: Data,
+    task: Task | None,
+    split: str | None,
+    *,
+    allow_missing_references: bool = False,
+    tiles: bool = False,
 ) -> list[TaskDataset]:
     """Return the data sets of one split from the example cache, which is written if necessary.
 
@@ -229,6 +235,7 @@ def load_split(
         task: The task; None for a mixture, whose components have their own.
         split: Name of the split; with None the result is empty.
         allow_missing_references: Accept a split that has prompts only (a benchmark's test set).
+        tiles: Cut the images as for training, if `data.tiles` is set.
 
     Raises:
         DataError: The data is invalid.
@@ -237,9 +244,14 @@ def load_split(
     if split is None:
         return []
     return [
-        _load_task_dataset(spec, split, allow_missing_references)
+        _load_task_dataset(spec if tiles else whole_images(spec), split, allow_missing_references)
         for spec in data.dataset_specs(task)
     ]
+
+
+def whole_images(spec: DatasetSpec) -> DatasetSpec:
+    """Return a data set whose images are not cut into tiles."""
+    return replace(spec, source=replace(spec.source, tiles=None))
 
 
 def load_training_split(data: Data, task: Task | None, split: str, seed: int) -> list[TaskDataset]:

@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from palitune import __version__
 from palitune.codec.parsing import has_lone_surrogate
+from palitune.data.images.tiles import TileCounts, cut_row
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
 from palitune.distributed.terminal import escape_markup, escape_unprintable
@@ -66,6 +67,7 @@ SCHEMA = pa.schema(
         "row": pa.string(),  # JSON by `row_to_json`: the row that the task read
         "choices": pa.list_(pa.string()),
         "marked_box": pa.list_(pa.float64()),
+        "tile": pa.list_(pa.int32()),
         "no_loss_spans": pa.list_(pa.list_(pa.int32())),
     }
 )
@@ -253,7 +255,7 @@ def iterate_examples(
     """
     location_by_id: dict[str, str] = {}
     has_references: bool | None = None  # the same for all rows of a split
-    for row in source.rows(split):
+    for row in _cut_rows(source, split, skip_counter):
         try:
             if isinstance(row, LeftOut):
                 skip_counter.add({row.reason: 1}, row.location)
@@ -281,6 +283,22 @@ def iterate_examples(
             on_bad_row(error)
             continue
         yield row, example
+
+
+def _cut_rows(source: Source, split: str, skip_counter: SkipCounter) -> Iterator[Row | DataError]:
+    """Yield the rows of a split, cut into tiles if `data.tiles` is set."""
+    if source.tiles is None:
+        yield from source.rows(split)
+        return
+    skip_counter.tile_counts = TileCounts(source.tiles)
+    for row in source.rows(split):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        try:
+            yield from cut_row(row, source.tiles, skip_counter.tile_counts)
+        except DataError as error:
+            yield error
 
 
 def _check_encodable(example: Example) -> None:

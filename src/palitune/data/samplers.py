@@ -8,7 +8,7 @@ proportion to its weight.
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
 
 from torch.utils.data import Sampler
@@ -48,7 +48,8 @@ class GroupByImageSampler(Sampler[int]):
     def __init__(self, training_set: TrainingSet, prompts_per_image: int) -> None:
         self.training_set, self.prompts_per_image = training_set, prompts_per_image
         self._example_keys = [
-            (example.images, (example.component, example.id)) for example in training_set.examples
+            ((example.images, example.tile), (example.component, example.id))
+            for example in training_set.examples
         ]
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ class GroupByImageSampler(Sampler[int]):
 
     def _indices_by_image(self) -> list[list[list[int]]]:
         """Return the sample indices of the epoch, for each image a list per example."""
-        by_image: dict[tuple[str, ...], dict[tuple[str, str], list[int]]] = {}
+        by_image: dict[Hashable, dict[tuple[str, str], list[int]]] = {}
         for index in itertools.chain.from_iterable(self.training_set.epoch_indices()):
             images, example = self._example_keys[self.training_set.example_index(index)]
             by_image.setdefault(images, {}).setdefault(example, []).append(index)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from palitune.data.images.tiles import TileCounts
+
 MAX_LISTED = 10
 """Locations per message."""
 
@@ -18,6 +20,8 @@ class SkipCounter:
     """Counts by reason."""
 
     reasons: dict[str, _Reason] = field(default_factory=dict)
+    tile_counts: TileCounts | None = None
+    """Counts of `data.tiles`; None if the images are not cut."""
 
     def add(self, counts: dict[str, int], location: str) -> None:
         """Add the counts of one row by reason."""
@@ -30,7 +34,8 @@ class SkipCounter:
 
     def messages(self) -> list[str]:
         """Return a sentence per reason."""
-        return [
+        tiles = self.tile_counts.messages() if self.tile_counts else []
+        return tiles + [
             f"left out: {reason.count} {name}, in {reason.rows} rows: {'; '.join(reason.locations)}"
             + ("; ..." if reason.rows > MAX_LISTED else "")
             for name, reason in self.reasons.items()

@@ -184,6 +184,7 @@ class AugmentedTrainingSet(TrainingSet):
         key = str(example_index)
         if self.share_per_image:
             key = f"{copy} of {[Path(image).name for image in example.images]}"
+            key += f" {example.tile}" if example.tile else ""
         rng = random.Random(f"view {self.seed}:{repeat}:{key}")
         transforms, transformed = self.augmentation.sample(example, row, dataset.task, rng)
         if transformed.row is not row:

@@ -111,8 +111,8 @@ def measure_workload(
     if data is None:
         return assumed
     try:
-        examples = ConcatDataset(load_split(data, task, settings.split))
-        images = len({path for example in examples for path in example.images})
+        examples = ConcatDataset(load_split(data, task, settings.split, tiles=True))
+        images = len({(path, e.tile) for e in examples for path in e.images})
         workload = replace(assumed, examples=num_examples or len(examples), images=images)
         if None not in (assumed_lengths.prefix_tokens, assumed_lengths.suffix_tokens):
             return workload

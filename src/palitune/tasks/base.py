@@ -170,6 +170,7 @@ class Task(ABC):
             reference=reference,
             location=row.location,
             attributes=row.attributes,
+            tile=row.tile,
         )
 
 

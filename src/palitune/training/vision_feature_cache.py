@@ -20,6 +20,7 @@ from palitune.distributed import collectives
 from palitune.distributed.terminal import print_line
 from palitune.errors import TrainingError
 from palitune.models.paligemma import PaliGemmaPrefixModel
+from palitune.records import Tile
 from palitune.training.config import TrainingConfig
 from palitune.training.data import TrainingData
 
@@ -41,7 +42,9 @@ class CachedFeatureCollator(Collator):
         batch["vision_features"] = batch.pop("pixel_values")
         return batch
 
-    def load_pixels(self, path: str, transform: ImageTransform) -> torch.Tensor:
+    def load_pixels(
+        self, path: str, transform: ImageTransform, tile: Tile | None = None
+    ) -> torch.Tensor:
         """Return the memory-mapped entry of an untransformed image, (patches, width)."""
         patches, width = self.feature_shape
         entry = str(self.feature_files[path])
@@ -70,6 +73,11 @@ def build_cached_feature_collator(
         raise TrainingError(
             "training.vision_feature_cache does not support boxes drawn into the images. Set "
             "task.mark=false or training.vision_feature_cache=null."
+        )
+    if any(example.tile for example in examples):
+        raise TrainingError(
+            "training.vision_feature_cache does not support data.tiles. Set data.tiles=null or "
+            "training.vision_feature_cache=null."
         )
     body = _prefix_model(network)
     patches, width = _feature_shape(body)

@@ -15,7 +15,7 @@ from palitune.data.images.resize import ResizeBackend
 from palitune.distributed import collectives
 from palitune.distributed.terminal import print_line
 from palitune.errors import DataError
-from palitune.records import Example, Size
+from palitune.records import Example, Size, Tile
 
 
 class ResizedImageCache:
@@ -36,10 +36,20 @@ class ResizedImageCache:
         name = f"{resize_backend.value}-{resample.name.lower()}-{width}x{height}-{__version__}"
         self.file_cache = FileCache(Path(folder).expanduser() / name, height * width * 3)
 
-    def get_or_create(self, image: str, create: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return an image's entry, (height, width, 3) uint8; call `create` if there is none."""
+    def get_or_create(
+        self, image: str, create: Callable[[], np.ndarray], tile: Tile | None = None
+    ) -> np.ndarray:
+        """Return an image's entry, (height, width, 3) uint8; call `create` if there is none.
+
+        Args:
+            image: Image file.
+            create: Loads the image, or the tile.
+            tile: Part of the image; None: the whole image.
+        """
         try:
             entry = self.file_cache.path_for(image)
+            if tile is not None:
+                entry = entry.with_name(f"{entry.name}-{'-'.join(map(str, tile))}")
         except OSError:
             return create()  # raises an error that describes the file
         if (cached := self.file_cache.read(entry)) is not None:
@@ -58,7 +68,7 @@ class ResizedImageCache:
         """Print the disk space that the images of the examples take. Raises DataError if it is
         not free.
         """
-        count = len({image for example in examples for image in example.images})
+        count = len({(image, example.tile) for example in examples for image in example.images})
         num_cached = sum(1 for _ in self.file_cache.folder.glob("??/*"))
         required, free = self.file_cache.required_and_free(max(count - num_cached, 0))
         if required and collectives.is_main_process():

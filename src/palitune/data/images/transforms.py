@@ -3,6 +3,7 @@
 Pillow is imported when an image is transformed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import cos, radians, sin
 from typing import TYPE_CHECKING, NamedTuple
@@ -78,7 +79,7 @@ class ImageTransform:
         from PIL.Image import Transpose
 
         if self.crop_box is not None:
-            image = _crop_with_padding(image, self.crop_box)
+            image = crop_with_padding(image, self.crop_box)
         if self.hflip:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
         resized = resize_image(_apply_affine(image, self.affine), size, resample, backend)
@@ -108,12 +109,19 @@ def transform_row(row: Row, transform: ImageTransform, min_visible: float) -> Tr
     crop_box = transform.crop_box or (0, 0, *row.size)
     size = crop_box[2] - crop_box[0], crop_box[3] - crop_box[1]
     before = row.instances or ()
-    cropped = [_crop_instance(i, crop_box, 0.0 if i.crowd else min_visible) for i in before]
+    cropped = crop_instances(before, crop_box, min_visible)
     visible = [instance for instance in cropped if instance is not None]
     if transform.hflip:
         visible = [_hflip_instance(instance, size[0]) for instance in visible]
     instances = None if row.instances is None else tuple(visible)
     return TransformedRow(replace(row, size=size, instances=instances), len(before) - len(visible))
+
+
+def crop_instances(
+    instances: Iterable[Instance], crop_box: CropBox, min_visible: float
+) -> list[Instance | None]:
+    """Return each object in the coordinates of a crop, None if `transform_row` drops it."""
+    return [_crop_instance(i, crop_box, 0.0 if i.crowd else min_visible) for i in instances]
 
 
 def _crop_instance(instance: Instance, crop_box: CropBox, min_visible: float) -> Instance | None:
@@ -173,7 +181,8 @@ def _box_area(box: Box) -> float:
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
-def _crop_with_padding(image: "Image", crop_box: CropBox) -> "Image":
+def crop_with_padding(image: "Image", crop_box: CropBox) -> "Image":
+    """Return a part of an image; what lies outside of the image is gray."""
     from PIL import Image
 
     left, top, right, bottom = crop_box

@@ -8,6 +8,7 @@ from typing import Any
 
 from palitune.codec.masks import load_codec
 from palitune.codec.text_tokens import RoundTripCheck
+from palitune.data.dataset import whole_images
 from palitune.data.example_cache import (
     DuplicateIdError,
     iterate_examples,
@@ -25,7 +26,7 @@ from palitune.data.sources.split_files import canonical_split
 from palitune.data.sources.validation import short_repr
 from palitune.errors import DataError
 from palitune.metrics.objects.codec_upper_bound import CodecUpperBound, UpperBounds
-from palitune.records import Example, Row, Size, instance_from_json, instance_to_json
+from palitune.records import Example, Row, Size, Tile, instance_from_json, instance_to_json
 from palitune.tasks import Task
 from palitune.tasks.mask_task import MaskTask
 
@@ -92,7 +93,9 @@ def scan(
     Raises DataError if a split does not exist, a file cannot be read, or no row can be used.
     """
     reports = [
-        Inspector(spec, split, processor, config).run()
+        Inspector(
+            spec if split == config.train_split else whole_images(spec), split, processor, config
+        ).run()
         for spec in specs
         for split in splits_to_inspect(spec, config)
     ]
@@ -135,8 +138,10 @@ class Inspector:
     """Examples with a text such as `<eos>`, which is tokenized as plain characters."""
     skipped: list[str] = field(default_factory=list)
     bad_row_groups: BadRowGroups = field(default_factory=BadRowGroups)
-    prompt_counts: Counter[tuple[tuple[str, ...], str]] = field(default_factory=Counter)
-    """Number of examples by (images, prompt)."""
+    prompt_counts: Counter[tuple[tuple[str, ...], Tile | None, str]] = field(
+        default_factory=Counter
+    )
+    """Number of examples by (images, tile, prompt)."""
     image_sizes: Counter[Size] = field(default_factory=Counter)
     classes: dict[str, None] = field(default_factory=dict)
     skip_counter: SkipCounter = field(default_factory=SkipCounter)
@@ -181,7 +186,7 @@ class Inspector:
             bad_row_groups=self.bad_row_groups.most_frequent(),
             label_counts=self.object_stats.objects_per_class,
             classes=tuple(self.classes),
-            images=list({path: None for images, _ in self.prompt_counts for path in images}),
+            images=list({path: None for images, *_ in self.prompt_counts for path in images}),
             codec_upper_bounds=upper_bounds,
         )
 
@@ -209,7 +214,7 @@ class Inspector:
         self.num_control_words += any(
             map(self.round_trip.tokenizer.has_control_words, (example.prefix, *example.suffixes))
         )
-        self.prompt_counts[example.images, example.prefix] += 1
+        self.prompt_counts[example.images, example.tile, example.prefix] += 1
         self.image_sizes[example.size] += 1
         self.classes |= dict.fromkeys(row.classes or ())
         self.token_lengths.add(example)
@@ -245,7 +250,7 @@ class Inspector:
             "split": self.split,
             "task": self.spec.task.name,
             "examples": self.num_examples,
-            "images": len({images for images, _ in self.prompt_counts}),
+            "images": len({images for images, *_ in self.prompt_counts}),
             "bad_rows": self.num_bad_rows,
             "duplicate_ids": self.duplicate_ids,
             "repeated_questions": repeated,
@@ -263,6 +268,7 @@ class Inspector:
             "answers": self.answer_stats.summary(),
             "codec_ceiling": {"images": len(self.mask_reservoir.samples()), "iou": codec},
             "left_out": self.skip_counter.messages(),
+            "tiles": self.skip_counter.tile_counts and self.skip_counter.tile_counts.summary(),
             "bad": self.skipped,
             "bad_by_cause": [
                 {"cause": group.cause, "rows": group.count, "first": group.messages}

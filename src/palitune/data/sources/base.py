@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Interval
 
+from palitune.data.images.tiles import TrainingTiles
 from palitune.data.sources.box_formats import BoxClipping
 from palitune.data.sources.split_files import (
     SPLITS,
@@ -70,6 +71,11 @@ class Source(Data):
     """Boxes beyond the edge of the image that are clipped and counted: edge (those up to 2 px or
     1 % of the side beyond it) | all | none. Other boxes beyond the edge are invalid."""
 
+    tiles: TrainingTiles | None = None
+    """Cut training images into overlapping tiles, for small objects in large images:
+    {size: 448, overlap: 0.2}; null: whole images. Evaluated images stay whole; see
+    evaluation.tiles."""
+
     def __post_init__(self) -> None:
         check_ranges(self, "data")
 
@@ -84,6 +90,11 @@ class Source(Data):
     def dataset_specs(self, task: Task | None) -> list["DatasetSpec"]:
         if task is None:
             raise ValueError(f"task is missing: choose one of {', '.join(TASKS)} with task=NAME")
+        if self.tiles is not None and not task.allow_crop:
+            raise ValueError(
+                "data.tiles must be null for a task without the boxes of all objects, got "
+                f"{task.name}. Set task=detection or task=segmentation, or data.tiles=null."
+            )
         return [DatasetSpec(task.name, task, self.for_task(task))]
 
     def for_task(self, task: Task) -> "Source":

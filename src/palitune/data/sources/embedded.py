@@ -21,8 +21,8 @@ from palitune.records import Row
 from palitune.tasks import Task
 
 EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
-_RECEIPTS_VERSION = 1
-"""Increased when receipts are drawn in another way."""
+_RECEIPTS_VERSION, _LARGE_PAGES_VERSION = 1, 1
+"""Increased when receipts or large pages are drawn in another way."""
 
 
 class EmbeddedAnnotationKind(Enum):
@@ -38,6 +38,8 @@ class EmbeddedAnnotationKind(Enum):
     """The same boxes with the ink of the digits as masks."""
     json = "json"
     """Receipts with their prices and total, drawn from the digits at first use."""
+    small_objects = "small_objects"
+    """Boxes of small digits on large pages, drawn from the digits at first use."""
 
 
 _FILE_PATTERNS = {
@@ -46,6 +48,7 @@ _FILE_PATTERNS = {
     EmbeddedAnnotationKind.detection: "{split}_instances.json",
     EmbeddedAnnotationKind.segmentation: "{split}_instances.json",
     EmbeddedAnnotationKind.json: "{split}_json.jsonl",
+    EmbeddedAnnotationKind.small_objects: "{split}_small_objects.json",
 }
 
 
@@ -58,8 +61,8 @@ class EmbeddedPages(Source):
     path: str = ""
     """Must stay empty: the data is part of the package."""
     annotations: EmbeddedAnnotationKind | None = None
-    """Kind of annotations: ocr | vqa | detection | segmentation | json (null: the one named like
-    the task, else ocr)."""
+    """Kind of annotations: ocr | vqa | detection | segmentation | json | small_objects (null: the
+    one named like the task, else ocr)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,12 +78,20 @@ class EmbeddedPages(Source):
 
     def resolved_path(self) -> Path:
         pages = EMBEDDED_FOLDER / self.name
-        if self.annotations is not EmbeddedAnnotationKind.json:
-            return pages
-        from palitune.data.images.receipts import draw_receipts
+        cache = cache_root() / "embedded"
+        match self.annotations:
+            case EmbeddedAnnotationKind.json:
+                from palitune.data.images.receipts import draw_receipts
 
-        folder = cache_root() / "embedded" / f"{self.name}-receipts-{_RECEIPTS_VERSION}"
-        draw_receipts(pages, folder)
+                folder = cache / f"{self.name}-receipts-{_RECEIPTS_VERSION}"
+                draw_receipts(pages, folder)
+            case EmbeddedAnnotationKind.small_objects:
+                from palitune.data.images.large_pages import draw_large_pages
+
+                folder = cache / f"{self.name}-large-pages-{_LARGE_PAGES_VERSION}"
+                draw_large_pages(pages, folder)
+            case _:
+                folder = pages
         return folder
 
     def search_patterns(self) -> list[str]:
@@ -89,7 +100,7 @@ class EmbeddedPages(Source):
     def read(self, file: Path, split: str) -> Iterator[Row | DataError]:
         folder = str(self.resolved_path())
         match self.annotations:
-            case EmbeddedAnnotationKind.detection:
+            case EmbeddedAnnotationKind.detection | EmbeddedAnnotationKind.small_objects:
                 yield from Coco(path=folder).read(file, split)
             case EmbeddedAnnotationKind.segmentation:
                 yield from Coco(path=folder, masks=True).read(file, split)

@@ -11,7 +11,7 @@ import numpy as np
 
 from palitune.errors import DataError
 from palitune.metrics.objects.matching import intersection_area
-from palitune.records import Box, Instance, Size
+from palitune.records import Box, Instance, Size, Tile
 from palitune.report.text import escape_unprintable, truncate
 
 if TYPE_CHECKING:
@@ -76,23 +76,29 @@ def display_size(size: Size, max_short_side: int = MAX_SHORT_SIDE) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def load_for_display(path: str, size: Size, max_short_side: int = MAX_SHORT_SIDE) -> "Image":
+def load_for_display(
+    path: str, size: Size, max_short_side: int = MAX_SHORT_SIDE, tile: Tile | None = None
+) -> "Image":
     """Open an image at its display size; return a placeholder if it cannot be opened.
 
     Args:
         path: Image file.
         size: (width, height) in pixels of the image when it was evaluated, for the placeholder.
         max_short_side: Maximum pixels of the shorter side.
+        tile: Part of the image; None: the whole image.
     """
     from PIL import Image
 
     from palitune.data.images.io import open_image
+    from palitune.data.images.transforms import crop_with_padding
 
     try:
         image = open_image(path)
     except DataError:
         message = "image unreadable" if Path(path).exists() else "image missing"
         return _draw_placeholder(message, path, size)
+    if tile is not None:
+        image = crop_with_padding(image, tile)
     return image.resize(display_size(image.size, max_short_side), Image.Resampling.LANCZOS)
 
 

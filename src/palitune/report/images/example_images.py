@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL.Image import Resampling
 
 from palitune.data.images.io import open_image
-from palitune.data.images.transforms import ImageTransform
+from palitune.data.images.transforms import ImageTransform, crop_with_padding
 from palitune.errors import DataError
 from palitune.records import Example, Instance
 from palitune.report.images.drawing import MAX_SHORT_SIDE, display_size, load_for_display
@@ -70,12 +70,12 @@ def encode_objects(
         alt: Alternative text.
         folder: Folder of the page.
     """
-    single = len(example.images) == 1
+    whole = len(example.images) == 1 and example.tile is None
     return encode_image(
-        load_image_grid(example.images, example.size, _OBJECTS_SHORT_SIDE),
+        load_image_grid(example.images, example.size, _OBJECTS_SHORT_SIDE, example.tile),
         alt,
         overlay=draw_overlay(example.size, [Layer("objects", instances)]) if instances else "",
-        photo=photo_address(example.images[0], folder) if single else "",
+        photo=photo_address(example.images[0], folder) if whole else "",
         max_bytes=_OBJECTS_MAX_BYTES,
     )
 
@@ -92,7 +92,9 @@ def encode_view(path: str, transform: ImageTransform, example: Example, note: st
     instances = [item for item in example.reference if isinstance(item, Instance)]
     size = display_size(example.size, _OBJECTS_SHORT_SIDE)
     try:
-        image = transform.apply(open_image(path), size, Resampling.BICUBIC)
+        photo = open_image(path)
+        part = photo if example.tile is None else crop_with_padding(photo, example.tile)
+        image = transform.apply(part, size, Resampling.BICUBIC)
     except DataError:
         image = load_for_display(path, example.size, _OBJECTS_SHORT_SIDE)
     return encode_image(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from palitune.records import Size
+from palitune.records import Size, Tile
 from palitune.report.images.drawing import MAX_SHORT_SIDE, load_for_display
 
 if TYPE_CHECKING:
@@ -15,7 +15,10 @@ _GAP = 6
 
 
 def load_image_grid(
-    paths: Sequence[str], size: Size, max_short_side: int = MAX_SHORT_SIDE
+    paths: Sequence[str],
+    size: Size,
+    max_short_side: int = MAX_SHORT_SIDE,
+    tile: Tile | None = None,
 ) -> "Image":
     """Open the images of an example at their display size; several are placed in a grid.
 
@@ -24,9 +27,10 @@ def load_image_grid(
         size: (width, height) in pixels of the first image when it was evaluated.
         max_short_side: Maximum pixels of the shorter side of a single image. A grid is at most
             twice as wide.
+        tile: Part of a single image; None: the whole image.
     """
     if len(paths) == 1:
-        return load_for_display(paths[0], size, max_short_side)
+        return load_for_display(paths[0], size, max_short_side, tile)
     columns = min(len(paths), IMAGES_PER_ROW)
     width = max(1, (2 * max_short_side - _GAP * (columns - 1)) // columns)
     images = [load_for_display(path, size, max_short_side) for path in paths]

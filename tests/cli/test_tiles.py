@@ -1,0 +1,85 @@
+"""Tiles by command line: training on parts of images, and answers that are put together again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from palitune import __main__ as program
+from palitune.data.collator import Collator
+from palitune.data.dataset import load_split, load_training_split
+from palitune.data.images.io import open_image
+from palitune.data.images.tiles import TrainingTiles
+from palitune.data.images.transforms import IDENTITY_TRANSFORM
+from palitune.data.sources.coco import Coco
+from palitune.models.config import Tiny
+from palitune.models.loading import load_processor
+from palitune.tasks.detection import Detection
+
+from support.toy_data import write_toy_coco
+
+BOXES = ["task=detection", "data=coco", "data.path=boxes", "model=tiny"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_toy_coco(tmp_path / "boxes")
+    return tmp_path
+
+
+def test_steps_count_tiles_and_evaluated_images_stay_whole(home: Path) -> None:
+    data = Coco(path="boxes", tiles=TrainingTiles(size=40, overlap=0.25))
+    [whole] = load_split(data, Detection(), "train")
+    [train] = load_training_split(data, Detection(), "train", 0)
+    sizes = {example.id: example.size for example in whole.examples}
+    expected = sum(len(data.tiles.grid(size)) for size in sizes.values()) if data.tiles else 0
+    assert len(train.examples) == expected > len(whole.examples)
+    assert {example.tile for example in whole.examples} == {None}
+
+
+def test_the_model_sees_the_pixels_of_the_tile(home: Path) -> None:
+    data = Coco(path="boxes", tiles=TrainingTiles(size=40, overlap=0.25))
+    [train] = load_training_split(data, Detection(), "train", 0)
+    collator = Collator(load_processor(Tiny()))
+    for example in train.examples[:4]:
+        open_image(example.images[0]).crop(example.tile).save("cut.png")
+        of_file = collator.load_pixels("cut.png", IDENTITY_TRANSFORM)
+        of_tile = collator.collate_prompts([example])["pixel_values"][0]
+        assert torch.equal(of_file, of_tile)
+        collator._decoded_images.clear()
+
+
+def test_inspect_counts_tiles_and_check_prints_them(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiles = "data.tiles={size: 40, overlap: 0.25}"
+    assert program.run(["inspect", *BOXES, tiles, "output_dir=out"]) == 0
+    splits = {s["split"]: s for s in json.loads(Path("out/inspection.json").read_text())["splits"]}
+    counts = splits["train"]["tiles"]
+    assert counts["tiles"] == splits["train"]["examples"] > counts["images"]
+    assert splits["test"]["tiles"] is None
+    assert program.run(["check", *BOXES, tiles]) == 0
+    assert f"{counts['images']} images become {counts['tiles']} tiles of 40 px" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["check", *BOXES, "data.tiles.overlap=1"], "data.tiles.overlap must be at least 0"),
+        (["check", *BOXES, "data.tiles.size=0"], "data.tiles.size must be at least 1, got 0"),
+        (
+            ["check", "data=handwriting", "task=ocr", "model=tiny", "data.tiles.size=9"],
+            "data.tiles must be null for a task without the boxes of all objects, got ocr",
+        ),
+        (["align", *BOXES, "data.tiles.size=9"], "data.tiles must be null for palitune align"),
+    ],
+)
+def test_impossible_tiles_end_in_a_sentence(
+    home: Path, command: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run(command) != 0
+    printed = capfd.readouterr().err
+    assert message in " ".join(printed.split())
+    assert "Traceback" not in printed
