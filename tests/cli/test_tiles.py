@@ -83,3 +83,65 @@ def test_impossible_tiles_end_in_a_sentence(
     printed = capfd.readouterr().err
     assert message in " ".join(printed.split())
     assert "Traceback" not in printed
+
+
+def test_evaluate_and_predict_ask_tile_by_tile(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = ["evaluation.num_workers=0", "evaluation.max_samples=2", "task.max_new_tokens=7"]
+    tiles = "{size: 60, overlap: 0.25}"
+    short = ["training.max_steps=1", "training.global_batch_size=2", "training.self_check=false"]
+    settings = [*few, f"data.tiles={tiles}", f"evaluation.tiles={tiles}", "evaluate_before=false"]
+    assert program.run(["finetune", *BOXES, *short, *settings, "output_dir=run"]) == 0
+    records = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
+    assert all(record["size"] == list(open_image(record["images"][0]).size) for record in records)
+    caplog.clear()
+    images = "images=boxes/images"
+    assert program.run(["predict", images, "adapter.path=run", "output_dir=p", *few[:2]]) == 0
+    assert "tiles of 60 px with an overlap of 0.25" in caplog.text  # as the adapter was trained
+    caplog.clear()
+    own = ["tiles.size=50", "output_dir=q", *few[:2]]
+    assert program.run(["predict", images, "adapter.path=run", *own]) == 0
+    assert "tiles of 50 px" in caplog.text
+
+
+def test_a_training_on_tiles_that_is_evaluated_on_whole_images_is_warned_of(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = ["training.max_steps=1", "training.global_batch_size=2", "training.self_check=false"]
+    few = ["evaluation.max_samples=1", "evaluation.num_workers=0", "task.max_new_tokens=2"]
+    settings = [*short, *few, "data.tiles.size=60", "evaluate_before=false", "output_dir=run"]
+    assert program.run(["finetune", *BOXES, *settings]) == 0
+    assert "Set evaluation.tiles={size: 60, overlap: 0.2} to evaluate tile by tile" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            ["evaluate", "data=handwriting", "task=ocr", "model=tiny", "evaluation.tiles.size=9"],
+            "evaluation.tiles must be null for a task without the boxes of all objects, got ocr",
+        ),
+        (
+            ["predict", "images=boxes/images", "prompt=detect red", "model=tiny", "tiles.size=9",
+             "rank=uncertainty"],
+            "rank must be diversity with tiles, got uncertainty",
+        ),
+        (
+            ["predict", "images=boxes/images", "prompt=ocr", "model=tiny", "tiles.size=9"],
+            "evaluation.tiles must be null for a task without the boxes of all objects, got ocr",
+        ),
+        (
+            ["evaluate", *BOXES, "evaluation.tiles.size=9", "endpoint=http://x",
+             "endpoint_model=y"],
+            "endpoint answers whole images. Set evaluation.tiles=null",
+        ),
+    ],
+)  # fmt: skip
+def test_impossible_tiles_of_answers_end_in_a_sentence(
+    home: Path, command: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert program.run(command) != 0
+    printed = capfd.readouterr().err
+    assert message in " ".join(printed.split())
+    assert "Traceback" not in printed

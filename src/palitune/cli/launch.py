@@ -15,7 +15,7 @@ from palitune.config.compose import compose
 from palitune.config.config_store import default_options
 from palitune.config.data_folder import equivalent_command, folder_settings, split_folder
 from palitune.config.overrides import expand_positional
-from palitune.config.preflight import check_run, judge_on_validation
+from palitune.config.preflight import check_run, judge_on_validation, warn_of_whole_images
 from palitune.config.recipes import (
     Align,
     DataRecipeConfig,
@@ -100,6 +100,7 @@ def launch(
             print(to_yaml(run), end="")
             return 0
         judge_on_validation(run)
+        warn_of_whole_images(run)
         if collectives.world_size() == 1:
             check_output(run)
             check_run(run)

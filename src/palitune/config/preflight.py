@@ -81,6 +81,22 @@ def judge_on_validation(run: RecipeConfig) -> None:
             _log.warning("the data has no split test: the metrics are those of validation")
 
 
+def warn_of_whole_images(run: RecipeConfig) -> None:
+    """Log a warning if a training on tiles is evaluated on whole images."""
+    if not isinstance(run, Finetune) or run.evaluation.tiles is not None:
+        return
+    for spec in _specs(run):
+        if (tiles := spec.source.tiles) is not None and collectives.is_main_process():
+            _log.warning(
+                "data.tiles cuts the training images, and evaluation.tiles is null: whole images "
+                "are evaluated. Set evaluation.tiles={size: %d, overlap: %g} to evaluate tile by "
+                "tile",
+                tiles.size,
+                tiles.overlap,
+            )
+            return
+
+
 def _adapter_paths(run: ModelRecipeConfig) -> Iterator[tuple[str, str]]:
     if run.adapter.path is not None:
         yield "adapter.path", run.adapter.path

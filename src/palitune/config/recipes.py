@@ -20,6 +20,7 @@ from palitune.errors import DataError, check_ranges
 from palitune.evaluation.active_learning.ranking import RankBy
 from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.object_quality.min_score import check_min_score
+from palitune.evaluation.tiles.config import InferenceTiles
 from palitune.export.config import ExportConfig
 from palitune.models.adapters.config import ADAPTERS, AdapterConfig
 from palitune.models.config import MODELS, ModelConfig
@@ -97,7 +98,13 @@ class DataRecipeConfig(ModelRecipeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.data.dataset_specs(self.task)  # a source needs a task, a mixture brings its own
+        # A source needs a task, a mixture brings its own.
+        tasks = [spec.task for spec in self.data.dataset_specs(self.task)]
+        if self.evaluation.tiles is not None and not any(task.allow_crop for task in tasks):
+            raise ValueError(
+                "evaluation.tiles must be null for a task without the boxes of all objects, got "
+                f"{tasks[0].name}. Set evaluation.tiles=null."
+            )
 
 
 @dataclass(kw_only=True)
@@ -178,6 +185,11 @@ class Evaluate(DataRecipeConfig):
             raise ValueError(
                 "endpoint answers by free greedy generation. Remove evaluation.num_beams, "
                 "constrained_decoding, perplexity and multiple_choice."
+            )
+        if self.endpoint is not None and self.evaluation.tiles is not None:
+            raise ValueError(
+                "endpoint answers whole images. Set evaluation.tiles=null, or evaluate the adapter "
+                "here."
             )
         if self.endpoint is not None and self.adapters:
             raise ValueError("endpoint and adapters cannot be combined; remove one of them")
@@ -309,6 +321,9 @@ class Predict(ModelRecipeConfig):
     save: list[AnnotationFormat] = field(default_factory=list)
     """Pre-annotations to write for labeling tools: coco, yolo, label_studio, voc. They are written
     into the folder `annotations` of the run, with the scores of the objects."""
+    tiles: InferenceTiles | None = None
+    """Ask about overlapping tiles of each image and merge their objects, {size: 448, overlap: 0.2};
+    null: the setting of `evaluation.tiles`, which is that of the training."""
     rank: RankBy | None = None
     """Order the images by the value of a label and write `to_label.csv` and `to_label.html`:
     uncertainty | diversity | both."""
@@ -320,6 +335,14 @@ class Predict(ModelRecipeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_min_score(self.min_score)
+        if self.tiles is not None:
+            self.evaluation = replace(self.evaluation, tiles=self.tiles)
+        if self.evaluation.tiles is not None and self.rank not in (None, RankBy.diversity):
+            raise ValueError(
+                f"rank must be diversity with tiles, got {self.rank.value}, because the margin to "
+                "the base model is that of one answer. Set rank=diversity, or "
+                "evaluation.tiles=null."
+            )
         if isinstance(self.images, str):
             self.images = [self.images]
         is_list = isinstance(self.images, list) and all(isinstance(p, str) for p in self.images)

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Le
 
 from palitune.data.images.resize import ResizeBackend
 from palitune.errors import check_ranges
+from palitune.evaluation.tiles.config import InferenceTiles
 
 
 class Submission(Enum):
@@ -77,12 +78,20 @@ class EvaluationConfig:
     of errors of boxes and masks with the average precision that they cost."""
     perplexity: bool = False
     """Also report the perplexity of the references (one more pass over the examples)."""
+    tiles: InferenceTiles | None = None
+    """Ask about overlapping tiles of each image instead of the whole image, and merge their
+    objects: {size: 448, overlap: 0.2}; null: whole images. Metrics are those of the whole image."""
     submission: Submission | None = None
     """Write `submission.json` for a test server: docvqa | infovqa | stvqa | vqav2 | textvqa |
     vizwiz | coco_captions | coco_detection | coco_segmentation | refcoco."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "evaluation")
+        if self.tiles is not None and self.perplexity:
+            raise ValueError(
+                "evaluation.perplexity must be false with evaluation.tiles, because a tile has no "
+                "reference. Set evaluation.perplexity=false."
+            )
 
     def num_examples(self, examples: Sized) -> int:
         """Return the number of examples of a component to evaluate, the first `max_samples`."""

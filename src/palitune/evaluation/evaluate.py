@@ -1,5 +1,6 @@
 """Evaluation of datasets: generate predictions and compute metrics."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,12 +16,14 @@ from palitune.evaluation.config import EvaluationConfig, MultipleChoiceMode
 from palitune.evaluation.inference import (
     make_collator,
     make_progress,
-    predict_batches,
     split_batches,
 )
 from palitune.evaluation.partial_predictions import PredictionCache
 from palitune.evaluation.scoring import Results, score_predictions
+from palitune.evaluation.tiles.predict_tiles import predict_examples
 from palitune.records import Prediction
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -147,7 +150,14 @@ def _predict_dataset(
         if not cached_ids or not cached_ids >= {examples[index].id for index in batch}
     ]
     task_id = progress.add_task(escape_markup(label), total=sum(map(len, batches)))
-    for batch, results in predict_batches(
+    if settings.tiles is not None and not dataset.task.allow_crop:
+        log.warning(
+            "%s: whole images, because task %s has no boxes of all objects",
+            dataset.name,
+            dataset.task.name,
+        )
+        settings = replace(settings, tiles=None)
+    for batch, results in predict_examples(
         network,
         collator,
         dataset.task,

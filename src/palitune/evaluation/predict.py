@@ -9,10 +9,10 @@ from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.inference import (
     make_collator,
     make_progress,
-    predict_batches,
     split_batches,
 )
 from palitune.evaluation.object_quality.min_score import ALL_OBJECTS, ScoreThresholds
+from palitune.evaluation.tiles.predict_tiles import predict_examples
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
 
@@ -51,7 +51,7 @@ def stream_predictions(
     batches = split_batches(len(examples), settings.batch_size)
     with make_progress() as progress:
         task_id = progress.add_task("predicting", total=len(examples))
-        predicted = predict_batches(
+        predicted = predict_examples(
             network, collator, task, examples, batches, settings, skip_unreadable=skip_unreadable
         )
         try:

@@ -1,0 +1,1 @@
+"""Answers tile by tile, and the merging of their objects."""
