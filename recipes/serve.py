@@ -17,7 +17,7 @@ def serve(run: Serve) -> None:
     )
     print_checks(checks)
 
-    serve_http(engine, tasks, run, run.evaluation.batch_size)
+    serve_http(engine, tasks, run, run.evaluation)
 
 
 if __name__ == "__main__":

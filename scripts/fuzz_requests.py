@@ -260,6 +260,9 @@ class RequestMaker:
             "constrained": self.rng.random() < 0.5, "num_beams": self.rng.choice([1, 1, 3]),
             "max_new_tokens": self.rng.choice([1, 64, 10**6]), "adapter": "one",
             "masks": self.rng.choice(["rle", "png"]),
+            "tiles": self.rng.choice(
+                [None, False, {"size": self.rng.choice([-1, 1, 20, 10**9])}, {"overlap": 1}]
+            ),
             "task": self.rng.choice(["ocr", "detection", "segmentation", "json", "docvqa", "no"]),
         }  # fmt: skip
         body = {key: value for key, value in body.items() if self.rng.random() < 0.8}

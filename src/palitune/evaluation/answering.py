@@ -11,6 +11,7 @@ from typing import Any
 from palitune.codec.grammar import ObjectGrammar
 from palitune.codec.json_fields import JsonGrammar
 from palitune.data.collator import Batch, Collator
+from palitune.evaluation.tiles.config import InferenceTiles
 from palitune.models.generation.generate import Generation, generate
 from palitune.records import Example, Prediction
 from palitune.tasks import Task
@@ -27,6 +28,8 @@ class Question:
     """Generate only what the task's grammar allows."""
     max_new_tokens: int | None = None
     """Most tokens of the answer; None: the task's."""
+    tiles: InferenceTiles | None = None
+    """Tiles that the caller of `answer` cuts the question into; None: the whole image."""
 
     @property
     def token_limit(self) -> int:

@@ -23,6 +23,8 @@ from palitune.data.images.io import EncodedImage
 from palitune.errors import DataError, ModelError
 from palitune.evaluation.answering import Question
 from palitune.evaluation.object_quality.min_score import ScoreThresholds, resolve_min_score
+from palitune.evaluation.tiles.config import InferenceTiles
+from palitune.evaluation.tiles.questions import cut_question, merge_predictions
 from palitune.serving import openai_api
 from palitune.serving.batching import Answer, Batcher, QueueFull
 from palitune.serving.collected import KeptAnswers, build_dataset
@@ -37,6 +39,7 @@ from palitune.serving.requests import (
     build_question,
     check_image,
     decode_image,
+    predict_schema,
 )
 from palitune.serving.responses import num_prompt_tokens, num_tokens, prediction_json
 from palitune.serving.server_metrics import MeasureRequests, ServerMetrics
@@ -66,9 +69,16 @@ class Service:
     """Engine, queue, tasks, limits and metrics, which the routes share."""
 
     def __init__(
-        self, engine: Engine, tasks: ServedTasks, settings: ServerConfig, max_batch: int
+        self,
+        engine: Engine,
+        tasks: ServedTasks,
+        settings: ServerConfig,
+        max_batch: int,
+        tiles: InferenceTiles | None = None,
     ) -> None:
         self.tasks, self.settings = tasks, settings
+        self.tiles = tiles
+        """Tiles of requests to `/v1/predict` that set none."""
         self.batcher = Batcher(
             engine,
             max_batch=max_batch,
@@ -90,11 +100,13 @@ class Service:
             raise HTTPException(404, f"model must be one of {valid}, got {name[:80]!r}.")
         return name
 
-    async def question(self, body: PredictBody, images: list[EncodedImage]) -> tuple[str, Question]:
-        """Return adapter and question of a request."""
+    async def question(
+        self, body: PredictBody, images: list[EncodedImage], tiles: InferenceTiles | None = None
+    ) -> tuple[str, Question]:
+        """Return adapter and question of a request; `tiles` are those if it sets none."""
         adapter = self.adapter(body.adapter)
         return adapter, await asyncio.to_thread(
-            build_question, body, images, self.tasks, self.settings
+            build_question, body, images, self.tasks, self.settings, tiles
         )
 
     def min_score(
@@ -114,8 +126,28 @@ class Service:
             ) from None
 
     async def answer(self, adapter: str, question: Question, num_beams: int = 1) -> Answer:
-        """Answer a question within the time of a request."""
-        return await self._in_time(self.batcher.submit(adapter, question, num_beams))
+        """Answer a question within the time of a request, tile by tile if it has tiles."""
+        answering = self.batcher.submit if question.tiles is None else self._answer_tiles
+        return await self._in_time(answering(adapter, question, num_beams))
+
+    async def _answer_tiles(self, adapter: str, question: Question, num_beams: int) -> Answer:
+        assert question.tiles is not None
+        parts = await asyncio.to_thread(cut_question, question, question.tiles)
+        submitted = [
+            asyncio.ensure_future(self.batcher.submit(adapter, part, num_beams)) for part in parts
+        ]
+        try:
+            answers = await asyncio.gather(*submitted)
+        finally:
+            for part_answer in submitted:
+                part_answer.cancel()
+        predictions = [part_answer.prediction for part_answer in answers]
+        return Answer(
+            await asyncio.to_thread(merge_predictions, question, question.tiles, predictions),
+            queue_seconds=max(part_answer.queue_seconds for part_answer in answers),
+            model_seconds=max(part_answer.model_seconds for part_answer in answers),
+            batch_size=max(part_answer.batch_size for part_answer in answers),
+        )
 
     async def stream(self, adapter: str, question: Question) -> AsyncIterator[str | Answer]:
         """Yield the text of an answer as it is generated, then the answer.
@@ -220,8 +252,8 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": PredictBody.model_json_schema()},
-                "multipart/form-data": {"schema": PredictBody.model_json_schema()},
+                "application/json": {"schema": predict_schema()},
+                "multipart/form-data": {"schema": predict_schema()},
             },
         }
     }
@@ -230,7 +262,7 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> dict[str, Any]:
         """Answer a prompt about an image: text, objects in pixels, scores and timings."""
         body, images = await _read_predict_request(request, service)
-        adapter, question = await service.question(body, images)
+        adapter, question = await service.question(body, images, service.tiles)
         min_score = await asyncio.to_thread(service.min_score, adapter, question, body.min_score)
         answer = await while_connected(request, service.answer(adapter, question, body.num_beams))
         content = prediction_json(answer, question, min_score=min_score, masks=body.masks)

@@ -42,6 +42,8 @@ class ServerConfig:
     """Most pixels of an image, from its header."""
     max_images: Annotated[int, Ge(1)] = 16
     """Most images per request."""
+    max_tiles: Annotated[int, Ge(1)] = 64
+    """Most tiles of an image; each is a question of its own."""
     max_prompt_chars: Annotated[int, Ge(1)] = 2000
     """Most characters of a prompt."""
     max_answer_tokens: Annotated[int, Ge(1)] = 1024
@@ -57,6 +59,11 @@ class ServerConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         check_min_score(self.min_score)
+        if self.max_tiles > self.max_queue:
+            raise ValueError(
+                f"max_tiles must be at most max_queue={self.max_queue}, got {self.max_tiles}. Set "
+                "max_queue higher."
+            )
         if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
             raise ValueError(
                 f"serve requires the packages {', '.join(missing)}. Run pip install '.[serve]'."

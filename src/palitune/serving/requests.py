@@ -9,15 +9,17 @@ import io
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from palitune.codec.parsing import parse_json
 from palitune.data.images.io import EncodedImage, read_size
 from palitune.errors import DataError
 from palitune.evaluation.answering import Question
-from palitune.records import Example
+from palitune.evaluation.tiles.config import InferenceTiles, MergedBox, OverlapMeasure
+from palitune.records import Example, Size
 from palitune.serving.config import ServerConfig
 from palitune.tasks import TASKS, Task
 from palitune.tasks.base import multiple_images_message
@@ -34,6 +36,20 @@ GENERAL_PROMPTS = {
     "caption": "caption en",
 }
 """Prompts of PaliGemma's pre-training, by task."""
+
+
+class TilesBody(BaseModel):
+    """Tiles of an image that are answered one by one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: int = Field(ge=1)
+    """Side of a tile in pixels."""
+    overlap: float = Field(default=0.2, ge=0, lt=1)
+    """Least overlap of neighboring tiles, as a fraction of their side."""
+    match: OverlapMeasure = OverlapMeasure.ios
+    min_overlap: float = Field(default=0.5, gt=0, le=1)
+    box: MergedBox = MergedBox.union
 
 
 class PredictBody(BaseModel):
@@ -60,8 +76,35 @@ class PredictBody(BaseModel):
     """Beams; 1: greedy decoding."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Most tokens of the answer; without it, the task's."""
+    tiles: TilesBody | Literal[False] | None = None
+    """Answer overlapping tiles of the image and merge their objects; false: the whole image;
+    without it, the tiles that the adapter was trained with. A form sends it as JSON."""
     masks: str = Field(default="rle", pattern="^(rle|png)$")
     """Format of masks: COCO's run lengths, or PNG as data URI."""
+
+    @field_validator("tiles", mode="before")
+    @classmethod
+    def _parse_tiles(cls, value: Any) -> Any:
+        """Parse the JSON of a form."""
+        return parse_json(value) if isinstance(value, str) else value
+
+
+def predict_schema() -> dict[str, Any]:
+    """Return the JSON schema of a request without references to definitions of its own."""
+    schema = PredictBody.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inlined(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            rest = {name: value for name, value in node.items() if name != "$ref"}
+            return inlined({**definitions[node["$ref"].rpartition("/")[2]], **rest})
+        return {name: inlined(value) for name, value in node.items()}
+
+    return dict(inlined(schema))
 
 
 @dataclass(frozen=True)
@@ -132,7 +175,11 @@ def check_image(data: bytes, settings: ServerConfig) -> EncodedImage:
 
 
 def build_question(
-    body: PredictBody, images: list[EncodedImage], tasks: ServedTasks, settings: ServerConfig
+    body: PredictBody,
+    images: list[EncodedImage],
+    tasks: ServedTasks,
+    settings: ServerConfig,
+    default_tiles: InferenceTiles | None = None,
 ) -> Question:
     """Return the question of a request.
 
@@ -141,6 +188,7 @@ def build_question(
         images: Its checked images.
         tasks: Tasks of the served model.
         settings: Limits.
+        default_tiles: Tiles of a request that does not set its own, for tasks with boxes.
 
     Raises:
         DataError: A limit is exceeded, a task or an image is missing.
@@ -168,7 +216,35 @@ def build_question(
         task=prompt.task,
         constrained=body.constrained,
         max_new_tokens=limit,
+        tiles=_tiles(body, prompt.task, example.size, settings, default_tiles),
     )
+
+
+def _tiles(
+    body: PredictBody,
+    task: Task,
+    size: Size,
+    settings: ServerConfig,
+    default_tiles: InferenceTiles | None,
+) -> InferenceTiles | None:
+    """Return the tiles of a request; None for the whole image. Raises DataError."""
+    if not body.tiles:
+        return default_tiles if body.tiles is None and task.allow_crop else None
+    if not task.allow_crop:
+        raise DataError(
+            f"tiles must be false for a task without the boxes of all objects, got {task.name}. "
+            "Send task detection or segmentation."
+        )
+    tiles = InferenceTiles(**dict(body.tiles))
+    too_many = f"tiles.size={tiles.size} cuts the image of {size[0]} x {size[1]} px into more than "
+    too_many += f"max_tiles={settings.max_tiles} tiles. Send a larger size."
+    try:
+        count = len(tiles.grid(size))
+    except ValueError:
+        raise DataError(too_many) from None
+    if count > settings.max_tiles:
+        raise DataError(too_many)
+    return tiles
 
 
 def _check_prompt(prompt: str, settings: ServerConfig) -> None:

@@ -38,6 +38,7 @@ def prediction_json(
         "finished": prediction.finished,
         "confidence": prediction.confidence,
         "size": list(question.example.size),
+        **({"tiles": len(question.tiles.grid(question.example.size))} if question.tiles else {}),
         "timings": {
             "queue_ms": round(1000 * answer.queue_seconds, 1),
             "model_ms": round(1000 * answer.model_seconds, 1),

@@ -81,7 +81,7 @@ def _threshold_checks(tasks: Mapping[str, Task], adapter: AdapterConfig) -> list
 
 
 def serve_http(
-    engine: Engine, tasks: Mapping[str, Task], settings: ServerConfig, max_batch: int
+    engine: Engine, tasks: Mapping[str, Task], settings: ServerConfig, evaluation: EvaluationConfig
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; running requests are answered first.
 
@@ -89,9 +89,15 @@ def serve_http(
         engine: The loaded model.
         tasks: Tasks of the served model.
         settings: Address and limits.
-        max_batch: Most questions per batch.
+        evaluation: Most questions per batch, and the tiles of requests that set none.
     """
-    service = Service(engine, ServedTasks(tuple(tasks.values())), settings, max_batch)
+    service = Service(
+        engine,
+        ServedTasks(tuple(tasks.values())),
+        settings,
+        evaluation.batch_size,
+        evaluation.tiles,
+    )
     app = create_app(service, api_key=settings.api_key)
     config = uvicorn.Config(
         app,

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from palitune.data.training_set import TrainingSample
 from palitune.errors import DataError
 from palitune.evaluation.answering import Question, answer
 from palitune.evaluation.config import EvaluationConfig
+from palitune.evaluation.tiles.config import InferenceTiles
+from palitune.evaluation.tiles.predict_tiles import grid_of
+from palitune.evaluation.tiles.questions import cut_question, merge_predictions
 from palitune.models.config import Network
-from palitune.records import Example
+from palitune.records import Example, Prediction
 from palitune.tasks import Task
 from palitune.training.self_check import check_mask, check_padding, check_special_tokens
 
@@ -68,12 +71,47 @@ def replay_predictions(
     if not questions:
         return f"stored predictions: none of {file} can be generated again (images are elsewhere)"
     try:
-        predictions = answer(network, collator, questions, num_beams=settings.num_beams)
+        predictions = [
+            prediction
+            for part in _answerable(questions, settings.tiles, count)
+            for prediction in _answer(network, collator, part, settings)
+        ]
     except DataError as error:
         return f"stored predictions: not compared ({error})"
-    pairs = zip(predictions, expected, strict=True)
+    pairs = zip(predictions, expected, strict=False)  # of large images only the first ones
     identical = sum(prediction.text == text for prediction, text in pairs)
-    return f"stored predictions: {identical} of {len(expected)} identical"
+    return f"stored predictions: {identical} of {len(predictions)} identical"
+
+
+def _answerable(
+    questions: Sequence[Question], tiles: InferenceTiles | None, count: int
+) -> list[list[Question]]:
+    """Return batches of questions: all in one, or with tiles one each up to `count` tiles."""
+    if tiles is None:
+        return [list(questions)]
+    batches: list[list[Question]] = []
+    num_tiles = 0
+    for question in questions:
+        batches.append([question])
+        num_tiles += len(grid_of(question.example, tiles)) if question.tiles else 1
+        if num_tiles >= count:
+            break
+    return batches
+
+
+def _answer(
+    network: Network, collator: Collator, questions: Sequence[Question], settings: EvaluationConfig
+) -> list[Prediction]:
+    """Answer questions; one with tiles is alone in its batch."""
+    tiles = questions[0].tiles
+    if tiles is None:
+        return answer(network, collator, questions, num_beams=settings.num_beams)
+    predictions: list[Prediction] = []
+    parts = cut_question(questions[0], tiles)
+    for start in range(0, len(parts), settings.batch_size):
+        part = parts[start : start + settings.batch_size]
+        predictions += answer(network, collator, part, num_beams=settings.num_beams)
+    return [merge_predictions(questions[0], tiles, predictions)]
 
 
 def _probe(suffix: str) -> TrainingSample:
@@ -101,4 +139,9 @@ def _stored_question(record: dict[str, object], task: Task, settings: Evaluation
         reference=(),
         location="stored prediction",
     )
-    return Question(example=example, task=task, constrained=settings.constrained_decoding)
+    return Question(
+        example=example,
+        task=task,
+        constrained=settings.constrained_decoding,
+        tiles=settings.tiles if task.allow_crop else None,
+    )

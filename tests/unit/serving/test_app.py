@@ -16,15 +16,19 @@ from PIL import Image
 from palitune.data.collator import Collator
 from palitune.data.sources.embedded import Handwriting
 from palitune.evaluation.answering import Question, answer
+from palitune.evaluation.config import EvaluationConfig
+from palitune.evaluation.tiles.config import InferenceTiles
+from palitune.evaluation.tiles.predict_tiles import predict_examples
 from palitune.models.adapters.checkpoint import save_adapter
 from palitune.models.adapters.config import Lora
 from palitune.models.config import Device, Tiny
 from palitune.models.loading import load_for_training, load_processor
-from palitune.records import Example
+from palitune.records import Example, Instance, Prediction
 from palitune.serving.app import Service, create_app, max_request_bytes
 from palitune.serving.config import ServerConfig
 from palitune.serving.engine import Engine
 from palitune.serving.requests import ServedTasks
+from palitune.tasks.detection import Detection
 from palitune.tasks.infer_task import task_from_prompt
 
 MODEL = Tiny(device=Device.cpu)
@@ -434,3 +438,83 @@ def test_objects_below_the_stored_thresholds_are_left_out(
     finally:
         service.settings.min_score = 0.0
         file.unlink()
+
+
+TILES: dict[str, Any] = {"size": 60, "overlap": 0.25}
+
+
+def tiled_prediction(service: Service, number: int) -> Prediction:
+    """The prediction of the library, tile by tile."""
+    path = Handwriting().resolved_path() / "images" / f"test-{number:04d}.png"
+    example = Example(
+        id="1", images=(str(path),), size=(112, 112), prefix="detect 1 ; 2", suffixes=(),
+        reference=(), location="",
+    )  # fmt: skip
+    service.engine.network.set_adapter("default")
+    settings = EvaluationConfig(batch_size=8, num_workers=0, tiles=InferenceTiles(**TILES))
+    engine = service.engine
+    [(_, [prediction])] = predict_examples(
+        engine.network, engine.collator, Detection(), [example], [[0]], settings
+    )
+    assert isinstance(prediction, Prediction)
+    return prediction
+
+
+def test_tiles_answer_as_the_library_does_by_json_and_by_form(
+    client: TestClient, service: Service
+) -> None:
+    expected = tiled_prediction(service, 6)
+    body = {"image": data_uri(page(6)), "prompt": "detect 1 ; 2", "adapter": "one"}
+    by_json = client.post("/v1/predict", json=body | {"tiles": TILES}).json()
+    form = {"prompt": "detect 1 ; 2", "tiles": json.dumps(TILES)}
+    by_form = client.post("/v1/predict", data=form, files={"image": ("p.png", page(6))}).json()
+    for content in (by_json, by_form):
+        assert content["text"] == expected.text
+        assert content["tiles"] == 9
+        boxes = [item["box"] for item in content["value"]]
+        assert boxes == [list(i.box) for i in expected.value or () if isinstance(i, Instance)]
+    assert "tiles" not in client.post("/v1/predict", json=body).json()
+
+
+def test_the_tiles_of_the_training_are_those_of_requests_without_their_own(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "tiles", InferenceTiles(**TILES))
+    body = {"image": data_uri(page(6)), "prompt": "detect 1 ; 2", "adapter": "one"}
+    whole = client.post("/v1/predict", json=body | {"tiles": False}).json()
+    assert whole["text"] == expected_text(service, 6, "detect 1 ; 2")
+    assert client.post("/v1/predict", json=body).json()["tiles"] == 9
+    assert "tiles" not in client.post("/v1/predict", json=body | {"prompt": "ocr"}).json()
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "message"),
+    [
+        ({"tiles": {"size": 0}}, 422, "tiles.TilesBody.size: Input should be greater than or"),
+        (
+            {"tiles": {"size": 9, "overlap": 1}},
+            422,
+            "tiles.TilesBody.overlap: Input should be less",
+        ),
+        ({"tiles": "{"}, 422, "tiles: "),
+        (
+            {"tiles": {"size": 5}},
+            400,
+            "tiles.size=5 cuts the image of 112 x 112 px into more than ",
+        ),
+        ({"tiles": {"size": 1, "overlap": 0}}, 400, "more than max_tiles=64 tiles. Send a larger"),
+        ({"tiles": {"size": 60}, "prompt": "ocr"}, 400, "tiles must be false for a task without"),
+    ],
+)
+def test_impossible_tiles_are_refused_in_one_sentence(
+    client: TestClient, change: dict[str, Any], status: int, message: str
+) -> None:
+    body = {"image": data_uri(page(6)), "prompt": "detect 1 ; 2"} | change
+    answer = client.post("/v1/predict", json=body)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
+def test_the_schema_of_requests_refers_to_nothing_else(client: TestClient) -> None:
+    content = client.get("/openapi.json").json()
+    assert "$defs" not in json.dumps(content)

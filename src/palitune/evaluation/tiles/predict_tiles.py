@@ -98,7 +98,7 @@ class TilesOfExamples(Sequence[Example]):
         self, examples: Sequence[Example], indices: Sequence[int], tiles: InferenceTiles
     ) -> None:
         self.examples, self.indices = examples, indices
-        self.grids = [_grid(examples[index], tiles) for index in indices]
+        self.grids = [grid_of(examples[index], tiles) for index in indices]
         self._ends = list(accumulate(map(len, self.grids)))
 
     def __len__(self) -> int:
@@ -118,7 +118,8 @@ class TilesOfExamples(Sequence[Example]):
         return replace(cut_example(example, tile, len(grid)), id=str(index))
 
 
-def _grid(example: Example, tiles: InferenceTiles) -> list[Tile]:
+def grid_of(example: Example, tiles: InferenceTiles) -> list[Tile]:
+    """Return the tiles of an image. Raises DataError if there are too many."""
     try:
         return tiles.grid(example.size)
     except ValueError as error:
