@@ -9,10 +9,12 @@ import torch
 from palitune import __main__ as program
 from palitune.data.collator import Collator
 from palitune.data.dataset import load_split, load_training_split
+from palitune.data.images import large_pages
 from palitune.data.images.io import open_image
 from palitune.data.images.tiles import TrainingTiles
 from palitune.data.images.transforms import IDENTITY_TRANSFORM
 from palitune.data.sources.coco import Coco
+from palitune.data.sources.embedded import EMBEDDED_FOLDER
 from palitune.models.config import Tiny
 from palitune.models.loading import load_processor
 from palitune.tasks.detection import Detection
@@ -145,3 +147,38 @@ def test_impossible_tiles_of_answers_end_in_a_sentence(
     printed = capfd.readouterr().err
     assert message in " ".join(printed.split())
     assert "Traceback" not in printed
+
+
+def test_the_demo_runs_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PALITUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(large_pages, "SIZES", {"train": 2, "test": 1})
+    brief = ["training.max_steps=2", "training.save_every=2", "training.self_check=false"]
+    brief += ["training.global_batch_size=2", "training.micro_batch_size=2"]
+    brief += ["task.max_new_tokens=4", "evaluate_before=false", "output_dir=run"]
+    assert program.run(["finetune", "experiment=tiles_demo", *brief]) == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["examples"] == {"detection": 1}
+    assert 0 <= metrics["after"]["detection/AP"] <= 1
+    assert "2 images become 72 tiles of 112 px with an overlap of 0.3" in caplog.text
+
+
+def test_large_pages_are_the_same_each_time_and_their_boxes_hold_the_ink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_pages, "SIZES", {"validation": 2})
+    for name in ("a", "b"):
+        large_pages.draw_large_pages(EMBEDDED_FOLDER / "handwriting", tmp_path / name)
+    first, second = (sorted(p for p in (tmp_path / n).rglob("*") if p.is_file()) for n in "ab")
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+    content = json.loads((tmp_path / "a/validation_small_objects.json").read_text())
+    for image in content["images"]:
+        page = open_image(tmp_path / "a" / image["file_name"]).convert("L")
+        for box in (a["bbox"] for a in content["annotations"] if a["image_id"] == image["id"]):
+            x, y, width, height = box
+            assert height in range(22, 33)
+            assert page.crop((x, y, x + width, y + height)).getextrema()[0] < 130
+            page.paste(255, (x, y, x + width, y + height))
+        assert page.getextrema()[0] > 200  # no ink outside of the boxes
