@@ -76,6 +76,10 @@ class StubEngine:
         assert Path(folder).is_relative_to(ADAPTER_ROOT), folder
         raise ModelError(f"{folder} has no adapter.")
 
+    def folder(self, name: str) -> None:
+        """Return the folder of an adapter: there is none, and so no stored threshold."""
+        return
+
     def remove_adapter(self, name: str) -> None:
         Engine.remove_adapter(cast(Engine, self), name)
 

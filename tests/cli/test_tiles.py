@@ -70,6 +70,10 @@ def test_inspect_counts_tiles_and_check_prints_them(
     ("command", "message"),
     [
         (["check", *BOXES, "data.tiles.overlap=1"], "data.tiles.overlap must be at least 0"),
+        (
+            ["check", *BOXES, "data.tiles={size: 10, overlap: 0.95}"],
+            "data.tiles.overlap must leave at least one pixel of the tile's 10, got 0.95.",
+        ),
         (["check", *BOXES, "data.tiles.size=0"], "data.tiles.size must be at least 1, got 0"),
         (
             ["check", "data=handwriting", "task=ocr", "model=tiny", "data.tiles.size=9"],

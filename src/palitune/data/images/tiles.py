@@ -34,6 +34,15 @@ class Tiles:
 
     def __post_init__(self) -> None:
         check_ranges(self, self.place)
+        if self._stride() < 1:
+            raise ValueError(
+                f"{self.place}.overlap must leave at least one pixel of the tile's {self.size}, "
+                f"got {self.overlap:g}. Set {self.place}.overlap lower."
+            )
+
+    def _stride(self) -> int:
+        """Return the largest distance of neighboring tiles in pixels."""
+        return self.size - math.ceil(self.size * self.overlap)
 
     def grid(self, size: Size) -> list[Tile]:
         """Return the tiles of an image, row by row.
@@ -49,7 +58,8 @@ class Tiles:
         if len(columns) * len(rows) > MAX_TILES:
             raise ValueError(
                 f"{self.place}.size={self.size} cuts an image of {width} x {height} px into "
-                f"{len(columns) * len(rows)} tiles, more than {MAX_TILES}. Set it higher."
+                f"{len(columns) * len(rows)} tiles, more than {MAX_TILES}. Set it higher, or "
+                f"{self.place}.overlap lower."
             )
         right, bottom = min(self.size, width), min(self.size, height)
         return [(x, y, x + right, y + bottom) for y in rows for x in columns]
@@ -58,8 +68,7 @@ class Tiles:
         """Return the first pixel of each tile along one side of an image."""
         if length <= self.size:
             return [0]
-        stride = max(self.size - math.ceil(self.size * self.overlap), 1)
-        gaps = math.ceil((length - self.size) / stride)
+        gaps = math.ceil((length - self.size) / self._stride())
         if gaps > MAX_TILES:
             return range(gaps + 1)  # only counted
         return [number * (length - self.size) // gaps for number in range(gaps + 1)]
@@ -125,7 +134,8 @@ class TileCounts:
         messages = [
             f"tiles: {self.images} images become {self.num_tiles} tiles of {tiles.describe()} "
             f"({self.images - self.cut_images} images are not larger than a tile); "
-            f"{self.empty_tiles} tiles are without objects"
+            f"{self.empty_tiles} tiles are without objects (task.negative_ratio is the share that "
+            "training keeps)"
         ]
         if self.partial:
             messages.append(

@@ -54,11 +54,12 @@ def predict_examples(
     if collectives.is_main_process():
         log.info("%d images in %d tiles of %s", len(indices), len(parts), settings.tiles.describe())
     answered: list[Prediction | DataError] = []
-    num_done = 0
+    num_done = num_malformed = 0
     for batch, results in predict_batches(
         network, collator, task, parts, split_batches(len(parts), settings.batch_size), settings,
         skip_unreadable=skip_unreadable,
     ):  # fmt: skip
+        num_malformed += sum(isinstance(r, Prediction) and r.value is None for r in results)
         answered += _in_order(batch, results)
         finished, merged = [], list[Prediction | DataError]()
         while num_done < len(indices) and len(answered) >= len(parts.grids[num_done]):
@@ -69,6 +70,12 @@ def predict_examples(
             num_done += 1
         if finished:
             yield finished, merged
+    if num_malformed:
+        log.warning(
+            "%d of %d tiles have malformed answers and no objects",
+            num_malformed,
+            len(parts),
+        )
 
 
 def check_task(task: Task) -> None:

@@ -1,5 +1,6 @@
 """Answers tile by tile are those of the cut images, merged."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from PIL import Image
 from palitune.errors import DataError
 from palitune.evaluation.config import EvaluationConfig
 from palitune.evaluation.predict import stream_predictions
+from palitune.evaluation.tiles import predict_tiles
 from palitune.evaluation.tiles.config import InferenceTiles
 from palitune.evaluation.tiles.merging import merge_objects, place_in_image
 from palitune.models.config import Device, Tiny
@@ -81,6 +83,27 @@ def test_tiles_answer_as_the_cut_images_do(
         ]
         assert prediction.value == merge_objects(placed, TILES)
     assert any(prediction.value for prediction in merged)
+
+
+def test_malformed_answers_of_tiles_are_counted(
+    model: tuple[Any, Any],
+    pages: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def every_third_is_malformed(
+        _: Any, __: Any, ___: Any, tiles: Any, batches: list[list[int]], *____: Any, **_____: Any
+    ) -> Iterator[tuple[list[int], list[Prediction]]]:
+        for batch in batches:
+            yield batch, [
+                Prediction(id=tiles[i].id, text="", value=None if i % 3 == 0 else ())
+                for i in batch
+            ]
+
+    monkeypatch.setattr(predict_tiles, "predict_batches", every_third_is_malformed)
+    values = [prediction.value for _, prediction in predicted(model, pages, IN_TILES)]
+    assert values == [(), (), ()]  # each image has a tile with a well-formed answer
+    assert "3 of 7 tiles have malformed answers" in caplog.text
 
 
 def test_tiles_larger_than_the_images_change_no_answer(
