@@ -52,6 +52,12 @@ class TilesBody(BaseModel):
     box: MergedBox = MergedBox.union
 
 
+class RequestedTiles(InferenceTiles):
+    """Checked tiles of a request."""
+
+    place = "tiles"
+
+
 class PredictBody(BaseModel):
     """A question about one image, or several for tasks without boxes."""
 
@@ -228,22 +234,23 @@ def _tiles(
     default_tiles: InferenceTiles | None,
 ) -> InferenceTiles | None:
     """Return the tiles of a request; None for the whole image. Raises DataError."""
-    if not body.tiles:
-        return default_tiles if body.tiles is None and task.allow_crop else None
+    if body.tiles is False or (body.tiles is None and not task.allow_crop):
+        return None
     if not task.allow_crop:
         raise DataError(
             f"tiles must be false for a task without the boxes of all objects, got {task.name}. "
             "Send task detection or segmentation."
         )
-    tiles = InferenceTiles(**dict(body.tiles))
-    too_many = f"tiles.size={tiles.size} cuts the image of {size[0]} x {size[1]} px into more than "
-    too_many += f"max_tiles={settings.max_tiles} tiles. Send a larger size."
     try:
-        count = len(tiles.grid(size))
-    except ValueError:
-        raise DataError(too_many) from None
+        tiles = default_tiles if body.tiles is None else RequestedTiles(**dict(body.tiles))
+        count = 1 if tiles is None else len(tiles.grid(size))
+    except ValueError as error:
+        raise DataError(str(error)) from None
     if count > settings.max_tiles:
-        raise DataError(too_many)
+        raise DataError(
+            f"an image of {size[0]} x {size[1]} px has {count} tiles, more than "
+            f"max_tiles={settings.max_tiles}. Send a larger tiles.size, or tiles=false."
+        )
     return tiles
 
 

@@ -485,6 +485,10 @@ def test_the_tiles_of_the_training_are_those_of_requests_without_their_own(
     assert whole["text"] == expected_text(service, 6, "detect 1 ; 2")
     assert client.post("/v1/predict", json=body).json()["tiles"] == 9
     assert "tiles" not in client.post("/v1/predict", json=body | {"prompt": "ocr"}).json()
+    monkeypatch.setattr(service, "tiles", InferenceTiles(size=5))
+    refused = client.post("/v1/predict", json=body)
+    assert refused.status_code == 400
+    assert "more than max_tiles=64" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -500,9 +504,18 @@ def test_the_tiles_of_the_training_are_those_of_requests_without_their_own(
         (
             {"tiles": {"size": 5}},
             400,
-            "tiles.size=5 cuts the image of 112 x 112 px into more than ",
+            "an image of 112 x 112 px has 784 tiles, more than max_tiles=64. Send a larger",
         ),
-        ({"tiles": {"size": 1, "overlap": 0}}, 400, "more than max_tiles=64 tiles. Send a larger"),
+        (
+            {"tiles": {"size": 1, "overlap": 0}},
+            400,
+            "tiles.size=1 cuts an image of 112 x 112 px into 12544 tiles, more than 10000.",
+        ),
+        (
+            {"tiles": {"size": 1}},
+            400,
+            "tiles.overlap must leave at least one pixel of the tile's 1, got 0.2.",
+        ),
         ({"tiles": {"size": 60}, "prompt": "ocr"}, 400, "tiles must be false for a task without"),
     ],
 )

@@ -69,9 +69,7 @@ def test_every_pixel_lies_in_a_tile_and_every_tile_in_the_image(
 
 
 @given(settings, st.integers(1, 200))
-def test_neighbors_overlap_by_at_least_the_fraction(
-    tiles: TrainingTiles, width: int
-) -> None:
+def test_neighbors_overlap_by_at_least_the_fraction(tiles: TrainingTiles, width: int) -> None:
     starts = [box[0] for box in tiles.grid((width, 1))]
     overlap = tiles.size * tiles.overlap
     assert all(b - a <= tiles.size - overlap + 1e-6 for a, b in pairwise(starts))

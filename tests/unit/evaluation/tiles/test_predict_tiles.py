@@ -95,10 +95,13 @@ def test_malformed_answers_of_tiles_are_counted(
         _: Any, __: Any, ___: Any, tiles: Any, batches: list[list[int]], *____: Any, **_____: Any
     ) -> Iterator[tuple[list[int], list[Prediction]]]:
         for batch in batches:
-            yield batch, [
-                Prediction(id=tiles[i].id, text="", value=None if i % 3 == 0 else ())
-                for i in batch
-            ]
+            yield (
+                batch,
+                [
+                    Prediction(id=tiles[i].id, text="", value=None if i % 3 == 0 else ())
+                    for i in batch
+                ],
+            )
 
     monkeypatch.setattr(predict_tiles, "predict_batches", every_third_is_malformed)
     values = [prediction.value for _, prediction in predicted(model, pages, IN_TILES)]
