@@ -35,7 +35,8 @@ class ServerConfig:
     max_queue: Annotated[int, Ge(1)] = 256
     """Requests that may wait; beyond it a request is refused with status 429."""
     max_seconds: Annotated[float, Gt(0)] = 60.0
-    """Seconds until a request is given up with status 504."""
+    """Seconds in which a request must arrive, else its connection is closed; then the seconds until
+    its answer is given up with status 504."""
     max_image_bytes: Annotated[int, Ge(1)] = 20_000_000
     """Most bytes of an image file."""
     max_image_pixels: Annotated[int, Ge(1)] = 50_000_000

@@ -130,13 +130,14 @@ class ServedTasks:
         return infer_task(prompt, None, self.tasks)
 
     def presets(self) -> list[dict[str, str]]:
-        """Return the tasks with a prompt of each: PaliGemma's, and those of the model."""
+        """Return the tasks with a prompt of each: first those of the model, then PaliGemma's."""
         presets = {}
         for task in self.tasks:
             with suppress(DataError):  # a task whose prompt depends on the image
                 presets[task.name] = infer_task(None, task).prompt
         return [
-            {"task": name, "prompt": prompt} for name, prompt in (GENERAL_PROMPTS | presets).items()
+            {"task": name, "prompt": prompt}
+            for name, prompt in {**presets, **GENERAL_PROMPTS, **presets}.items()
         ]
 
     def _task(self, name: str) -> Task:

@@ -17,6 +17,7 @@ from palitune.models.loading import load_processor
 from palitune.serving.app import Service, create_app
 from palitune.serving.config import RUN_NAME, ServerConfig
 from palitune.serving.engine import Engine
+from palitune.serving.request_deadline import protocol_with_deadline
 from palitune.serving.requests import ServedTasks
 from palitune.serving.startup_checks import check_model, replay_predictions
 from palitune.tasks import Task
@@ -106,6 +107,8 @@ def serve_http(
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
+        ws="none",
+        http=protocol_with_deadline(settings.max_seconds),
     )
     # uvicorn raises the signal that ended it again.
     with suppress(KeyboardInterrupt, Preempted):

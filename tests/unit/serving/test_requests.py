@@ -146,3 +146,15 @@ def test_a_request_beyond_the_limits_is_a_sentence(
 ) -> None:
     with pytest.raises(DataError, match=message):
         build_question(body, [EncodedImage(encoded())] * count, TASKS, SETTINGS)
+
+
+def test_the_first_presets_are_those_of_the_model() -> None:
+    presets = TASKS.presets()
+    assert presets[:2] == [
+        {"task": "ocr", "prompt": "ocr"},
+        {"task": "detection", "prompt": "detect boat"},
+    ]
+    names = [preset["task"] for preset in presets]
+    assert len(names) == len(set(names))
+    assert {"segmentation", "caption"} <= set(names)
+    assert names.index("ocr") < names.index("segmentation")

@@ -105,6 +105,8 @@ class TileCounts:
     """Those of them that are larger than a tile."""
     longest_side: float = 0.0
     """Longest side of an object in pixels."""
+    longest_at: str = ""
+    """Location of its row."""
     partial: int = 0
     """Parts of objects at the edge of a tile that are too small for its target."""
     lost: int = 0
@@ -146,7 +148,8 @@ class TileCounts:
             messages.append(
                 f"tiles: {self.never_whole} of {self.objects} objects are whole in no tile, "
                 f"{self.larger} of them larger than a tile; the longest side of an object is "
-                f"{self.longest_side:.0f} px. Set data.tiles.size or data.tiles.overlap higher"
+                f"{self.longest_side:.0f} px ({self.longest_at}). Set data.tiles.size or "
+                "data.tiles.overlap higher"
             )
         if self.lost:
             messages.append(
@@ -208,7 +211,8 @@ def _count_objects(row: Row, grid: list[Tile], tiles: TrainingTiles, counts: Til
         whole = any(_contains(tile, box) for tile in touching)
         sides = box[2] - box[0], box[3] - box[1]
         counts.objects += 1
-        counts.longest_side = max(counts.longest_side, *sides)
+        if max(sides) > counts.longest_side:
+            counts.longest_side, counts.longest_at = max(sides), row.location
         if len(grid) == 1:
             continue
         cut = [tile for tile in touching if not _contains(tile, box)]
