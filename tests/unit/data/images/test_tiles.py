@@ -139,7 +139,7 @@ def test_tiles_that_are_too_small_for_the_objects_are_reported() -> None:
     _, counts = cut(row, TrainingTiles(size=40, min_visible=1.0))
     assert counts.messages()[2:] == [
         "tiles: 1 of 2 objects are whole in no tile, 1 of them larger than a tile; the longest "
-        "side of an object is 60 px. Set data.tiles.size or data.tiles.overlap higher",
+        "side of an object is 60 px (a.json). Set data.tiles.size or data.tiles.overlap higher",
         "tiles: 1 of 2 objects are in the target of no tile: a.json",
     ]
 
