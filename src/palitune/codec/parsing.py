@@ -2,9 +2,14 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
+_MAX_BRACKETS = 500
+_LONG_TEXT, _LONG_BYTES = re.compile(r"\d{19}"), re.compile(rb"\d{19}")
 MAX_YAML_CHARACTERS = 1_000_000
 MAX_YAML_DEPTH = 30
 """Limits of a YAML file; a configuration of this program has a few thousand characters."""
@@ -79,6 +84,8 @@ def parse_json(
         ValueError: The text is not JSON, is nested too deeply, or contains half of a surrogate
             pair, which cannot be written to a file.
     """
+    if object_hook is None and (common := _parse_common(text)) is not None:
+        return common
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         parsed = json.loads(decoded, object_hook=object_hook)
@@ -97,6 +104,28 @@ def parse_json(
     ):
         raise ValueError("a text has half of a surrogate pair (\\ud800 to \\udfff)")
     return parsed
+
+
+def _parse_common(text: str | bytes) -> Any:
+    """Parse JSON by the fast library; None if that fails or may differ from Python's parser.
+
+    It reads integers beyond 64 bits as floats, and nests deeper than Python's functions do.
+    """
+    is_bytes = isinstance(text, bytes)
+    brackets = (
+        text.count(b"[") + text.count(b"{") if is_bytes else text.count("[") + text.count("{")
+    )
+    if brackets > _MAX_BRACKETS or (_LONG_BYTES if is_bytes else _LONG_TEXT).search(text):
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def dump_json(content: Any) -> str:
+    """Return compact JSON of texts, finite numbers below 2^63, lists, tuples and dictionaries."""
+    return orjson.dumps(content).decode()
 
 
 def has_lone_surrogate(text: str) -> bool:

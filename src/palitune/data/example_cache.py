@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from palitune import __version__
-from palitune.codec.parsing import has_lone_surrogate
+from palitune.codec.parsing import dump_json, has_lone_surrogate
 from palitune.data.images.tiles import TileCounts, cut_row
 from palitune.data.skipped import SkipCounter
 from palitune.data.sources.base import Source
@@ -304,7 +304,7 @@ def _cut_rows(source: Source, split: str, skip_counter: SkipCounter) -> Iterator
 def _check_encodable(example: Example) -> None:
     """Raise DataError for half of a surrogate pair, e.g. of a file name that is not UTF-8."""
     texts = (example.id, *example.images, example.prefix, *example.suffixes, *example.choices)
-    if any(map(has_lone_surrogate, texts)) or has_lone_surrogate(example.location):
+    if has_lone_surrogate("\0".join((*texts, example.location))):
         location = escape_unprintable(example.location)
         raise DataError(
             f"{location}: texts and file names must be UTF-8, got half of a surrogate pair. "
@@ -322,6 +322,8 @@ def _check_id(row: Row, location_by_id: dict[str, str]) -> None:
 
 def _check_labels(row: Row) -> None:
     """Raise DataError for a line break in a class name: it would end the prompt."""
+    if row.classes is None and row.instances is None:
+        return
     names = (*(row.classes or ()), *(instance.label for instance in row.instances or ()))
     if "\n" in "".join(names):
         [name, *_] = (name for name in names if "\n" in name)
@@ -401,17 +403,27 @@ def _write_examples(pairs: Iterator[tuple[Row, Example]], file: Path) -> int:
     count = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
         while batch := list(islice(pairs, RECORD_BATCH_SIZE)):
-            columns = [_to_columns(*pair) for pair in batch]
-            writer.write_batch(pa.RecordBatch.from_pylist(columns, schema=SCHEMA))
+            columns = zip(*(_to_columns(*pair) for pair in batch), strict=True)
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
             count += len(batch)
     return count
 
 
-def _to_columns(row: Row, example: Example) -> dict[str, Any]:
-    return vars(example) | {
-        "width": example.size[0],
-        "height": example.size[1],
-        "reference": json.dumps(value_to_json(example.reference)),
-        "attributes": json.dumps(example.attributes),
-        "row": json.dumps(row_to_json(row)),
-    }
+def _to_columns(row: Row, example: Example) -> tuple[Any, ...]:
+    """Return the values of a line in the order of `SCHEMA`."""
+    return (
+        example.id,
+        example.images,
+        *example.size,
+        example.prefix,
+        example.suffixes,
+        dump_json(value_to_json(example.reference)),
+        example.location,
+        dump_json(example.attributes),
+        dump_json(row_to_json(row)),
+        example.choices,
+        example.marked_box,
+        example.tile,
+        example.no_loss_spans,
+    )

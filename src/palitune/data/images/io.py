@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from palitune.data.images.jpeg_header import has_jpeg_end, ordinary_jpeg_size
 from palitune.errors import DataError
 from palitune.records import Size
 
@@ -44,8 +45,6 @@ _ORIENTATION_TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 _TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
-_JPEG_TAIL = 4096
-"""Bytes at the end of a JPEG in which its end marker is searched before the file is decoded."""
 _PILLOW_ERRORS = (
     OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError,
     struct.error,
@@ -120,6 +119,8 @@ def read_header(path: ImagePath) -> Header:
 
     Raises DataError if the file is missing, truncated or not an image.
     """
+    if (size := _ordinary_jpeg_size(path)) is not None:
+        return Header(size, transposed=False)
     with _open_image_file(path) as image:
         transposed = _header_orientation(image, path) in _TRANSPOSED_ORIENTATIONS
         return Header(image.size[::-1] if transposed else image.size, transposed)
@@ -183,7 +184,18 @@ def _open_binary(path: ImagePath) -> BinaryIO:
     # Opening a pipe waits for a writer, and a device such as /dev/zero has no end.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise DataError(f"image {path} cannot be read: it is a folder, a pipe or a device")
-    return Path(path).open("rb")
+    return open(path, "rb")
+
+
+def _ordinary_jpeg_size(path: ImagePath) -> Size | None:
+    """Return the size of an ordinary JPEG; None for all other files, which Pillow describes."""
+    try:
+        with _open_binary(path) as file:
+            size = ordinary_jpeg_size(file)
+    except OSError:
+        return None
+    is_allowed = size is not None and size[0] * size[1] <= (Image.MAX_IMAGE_PIXELS or 0)
+    return size if is_allowed else None
 
 
 @contextmanager
@@ -246,8 +258,7 @@ def _header_orientation(image: Image.Image, path: ImagePath) -> int:
 def _check_jpeg_end(image: Image.Image, path: ImagePath) -> None:
     """Decode a JPEG without an end marker near its end: truncated, or with a long trailer."""
     with _open_binary(path) as file:
-        file.seek(max(file.seek(0, io.SEEK_END) - _JPEG_TAIL, 0))
-        if b"\xff\xd9" not in file.read():
+        if not has_jpeg_end(file):
             image.load()
 
 

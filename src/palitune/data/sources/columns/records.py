@@ -69,6 +69,9 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
 
 _MAX_NUMBER = 1e300
 """Numbers that are texts: not infinite, not NaN, and not too long to be written."""
+_MAX_KNOWN_COLUMNS = 1000
+_MAX_KNOWN_IMAGES = 1 << 18
+"""Images whose path and size are kept in memory while a file is read: about 80 MB."""
 _FALLBACK_NAMES = ("file_name", "ground_truth")
 """Names that are read only if no other name of their column is present."""
 
@@ -114,6 +117,10 @@ class RecordReader:
         self.stem = file.stem
         self.folder = os.path.abspath(file.parent)
         self.read_header = cached_header_reader()
+        self.known_images: dict[str, tuple[str, Size]] = {}
+        """Path and size of an image by its cell, for rows that share an image."""
+        self.known_columns: dict[tuple[str, ...], dict[str, str] | None] = {}
+        """Name of each column in records of the same names; None if two names compete."""
         self.video_sampling = source.frames
         self.classes = tuple(source.classes) or tuple(classes)
         self.limits = BoxLimits(source.clip_boxes)
@@ -164,14 +171,14 @@ class RecordReader:
         cells = self._cells(record, location)
         faults = Faults()
         values: dict[str, Any] = {
-            column: faults.catch(parse, cells, column, location)
-            for column, parse in _CELL_PARSERS.items()
-            if cells[column] is not None
+            column: faults.catch(_CELL_PARSERS[column], cells, column, location)
+            for column in cells
+            if column in _CELL_PARSERS
         }
-        row_id = faults.catch(self._id, cells["id"], number, location)
+        row_id = faults.catch(self._id, cells.get("id"), number, location)
         attributes = faults.catch(self._attribute_values, record, location)
         images, size = faults.catch(self._image_paths_and_size, cells, location) or ((), None)
-        if size is not None and cells["instances"] is not None:
+        if size is not None and "instances" in cells:
             values["instances"] = faults.catch(
                 self.object_reader.instances, cells["instances"], size, location
             )
@@ -184,7 +191,7 @@ class RecordReader:
             images=images,
             size=size,
             location=location,
-            json=_json_cell(cells["json"]),
+            json=_json_cell(cells["json"]) if "json" in cells else None,
             classes=self.classes or None,
             attributes=attributes,
             **values,
@@ -201,14 +208,46 @@ class RecordReader:
         return image_path(self.folder, cell, location) if isinstance(cell, str) else None
 
     def _cells(self, record: dict[str, Any], location: str) -> dict[str, Any]:
-        """Return the value of every column; None if it is absent."""
+        """Return the value of each column that is present."""
+        names = tuple(record)
+        if names not in self.known_columns:
+            if len(self.known_columns) == _MAX_KNOWN_COLUMNS:
+                self.known_columns.clear()
+            self.known_columns[names] = self._unambiguous_columns(record, location)
+        if (name_by_column := self.known_columns[names]) is None:
+            cells = self._ambiguous_cells(record, location)
+        else:
+            cells = {
+                column: value
+                for column, name in name_by_column.items()
+                if (value := record[name]) is not None
+            }
+        if ("images" in cells) == ("video" in cells):
+            if "video" in cells:
+                raise DataError(
+                    f"{location}: row must have an image or a video, got both. Remove one."
+                )
+            raise DataError(
+                f"{location}: column 'image' must be present, got {_column_list(record)}. Set "
+                "data.columns.image=COLUMN."
+            )
+        return cells
+
+    def _unambiguous_columns(self, record: dict[str, Any], location: str) -> dict[str, str] | None:
+        """Return the name of each column of a record; None if a column has several names."""
         for ours, theirs in self.column_mapping.items():
             if theirs not in record:
                 raise DataError(
                     f"{location}: column {theirs!r} (data.columns.{ours}) must be present, got "
                     f"{_column_list(record)}. Set the right name."
                 )
-        cells = dict.fromkeys(self.column_names)
+        pairs = [(column, name) for name in record for column in self.columns_by_name.get(name, ())]
+        name_by_column = dict(pairs)
+        return name_by_column if len(name_by_column) == len(pairs) else None
+
+    def _ambiguous_cells(self, record: dict[str, Any], location: str) -> dict[str, Any]:
+        """Return the value of each column of a record whose columns have several names."""
+        cells: dict[str, Any] = {}
         names_by_column: dict[str, list[str]] = {}
         for name, value in record.items():
             if value is not None:
@@ -218,15 +257,6 @@ class RecordReader:
         for column, names in names_by_column.items():
             if len(names) > 1:
                 cells[column] = record[self._only_name(column, names, location)]
-        if (cells["images"] is None) == (cells["video"] is None):
-            if cells["video"] is not None:
-                raise DataError(
-                    f"{location}: row must have an image or a video, got both. Remove one."
-                )
-            raise DataError(
-                f"{location}: column 'image' must be present, got {_column_list(record)}. Set "
-                "data.columns.image=COLUMN."
-            )
         return cells
 
     def _only_name(self, column: str, names: list[str], location: str) -> str:
@@ -252,20 +282,31 @@ class RecordReader:
     def _image_paths_and_size(
         self, cells: dict[str, Any], location: str
     ) -> tuple[tuple[str, ...], Size]:
-        if cells["video"] is not None:
+        if "video" in cells:
             paths = self._frame_paths(cells, location)
-        else:
-            value = cells["images"]
-            entries = value if isinstance(value, list) else [value]
-            images = [self.resolve_image(entry, location) for entry in entries]
-            paths = tuple(image for image in images if image is not None)
-            if not paths or None in images:
-                raise DataError(
-                    f"{location}: image must be the path of an image file or a list of paths, "
-                    f"relative to the annotation file, got {short_repr(value)}."
-                )
-        sizes = [image_size(self.read_header, path, location) for path in paths]
-        return paths, sizes[0]
+            sizes = [image_size(self.read_header, path, location) for path in paths]
+            return paths, sizes[0]
+        value = cells["images"]
+        entries = value if isinstance(value, list) else [value]
+        images = [image for entry in entries if (image := self._image(entry, location)) is not None]
+        if not images or len(images) < len(entries):
+            raise DataError(
+                f"{location}: image must be the path of an image file or a list of paths, "
+                f"relative to the annotation file, got {short_repr(value)}."
+            )
+        return tuple(path for path, _ in images), images[0][1]
+
+    def _image(self, cell: Any, location: str) -> tuple[str, Size] | None:
+        """Return path and size of one image; None if the cell does not hold an image."""
+        is_path = isinstance(cell, str)
+        if is_path and (known := self.known_images.get(cell)) is not None:
+            return known
+        if (path := self.resolve_image(cell, location)) is None:
+            return None
+        image = path, image_size(self.read_header, path, location)
+        if is_path and len(self.known_images) < _MAX_KNOWN_IMAGES:
+            self.known_images[cell] = image
+        return image
 
     def _frame_paths(self, cells: dict[str, Any], location: str) -> tuple[str, ...]:
         if not isinstance(cells["video"], str):
@@ -282,7 +323,7 @@ class RecordReader:
 
 
 def _seconds_cell(cells: dict[str, Any], column: str, location: str) -> float | None:
-    value = cells[column]
+    value = cells.get(column)
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     raise DataError(f"{location}: column {column!r} must be seconds, got {short_repr(value)}.")
