@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from palitune.codec.tokens import NUM_LOC_BINS
+from palitune.codec.tokens import LOC_TOKENS, NUM_LOC_BINS
 from palitune.records import Box, Instance, Size
 
 OBJECT_SEPARATOR = " ; "
@@ -50,7 +50,7 @@ def encode_box(box: Box, size: Size) -> str:
         raise ValueError(f"box {box} is inverted; boxes are x0,y0,x1,y1 in pixels, x0 left of x1")
     top, bottom = _to_bins(y0 / height, y1 / height)
     left, right = _to_bins(x0 / width, x1 / width)
-    return "".join(f"<loc{value:04d}>" for value in (top, left, bottom, right))
+    return LOC_TOKENS[top] + LOC_TOKENS[left] + LOC_TOKENS[bottom] + LOC_TOKENS[right]
 
 
 def encode(
@@ -143,7 +143,8 @@ def is_valid_label(label: str) -> bool:
 
 def _to_bins(low: float, high: float) -> tuple[int, int]:
     last_bin = NUM_LOC_BINS - 1
-    first, last = (min(max(round(side * last_bin), 0), last_bin) for side in (low, high))
+    first = min(max(round(low * last_bin), 0), last_bin)
+    last = min(max(round(high * last_bin), 0), last_bin)
     if last > first:
         return first, last
     return (first, first + 1) if first < last_bin else (first - 1, first)

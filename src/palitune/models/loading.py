@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from transformers import PaliGemmaProcessor
 from transformers.utils import logging as transformers_logging
 
-from palitune.codec.tokens import NUM_CODES, NUM_LOC_BINS
+from palitune.codec.tokens import LOC_TOKENS, NUM_CODES
 from palitune.errors import ModelError
 from palitune.models import attention, flex_attention
 from palitune.models.adapters.checkpoint import AdapterMetadata, load_adapter
@@ -38,7 +38,6 @@ TORCH_DTYPES = {Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32, Dtype.fp1
 
 _log = logging.getLogger(__name__)
 
-LOC_TOKENS = [f"<loc{number:04d}>" for number in range(NUM_LOC_BINS)]
 SEG_TOKENS = [f"<seg{number:03d}>" for number in range(NUM_CODES)]
 
 # They warn about optional kernels that are not installed and, with int8, about every layer.

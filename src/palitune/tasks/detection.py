@@ -124,9 +124,9 @@ class Detection(Task):
 
     def targets(self, row: Row) -> tuple[tuple[str, ...], Reference]:
         reference = self._reference_objects(row)
-        objects = self._pad_with_noise(
-            self._suffix_objects(reference), row.size, Random(f"noise {row.id}")
-        )
+        objects = self._suffix_objects(reference)
+        if self.pad_objects_to is not None:
+            objects = self._pad_with_noise(objects, row.size, Random(f"noise {row.id}"))
         return (self.encode_objects(objects, row.size),), reference
 
     def example(self, row: Row) -> Example:
@@ -213,7 +213,8 @@ class Detection(Task):
         return Random(f"negatives {row.id}").random() < self.negative_ratio
 
     def count_dropped(self, row: Row) -> dict[str, int]:
-        if row.suffix is not None:
+        drops = self.min_box_side or self.max_objects or self.crowd is CrowdPolicy.drop
+        if row.suffix is not None or not drops:
             return {}
         prompted, reference = self._prompted_objects(row), self._reference_objects(row)
         num_objects = sum(not instance.crowd for instance in prompted)

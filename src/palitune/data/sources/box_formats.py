@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -85,7 +86,7 @@ class BoxReader:
     limits: BoxLimits = field(default_factory=BoxLimits)
     """How far boxes may lie beyond the edge of the image."""
 
-    @property
+    @cached_property
     def description(self) -> str:
         unit = "in fractions of the image" if self.normalized else "in pixels"
         return f"{_FORMAT_DESCRIPTIONS[self.format]} {unit}"
@@ -148,12 +149,12 @@ def parse_four_numbers(
     value: Any, location: str, expected: str
 ) -> tuple[float, float, float, float]:
     """Return the numbers of a box. Raises DataError with the description `expected` in it."""
-    if not isinstance(value, list) or len(value) != 4 or not are_numbers(value):
-        raise DataError(
-            f"{location}: box must be four numbers, got {short_repr(value)}. Boxes are {expected}."
-        )
-    a, b, c, d = value
-    return float(a), float(b), float(c), float(d)
+    if isinstance(value, list) and len(value) == 4 and are_numbers(value):
+        a, b, c, d = value
+        return float(a), float(b), float(c), float(d)
+    raise DataError(
+        f"{location}: box must be four numbers, got {short_repr(value)}. Boxes are {expected}."
+    )
 
 
 def validate_box(

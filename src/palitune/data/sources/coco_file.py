@@ -43,6 +43,8 @@ class CocoFile:
 
     def __post_init__(self) -> None:
         self._box_reader = BoxReader(BoxFormat.xywh, limits=self.limits)
+        self._file = str(self.file)
+        self._classes = tuple(dict.fromkeys(self.categories.values())) or None
 
     @classmethod
     def load(
@@ -113,8 +115,8 @@ class CocoFile:
             )
         path = image_path(folder, name, location)
         size = image_size(self.read_header, path, location)
-        declared_size = entry.get("width"), entry.get("height")
-        check_size(declared_size, self.read_header(path), path, location)
+        if (declared_size := (entry.get("width"), entry.get("height"))) != size:
+            check_size(declared_size, self.read_header(path), path, location)
         return path, size, location
 
     def instance(
@@ -142,7 +144,7 @@ class CocoFile:
         )
 
     def annotation_location(self, annotation: dict[str, Any]) -> str:
-        return f"{self.file}, annotation id {annotation.get('id')}"
+        return f"{self._file}, annotation id {annotation.get('id')}"
 
     def _row(
         self, entry: dict[str, Any], by_image: dict[Any, Any], folder: str, has_captions: bool
@@ -157,7 +159,7 @@ class CocoFile:
             location=location,
             captions=tuple(map(self._caption, annotations)) if has_captions else None,
             instances=self._instances(annotations, size) if has_boxes else None,
-            classes=tuple(dict.fromkeys(self.categories.values())) or None,
+            classes=self._classes,
         )
 
     def _instances(self, annotations: list[dict[str, Any]], size: Size) -> tuple[Instance, ...]:

@@ -92,12 +92,10 @@ def check_size(declared_size: tuple[Any, Any], header: "Header", path: str, loca
 
 def are_numbers(values: Sequence[Any]) -> bool:
     """Return whether a non-empty list holds only finite numbers that can be coordinates."""
-    return (
-        bool(values)
-        and {int, float}.issuperset(map(type, values))
-        and not any(value != value for value in values)
-        and -_MAX_COORDINATE < min(values) <= max(values) < _MAX_COORDINATE
-    )
+    for value in values:
+        if type(value) not in (int, float) or not -_MAX_COORDINATE < value < _MAX_COORDINATE:
+            return False
+    return bool(values)
 
 
 def rows_or_errors(
