@@ -52,7 +52,10 @@ def class_stats(matches: CocoClassMatches, counts: ResampleCounts) -> dict[str, 
             is_match = (matches.status[area] == MATCHED) & (matches.rank < limit)
             num_matches = (weights @ is_match.T.astype(float)).mean(axis=1)
             recall[area, limit] = ratio(num_matches, num_objects)
-        ap[area] = _average_precisions(weights.astype(np.int32), matches.status[area], num_objects)
+        is_counted = (matches.status[area] != IGNORED).any(axis=0)
+        ap[area] = _average_precisions(
+            weights[:, is_counted].astype(np.int32), matches.status[area][:, is_counted], num_objects
+        )
     mean = ap.mean(axis=1)
     values = [mean[0], ap[0, 0], ap[0, 5], *mean[1:]]
     values += [recall[0, limit] for limit in MAX_DETECTIONS]

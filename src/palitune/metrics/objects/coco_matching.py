@@ -211,6 +211,13 @@ def _match_image(
     crowd = [int(truth.get("iscrowd", 0)) for truth in truths]
     ious = pairwise_iou(detections, truths, crowd, kind)
     candidates = [[t for t, iou in enumerate(row) if iou >= IOU_THRESHOLDS[0]] for row in ious]
+    if _are_pairs(candidates):
+        for detection, near in enumerate(candidates):
+            for truth in near:
+                reached = np.array(_ROUNDED_THRESHOLDS) <= ious[detection][truth]
+                found = np.where(is_ignored[:, truth], IGNORED, MATCHED)
+                status[:, reached, detection] = found[:, None]
+        return status
     # Area ranges often ignore the same objects, and then have the same matches.
     cache: dict[bytes, list[dict[int, int]]] = {}
     for area, ignored_here in enumerate(is_ignored):
@@ -224,6 +231,12 @@ def _match_image(
             for d, t in matches.items():
                 status[area, threshold_index, d] = IGNORED if ignored_here[t] else MATCHED
     return status
+
+
+def _are_pairs(candidates: Sequence[Sequence[int]]) -> bool:
+    """Return whether no detection and no object has two candidates: then none competes."""
+    near = [truth for truths in candidates for truth in truths]
+    return len(set(near)) == len(near) and all(len(truths) < 2 for truths in candidates)
 
 
 def pairwise_iou(
