@@ -13,6 +13,8 @@ NUM_TOP_ANSWERS = 20
 """Number of answers that are listed with their count."""
 _TOKENIZE_BATCH_SIZE = 2000
 """Examples whose texts are tokenized in one call."""
+_MAX_KNOWN_TEXTS = 200_000
+"""Texts whose number of tokens is kept in memory."""
 
 
 class TokenLengthStats:
@@ -22,8 +24,8 @@ class TokenLengthStats:
         self.tokenizer = TextTokenizer(tokenizer)
         self.tokens_per_image = tokens_per_image
         self.num_newline_tokens = self._count_tokens(["\n"])[0]
-        self.prefix_token_counts: dict[str, int] = {}
-        """Tokens of each prefix; many examples share one."""
+        self.token_counts: dict[str, int] = {}
+        """Tokens of each recent text; many examples share a prefix or a suffix."""
         self.pending: list[Example] = []
         self.prefix_lengths, self.suffix_lengths = array("i"), array("i")
         self.example_lengths = array("i")
@@ -52,14 +54,17 @@ class TokenLengthStats:
         }
 
     def _flush(self) -> None:
-        """Count the tokens of pending examples, each prefix once; of suffixes use the longest."""
+        """Count the tokens of pending examples, each text once; of suffixes use the longest."""
         examples, self.pending = self.pending, []
-        prefixes = list({example.prefix for example in examples} - self.prefix_token_counts.keys())
-        self.prefix_token_counts |= dict(zip(prefixes, self._count_tokens(prefixes), strict=True))
-        counts = iter(self._count_tokens([suffix for e in examples for suffix in e.suffixes]))
+        if len(self.token_counts) > _MAX_KNOWN_TEXTS:
+            self.token_counts.clear()
+        counts = self.token_counts
+        texts = {text for example in examples for text in (example.prefix, *example.suffixes)}
+        new = list(texts - counts.keys())
+        counts |= zip(new, self._count_tokens(new), strict=True)
         for example in examples:
-            prefix = self.prefix_token_counts[example.prefix]
-            suffix = max((next(counts) for _ in example.suffixes), default=-1) + 1
+            prefix = counts[example.prefix]
+            suffix = max((counts[suffix] for suffix in example.suffixes), default=-1) + 1
             images = self.tokens_per_image * len(example.images)
             total = images + 1 + prefix + self.num_newline_tokens + suffix
             self.prefix_lengths.append(prefix)

@@ -54,7 +54,9 @@ def class_stats(matches: CocoClassMatches, counts: ResampleCounts) -> dict[str, 
             recall[area, limit] = ratio(num_matches, num_objects)
         is_counted = (matches.status[area] != IGNORED).any(axis=0)
         ap[area] = _average_precisions(
-            weights[:, is_counted].astype(np.int32), matches.status[area][:, is_counted], num_objects
+            weights[:, is_counted].astype(np.int32),
+            matches.status[area][:, is_counted],
+            num_objects,
         )
     mean = ap.mean(axis=1)
     values = [mean[0], ap[0, 0], ap[0, 5], *mean[1:]]
