@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 _MAX_BRACKETS = 500
-_LONG_TEXT, _LONG_BYTES = re.compile(r"\d{19}"), re.compile(rb"\d{19}")
+_LONG_NUMBER = re.compile(rb"\d{19}")
 MAX_YAML_CHARACTERS = 1_000_000
 MAX_YAML_DEPTH = 30
 """Limits of a YAML file; a configuration of this program has a few thousand characters."""
@@ -84,7 +84,11 @@ def parse_json(
         ValueError: The text is not JSON, is nested too deeply, or contains half of a surrogate
             pair, which cannot be written to a file.
     """
-    if object_hook is None and (common := _parse_common(text)) is not None:
+    if (
+        object_hook is None
+        and isinstance(text, bytes)
+        and (common := _parse_common(text)) is not None
+    ):
         return common
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
@@ -106,16 +110,12 @@ def parse_json(
     return parsed
 
 
-def _parse_common(text: str | bytes) -> Any:
+def _parse_common(text: bytes) -> Any:
     """Parse JSON by the fast library; None if that fails or may differ from Python's parser.
 
     It reads integers beyond 64 bits as floats, and nests deeper than Python's functions do.
     """
-    is_bytes = isinstance(text, bytes)
-    brackets = (
-        text.count(b"[") + text.count(b"{") if is_bytes else text.count("[") + text.count("{")
-    )
-    if brackets > _MAX_BRACKETS or (_LONG_BYTES if is_bytes else _LONG_TEXT).search(text):
+    if text.count(b"[") + text.count(b"{") > _MAX_BRACKETS or _LONG_NUMBER.search(text):
         return None
     try:
         return orjson.loads(text)
