@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palitune.codec import parsing
@@ -29,6 +29,7 @@ written_number = st.one_of(
 )
 
 
+@settings(max_examples=60)
 @given(documents(any_number), st.booleans(), st.data())
 def test_json_means_what_python_reads(
     document: object, ascii_only: bool, data: st.DataObject
@@ -51,6 +52,7 @@ def test_nesting_beyond_pythons_limit_is_refused() -> None:
         assert parsing._parse_common(b"[" * depth + b"]" * depth) is None
 
 
+@settings(max_examples=40)
 @given(documents(written_number))
 def test_dumped_json_is_read_back(document: object) -> None:
     assert repr(json.loads(dump_json(document))) == repr(document)
