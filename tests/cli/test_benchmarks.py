@@ -164,6 +164,7 @@ def test_every_experiment_on_a_benchmark_has_its_golden_strings() -> None:
         "handwriting_rewards",
         "quickstart",
         "receipts_demo",
+        "tiles_demo",
         "handwriting_segmentation",
         "domain_adaptation",
     }
