@@ -151,6 +151,8 @@ def _label_studio(listing: Listing, files: list[str]) -> Layout:
     has_questions = re.search(r'"question"\s*:', text) is not None
     settings = ("task.template=classify",) if tasks == ["vqa"] and not has_questions else ()
     missing = "" if tasks else "Label some tasks with boxes, polygons, choices or texts first."
+    if not tasks and any(kind.startswith("video") for kind in kinds):
+        missing = "Videos cannot be read: export their frames as images and label these."
     return Layout(
         data="label_studio", files=tuple(files), tasks=tuple(tasks), settings=settings,
         also="segmentation" if has_masks else None, missing=missing,

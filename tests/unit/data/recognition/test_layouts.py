@@ -179,6 +179,10 @@ def test_several_candidates_end_in_one_sentence_and_one_setting_resolves_it(name
             "Export the project as JSON, not as JSON-MIN.",
         ),
         (
+            {"p.json": label_studio("videorectangle", video="a.mp4")},
+            "Videos cannot be read: export their frames as images and label these.",
+        ),
+        (
             {"a.jpg": "", "b.jpg": "", "notes.txt": "hello"},
             "boats does not look like any known format: it holds files of these kinds: 2 .jpg, "
             "1 .txt. Needed are annotations, e.g. COCO (*.json)",
