@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 CONTROL_WORDS = ("<image>", "<eos>", "<pad>", "<bos>", "<unk>", "<mask>")
@@ -37,6 +38,29 @@ class TextTokenizer:
             if self.has_control_words(text):
                 ids[index] = self._plain_tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, in less time than `encode`.
+
+        A tokenizer splits a text at object tokens first, so that the parts between them, such as
+        labels, can be tokenized once for all texts.
+        """
+        if not self._splits_at_object_tokens:
+            return [len(ids) for ids in self.encode(texts)]
+        split_texts = [_OBJECT_TOKEN.split(text) for text in texts]
+        parts = list({part for parts in split_texts for part in parts})
+        count = dict(zip(parts, map(len, self.encode(parts)), strict=True))
+        return [len(parts) - 1 + sum(count[part] for part in parts) for parts in split_texts]
+
+    @cached_property
+    def _splits_at_object_tokens(self) -> bool:
+        """Whether object tokens are single tokens that do not change the text around them."""
+        parts = ["a", "<loc0000>", " boat ; ", "<loc1023>", "b ", "<seg000>", "<seg127>", " a"]
+        whole, *separate = self.encode(["".join(parts), *parts])
+        are_single = all(
+            len(ids) == 1 for part, ids in zip(parts, separate, strict=True) if part[0] == "<"
+        )
+        return are_single and whole == list(chain.from_iterable(separate))
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Return the character span [start, end) of each token of a text."""

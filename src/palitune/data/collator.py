@@ -140,7 +140,7 @@ class Collator:
         """Count the tokens of several examples as `num_tokens` does; one call is faster."""
         prompts = self._prompt_token_ids(examples)
         suffixes = [suffix for example in examples for suffix in example.suffixes]
-        lengths = iter([len(target) for target in self._target_token_ids(suffixes)])
+        lengths = iter([count + 1 for count in self.text_tokenizer.count(suffixes)])  # with EOS
         combine = sum if all_suffixes else max
         return [
             len(prompt) + combine(islice(lengths, len(example.suffixes)))

@@ -87,6 +87,25 @@ def test_tokens_decode_to_the_text(tokenizer: Any, text: str) -> None:
         assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+@given(st.lists(st.lists(PIECES | st.text("ab <>eos;", max_size=4), max_size=8).map("".join)))
+def test_the_counts_are_those_of_the_tokens(tokenizer: Any, texts: list[str]) -> None:
+    text_tokenizer = TextTokenizer(tokenizer)
+    assert text_tokenizer._splits_at_object_tokens
+    assert text_tokenizer.count(texts) == [len(ids) for ids in text_tokenizer.encode(texts)]
+
+
+def test_a_tokenizer_that_joins_parts_counts_whole_texts() -> None:
+    """Some put a space before the first part only."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer = sentencepiece_like()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    text_tokenizer = TextTokenizer(tokenizer)
+    texts = ["a<loc0001> boat", "<loc0001> boat", "boat"]
+    assert not text_tokenizer._splits_at_object_tokens
+    assert text_tokenizer.count(texts) == [len(ids) for ids in text_tokenizer.encode(texts)]
+
+
 def test_offsets_cover_the_text(tokenizer: Any) -> None:
     for text in ("a <eos> b", "a b"):
         spans = TextTokenizer(tokenizer).offsets(text)

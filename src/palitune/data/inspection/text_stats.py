@@ -13,8 +13,6 @@ NUM_TOP_ANSWERS = 20
 """Number of answers that are listed with their count."""
 _TOKENIZE_BATCH_SIZE = 2000
 """Examples whose texts are tokenized in one call."""
-_MAX_KNOWN_TEXTS = 200_000
-"""Texts whose number of tokens is kept in memory."""
 
 
 class TokenLengthStats:
@@ -23,9 +21,7 @@ class TokenLengthStats:
     def __init__(self, tokenizer: Any, tokens_per_image: int) -> None:
         self.tokenizer = TextTokenizer(tokenizer)
         self.tokens_per_image = tokens_per_image
-        self.num_newline_tokens = self._count_tokens(["\n"])[0]
-        self.token_counts: dict[str, int] = {}
-        """Tokens of each recent text; many examples share a prefix or a suffix."""
+        [self.num_newline_tokens] = self.tokenizer.count(["\n"])
         self.pending: list[Example] = []
         self.prefix_lengths, self.suffix_lengths = array("i"), array("i")
         self.example_lengths = array("i")
@@ -54,26 +50,18 @@ class TokenLengthStats:
         }
 
     def _flush(self) -> None:
-        """Count the tokens of pending examples, each text once; of suffixes use the longest."""
+        """Count the tokens of pending examples; of several suffixes use the longest."""
         examples, self.pending = self.pending, []
-        if len(self.token_counts) > _MAX_KNOWN_TEXTS:
-            self.token_counts.clear()
-        counts = self.token_counts
-        texts = {text for example in examples for text in (example.prefix, *example.suffixes)}
-        new = list(texts - counts.keys())
-        counts |= zip(new, self._count_tokens(new), strict=True)
-        for example in examples:
-            prefix = counts[example.prefix]
-            suffix = max((counts[suffix] for suffix in example.suffixes), default=-1) + 1
+        prefixes = self.tokenizer.count([example.prefix for example in examples])
+        counts = iter(self.tokenizer.count([suffix for e in examples for suffix in e.suffixes]))
+        for example, prefix in zip(examples, prefixes, strict=True):
+            suffix = max((next(counts) for _ in example.suffixes), default=-1) + 1
             images = self.tokens_per_image * len(example.images)
             total = images + 1 + prefix + self.num_newline_tokens + suffix
             self.prefix_lengths.append(prefix)
             self.suffix_lengths.append(suffix)
             self.example_lengths.append(total)
             self.longest = max(self.longest, (total, example.location), key=lambda pair: pair[0])
-
-    def _count_tokens(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self.tokenizer.encode(texts)]
 
 
 class AnswerStats:
