@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 _HEAD_BYTES = 1 << 16
@@ -76,10 +75,10 @@ def group_identical_files(paths: Iterable[str]) -> dict[str, int]:
 
 
 def _head_digest(path: str) -> bytes:
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:
         return blake2b(file.read(_HEAD_BYTES), digest_size=16).digest()
 
 
 def _digest(path: str) -> bytes:
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -17,6 +17,8 @@ MIN_CODEC_IOU = 0.8
 """Mean IoU of encoded and decoded masks below which the codec limits the results."""
 MAX_BAD_ROW_GROUPS = 10
 """Causes of bad rows with a warning of their own, the most frequent ones."""
+MAX_LISTED_DUPLICATES = 3
+"""Paths of one identical image in a warning; inspection.json has all of them."""
 MAX_TINY_FRACTION = 0.1
 """Fraction of objects smaller than a patch above which a warning is given."""
 
@@ -58,10 +60,13 @@ def _duplicate_warnings(duplicates: DuplicateImages) -> Iterator[InspectionWarni
         )
     for split, groups in duplicates.within_splits.items():
         count = sum(len(group) - 1 for group in groups)
+        listed = " = ".join(groups[0][:MAX_LISTED_DUPLICATES])
+        if (rest := len(groups[0]) - MAX_LISTED_DUPLICATES) > 0:
+            listed += f" and {rest} more"
         yield InspectionWarning(
             "odd",
             f"{_pluralize(count, 'image')} of {split} {_is_or_are(count)} also there under another "
-            f"name; the first: {' = '.join(groups[0])}",
+            f"name; the first: {listed}",
         )
 
 

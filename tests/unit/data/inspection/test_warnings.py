@@ -142,6 +142,12 @@ def test_duplicates_are_reported_with_the_first_and_bad_warnings_come_first() ->
     assert third == "odd: boats, train: left out: x"
 
 
+def test_a_file_under_many_names_is_one_short_warning() -> None:
+    many = DuplicateImages({"train": [[str(number) for number in range(1000)]]}, {})
+    [warning] = warnings(split(), copies=many)
+    assert warning.endswith("; the first: 0 = 1 = 2 and 997 more")
+
+
 def test_a_long_list_is_truncated() -> None:
     labels = {f"class {number}": 20 for number in range(30)}
     (sentence,) = warnings(split(labels=labels, task=Detection(classes=["class 1"])))
